@@ -1,0 +1,95 @@
+"""The `omnictl` command and how it ends: named errors become one screen (or one JSON object) and an exit code."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from omnictl import __version__
+from omnictl.cli.chatting import chat
+from omnictl.cli.configs import app as config_app
+from omnictl.cli.console import Output, show_error
+from omnictl.cli.evaluating import evaluate
+from omnictl.cli.training import training_command
+from omnictl.errors import OmniError, UsageError
+from omnictl.stages import STAGES
+
+
+class _Interrupted(OmniError):
+    """Ctrl-C that ended a command at once."""
+
+    kind = "interrupted"
+    exit_code = 130
+
+
+class _Commands(TyperGroup):
+    """The commands; an interrupt, which typer turns into a bare exit code, is told like any other end."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's own context
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            fix = "run the command again; training that was under way goes on with --resume latest"
+            raise _Interrupted("interrupted", fix=fix) from error
+
+
+app = typer.Typer(
+    name="omnictl",
+    cls=_Commands,
+    help="Train a whole small omni model, every weight from scratch, on one small GPU or a laptop.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"omnictl {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001  its callback acts
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+for _name, _entry in STAGES.items():
+    app.command(_name, help=_entry.summary, rich_help_panel="Train")(training_command(_name))
+app.command("eval", rich_help_panel="Measure")(evaluate)
+app.command("chat", rich_help_panel="Use")(chat)
+app.add_typer(config_app, name="config", rich_help_panel="Set up")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        code = app(arguments, prog_name="omnictl", standalone_mode=False)
+    except OmniError as error:
+        return _fail(error, arguments)
+    except typer.TyperException as error:
+        return _fail(_usage_error(error), arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: OmniError, arguments: list[str]) -> int:
+    show_error(error, Output(as_json="--json" in arguments))
+    return error.exit_code
+
+
+def _usage_error(error: typer.TyperException) -> UsageError:
+    """An unknown option, a missing argument, …: the parser's words, and the help of the command it was in."""
+    context: typer.Context | None = getattr(error, "ctx", None)
+    command = context.command_path if context else "omnictl"
+    return UsageError(error.format_message(), fix=f"see the options with `{command} --help`")

@@ -1,0 +1,77 @@
+"""What people and programs see: text on a terminal, plain lines elsewhere, one JSON object with `--json`."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.console import Console
+from rich.markup import escape
+
+from omnictl.errors import OmniError
+
+MOST_LINES = 18
+"""Lines of an error that are shown to people; programs get them all."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a command writes. With `--json`, standard output carries the result alone and the rest goes to standard error."""
+
+    as_json: bool
+    quiet: bool = False
+
+    @property
+    def text_stream(self) -> TextIO:
+        """The stream for everything that is not the result."""
+        return sys.stderr if self.as_json else sys.stdout
+
+    @property
+    def console(self) -> Console:
+        """A console on that stream."""
+        return Console(file=self.text_stream, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A line for people; `[bold]…[/bold]` and the like are markup."""
+        if not self.quiet:
+            self.console.print(text)
+
+    def result(self, value: Mapping[str, object], text: str) -> None:
+        """The result: `value` with `--json`, else `text`."""
+        if self.as_json:
+            print(json.dumps(value, ensure_ascii=False), flush=True)
+        else:
+            self.console.print(text)
+
+
+def show_error(error: OmniError, output: Output) -> None:
+    """One screen on standard error that says what was found, and the fix; with `--json` also one object as the result."""
+    if output.as_json:
+        fields = {
+            "kind": error.kind,
+            "exit_code": error.exit_code,
+            "where": error.where,
+            "message": error.message,
+            "fix": error.fix,
+        }
+        print(json.dumps({"error": fields}, ensure_ascii=False), flush=True)
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    place = f" [dim]({escape(error.where)})[/dim]" if error.where and error.where not in error.message else ""
+    console.print(f"[bold red]error[/bold red]{place}: {escape(_one_screen(error.message))}")
+    console.print(f"[bold]fix[/bold]: {escape(error.fix)}")
+
+
+def _one_screen(message: str) -> str:
+    lines = message.splitlines()
+    more = [f"… and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return "\n".join([*lines[:MOST_LINES], *more])
+
+
+def figures(metrics: Mapping[str, float]) -> str:
+    """Metrics in one line."""
+    return "  ".join(f"{name} {_figure(value)}" for name, value in metrics.items())
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3e}"

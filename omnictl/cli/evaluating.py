@@ -1,0 +1,74 @@
+"""`omnictl eval STAGE`: the numbers of a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.console import Output
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName, run_root
+from omnictl.errors import UsageError
+from omnictl.stages import STAGES
+
+if TYPE_CHECKING:
+    from omnictl.evaluate import Evaluation
+    from omnictl.runs.run import Run
+
+
+def evaluate(
+    stage: Annotated[str, typer.Argument(help=f"One of: {', '.join(STAGES)}.", show_default=False)],
+    run: RunOption = None,
+    data: Annotated[str | None, typer.Option(help="Other data than the run's own, e.g. tinyworld:7.", show_default=False)] = None,
+    split: Annotated[SplitName, typer.Option(help="Part of the data.")] = SplitName.test,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many examples.", show_default=False)] = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a run on its test split."""
+    from omnictl.data.store import cache_dir
+    from omnictl.evaluate import evaluate_run
+    from omnictl.train.device import choose_device
+
+    output = Output(as_json=as_json)
+    check_stage(stage)
+    chosen = chosen_run(run_root(runs), stage, run)
+    output.say(f"judging {escape(str(chosen.path))} …")
+    evaluation = evaluate_run(chosen, data=data, split=split.value, limit=limit, device=choose_device(device), cache=cache_dir())
+    output.result(evaluation.as_json(), _table(evaluation))
+
+
+def check_stage(stage: str) -> None:
+    """Refuse a stage that there is not.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    if stage not in STAGES:
+        raise UsageError(
+            f"there is no stage {stage!r}, expected one of: {', '.join(STAGES)}",
+            where="STAGE",
+            fix="name one of these",
+        )
+
+
+def chosen_run(root: Path, stage: str, reference: str | None) -> "Run":
+    """The run that `--run` names, else the newest finished one.
+
+    Raises:
+        RunError: there is none.
+    """
+    from omnictl.runs.run import find_run, newest_run
+
+    return newest_run(root, stage, "finished") if reference is None else find_run(root, stage, reference)
+
+
+def _table(evaluation: "Evaluation") -> str:
+    report = evaluation.report
+    lines = [f"[bold]{evaluation.run.stage}[/bold] on {report.num_examples} examples of the {evaluation.split} split"]
+    lines += [f"  {name:<24} {value:.4f}" for name, value in {**report.metrics, **report.controls}.items()]
+    for prediction in report.predictions[:3]:
+        shown = {key: escape(str(prediction.get(key, ""))) for key in ("prompt", "reference", "prediction")}
+        lines.append(f"\n[dim]{shown['prompt']}[/dim]\n  reference:  {shown['reference']}\n  prediction: {shown['prediction']}")
+    return "\n".join([*lines, "", f"predictions: {escape(str(evaluation.predictions))}"])

@@ -1,0 +1,1 @@
+"""Data: text corpora, their tokenizer, the token store, and batches in a reproducible order."""

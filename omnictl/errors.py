@@ -1,0 +1,90 @@
+"""Everything a user can cause, as named errors; each carries what was found, what was expected and how to fix it.
+
+    OmniError
+    ├── UsageError        2   a flag or an argument
+    ├── ConfigError       2   a preset, a config file or a --set
+    ├── DataError         3   a corpus, a manifest, a media file
+    ├── RunError          4   a run directory: missing, busy, not compatible
+    │   └── CheckpointError   a checkpoint or model folder: corrupt or foreign
+    ├── OutOfMemory       5   the step does not fit
+    ├── Diverged          6   a loss or a gradient that is not finite
+    └── DiskFull          7   no space left while something was written
+
+Our own bugs are plain exceptions and exit with 1. An interrupt exits with 130, a termination with 143, both after saving.
+"""
+
+from typing import ClassVar
+
+
+class OmniError(Exception):
+    """An error with its fix.
+
+    Args:
+        message: what was found and what was expected, a sentence or several lines.
+        fix: what to do about it: a flag, a key, a command.
+        where: `file`, `file:line`, a key or a flag.
+    """
+
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, fix: str, where: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+        self.where = where
+
+
+class UsageError(OmniError):
+    """A flag or an argument that cannot be taken."""
+
+    kind = "usage"
+    exit_code = 2
+
+
+class ConfigError(OmniError):
+    """A preset, config file or `--set` that does not validate."""
+
+    kind = "config"
+    exit_code = 2
+
+
+class DataError(OmniError):
+    """Data that cannot be read or does not suit the config."""
+
+    kind = "data"
+    exit_code = 3
+
+
+class RunError(OmniError):
+    """A run directory that is missing, busy or not compatible."""
+
+    kind = "run"
+    exit_code = 4
+
+
+class CheckpointError(RunError):
+    """A checkpoint or model folder that is corrupt or not ours."""
+
+    kind = "checkpoint"
+
+
+class OutOfMemory(OmniError):
+    """A training step that does not fit into memory."""
+
+    kind = "memory"
+    exit_code = 5
+
+
+class Diverged(OmniError):
+    """A loss or gradient that is not finite."""
+
+    kind = "diverged"
+    exit_code = 6
+
+
+class DiskFull(OmniError):
+    """No space left on the device while something was written."""
+
+    kind = "disk"
+    exit_code = 7

@@ -1,0 +1,68 @@
+"""Judging a run: its model on a split, with the report and every prediction kept in the run's `eval` folder."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omnictl.runs.files import write_json, write_text, writing
+from omnictl.runs.run import Run
+from omnictl.stages import stage_type
+from omnictl.train.checkpoint import load_weights
+from omnictl.train.stage import Report, Split
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report and where its predictions lie."""
+
+    run: Run
+    split: Split
+    report: Report
+    predictions: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        report = self.report
+        return {
+            "stage": self.run.stage,
+            "run": str(self.run.path),
+            "split": self.split,
+            "num_examples": report.num_examples,
+            "headline": {"name": report.headline, "value": report.value, "better": report.better},
+            "metrics": dict(report.metrics),
+            "controls": dict(report.controls),
+            "predictions": str(self.predictions),
+        }
+
+
+def evaluate_run(run: Run, *, data: str | None, split: Split, limit: int | None, device: torch.device, cache: Path) -> Evaluation:
+    """Judge a run's best model in fp32.
+
+    Args:
+        run: the run; its stage decides the metrics.
+        data: another data source than the one it was trained on.
+        split: which split.
+        limit: only so many examples.
+        device: where to compute.
+        cache: folder of token stores and the like.
+
+    Raises:
+        CheckpointError: the run has no whole model yet.
+        DataError: the data cannot be read.
+    """
+    stage = stage_type(run.stage).open(run.model, data=data, cache=cache)
+    load_weights(run.model / "model.safetensors", stage.model)
+    stage.model.to(device).eval()
+    report = stage.evaluate(split, limit=limit)
+    folder = run.evaluations / (split if data is None else f"{split}_{re.sub(r'[^A-Za-z0-9.]+', '-', data).strip('-')}")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    evaluation = Evaluation(run, split, report, folder / "predictions.jsonl")
+    lines = (json.dumps(dict(prediction), ensure_ascii=False) + "\n" for prediction in report.predictions)
+    write_text(evaluation.predictions, "".join(lines))
+    write_json(folder / "report.json", evaluation.as_json())
+    return evaluation

@@ -1,0 +1,1 @@
+"""Pure metrics: numbers in, numbers out."""

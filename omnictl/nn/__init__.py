@@ -1,0 +1,1 @@
+"""Building blocks that know no task: transformer layers, mixture of experts, chunked cross-entropy."""

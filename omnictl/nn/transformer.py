@@ -1,0 +1,148 @@
+"""A pre-norm decoder block with Qwen3's choices: RMSNorm, rotary positions, grouped-query attention with QK-norm, SwiGLU.
+
+Sources: Zhang & Sennrich 2019 (RMSNorm), Su et al. 2021 (RoPE, half-split layout), Ainslie et al. 2023 (grouped queries),
+Henry et al. 2020 (QK-norm), Shazeer 2020 (SwiGLU); Qwen3 technical report 2025 for the combination.
+Left out on purpose: biases, dropout inside the attention weights (it would rule out the fused kernels).
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis, computed in fp32 at least, returned in the dtype that came in."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `(…, D)`."""
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (wide * scale * self.weight).to(x.dtype)
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines of rotary positions, each `(T, d)` or `(B, 1, T, d)`, d the head width."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotary_table(context: int, head_width: int, theta: float) -> Rotary:
+    """Cosines and sines of positions 0…context-1, `(context, head_width)` each, in the half-split layout."""
+    frequencies = theta ** -(torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)  # (d/2)
+    angles = torch.outer(torch.arange(context, dtype=torch.float64), frequencies)  # (context, d/2)
+    cos, sin = angles.cos().float(), angles.sin().float()
+    return Rotary(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))  # the minus of the rotation sits in the table
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """Rotate `(B, H, T, d)` by its positions."""
+    half = x.shape[-1] // 2
+    swapped = torch.cat([x[..., half:], x[..., :half]], -1)
+    return x * rotary.cos.to(x.dtype) + swapped * rotary.sin.to(x.dtype)
+
+
+class KVCache:
+    """Keys and values of all layers for up to `capacity` positions: `(B, KV heads, capacity, d)` a layer.
+
+    `length` is the number of positions already held; the model advances it once a call.
+    """
+
+    def __init__(self, *, layers: int, batch: int, heads: int, capacity: int, head_width: int, like: Tensor) -> None:
+        shape = (batch, heads, capacity, head_width)
+        self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
+        self.values = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
+        self.capacity = capacity
+        self.length = 0
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store `(B, KV, T, d)` at the current length; returns everything held so far, `(B, KV, length + T, d)`."""
+        stop = self.length + keys.shape[2]
+        assert stop <= self.capacity, f"cache of {self.capacity} positions asked to hold {stop}"
+        self.keys[layer][:, :, self.length : stop] = keys
+        self.values[layer][:, :, self.length : stop] = values
+        return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]
+
+
+class Visibility(NamedTuple):
+    """Who sees whom: plain causal attention, or a boolean mask `(B or 1, 1, T, S)`, True where query t sees key s."""
+
+    causal: bool
+    mask: Tensor | None
+
+
+def document_mask(segments: Tensor) -> Visibility:
+    """Causal attention that stays inside its document.
+
+    Args:
+        segments: `(B, T)` document number of every position within its window; -1 marks padding, which sees itself.
+    """
+    same = segments[:, None, :, None] == segments[:, None, None, :]  # (B, 1, T, T)
+    length = segments.shape[1]
+    return Visibility(causal=False, mask=same & torch.ones(length, length, dtype=torch.bool, device=same.device).tril())
+
+
+def cached_visibility(length: int, new: int, device: torch.device) -> Visibility:
+    """Visibility of `new` positions that follow `length` cached ones."""
+    if length == 0:
+        return Visibility(causal=new > 1, mask=None)
+    if new == 1:
+        return Visibility(causal=False, mask=None)
+    seen = torch.ones(new, length + new, dtype=torch.bool, device=device).tril(diagonal=length)
+    return Visibility(causal=False, mask=seen[None, None])
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with QK-norm and rotary positions."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, eps: float) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_width = heads, kv_heads, width // heads
+        self.q_proj = nn.Linear(width, heads * self.head_width, bias=False)
+        self.k_proj = nn.Linear(width, kv_heads * self.head_width, bias=False)
+        self.v_proj = nn.Linear(width, kv_heads * self.head_width, bias=False)
+        self.o_proj = nn.Linear(heads * self.head_width, width, bias=False)
+        self.q_norm = RMSNorm(self.head_width, eps)
+        self.k_norm = RMSNorm(self.head_width, eps)
+
+    def forward(self, x: Tensor, rotary: Rotary, visibility: Visibility, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        """Attend: `(B, T, D)` to `(B, T, D)`; with a cache, also to all positions it holds."""
+        batch, length, _ = x.shape
+        q = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.head_width)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x).view(batch, length, self.kv_heads, self.head_width)).transpose(1, 2)
+        v = self.v_proj(x).view(batch, length, self.kv_heads, self.head_width).transpose(1, 2)  # (B, KV, T, d)
+        q, k = rotate(q, rotary), rotate(k, rotary)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v.to(k.dtype))
+        mixed = F.scaled_dot_product_attention(
+            q,
+            k,
+            v.to(q.dtype),
+            attn_mask=visibility.mask,
+            is_causal=visibility.causal,
+            enable_gqa=self.heads != self.kv_heads,
+        )  # (B, H, T, d)
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
+        return out
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer: down(silu(gate(x)) × up(x))."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(width, hidden, bias=False)
+        self.up_proj = nn.Linear(width, hidden, bias=False)
+        self.down_proj = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(…, D)` to `(…, D)`."""
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out

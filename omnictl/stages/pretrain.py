@@ -1,0 +1,297 @@
+"""Stage A: the Thinker learns to predict the next token of a text corpus.
+
+    loss = −Σ ln p(token_t | tokens_<t of the same document) ÷ number of tokens
+
+Documents are packed into windows without attending to one another; the first token is predicted from `<|end|>`, and the end
+itself is predicted too. Headline metric: perplexity. On TinyWorld the exact optimum is known and the distance to it is reported.
+
+    omnictl pretrain --preset tiny [--data my.txt]
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import model_validator
+from torch import Tensor
+
+from omnictl import __version__
+from omnictl.config import Config, to_dict
+from omnictl.data.batches import TextBatch, TextBatches, evaluation_batches
+from omnictl.data.corpus import Corpus, TextDataConfig, TinyWorldText, open_corpus
+from omnictl.data.store import TokenStore, first_documents, open_store
+from omnictl.data.tokenizer import END, Tokenizer
+from omnictl.errors import ConfigError
+from omnictl.generate.decode import generate
+from omnictl.generate.sampling import SamplingConfig
+from omnictl.metrics.text import bits_per_byte, perplexity
+from omnictl.models.thinker import Thinker, ThinkerConfig, training_flops
+from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
+from omnictl.runs.model_folder import read_config, write_description
+from omnictl.runs.run import Run
+from omnictl.stages.information_limit import TokenScores, information_limit
+from omnictl.train.checkpoint import load_weights
+from omnictl.train.config import RuntimeConfig, ScheduleConfig, TrainConfig
+from omnictl.train.stage import LossSum, Report, Split
+
+TOKENIZER_CHARACTERS = 4_000_000
+"""Characters of the training split that the BPE learns its merges from."""
+
+NUM_CONTINUATIONS = 20
+"""Test documents whose second half is written greedily, for people to read."""
+
+
+class PretrainConfig(Config):
+    """Config of stage A."""
+
+    model: ThinkerConfig = ThinkerConfig()
+    data: TextDataConfig = TextDataConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Self:
+        if self.data.seq_len > self.model.context:
+            raise ValueError(f"data.seq_len {self.data.seq_len} exceeds model.context {self.model.context}")
+        return self
+
+
+PRESETS: Mapping[str, PretrainConfig] = {
+    # Seconds on a CPU: for trying things out and for the tests.
+    "debug": PretrainConfig(
+        model=ThinkerConfig(layers=2, width=32, heads=2, kv_heads=1, hidden=64, context=128),
+        data=TextDataConfig(num_documents=200, num_eval_documents=20, vocab_size=320, seq_len=64),
+        train=TrainConfig(steps=20, batch_size=8, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+    ),
+    # Minutes on a laptop CPU.
+    "tiny": PretrainConfig(
+        model=ThinkerConfig(layers=4, width=256, heads=4, kv_heads=2, hidden=1024, context=512),
+        data=TextDataConfig(num_documents=24_000, num_eval_documents=500, vocab_size=1024, seq_len=256),
+        train=TrainConfig(steps=240, batch_size=32, eval_every=80, save_every=80),
+    ),
+    # Hours on a 12 GB GPU, on text of one's own: 85M parameters.
+    "small": PretrainConfig(
+        model=ThinkerConfig(layers=12, width=640, heads=10, kv_heads=5, hidden=1920, context=1024, rope_theta=100_000.0),
+        data=TextDataConfig(num_documents=2_000_000, vocab_size=16_384, seq_len=1024),
+        train=TrainConfig(
+            steps=20_000,
+            batch_size=128,
+            lr=2e-3,
+            eval_every=1000,
+            save_every=1000,
+            schedule=ScheduleConfig(warmup_steps=500),
+            runtime=RuntimeConfig(compile=True, log_every=10),
+        ),
+    ),
+}
+
+
+class Pretrain:
+    """The Thinker, its text, its loss."""
+
+    name: ClassVar[str] = "pretrain"
+    unit: ClassVar[str] = "tokens"
+    needs: ClassVar[tuple[str, ...]] = ()
+    config_type: ClassVar[type[PretrainConfig]] = PretrainConfig
+    presets: ClassVar[Mapping[str, PretrainConfig]] = PRESETS
+
+    def __init__(self, config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer, *, cache: Path) -> None:
+        self.config, self.corpus, self.tokenizer, self._cache = config, corpus, tokenizer, cache
+        torch.manual_seed(config.train.seed)
+        self.model = Thinker(config.model, tokenizer.vocab_size)
+        self.model.checkpointing = "off" if config.train.checkpointing == "auto" else config.train.checkpointing
+
+    @classmethod
+    def create(cls, config: PretrainConfig, *, cache: Path, init: Run | None = None) -> "Pretrain":
+        """A fresh Thinker with a tokenizer learned from the training split, or with another run's tokenizer and weights.
+
+        Raises:
+            DataError: the data cannot be read or does not suit the config.
+            ConfigError: the other run has another kind or size of tokenizer.
+            CheckpointError: the other run has no whole model, or one of another shape.
+        """
+        corpus = open_corpus(config.data)
+        tokenizer = _learn_tokenizer(corpus, config.data) if init is None else _inherit_tokenizer(init, config.data)
+        stage = cls(config, corpus, tokenizer, cache=cache)
+        stage.batches()  # both splits must be readable and long enough before anything is written
+        stage._store("val")
+        if init is not None:
+            stage.take_weights(init)
+        return stage
+
+    @classmethod
+    def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Pretrain":
+        """The Thinker of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
+        config = read_config(folder, cls.name, PretrainConfig)
+        if data is not None:
+            config = cls.with_data(config, data)
+        tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        return cls(config, open_corpus(config.data), tokenizer, cache=cache)
+
+    @classmethod
+    def with_data(cls, config: PretrainConfig, data: str) -> PretrainConfig:
+        """The config with another data source."""
+        return config.model_copy(update={"data": config.data.model_copy(update={"source": data})})
+
+    def save_description(self, folder: Path) -> None:
+        """Write what the model folder holds beside the weights."""
+        write_description(
+            folder,
+            self.name,
+            omnictl=__version__,
+            vocab_size=self.tokenizer.vocab_size,
+            chat="chatml" if self.corpus.markup else "text",
+            config=to_dict(self.config),
+        )
+        self.tokenizer.save(folder / "tokenizer.json")
+
+    def take_weights(self, run: Run) -> None:
+        """Take over the weights of another run, whose tokenizer this stage already has.
+
+        Raises:
+            CheckpointError: it has no whole model, or one of another shape.
+        """
+        load_weights(run.model / "model.safetensors", self.model)
+
+    def batches(self) -> TextBatches:
+        """Packed windows of the training split."""
+        return TextBatches(
+            self._store("train"),
+            seq_len=self.config.data.seq_len,
+            batch_size=self.config.train.batch_size,
+            seed=self.config.train.seed,
+        )
+
+    def loss(self, batch: TextBatch) -> LossSum:
+        """Cross-entropy in nats, and the experts' balance term if there are experts."""
+        device = self.model.embedding.weight.device
+        output = self.model(batch.tokens.to(device), segments=_to(batch.segments, device))
+        nats = cross_entropy_sum(output.hidden.flatten(0, 1), self.model.embedding.weight, batch.targets.to(device).flatten())
+        if output.balance is None:
+            return LossSum(nats, batch.num_targets, {})
+        total = nats + self.config.model.balance_weight * output.balance
+        return LossSum(total, batch.num_targets, {"nats": nats.detach(), "balance": output.balance.detach()})
+
+    def work(self, batch: TextBatch) -> tuple[float, float]:
+        """Tokens and floating-point operations of a training step on this batch, padding not counted."""
+        return float(batch.num_targets), training_flops(self.model, _document_lengths(batch))
+
+    def validate(self) -> Report:
+        """Perplexity on the validation split."""
+        store = self._store("val")
+        return _report(_text_metrics(self.score(store).nats, store), store)
+
+    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+        """Perplexity on a split or its first `limit` documents; on TinyWorld also the distance to the optimum."""
+        store = self._store(split)
+        if limit is not None and limit < store.num_documents:
+            store = first_documents(store, limit, self.tokenizer)
+        scores = self.score(store)
+        metrics = _text_metrics(scores.nats, store)
+        documents = list(islice(self.corpus.documents(split), store.num_documents))
+        if isinstance(self.corpus, TinyWorldText):
+            training = self._store("train").tokens
+            metrics |= information_limit(documents, self.tokenizer, scores, store=store, training=training)
+        predictions = list(self._continuations(documents[:NUM_CONTINUATIONS], split))
+        return _report(metrics, store, predictions)
+
+    def score(self, store: TokenStore) -> TokenScores:
+        """Scores of every token of a store."""
+        device = self.model.embedding.weight.device
+        nats, hits = np.zeros(len(store.tokens)), np.zeros(len(store.tokens), np.bool_)
+        self.model.eval()
+        for batch in evaluation_batches(store, seq_len=self.config.data.seq_len, batch_size=self.config.train.batch_size):
+            scored = batch.targets.flatten() != IGNORE  # (B * T)
+            targets = batch.targets.flatten()[scored].to(device)  # (N)
+            with torch.no_grad():
+                output = self.model(batch.tokens.to(device), segments=_to(batch.segments, device))
+                hidden = output.hidden.flatten(0, 1)[scored.to(device)]  # (N, D)
+                rows = score_rows(hidden, self.model.embedding.weight, targets)
+            index = batch.index.flatten()[scored].numpy()
+            nats[index], hits[index] = rows.nats.cpu().numpy(), rows.is_likeliest.cpu().numpy()
+        return TokenScores(nats, hits)
+
+    def _store(self, split: Split) -> TokenStore:
+        return open_store(self.corpus, split, self.tokenizer, self._cache)
+
+    def _continuations(self, documents: Sequence[str], split: Split) -> Iterator[dict[str, object]]:
+        """Documents cut in the middle and finished greedily."""
+        greedy = SamplingConfig(temperature=0)
+        for number, document in enumerate(documents):
+            ids = self.tokenizer.encode(document, markup=self.corpus.markup)[: self.config.data.seq_len]
+            half = max(1, len(ids) // 2)
+            written = generate(
+                self.model,
+                [END, *ids[:half]],
+                max_tokens=len(ids) - half,
+                sampling=greedy,
+                stop={END},
+                generator=torch.Generator(),
+            )
+            yield {
+                "id": f"{split}/{number}",
+                "task": "continue",
+                "prompt": self.tokenizer.decode(ids[:half]),
+                "reference": self.tokenizer.decode(ids[half:]),
+                "prediction": self.tokenizer.decode(written),
+            }
+
+
+def _learn_tokenizer(corpus: Corpus, config: TextDataConfig) -> Tokenizer:
+    if config.tokenizer == "char":
+        return Tokenizer.train_char(corpus.documents("train"))
+    return Tokenizer.train_bpe(_first_characters(corpus.documents("train"), TOKENIZER_CHARACTERS), config.vocab_size)
+
+
+def _inherit_tokenizer(init: Run, config: TextDataConfig) -> Tokenizer:
+    """The tokenizer that goes with the weights of `init`."""
+    tokenizer = Tokenizer.load(init.model / "tokenizer.json")
+    wanted = (config.tokenizer, config.vocab_size if config.tokenizer == "bpe" else tokenizer.vocab_size)
+    found = (tokenizer.kind, tokenizer.vocab_size)
+    if found != wanted:
+        raise ConfigError(
+            f"the weights of {init.path} go with a {found[0]} tokenizer of {found[1]} tokens, "
+            f"the config asks for {wanted[0]} of {wanted[1]}",
+            where="data.tokenizer, data.vocab_size",
+            fix=f"--set data.tokenizer={found[0]} --set data.vocab_size={found[1]}, or start without --init",
+        )
+    return tokenizer
+
+
+def _report(metrics: dict[str, float], store: TokenStore, predictions: Sequence[dict[str, object]] = ()) -> Report:
+    return Report("perplexity", "lower", metrics, store.num_documents, predictions=predictions)
+
+
+def _text_metrics(nats: NDArray[np.float64], store: TokenStore) -> dict[str, float]:
+    total = float(nats.sum())
+    return {
+        "perplexity": perplexity(total, store.num_predictions),
+        "loss": total / store.num_predictions,
+        "bits_per_byte": bits_per_byte(total, store.num_bytes),
+    }
+
+
+def _document_lengths(batch: TextBatch) -> Tensor:
+    """Positions of every piece in a batch, `(pieces,)`."""
+    rows, length = batch.tokens.shape
+    if batch.segments is None:
+        return torch.full((rows,), length)
+    numbered = batch.segments + torch.arange(rows)[:, None] * length  # (B, T), different in every row
+    return torch.bincount(numbered[batch.segments >= 0])
+
+
+def _first_characters(documents: Iterator[str], limit: int) -> Iterator[str]:
+    """Documents until they hold `limit` characters; the last one is cut."""
+    left = limit
+    for document in documents:
+        yield document[:left]
+        left -= len(document)
+        if left <= 0:
+            return
+
+
+def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)

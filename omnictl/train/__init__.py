@@ -1,0 +1,1 @@
+"""The training loop and what it stands on; it knows neither models nor data, only the `Stage` protocol."""

@@ -1,0 +1,103 @@
+"""Optimizers: AdamW (fused) for everything, or Muon for 2-D hidden weights and AdamW for the rest.
+
+Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon). Both implementations are torch's.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from omnictl.errors import CheckpointError
+from omnictl.train.config import TrainConfig
+
+MUON_WORTH = 1 / 3
+"""`auto` takes Muon while its Newton–Schulz products cost at most this share of a step's own work."""
+
+NEWTON_SCHULZ_STEPS = 5
+
+
+def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights of linear layers by name, output heads and expert routers left out (Muon is for hidden layers only)."""
+    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if name.removesuffix(".weight") in linear and parameter.requires_grad and not {"head", "router"} & set(name.split("."))
+    }
+
+
+def newton_schulz_flops(shape: torch.Size) -> float:
+    """Floating-point operations of orthogonalising one matrix."""
+    small, large = sorted(shape)
+    return NEWTON_SCHULZ_STEPS * (4.0 * small * small * large + 2.0 * small**3)
+
+
+def choose_optimizer(config: TrainConfig, model: nn.Module, step_flops: float) -> str:
+    """ "adamw" or "muon"; `auto` weighs Muon's cost, which is the same each step, against the work of a step."""
+    if config.optimizer != "auto":
+        return config.optimizer
+    extra = sum(newton_schulz_flops(weight.shape) for weight in hidden_matrices(model).values())
+    return "muon" if 0 < extra <= MUON_WORTH * step_flops else "adamw"
+
+
+class Optimizers:
+    """One or two torch optimizers that step together under one learning-rate factor."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig, kind: str) -> None:
+        self.kind = kind
+        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        hidden = hidden_matrices(model) if kind == "muon" else {}
+        rest = {name: p for name, p in self.named.items() if name not in hidden}
+        groups = [
+            {"params": [p for p in rest.values() if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in rest.values() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        self.parts: list[torch.optim.Optimizer] = [adamw]
+        if hidden:
+            self.parts.append(torch.optim.Muon(list(hidden.values()), lr=config.muon_lr, weight_decay=config.weight_decay))
+        self._peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All trained parameters."""
+        return list(self.named.values())
+
+    def set_factor(self, factor: float) -> None:
+        """Set every learning rate to `factor` × its peak."""
+        for part, peaks in zip(self.parts, self._peaks, strict=True):
+            for group, peak in zip(part.param_groups, peaks, strict=True):
+                group["lr"] = factor * peak
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """All moments as `{parameter name}/{moment}`."""
+        return {
+            f"{name}/{moment}": tensor
+            for name, parameter in self.named.items()
+            for part in self.parts
+            for moment, tensor in part.state.get(parameter, {}).items()
+        }
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state_tensors` gave.
+
+        Raises:
+            CheckpointError: a moment belongs to no parameter of this model.
+        """
+        owners = {id(p): part for part in self.parts for group in part.param_groups for p in group["params"]}
+        for key, tensor in tensors.items():
+            name, _, moment = key.rpartition("/")
+            parameter = self.named.get(name)
+            if parameter is None:
+                raise CheckpointError(
+                    f"the checkpoint has optimizer state for {name!r}, which this model does not have",
+                    where=key,
+                    fix="resume with the run's own config, or start a new run with --init",
+                )
+            # `step` counts on the CPU for AdamW's plain form and beside the parameter for the fused one: keep it there.
+            owners[id(parameter)].state[parameter][moment] = tensor.to(parameter.device)

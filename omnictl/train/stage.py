@@ -1,0 +1,88 @@
+"""What the loop asks of a stage. One loss, one optimizer, one checkpoint, one run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor, nn
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """A loss as a sum and a count, so that any split into micro-batches gives the same gradient.
+
+    `sum` is differentiable; `count` is what it is divided by over the whole batch; `scalars` are further detached sums
+    over the same count, for the log.
+    """
+
+    sum: Tensor
+    count: int
+    scalars: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found. Rates are fractions."""
+
+    headline: str
+    better: Literal["lower", "higher"]
+    metrics: Mapping[str, float]
+    num_examples: int
+    controls: Mapping[str, float] = field(default_factory=dict)
+    predictions: Sequence[Mapping[str, object]] = ()
+
+    @property
+    def value(self) -> float:
+        """The headline metric."""
+        return self.metrics[self.headline]
+
+
+class Batches(Protocol):
+    """The order of training examples and how to make a batch of some of them.
+
+    Both are pure functions: a resumed run needs no more than its step number to go on with the same data.
+    """
+
+    def ids(self, step: int) -> Sequence[int]:
+        """The examples of the whole batch of a step (0-based)."""
+        ...
+
+    def collate(self, ids: Sequence[int]) -> Any:
+        """A micro-batch of these examples."""
+        ...
+
+
+class Stage(Protocol):
+    """A training stage."""
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    """What speed is counted in: "tokens", "images", "seconds" of audio."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What is optimised and saved."""
+        ...
+
+    def batches(self) -> Batches:
+        """The training batches."""
+        ...
+
+    def loss(self, batch: Any) -> LossSum:
+        """Loss of one micro-batch, on the model's device."""
+        ...
+
+    def work(self, batch: Any) -> tuple[float, float]:
+        """Units and floating-point operations (forward and backward) of one micro-batch."""
+        ...
+
+    def validate(self) -> Report:
+        """The validation split, cheaply: called during training, deterministic."""
+        ...
+
+    def save_description(self, folder: Path) -> None:
+        """Write what the model folder holds beside the weights: config, tokenizer."""
+        ...

@@ -1,0 +1,97 @@
+"""TinyWorld's documents: stories, descriptions and dialogues, drawn at random access, each with its exact probability.
+
+A document opens with words that name its topic. A prose document goes on with remarks about it, a dialogue with questions; each
+has two or three, no opening twice. The end, too, is a choice with a known probability.
+"""
+
+from functools import partial
+from hashlib import blake2b
+from random import Random
+from typing import Literal
+
+from omnictl.world import grammar
+from omnictl.world.animals import tell_visit
+from omnictl.world.chat import GREETINGS, tell_chat
+from omnictl.world.grammar import END, Scored, Writer
+from omnictl.world.groups import tell_groups
+from omnictl.world.markup import ANSWER, CLOSE, NEXT_USER, USER
+from omnictl.world.news import tell_news
+from omnictl.world.numbers import tell_shopping, tell_sums
+from omnictl.world.people import tell_people
+from omnictl.world.pictures import tell_numbered_picture, tell_picture
+from omnictl.world.things import tell_things
+from omnictl.world.topic import Teller
+
+Split = Literal["train", "val", "test"]
+
+_TOPICS: dict[str, Teller] = {
+    "one": tell_things,
+    "on a": tell_things,
+    "meet": tell_people,
+    "this is": tell_people,
+    "today is": tell_shopping,
+    "here are some sums.": tell_sums,
+    "last": tell_visit,
+    "this picture by": tell_numbered_picture,
+    "there is": tell_picture,
+    "there are": tell_groups,
+}
+_PROSE_TOPICS: dict[str, Teller] = _TOPICS | {"here is the news.": tell_news}
+_DIALOGUE_TOPICS: dict[str, Teller] = _TOPICS | {greeting: partial(tell_chat, greeting) for greeting in GREETINGS}
+_PROSE_OPENINGS = (*_PROSE_TOPICS, USER)
+_PROSE_WEIGHTS = (2, 2, 2, 2, 3, 1, 3, 2, 2, 1, 10, 20)  # a fifth of the documents are news, two in five are dialogues
+_DIALOGUE_WEIGHTS = (1, 1, 1, 1, 2, 1, 2, 3, 4, 2, *(1 for _ in GREETINGS))
+_FEWEST, _MOST = 2, 3  # remarks or questions in a document
+
+
+def document(seed: int, split: Split, index: int) -> str:
+    """One document of the world: a pure function of its arguments, the same on every machine and Python version."""
+    key = blake2b(f"{seed}/{split}/{index}".encode(), digest_size=16).digest()
+    return grammar.sample(write_document, Random(int.from_bytes(key, "big")))
+
+
+def score(text: str) -> Scored:
+    """The exact log-probabilities, in nats, of a document and of each of its words.
+
+    Raises:
+        NotInGrammar: if no seed can produce `text`.
+    """
+    return grammar.score(write_document, text)
+
+
+def write_document(w: Writer) -> None:
+    """The grammar of TinyWorld."""
+    opening = w.pick(_PROSE_OPENINGS, _PROSE_WEIGHTS)
+    if opening == USER:
+        _write_dialogue(w)
+    else:
+        _write_prose(w, _PROSE_TOPICS[opening])
+
+
+def _write_prose(w: Writer, tell: Teller) -> None:
+    topic = tell(w)
+    used: set[str] = set()
+    for number in range(_MOST):
+        remarks = {opening: remark for opening, remark in topic.remarks().items() if opening not in used}
+        opening = w.pick(tuple(remarks) + ((END,) if number >= _FEWEST else ()))
+        if opening == END:
+            return
+        remarks[opening](w)
+        used.add(opening)
+    w.say(END)
+
+
+def _write_dialogue(w: Writer) -> None:
+    topic = _DIALOGUE_TOPICS[w.pick(tuple(_DIALOGUE_TOPICS), _DIALOGUE_WEIGHTS)](w)
+    used: set[str] = set()
+    for number in range(1, _MOST + 1):
+        questions = {opening: ask for opening, ask in topic.questions().items() if opening not in used}
+        opening = w.pick(tuple(questions))
+        answer = questions[opening](w)
+        used.add(opening)
+        w.say(f"{ANSWER}{answer}{CLOSE}")
+        if number < _FEWEST:
+            w.say(NEXT_USER)
+        elif number < _MOST and w.pick((NEXT_USER, END)) == END:
+            return
+    w.say(END)

@@ -1,0 +1,91 @@
+"""Commands run inside the test process, each test with a run folder of its own."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from omnictl.cli.app import run
+from omnictl.train import loop
+
+
+class Ended(NamedTuple):
+    """How a command ended and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The result of a command with `--json`: standard output must hold that object alone."""
+        assert self.out.count("\n") == 1
+        return json.loads(self.out)
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_machine() -> Iterator[None]:
+    """Timing a matrix product takes longer than a whole debug run."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(loop, "matmul_rate", lambda device: 1e11)
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run root of this test, not made yet; the working directory is beside it."""
+    monkeypatch.setenv("OMNICTL_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def omnictl(runs: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `omnictl` with these arguments."""
+
+    def command(*arguments: object) -> Ended:
+        texts = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["omnictl", *texts])
+        capfd.readouterr()
+        code = run(texts)
+        return Ended(code, *capfd.readouterr())
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished debug run on TinyWorld. Not to be changed: `trained` is a copy."""
+    root = tmp_path_factory.mktemp("trained")
+    assert run(["pretrain", "--preset", "debug", "--quiet", "--runs", str(root)]) == 0
+    (path,) = (root / "pretrain").iterdir()
+    return path
+
+
+@pytest.fixture
+def trained(trained_once: Path, runs: Path) -> Path:
+    """A finished debug run in this test's run root."""
+    return Path(shutil.copytree(trained_once, runs / "pretrain" / trained_once.name))
+
+
+@pytest.fixture(scope="session")
+def prose() -> str:
+    """Enough plain text for the debug preset: 60 documents."""
+    names, things = ["Ada", "Bo", "Cleo", "Dan", "Eve", "Finn"], ["lamp", "river", "window", "stone", "letter", "garden"]
+    verbs = ["found", "painted", "forgot", "wanted", "carried"]
+    documents = []
+    for number in range(60):
+        sentences = [
+            f"{names[number % 6]} {verbs[(number + line) % 5]} the {things[(number * line) % 6]} number {number + line}."
+            for line in range(6)
+        ]
+        documents.append(" ".join(sentences))
+    return "\n\n\n".join(documents)

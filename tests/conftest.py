@@ -1,0 +1,45 @@
+"""What every test shares: caches and runs in a temporary folder, and the real data where a machine has it."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test writes to the home folder: token stores and runs go below pytest's own temporary folder."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("OMNICTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("OMNICTL_RUNS", str(tmp_path_factory.mktemp("runs")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def test_data() -> Path:
+    """The folder of real corpora that `OMNICTL_TEST_DATA` names."""
+    folder = os.environ.get("OMNICTL_TEST_DATA")
+    if folder is None:
+        pytest.skip("OMNICTL_TEST_DATA is not set: it names a folder with text/tinyshakespeare.txt")
+    return Path(folder)
+
+
+@pytest.fixture
+def randomise() -> "Callable[[nn.Module], None]":
+    """Gives every parameter a random value: some start at zero or one, where much would be equal by accident."""
+    import torch
+
+    def fill(model: "nn.Module") -> None:
+        generator = torch.Generator().manual_seed(5)
+        for name, parameter in model.named_parameters():
+            centre = 1.0 if "norm" in name else 0.0
+            values = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.data.copy_(centre + 0.15 * values)
+
+    return fill

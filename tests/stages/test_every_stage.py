@@ -1,0 +1,205 @@
+"""What must be true of every stage; a new one inherits these tests by being in the registry."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from omnictl.config import resolve, to_dict, to_json
+from omnictl.data.store import cache_dir
+from omnictl.stages import STAGES, stage_type
+from omnictl.stages.pretrain import Pretrain
+from omnictl.train.gradient import accumulate, normalise
+from omnictl.train.optim import Optimizers
+from omnictl.train.precision import Precision
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "configs"
+EXAMPLE_OF: Mapping[str, str] = {"pretrain": "thinker_tiny.json"}
+"""The example file that equals a stage's preset `tiny`."""
+
+FP32 = Precision("fp32", "")
+
+every_stage = pytest.mark.parametrize("name", STAGES)
+
+
+def debug_stage(name: str) -> Any:
+    kind = stage_type(name)
+    return kind.create(kind.presets["debug"], cache=cache_dir())
+
+
+def take_gradient(stage: Any, ids: Sequence[int], *, micro_batch: int | None = None) -> float:
+    """Leave the clipped gradient of the mean loss over examples in `.grad`; returns that loss."""
+    batches, scaler = stage.batches(), FP32.scaler(torch.device("cpu"))
+    size = micro_batch or len(ids)
+    sums = accumulate(stage, batches, ids, micro_batch=size, precision=FP32, scaler=scaler)
+    normalise(list(stage.model.parameters()), sums.count, stage.config.train.clip_norm)
+    return sums.loss
+
+
+@every_stage
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_every_parameter_gets_a_gradient_within_three_steps(name: str, kind: str) -> None:
+    stage = debug_stage(name)
+    optimizers = Optimizers(stage.model, stage.config.train, kind)
+    missing = set(optimizers.named)
+    for step in range(3):
+        take_gradient(stage, stage.batches().ids(step))
+        for parameter_name, parameter in optimizers.named.items():
+            if parameter.grad is not None:
+                assert parameter.grad.isfinite().all(), parameter_name
+                if parameter.grad.any():
+                    missing.discard(parameter_name)
+        for part in optimizers.parts:
+            part.step()
+        optimizers.zero_grad()
+    assert not missing
+
+
+@every_stage
+def test_a_loss_is_a_sum_over_examples(name: str, randomise: Callable[[nn.Module], None]) -> None:
+    stage = debug_stage(name)
+    randomise(stage.model)
+    stage.model.double().eval()
+    batches = stage.batches()
+    ids = list(batches.ids(0))
+    whole, *halves = (stage.loss(batches.collate(part)) for part in (ids, ids[:3], ids[3:]))
+    assert whole.count == sum(half.count for half in halves) > 0
+    torch.testing.assert_close(whole.sum, sum(half.sum for half in halves), rtol=1e-6, atol=0)
+    for key, value in whole.scalars.items():
+        assert not value.requires_grad
+        torch.testing.assert_close(value, sum(half.scalars[key] for half in halves), rtol=1e-6, atol=0)
+
+
+@every_stage
+def test_work_adds_up_too(name: str) -> None:
+    stage = debug_stage(name)
+    batches = stage.batches()
+    ids = list(batches.ids(1))
+    whole, *halves = (stage.work(batches.collate(part)) for part in (ids, ids[:3], ids[3:]))
+    assert whole == pytest.approx([sum(values) for values in zip(*halves, strict=True)])
+    assert min(whole) > 0
+
+
+@every_stage
+def test_batches_are_a_function_of_the_step(name: str) -> None:
+    one, two = debug_stage(name), debug_stage(name)
+    size = one.config.train.batch_size
+    first, second = one.batches(), two.batches()
+    later = first.collate(first.ids(5))  # asked for out of order
+    for step in (0, 1, 5):
+        assert list(first.ids(step)) == list(second.ids(step))
+        assert len(first.ids(step)) == size
+    assert one.loss(later).sum.item() == two.loss(second.collate(second.ids(5))).sum.item()
+
+
+@every_stage
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(name: str) -> None:
+    kind = stage_type(name)
+    config: Any = kind.presets["debug"]
+    other = config.model_copy(update={"train": config.train.model_copy(update={"seed": 1})})
+    one, two, three = (kind.create(c, cache=cache_dir()).model.state_dict() for c in (config, config, other))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(not torch.equal(one[key], three[key]) for key in one)
+
+
+@every_stage
+def test_the_loss_falls_on_one_batch_again_and_again(name: str) -> None:
+    stage = debug_stage(name)
+    optimizers = Optimizers(stage.model, stage.config.train, "adamw")
+    losses = []
+    for _ in range(15):
+        losses.append(take_gradient(stage, stage.batches().ids(0)))
+        optimizers.parts[0].step()
+        optimizers.zero_grad()
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@every_stage
+def test_validation_is_repeatable_and_has_its_headline(name: str) -> None:
+    stage = debug_stage(name)
+    with torch.no_grad():
+        one, two = stage.validate(), stage.validate()
+    assert one.metrics == two.metrics
+    assert one.headline == next(iter(one.metrics))
+    assert one.num_examples > 0
+
+
+@every_stage
+def test_a_model_folder_opens_as_the_stage_it_describes(name: str, tmp_path: Path) -> None:
+    stage = debug_stage(name)
+    stage.save_description(tmp_path)
+    opened = stage_type(name).open(tmp_path, data=None, cache=cache_dir())
+    assert opened.config == stage.config
+    shapes = [{key: tensor.shape for key, tensor in each.model.state_dict().items()} for each in (stage, opened)]
+    assert shapes[0] == shapes[1]
+
+
+@every_stage
+def test_registry_and_class_agree(name: str) -> None:
+    kind = stage_type(name)
+    assert kind.name == name
+    assert STAGES[name].summary.endswith(".")
+    assert {"debug", "tiny", "small"} <= set(kind.presets)
+
+
+@every_stage
+@pytest.mark.parametrize("preset", ["debug", "tiny", "small"])
+def test_presets_are_valid_and_survive_a_file(name: str, preset: str, tmp_path: Path) -> None:
+    kind = stage_type(name)
+    config = kind.presets[preset]
+    (tmp_path / "config.json").write_text(to_json(config))
+    assert resolve(kind.config_type, preset=None, file=tmp_path / "config.json") == config
+    assert kind.config_type(**to_dict(config)) == config
+
+
+@every_stage
+def test_the_example_file_is_the_tiny_preset(name: str) -> None:
+    kind, path = stage_type(name), EXAMPLES / EXAMPLE_OF[name]
+    assert json.loads(path.read_text(encoding="utf-8")) == to_dict(kind.presets["tiny"])
+
+
+def pretrain_logits(stage: Pretrain, changed: Sequence[int]) -> Tensor:
+    """As below: the targets of one window are the tokens of its text, and they are changed in the text itself."""
+    batches = stage.batches()
+    index = batches.collate([1]).index[0]
+    tokens = batches.store.tokens.copy()
+    for target in changed:
+        place = int(index[target])
+        tokens[place] = (int(tokens[place]) + 1) % stage.tokenizer.vocab_size
+    batches.store = replace(batches.store, tokens=tokens)
+    batch = batches.collate([1])
+    logits: Tensor = stage.model.logits(stage.model(batch.tokens, segments=batch.segments).hidden)[0]
+    return logits
+
+
+AUTOREGRESSIVE: Mapping[str, Callable[[Any, Sequence[int]], Tensor]] = {"pretrain": pretrain_logits}
+"""For a stage that predicts one target after another: the logits `(T, V)` scored against the T targets of one example after
+some of these targets, given by number, were changed in the data."""
+
+NOT_AUTOREGRESSIVE: frozenset[str] = frozenset()
+"""Stages whose targets are no inputs."""
+
+
+@every_stage
+@torch.no_grad()
+def test_a_target_is_scored_without_seeing_it(name: str, randomise: Callable[[nn.Module], None]) -> None:
+    assert (name in AUTOREGRESSIVE) != (name in NOT_AUTOREGRESSIVE), f"say of `{name}` whether its targets are inputs"
+    if name in NOT_AUTOREGRESSIVE:
+        return
+    stage = debug_stage(name)
+    randomise(stage.model)
+    stage.model.double().eval()
+    logits = AUTOREGRESSIVE[name]
+    plain = logits(stage, [])
+    for t in (1, 2, len(plain) // 2, 40):
+        at_and_after = logits(stage, range(t, min(t + 12, 50)))
+        torch.testing.assert_close(at_and_after[: t + 1], plain[: t + 1], atol=1e-10, rtol=0)
+        assert (at_and_after[t + 1] - plain[t + 1]).abs().max() > 1e-3
+        just_before = logits(stage, [t - 1])
+        assert (just_before[t] - plain[t]).abs().max() > 1e-3
+        torch.testing.assert_close(just_before[:t], plain[:t], atol=1e-10, rtol=0)

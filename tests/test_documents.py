@@ -1,0 +1,124 @@
+"""Every command in README and docs runs: in a fresh folder, in the order of the document, at the size of the debug preset."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from omnictl.cli.app import run
+from omnictl.config import resolve, to_json
+from omnictl.stages import STAGES, stage_type
+from omnictl.stages.pretrain import PRESETS, PretrainConfig
+from omnictl.train import loop
+from omnictl.world import document
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+CONFIGS = sorted((ROOT / "examples" / "configs").glob("*"))
+
+SHELLS = ("bash", "console", "sh")
+SMALL_TOML = """
+data = { num_documents = 200, num_eval_documents = 20, vocab_size = 320, seq_len = 64 }
+model = { layers = 1, width = 32, hidden = 32 }
+"""
+FEWEST_STEPS = "4"
+"""Steps of a training command whose config is not the debug preset's."""
+
+
+def commands(markdown: str) -> Iterator[list[str]]:
+    """The arguments of each `omnictl` command in the shell blocks; where there are prompts, the other lines are output."""
+    for _, block in re.findall(rf"^```({'|'.join(SHELLS)})\n(.*?)^```", markdown, flags=re.MULTILINE | re.DOTALL):
+        lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
+        prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        for line in prompted or lines:
+            if line.startswith("omnictl "):
+                yield shlex.split(line, comments=True)[1:]
+
+
+def at_debug_size(arguments: list[str]) -> list[str]:
+    """The same command with the debug preset and without `--max-minutes`."""
+    arguments = without(arguments, "--max-minutes")
+    if arguments[0] not in STAGES or "--resume" in arguments:
+        return arguments
+    if "--config" in arguments or "--set" in arguments:
+        arguments = [*without(arguments, "--max-steps"), "--max-steps", FEWEST_STEPS]
+    return arguments if "--config" in arguments else [*without(arguments, "--preset"), "--preset", "debug"]
+
+
+def without(arguments: list[str], option: str) -> list[str]:
+    """The arguments without an option and its value."""
+    if option not in arguments:
+        return arguments
+    place = arguments.index(option)
+    return arguments[:place] + arguments[place + 2 :]
+
+
+def make_files(arguments: list[str]) -> None:
+    """Write the files that a command wants and that a reader would have."""
+    for option, value in pairwise(arguments):
+        path = Path(value)
+        if path.exists():
+            continue
+        if option == "--data" and path.suffix == ".txt":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n\n\n".join(document(99, "train", number) for number in range(200)))
+        if option == "--config":
+            path.write_text(SMALL_TOML if path.suffix == ".toml" else to_json(PRESETS["debug"]))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMNICTL_RUNS")
+    monkeypatch.setattr(loop, "matmul_rate", lambda device: 1e11)  # timing it takes longer than a debug run
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for given in commands(path.read_text()):
+        arguments = at_debug_size(given)
+        make_files(arguments)
+        code = run(arguments)
+        assert code == 0, f"{path.name}: omnictl {shlex.join(given)}\n{capsys.readouterr().err}"
+
+
+def test_the_readme_shows_the_main_commands() -> None:
+    first_words = {arguments[0] for arguments in commands((ROOT / "README.md").read_text())}
+    assert {"pretrain", "eval", "chat"} <= first_words
+
+
+def test_commands_are_found_in_shell_blocks_only() -> None:
+    text = """omnictl not --this
+```console
+$ omnictl pretrain --preset tiny \\
+    --seed 3
+next
+  omnictl chat --run runs/pretrain/1
+```
+```python
+omnictl not --this
+```
+```bash
+pip install omnictl
+omnictl chat --text "a # b"   # a comment
+```"""
+    assert list(commands(text)) == [["pretrain", "--preset", "tiny", "--seed", "3"], ["chat", "--text", "a # b"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "run_as"),
+    [
+        ("pretrain --preset tiny --max-minutes 5", "pretrain --preset debug"),
+        ("pretrain --data my.txt", "pretrain --data my.txt --preset debug"),
+        ("pretrain --config a.json", "pretrain --config a.json --max-steps 4"),
+        ("pretrain --resume latest", "pretrain --resume latest"),
+        ("eval pretrain", "eval pretrain"),
+    ],
+)
+def test_commands_at_debug_size(given: str, run_as: str) -> None:
+    assert at_debug_size(given.split()) == run_as.split()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_example_configs_are_valid(path: Path) -> None:
+    assert isinstance(resolve(PretrainConfig, preset=None, file=path), stage_type("pretrain").config_type)

@@ -1,0 +1,148 @@
+"""Imports go down the layers, never up or sideways; and what starts fast stays free of torch."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import omnictl
+
+ROOT = Path(omnictl.__file__).parent
+
+LAYERS = (
+    ("__main__",),
+    ("cli",),
+    ("pipeline",),
+    ("chat", "evaluate", "plan", "bench", "report"),
+    ("stages",),
+    ("train", "generate"),
+    ("models",),
+    ("data",),
+    ("world",),
+    ("nn", "metrics", "runs"),
+    ("config",),
+    ("errors",),
+)
+"""From top to bottom; packages of one line do not import each other."""
+
+FORBIDDEN = {("train", "models"), ("train", "data"), ("train", "world")}
+"""Downward, and still not allowed: the loop knows only the `Stage` protocol."""
+
+TORCH_FREE = (
+    "omnictl.errors",
+    "omnictl.config",
+    "omnictl.runs.run",
+    "omnictl.runs.files",
+    "omnictl.runs.model_folder",
+    "omnictl.metrics.text",
+    "omnictl.metrics.ngram",
+    "omnictl.world",
+    "omnictl.data.corpus",
+    "omnictl.data.tokenizer",
+    "omnictl.data.store",
+    "omnictl.data.packing",
+    "omnictl.train.config",
+    "omnictl.train.schedule",
+    "omnictl.train.signals",
+    "omnictl.stages",
+    "omnictl.cli",
+)
+
+DEPTH = {package: depth for depth, line in enumerate(LAYERS) for package in line}
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_packages(source: str) -> Iterator[tuple[int, str]]:
+    """Line and package below `omnictl` of every import, wherever in the file; the root itself is free to all."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "omnictl" and len(parts) > 1 and parts[1] != "__version__":
+                yield node.lineno, parts[1]
+
+
+def problem(importer: str, imported: str) -> str | None:
+    if importer == imported:
+        return None
+    if imported not in DEPTH:
+        return f"`{imported}` has no layer: give it one in {Path(__file__).name}"
+    if (importer, imported) in FORBIDDEN:
+        return f"`{importer}` must know nothing of `{imported}`"
+    if DEPTH[imported] < DEPTH[importer]:
+        return f"upward: `{importer}` imports `{imported}`"
+    if DEPTH[imported] == DEPTH[importer]:
+        return f"sideways: `{importer}` imports `{imported}`"
+    return None
+
+
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    importer = package_of(path)
+    assert importer in DEPTH, f"`{importer}` has no layer: give it one in LAYERS"
+    found = [
+        f"{path}:{line}: {text}"
+        for line, imported in imported_packages(path.read_text(encoding="utf-8"))
+        if (text := problem(importer, imported)) is not None
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_root_imports_nothing() -> None:
+    assert list(imported_packages((ROOT / "__init__.py").read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "expected"),
+    [
+        ("data", "models", "upward: `data` imports `models`"),
+        ("nn", "runs", "sideways: `nn` imports `runs`"),
+        ("train", "models", "`train` must know nothing of `models`"),
+        ("errors", "config", "upward: `errors` imports `config`"),
+        ("stages", "brand_new", "`brand_new` has no layer: give it one in test_layers.py"),
+        ("config", "errors", None),
+        ("stages", "stages", None),
+    ],
+)
+def test_violations_are_told_apart(importer: str, imported: str, expected: str | None) -> None:
+    assert problem(importer, imported) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "packages"),
+    [
+        ("import omnictl.models.thinker", ["models"]),
+        ("from omnictl import chat, __version__", ["chat"]),
+        ("def late():\n    from omnictl.train.loop import train", ["train"]),
+        ("import torch, omnictl", []),
+    ],
+)
+def test_imports_are_found_everywhere(source: str, packages: list[str]) -> None:
+    assert [package for _, package in imported_packages(source)] == packages
+
+
+def test_what_starts_fast_imports_no_torch() -> None:
+    script = (
+        "import importlib, sys\n"
+        f"for name in {TORCH_FREE!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    if 'torch' in sys.modules:\n"
+        "        sys.exit(f'{name} imports torch')\n"
+    )
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr

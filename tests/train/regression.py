@@ -1,0 +1,113 @@
+"""A stage that learns in microseconds: what the loop asks for, and nothing of models or data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from omnictl.runs.run import Run, create_run
+from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.log import StepRecord
+from omnictl.train.loop import Outcome, train
+from omnictl.train.stage import LossSum, Report
+
+CONFIG = TrainConfig(
+    steps=6,
+    batch_size=8,
+    optimizer="adamw",
+    precision="fp32",
+    eval_every=2,
+    save_every=2,
+    schedule=ScheduleConfig(warmup_steps=2),
+)
+
+
+class Regression:
+    """Rows of three numbers; rows differ in how many of their four targets count, as texts differ in length."""
+
+    name: ClassVar[str] = "regression"
+    unit: ClassVar[str] = "rows"
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.model: nn.Module = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.LayerNorm(16), nn.Linear(16, 4))
+        generator = torch.Generator().manual_seed(1)
+        self.inputs = torch.randn(64, 3, generator=generator)
+        self.targets = self.inputs @ torch.randn(3, 4, generator=generator)
+        self.counts = 1 + torch.arange(64) % 4
+
+    def batches(self) -> "Regression":
+        return self
+
+    def ids(self, step: int) -> Sequence[int]:
+        return [(step * CONFIG.batch_size + n) % 64 for n in range(CONFIG.batch_size)]
+
+    def collate(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor(list(ids))
+
+    def loss(self, batch: Tensor) -> LossSum:
+        counted = torch.arange(4) < self.counts[batch][:, None]  # (B, 4)
+        errors = (self.model(self.inputs[batch]).float() - self.targets[batch])[counted]
+        return LossSum(errors.square().sum(), len(errors), {"absolute": errors.detach().abs().sum()})
+
+    def work(self, batch: Tensor) -> tuple[float, float]:
+        return float(len(batch)), 1000.0 * len(batch)
+
+    def validate(self) -> Report:
+        value = (self.model(self.inputs) - self.targets).square().mean().item()
+        return Report("mse", "lower", {"mse": value}, 64)
+
+    def save_description(self, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+
+
+class Recorder:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, str] = {}
+        self.begun_at = -1
+        self.records: list[StepRecord] = []
+        self.evaluations: list[tuple[int, float, bool]] = []
+        self.notes: list[str] = []
+
+    def begin(self, run: Run, facts: dict[str, str], step: int) -> None:
+        self.facts, self.begun_at = facts, step
+
+    def step(self, record: StepRecord) -> None:
+        self.records.append(record)
+
+    def evaluated(self, step: int, report: Report, *, is_best: bool) -> None:
+        self.evaluations.append((step, report.value, is_best))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def new_run(root: Path, stage: Regression) -> Run:
+    run = create_run(root, stage.name, "debug", {})
+    stage.save_description(run.model)
+    return run
+
+
+def trained(
+    run: Run,
+    stage: Regression,
+    config: TrainConfig = CONFIG,
+    *,
+    observer: Recorder | None = None,
+    deadline: float | None = None,
+    max_steps: int | None = None,
+) -> Outcome:
+    return train(
+        stage,
+        config,
+        run,
+        device=torch.device("cpu"),
+        observer=observer or Recorder(),
+        deadline=deadline,
+        max_steps=max_steps,
+    )

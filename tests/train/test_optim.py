@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from omnictl.errors import CheckpointError
+from omnictl.models.thinker import Thinker, ThinkerConfig, training_flops
+from omnictl.train.config import TrainConfig
+from omnictl.train.optim import Optimizers, choose_optimizer, hidden_matrices, newton_schulz_flops
+
+CONFIG = TrainConfig(lr=1e-2, muon_lr=1e-2, weight_decay=0.1)
+SHAPE = ThinkerConfig(layers=2, width=16, heads=2, kv_heads=1, hidden=24, context=16, experts=3)
+
+
+def fresh_model() -> Thinker:
+    torch.manual_seed(0)
+    return Thinker(SHAPE, 30)
+
+
+def set_gradients(model: nn.Module, step: int) -> None:
+    generator = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def take_steps(optimizers: Optimizers, model: nn.Module, steps: range) -> None:
+    for step in steps:
+        set_gradients(model, step)
+        for part in optimizers.parts:
+            part.step()
+
+
+def test_muon_gets_hidden_matrices_alone() -> None:
+    model = fresh_model()
+    optimizers = Optimizers(model, CONFIG, "muon")
+    adamw, muon = ({p for group in part.param_groups for p in group["params"]} for part in optimizers.parts)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    assert {names[p] for p in muon} == {
+        name for name in names.values() if name.endswith("_proj.weight") and name.startswith("blocks.")
+    }
+    assert any(".experts.2.down_proj" in names[p] for p in muon)
+    left = {names[p] for p in adamw}
+    assert {"embedding.weight", "norm.weight", "blocks.0.mlp.router.weight", "blocks.1.attention.q_norm.weight"} < left
+    assert not adamw & muon
+    assert adamw | muon == set(names)
+
+
+def test_output_heads_stay_with_adamw() -> None:
+    model = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    assert set(hidden_matrices(model)) == {"body.weight"}
+
+
+def test_adamw_takes_everything_but_frozen_parameters() -> None:
+    model = fresh_model()
+    model.embedding.weight.requires_grad_(False)
+    optimizers = Optimizers(model, CONFIG, "adamw")
+    assert len(optimizers.parts) == 1
+    assert len(optimizers.parameters) == len(list(model.parameters())) - 1
+    assert not any(p is model.embedding.weight for p in optimizers.parameters)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_norms_do_not_decay(kind: str) -> None:
+    model = fresh_model()
+    optimizers = Optimizers(model, CONFIG, kind)
+    for block in model.blocks.parameters():
+        block.data.fill_(1.0)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for part in optimizers.parts:
+        part.step()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            assert torch.equal(parameter, before[name]), name
+        else:
+            torch.testing.assert_close(parameter.detach(), before[name] * (1 - 1e-2 * 0.1), msg=name)
+
+
+def test_auto_takes_muon_once_a_step_has_enough_tokens() -> None:
+    model = fresh_model()
+    price = sum(newton_schulz_flops(weight.shape) for weight in hidden_matrices(model).values())
+    assert choose_optimizer(CONFIG, model, 3 * price * 0.99) == "adamw"
+    assert choose_optimizer(CONFIG, model, 3 * price * 1.01) == "muon"
+    kinds = [choose_optimizer(CONFIG, model, training_flops(model, torch.full((n,), 16))) for n in (1, 4, 1000)]
+    assert kinds[0] == "adamw"
+    assert kinds[-1] == "muon"
+
+
+def test_newton_schulz_costs_the_same_lying_or_standing() -> None:
+    # Five rounds of A = X Xᵀ, B = A A, and B X, with X (2, 3).
+    expected = 5 * (2 * 2 * 2 * 3 + 2 * 2 * 2 * 2 + 2 * 2 * 2 * 3)
+    assert newton_schulz_flops(torch.Size([2, 3])) == newton_schulz_flops(torch.Size([3, 2])) == expected
+
+
+def test_auto_never_takes_muon_without_a_hidden_matrix() -> None:
+    assert choose_optimizer(CONFIG, nn.Embedding(5, 5), 1e15) == "adamw"
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_choice_is_respected(kind: str) -> None:
+    config = CONFIG.model_copy(update={"optimizer": kind})
+    assert choose_optimizer(config, fresh_model(), 1.0) == choose_optimizer(config, fresh_model(), 1e15) == kind
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_state_survives_a_file_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    whole, halves = fresh_model(), fresh_model()
+    take_steps(Optimizers(whole, CONFIG, kind), whole, range(6))
+
+    first = Optimizers(halves, CONFIG, kind)
+    take_steps(first, halves, range(3))
+    save_file(first.state_tensors(), tmp_path / "optimizer.safetensors")
+    second = Optimizers(halves, CONFIG, kind)
+    second.load_state_tensors(load_file(tmp_path / "optimizer.safetensors"))
+    take_steps(second, halves, range(3, 6))
+
+    for one, two in zip(whole.parameters(), halves.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_every_parameter_has_its_moments_by_name() -> None:
+    model = fresh_model()
+    optimizers = Optimizers(model, CONFIG, "muon")
+    assert optimizers.state_tensors() == {}
+    take_steps(optimizers, model, range(1))
+    tensors: dict[str, Tensor] = optimizers.state_tensors()
+    assert {key.rpartition("/")[0] for key in tensors} == {name for name, _ in model.named_parameters()}
+    assert "embedding.weight/exp_avg_sq" in tensors
+    assert "blocks.0.attention.q_proj.weight/momentum_buffer" in tensors
+
+
+def test_state_of_a_foreign_parameter_is_refused() -> None:
+    with pytest.raises(CheckpointError) as caught:
+        Optimizers(fresh_model(), CONFIG, "adamw").load_state_tensors({"decoder.weight/exp_avg": torch.zeros(1)})
+    assert caught.value.message == ("the checkpoint has optimizer state for 'decoder.weight', which this model does not have")
+    assert caught.value.fix == "resume with the run's own config, or start a new run with --init"
+
+
+def test_one_factor_for_all_rates() -> None:
+    optimizers = Optimizers(fresh_model(), CONFIG.model_copy(update={"muon_lr": 0.5}), "muon")
+    for factor in (0.5, 0.1):  # of the peak, not of what it was before
+        optimizers.set_factor(factor)
+        rates = [group["lr"] for part in optimizers.parts for group in part.param_groups]
+        assert rates == [1e-2 * factor, 1e-2 * factor, 0.5 * factor]
+
+
+def test_dropped_gradients_are_gone() -> None:
+    model = fresh_model()
+    optimizers = Optimizers(model, CONFIG, "muon")
+    set_gradients(model, 0)
+    optimizers.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -1,0 +1,355 @@
+"""A run that is stopped and taken up again ends with the same bytes as one that nothing happened to."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnictl.config import resolve
+from omnictl.data.batches import TextBatch
+from omnictl.data.store import cache_dir
+from omnictl.runs.run import Run, create_run
+from omnictl.stages import stage_type
+from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
+from omnictl.train import loop
+from omnictl.train.log import StepRecord
+from omnictl.train.loop import CALIBRATION_STEPS, Outcome, train
+from omnictl.train.stage import LossSum, Report
+
+STEPS = PRESETS["debug"].train.steps
+
+VARIANTS = {
+    "plain": ["train.optimizer=adamw"],
+    "muon": ["train.optimizer=muon"],
+    "dropout": ["train.optimizer=adamw", "model.dropout=0.2"],
+    "experts": ["train.optimizer=muon", "model.experts=4", "train.micro_batch=3"],
+}
+
+
+@pytest.fixture(autouse=True)
+def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timing a matrix product takes longer than the whole run."""
+    monkeypatch.setattr(loop, "matmul_rate", lambda device: 1e11)
+
+
+@dataclass
+class Watcher:
+    """An observer that calls `after` with the number of every step taken."""
+
+    after: Callable[[int], None] = lambda step: None
+    begun_after: int = -1
+    steps: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def begin(self, run: Run, facts: dict[str, str], step: int) -> None:
+        self.begun_after = step
+
+    def step(self, record: StepRecord) -> None:
+        self.steps.append(record.step)
+        self.after(record.step)
+
+    def evaluated(self, step: int, report: Report, *, is_best: bool) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def send(number: signal.Signals, *, at: int) -> Watcher:
+    """An observer that sends this process a signal after a step."""
+
+    def after(step: int) -> None:
+        if step == at:
+            os.kill(os.getpid(), number)
+
+    return Watcher(after)
+
+
+def new_run(folder: Path, overrides: list[str]) -> Run:
+    config = resolve(PretrainConfig, preset=PRESETS["debug"], overrides=["train.precision=fp32", *overrides])
+    stage = Pretrain.create(config, cache=cache_dir())
+    run = create_run(folder, "pretrain", "test", {"parents": {}})
+    stage.save_description(run.model)
+    return run
+
+
+def go_on(run: Run, watcher: Watcher | None = None, *, max_steps: int | None = None, deadline: float | None = None) -> Outcome:
+    """What `omnictl pretrain --resume` does; a run without a checkpoint begins."""
+    stage = stage_type("pretrain").open(run.model, data=None, cache=cache_dir())
+    observer = watcher or Watcher()
+    return train(
+        stage,
+        stage.config.train,
+        run,
+        device=torch.device("cpu"),
+        observer=observer,
+        max_steps=max_steps,
+        deadline=deadline,
+    )
+
+
+def hashes(run: Run) -> dict[str, str]:
+    """SHA-256 of all that must not depend on what happened on the way."""
+    last = max(run.checkpoints.glob("step-*"))
+    files = [last / f"{name}.safetensors" for name in ("model", "optimizer", "rng")]
+    files += [last / "state.json", run.metrics_file, run.model / "model.safetensors", run.path / "best.json"]
+    return {str(path.relative_to(run.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def contents(run: Run) -> dict[str, bytes]:
+    return {str(path.relative_to(run.path)): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+def lines(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class Runs:
+    """A folder with, for each variant, a run before its first step and the same one finished without a disturbance."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def fresh(self, variant: str, folder: Path) -> Run:
+        """A copy of the run before its first step."""
+        return Run(Path(shutil.copytree(self._prepared(variant) / "fresh", folder / "run")))
+
+    def finished(self, variant: str) -> Run:
+        return Run(self._prepared(variant) / "finished")
+
+    def _prepared(self, variant: str) -> Path:
+        folder = self.folder / variant
+        if not folder.exists():
+            run = new_run(self.folder / "new", VARIANTS[variant])
+            shutil.copytree(run.path, folder / "fresh")
+            assert go_on(run).status == "finished"
+            run.path.rename(folder / "finished")
+        return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"))
+
+
+def test_two_undisturbed_runs_are_the_same(runs: Runs, tmp_path: Path) -> None:
+    run = runs.fresh("dropout", tmp_path)
+    assert go_on(run).steps == STEPS
+    assert hashes(run) == hashes(runs.finished("dropout"))
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_resume_after_an_interrupt_at_each_step(runs: Runs, tmp_path: Path, step: int) -> None:
+    run = runs.fresh("dropout", tmp_path)
+    first = go_on(run, send(signal.SIGINT, at=step))
+    if step == STEPS:  # nothing was left to be interrupted
+        assert (first.status, first.exit_code) == ("finished", 0)
+    else:
+        assert (first.status, first.steps, first.exit_code) == ("interrupted", step, 130)
+        assert run.record()["status"] == "interrupted"
+        rest = Watcher()
+        assert go_on(run, rest).status == "finished"
+        assert rest.begun_after == step
+        assert rest.steps == list(range(step + 1, STEPS + 1))
+    assert run.record()["status"] == "finished"
+    assert hashes(run) == hashes(runs.finished("dropout"))
+
+
+@pytest.mark.parametrize("variant", ["plain", "muon", "experts"])
+def test_a_run_interrupted_after_every_step_ends_the_same(runs: Runs, tmp_path: Path, variant: str) -> None:
+    run = runs.fresh(variant, tmp_path)
+    statuses = [go_on(run, send(signal.SIGINT, at=step)).status for step in range(1, STEPS + 1)]
+    assert statuses == ["interrupted"] * (STEPS - 1) + ["finished"]
+    assert hashes(run) == hashes(runs.finished(variant))
+
+
+def test_the_variants_differ(runs: Runs) -> None:
+    weights = {hashes(runs.finished(variant))["model/model.safetensors"] for variant in VARIANTS}
+    assert len(weights) == len(VARIANTS)
+
+
+class InterruptedByEvaluation(Watcher):
+    def evaluated(self, step: int, report: Report, *, is_best: bool) -> None:
+        if step == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_before_the_first_step_is_saved_too(runs: Runs, tmp_path: Path) -> None:
+    run = runs.fresh("plain", tmp_path)
+    watcher = InterruptedByEvaluation()
+    assert go_on(run, watcher)[:2] == ("interrupted", 0)
+    assert watcher.steps == []
+    assert go_on(run).status == "finished"
+    assert hashes(run) == hashes(runs.finished("plain"))
+
+
+def test_termination_saves_and_exits_with_143(runs: Runs, tmp_path: Path) -> None:
+    run = runs.fresh("plain", tmp_path)
+    outcome = go_on(run, send(signal.SIGTERM, at=7))
+    assert (outcome.status, outcome.steps, outcome.exit_code) == ("interrupted", 7, 143)
+    assert (run.checkpoints / "step-00000007" / "manifest.json").is_file()
+    go_on(run)
+    assert hashes(run) == hashes(runs.finished("plain"))
+
+
+def test_sigusr1_saves_and_goes_on(runs: Runs, tmp_path: Path) -> None:
+    run = runs.fresh("plain", tmp_path)
+    seen = []
+
+    def after(step: int) -> None:
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        seen.append((step, (run.checkpoints / "step-00000007").exists()))
+
+    assert go_on(run, Watcher(after)).status == "finished"
+    assert seen[6:8] == [(7, False), (8, True)]
+    assert hashes(run) == hashes(runs.finished("plain"))
+
+
+def test_a_second_interrupt_ends_at_once(runs: Runs, tmp_path: Path) -> None:
+    run = runs.fresh("plain", tmp_path)
+
+    def after(step: int) -> None:
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(run, Watcher(after))
+    assert not (run.checkpoints / "step-00000007").exists()
+    assert run.record()["status"] == "interrupted"
+    rest = Watcher()
+    go_on(run, rest)
+    assert rest.begun_after == 5  # the last one that was saved
+    assert hashes(run) == hashes(runs.finished("plain"))
+
+
+def test_signals_are_given_back(runs: Runs, tmp_path: Path) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    go_on(runs.fresh("plain", tmp_path), max_steps=1)
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_resuming_a_finished_run_changes_nothing(runs: Runs, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(runs.finished("plain").path, tmp_path / "run")))
+    before = contents(run)
+    watcher = Watcher()
+    assert go_on(run, watcher) == ("finished", STEPS, None, 0)
+    assert watcher.steps == []
+    assert contents(run) == before
+
+
+def test_max_steps_extends_a_finished_run_and_stays(runs: Runs, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(runs.finished("plain").path, tmp_path / "run")))
+    before = run.metrics_file.read_text()
+    watcher = send(signal.SIGINT, at=STEPS + 2)
+    assert go_on(run, watcher, max_steps=STEPS + 5).status == "interrupted"
+    assert go_on(run)[:2] == ("finished", STEPS + 5)  # not told again
+    assert run.metrics_file.read_text().startswith(before)
+    assert lines(run.metrics_file)[-1]["step"] == STEPS + 5
+
+
+def test_max_steps_of_a_new_run_end_with_a_validation_and_a_checkpoint(runs: Runs, tmp_path: Path) -> None:
+    run = runs.fresh("plain", tmp_path)
+    outcome = go_on(run, max_steps=3)
+    assert outcome[:2] == ("finished", 3)
+    assert outcome.report is not None
+    assert (run.checkpoints / "step-00000003").is_dir()
+    assert lines(run.metrics_file)[-1] | {"split": "val", "step": 3} == lines(run.metrics_file)[-1]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(runs: Runs, tmp_path: Path) -> None:
+    run = runs.fresh("plain", tmp_path)
+    go_on(run, send(signal.SIGINT, at=12))
+    weights = run.checkpoints / "step-00000012" / "model.safetensors"
+    sound = weights.read_bytes()
+    weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    rest = Watcher()
+    go_on(run, rest)
+    assert rest.begun_after == 10
+    assert [note for note in rest.notes if "step-00000012 is damaged" in note and "model.safetensors" in note]
+    assert hashes(run) == hashes(runs.finished("plain"))
+
+
+class Clock:
+    """In place of the loop's `time`: a training step takes `step_seconds`, everything else no time at all."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: float = 1.0) -> None:
+        self.now, self.step_seconds = 0.0, step_seconds
+        monkeypatch.setattr(loop, "time", self)
+        really = Pretrain.loss
+
+        def loss(stage: Pretrain, batch: TextBatch) -> LossSum:
+            self.now += self.step_seconds
+            return really(stage, batch)
+
+        monkeypatch.setattr(Pretrain, "loss", loss)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    perf_counter = monotonic
+
+
+def saved_steps(run: Run) -> int:
+    steps: int = json.loads((max(run.checkpoints.glob("step-*")) / "state.json").read_text())["steps"]
+    return steps
+
+
+def test_a_deadline_fixes_the_steps_and_a_resume_keeps_them(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    undisturbed = runs.fresh("plain", tmp_path / "a")
+    watcher = Watcher()
+    assert go_on(undisturbed, watcher, deadline=16.9)[:2] == ("finished", 16)
+    assert watcher.notes == ["16 steps fit into the time given"]  # 10 to measure, 6 in 95 % of the 6.9 s left
+
+    run = runs.fresh("plain", tmp_path / "b")
+    Clock(monkeypatch)
+    assert go_on(run, send(signal.SIGINT, at=12), deadline=16.9).status == "interrupted"
+    assert saved_steps(run) == 16
+    Clock(monkeypatch)
+    assert go_on(run, deadline=1000.0)[:2] == ("finished", 16)  # what was fixed stays, whatever the new deadline
+    assert hashes(run) == hashes(undisturbed)
+
+
+def test_the_steps_fixed_are_on_disk_before_the_next_step(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    run = runs.fresh("plain", tmp_path)
+    saved = {}
+
+    def after(step: int) -> None:
+        if step == CALIBRATION_STEPS + 1:
+            saved[step] = saved_steps(run)
+
+    go_on(run, Watcher(after), deadline=16.9)
+    assert saved == {CALIBRATION_STEPS + 1: 16}
+
+
+def test_a_deadline_never_adds_steps(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    assert go_on(runs.fresh("plain", tmp_path), deadline=1e6).steps == STEPS
+
+
+def test_a_machine_that_slows_down_still_ends_in_time(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    run = runs.fresh("plain", tmp_path)
+
+    def after(step: int) -> None:
+        if step == CALIBRATION_STEPS + 1:
+            clock.step_seconds = 1.5
+
+    watcher = Watcher(after)
+    outcome = go_on(run, watcher, deadline=19.0)
+    assert outcome.status == "finished"
+    assert outcome.report is not None
+    assert clock.now <= 19.0
+    assert [note for note in watcher.notes if "out of time" in note]
+    assert saved_steps(run) == outcome.steps < 18
