@@ -1,0 +1,69 @@
+"""The deliverable of a run: a folder with weights, what they are, and everything needed to use them.
+
+model/  config.json  model.safetensors  tokenizer.json
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from omnictl.config import Config
+from omnictl.errors import CheckpointError
+from omnictl.runs.files import read_json, write_json, writing
+
+FORMAT = 1
+
+C = TypeVar("C", bound=Config)
+
+
+def write_description(folder: Path, stage: str, **fields: object) -> None:
+    """Make the folder and its `config.json`.
+
+    Raises:
+        DiskFull, RunError: it cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", {"format": FORMAT, "stage": stage, **fields})
+
+
+def read_config(folder: Path, stage: str, cls: type[C]) -> C:
+    """The resolved config that a model folder's weights were trained with.
+
+    Raises:
+        CheckpointError: as `read_description`; or the config is one of another version.
+    """
+    described = read_description(folder, stage)
+    try:
+        return cls(**described["config"])
+    except (ValidationError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the config in {folder}/config.json does not fit this version of omnictl: {error}",
+            where=f"{folder}/config.json",
+            fix="use the version named there, or train the model anew",
+        ) from error
+
+
+def read_description(folder: Path, stage: str) -> dict[str, Any]:
+    """What `write_description` wrote.
+
+    Raises:
+        CheckpointError: no such folder, of another stage, or of another version.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} is not a model folder: it has no config.json",
+            where=str(folder),
+            fix=f"name a run of `omnictl {stage}`, or its model folder",
+        )
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("format") != FORMAT or found.get("stage") != stage:
+        shown = {key: found.get(key) for key in ("format", "stage")} if isinstance(found, dict) else found
+        raise CheckpointError(
+            f"{path} describes {shown}, expected format {FORMAT} of stage `{stage}`",
+            where=str(path),
+            fix=f"name a run made by `omnictl {stage}` of this version",
+        )
+    return found

@@ -1,0 +1,197 @@
+"""One run of one stage: its directory, its record, its lock; and finding runs again.
+
+runs/pretrain/2026-11-22_14-05-09_tiny/
+  run.json  config.json  metrics.jsonl  timings.jsonl  checkpoints/  model/  best.json  latest.json
+"""
+
+import datetime
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from omnictl.errors import OmniError, RunError
+from omnictl.runs.files import read_json, write_json, writing
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory. Every path of DESIGN's layout is a property, so that nobody spells one twice."""
+
+    path: Path
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that made it."""
+        return str(self.record()["stage"])
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One line a logged step, only what is deterministic."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timings_file(self) -> Path:
+        """Speed and memory, one line a logged step."""
+        return self.path / "timings.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `step-…` folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The deliverable: the best weights on the validation split, config and tokenizer."""
+        return self.path / "model"
+
+    @property
+    def evaluations(self) -> Path:
+        """Reports and predictions."""
+        return self.path / "eval"
+
+    def record(self) -> dict[str, Any]:
+        """What `run.json` holds."""
+        record = read_json(self.path / "run.json")
+        if not isinstance(record, dict) or "stage" not in record or "status" not in record:
+            raise RunError(
+                f"{self.path}/run.json is not the record of a run",
+                where=str(self.path),
+                fix="name a run directory, such as runs/pretrain/2026-11-22_14-05-09_tiny",
+            )
+        return record
+
+    def update(self, **fields: object) -> None:
+        """Overwrite some fields of the record."""
+        write_json(self.path / "run.json", {**self.record(), **fields})
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for writing; the system lets go of it when the process dies, however it dies.
+
+        Raises:
+            RunError: another process writes to it, or the folder is read-only.
+        """
+        lock = FileLock(self.path / ".lock")
+        with writing(self.path):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise RunError(
+                    f"another process is writing to {self.path}",
+                    where=str(self.path),
+                    fix="wait for it or stop it, or start a new run without --resume",
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def create_run(root: Path, stage: str, name: str, record: dict[str, object]) -> Run:
+    """Make a new run directory `root/stage/TIME_name`.
+
+    Raises:
+        RunError: the root cannot be written.
+        DiskFull: no space left.
+    """
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise RunError(
+            f"run name {name!r} has characters that do not belong in a folder's name",
+            where="--name",
+            fix="use letters, digits, '.', '_', '+' and '-'",
+        )
+    time = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    with writing(root):
+        path = _fresh_folder(root / stage, f"{time}_{name}")
+        run = Run(path)
+        run.checkpoints.mkdir()
+    try:
+        write_json(path / "run.json", {"stage": stage, "name": name, "status": "running", "created": time, **record})
+    except OmniError:  # half a run is none
+        shutil.rmtree(path)
+        raise
+    return run
+
+
+def _fresh_folder(parent: Path, name: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    for suffix in ["", *(f"-{n}" for n in range(2, 1000))]:
+        path = parent / f"{name}{suffix}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError(f"a thousand runs named {name} within one second")
+
+
+def list_runs(root: Path, stage: str) -> list[Run]:
+    """All runs of a stage below `root`, newest first."""
+    folder = root / stage
+    if not folder.is_dir():
+        return []
+    found = [Run(path) for path in folder.iterdir() if _is_run(path)]
+    return sorted(found, key=lambda run: (str(run.record().get("created", "")), run.path.name), reverse=True)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder is a run; one whose record is damaged is not, it can only be named by its path, and then says why."""
+    try:
+        Run(path).record()
+    except RunError:
+        return False
+    return True
+
+
+def find_run(root: Path, stage: str, reference: str) -> Run:
+    """The run that `--run`/`--resume` names: `latest`, a path, or the name of a folder below `root/stage`.
+
+    Raises:
+        RunError: there is none, or it belongs to another stage.
+    """
+    if reference == "latest":
+        return newest_run(root, stage)
+    for path in (Path(reference), root / stage / reference):
+        if (path / "run.json").is_file():
+            run = Run(path)
+            if run.stage != stage:
+                raise RunError(
+                    f"{path} is a run of `{run.stage}`, expected one of `{stage}`",
+                    where=reference,
+                    fix=f"name a run below {root / stage}",
+                )
+            return run
+    known = ", ".join(run.path.name for run in list_runs(root, stage)[:3]) or "none"
+    raise RunError(
+        f"no run {reference!r} of stage `{stage}`; the newest in {root / stage}: {known}",
+        where=reference,
+        fix=f"give a run's path, or make one with `omnictl {stage}`",
+    )
+
+
+def newest_run(root: Path, stage: str, *statuses: Status) -> Run:
+    """The newest run of a stage, of the given statuses only if any are given.
+
+    Raises:
+        RunError: there is none.
+    """
+    for run in list_runs(root, stage):
+        if not statuses or run.record()["status"] in statuses:
+            return run
+    kind = f"{' or '.join(statuses)} " if statuses else ""
+    raise RunError(
+        f"no {kind}run of stage `{stage}` in {root}", where=str(root), fix=f"make one with `omnictl {stage}`"
+    )
