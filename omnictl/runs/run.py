@@ -192,6 +192,4 @@ def newest_run(root: Path, stage: str, *statuses: Status) -> Run:
         if not statuses or run.record()["status"] in statuses:
             return run
     kind = f"{' or '.join(statuses)} " if statuses else ""
-    raise RunError(
-        f"no {kind}run of stage `{stage}` in {root}", where=str(root), fix=f"make one with `omnictl {stage}`"
-    )
+    raise RunError(f"no {kind}run of stage `{stage}` in {root}", where=str(root), fix=f"make one with `omnictl {stage}`")
