@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Show, describe and compare configs.", no_args_is_help=True)
 
+DEFAULT_PRESET = "tiny"
+"""Taken where neither a preset nor a config file is given."""
+
 StageArgument = Annotated[str, typer.Argument(help="A stage, e.g. pretrain.", show_default=False)]
 
 
@@ -66,7 +69,7 @@ def resolved(stage: str, preset: str | None, file: Path | None, overrides: list[
 
     check_stage(stage)
     kind = stage_type(stage)
-    name = preset or (None if file else "tiny")
+    name = preset or (None if file else DEFAULT_PRESET)
     base = None if name is None else choose_preset(kind.presets, name)
     return resolve(kind.config_type, preset=base, file=file, overrides=overrides)
 

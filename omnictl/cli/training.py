@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from rich.markup import escape
 
+from omnictl.cli.configs import DEFAULT_PRESET, resolved
 from omnictl.cli.console import Output, figures
 from omnictl.cli.options import DeviceOption, JsonOption, RunsOption, run_root
 from omnictl.errors import OmniError, UsageError
@@ -97,26 +98,20 @@ def _begin(stage: str, choices: _Choices, root: Path, resume: str | None, output
 
 def _create(stage: str, choices: _Choices, root: Path, output: Output) -> "tuple[Run, TrainableStage]":
     """A new run and its stage; its folder appears only once all that the user gave has been found good."""
-    from omnictl.config import choose_preset, resolve, to_json
+    from omnictl.config import to_json
     from omnictl.data.store import cache_dir
     from omnictl.runs.files import write_text
     from omnictl.runs.run import create_run, find_run
     from omnictl.stages import stage_type
 
     kind = stage_type(stage)
-    preset = choices.preset or (None if choices.config else "tiny")
-    name = _run_name(choices, preset or stage)
+    name = _run_name(choices, choices.preset or DEFAULT_PRESET)
     overrides = [*choices.set]
     if choices.data is not None:
         overrides.append(f"data.source={json.dumps(_lasting(choices.data))}")
     if choices.seed is not None:
         overrides.append(f"train.seed={choices.seed}")
-    config = resolve(
-        kind.config_type,
-        preset=None if preset is None else choose_preset(kind.presets, preset),
-        file=choices.config,
-        overrides=overrides,
-    )
+    config = resolved(stage, choices.preset, choices.config, overrides)
     parent = None if choices.init is None else find_run(root, stage, choices.init)
     output.say("reading the data …")
     trained = kind.create(config, cache=cache_dir(), init=parent)

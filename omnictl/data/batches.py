@@ -15,9 +15,7 @@ from omnictl.data.packing import Int64, Packing, pack
 from omnictl.data.store import TokenStore
 from omnictl.data.tokenizer import PAD
 from omnictl.errors import DataError
-
-IGNORE = -100
-"""Target of a padded position."""
+from omnictl.nn.cross_entropy import IGNORE
 
 
 @dataclass(frozen=True)
