@@ -1,7 +1,7 @@
 """The Thinker: a decoder-only language model that reads token ids or ready embeddings.
 
 Architecture: Qwen3 (technical report, 2025); a dense Thinker's weights map one to one onto `Qwen3ForCausalLM`
-(`qwen3_state_dict`). Output projections start at zero, so that every block starts as the identity (Zhang et al. 2019, Fixup).
+(`qwen3_state_dict`). Feed-forward layers start as zero (Zhang et al. 2019, Fixup), attention as `initialisation` says.
 Left out on purpose: biases, untied heads, sliding windows, context extension.
 """
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from omnictl.config.base import Config
+from omnictl.models.initialisation import STD, initialise_for_copying
 from omnictl.nn.moe import MixtureOfExperts, Routed
 from omnictl.nn.transformer import (
     Attention,
@@ -126,10 +127,12 @@ class Thinker(nn.Module):
 
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
+            if name.endswith("down_proj.weight"):
                 nn.init.zeros_(parameter)
             elif parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.02)
+                nn.init.normal_(parameter, std=STD)
+        layers = [cast("Block", block).attention for block in self.blocks]
+        initialise_for_copying(self.embedding, layers, self.norm, theta=self.config.rope_theta)
 
     def forward(
         self,

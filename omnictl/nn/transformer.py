@@ -85,8 +85,7 @@ def document_mask(segments: Tensor) -> Visibility:
         segments: `(B, T)` document number of every position within its window; -1 marks padding, which sees itself.
     """
     same = segments[:, None, :, None] == segments[:, None, None, :]  # (B, 1, T, T)
-    length = segments.shape[1]
-    return Visibility(causal=False, mask=same & torch.ones(length, length, dtype=torch.bool, device=same.device).tril())
+    return Visibility(causal=False, mask=same & _lower_triangle(same.shape[2], same.shape[3], same.device))
 
 
 def cached_visibility(length: int, new: int, device: torch.device) -> Visibility:
@@ -95,8 +94,41 @@ def cached_visibility(length: int, new: int, device: torch.device) -> Visibility
         return Visibility(causal=new > 1, mask=None)
     if new == 1:
         return Visibility(causal=False, mask=None)
-    seen = torch.ones(new, length + new, dtype=torch.bool, device=device).tril(diagonal=length)
-    return Visibility(causal=False, mask=seen[None, None])
+    return Visibility(causal=False, mask=_lower_triangle(new, length + new, device)[None, None])
+
+
+def _lower_triangle(new: int, held: int, device: torch.device) -> Tensor:
+    """`(new, held)`: the last `new` of `held` positions, each of which sees itself and what comes before."""
+    return torch.ones(new, held, dtype=torch.bool, device=device).tril(diagonal=held - new)
+
+
+PLAIN_ATTENTION_SCORES = 2**24
+"""Up to so many scores, plain products replace the fused kernel where that is slow: bfloat16 training on a CPU."""
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility) -> Tensor:
+    """Softmax attention of `(B, H, T, d)` queries over `(B, KV, S, d)` keys and values; H a multiple of KV."""
+    scores = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
+    trains = torch.is_grad_enabled() and q.requires_grad
+    if trains and q.device.type == "cpu" and q.dtype == torch.bfloat16 and scores <= PLAIN_ATTENTION_SCORES:
+        return _attend_by_products(q, k, v, visibility)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=visibility.mask, is_causal=visibility.causal, enable_gqa=q.shape[1] != k.shape[1]
+    )
+
+
+def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility) -> Tensor:
+    batch, heads, length, width = q.shape
+    kv_heads, held = k.shape[1:3]
+    grouped = (q * width**-0.5).reshape(batch, kv_heads, -1, width)  # (B, KV, H/KV * T, d)
+    scores = (grouped @ k.mT).view(batch, kv_heads, -1, length, held)
+    mask = _lower_triangle(length, held, q.device) if visibility.causal else visibility.mask
+    if mask is not None:
+        bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
+        scores = scores + (bias[:, :, None] if bias.ndim == 4 else bias)
+    weights = scores.softmax(-1).view(batch, kv_heads, -1, held)
+    mixed: Tensor = (weights.to(v.dtype) @ v).view(batch, heads, length, width)
+    return mixed
 
 
 class Attention(nn.Module):
@@ -121,14 +153,7 @@ class Attention(nn.Module):
         q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:
             k, v = cache.extend(layer, k, v.to(k.dtype))
-        mixed = F.scaled_dot_product_attention(
-            q,
-            k,
-            v.to(q.dtype),
-            attn_mask=visibility.mask,
-            is_causal=visibility.causal,
-            enable_gqa=self.heads != self.kv_heads,
-        )  # (B, H, T, d)
+        mixed = attend(q, k, v.to(q.dtype), visibility)  # (B, H, T, d)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
         return out
 

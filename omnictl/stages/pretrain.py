@@ -68,9 +68,16 @@ PRESETS: Mapping[str, PretrainConfig] = {
     ),
     # Minutes on a laptop CPU.
     "tiny": PretrainConfig(
-        model=ThinkerConfig(layers=4, width=256, heads=4, kv_heads=2, hidden=1024, context=512),
-        data=TextDataConfig(num_documents=24_000, num_eval_documents=500, vocab_size=1024, seq_len=256),
-        train=TrainConfig(steps=240, batch_size=32, eval_every=80, save_every=80),
+        model=ThinkerConfig(layers=3, width=256, heads=4, kv_heads=2, hidden=512, context=512),
+        data=TextDataConfig(num_documents=40_000, num_eval_documents=500, vocab_size=1280, seq_len=256),
+        train=TrainConfig(
+            steps=1000,
+            batch_size=12,
+            lr=2e-2,
+            eval_every=250,
+            save_every=250,
+            schedule=ScheduleConfig(decay_fraction=0.8),
+        ),
     ),
     # Hours on a 12 GB GPU, on text of one's own: 85M parameters.
     "small": PretrainConfig(

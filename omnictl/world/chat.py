@@ -1,6 +1,5 @@
 """Talk between a person and the assistant: greetings, what the person tells of themselves, and general questions."""
 
-from functools import partial
 from typing import NamedTuple
 
 from omnictl.world.animals import ANIMAL_QUESTIONS
@@ -20,7 +19,7 @@ from omnictl.world.lexicon import (
 )
 from omnictl.world.markup import ANSWER, CLOSE, NEXT_USER
 from omnictl.world.numbers import SUM_QUESTIONS
-from omnictl.world.topic import Question, Remark
+from omnictl.world.topic import Question, Remark, fixed_question
 
 GREETINGS = ("hello", "hi", "good morning", "good evening", "good day")
 ASSISTANT_NAME = "Omni"
@@ -59,11 +58,11 @@ class Chat:
     def questions(self) -> dict[str, Question]:
         """About the person, about animals and numbers, and courtesies."""
         questions: dict[str, Question] = {
-            _FACTS[fact].question: partial(_ask, _FACTS[fact].answer.format(value)) for fact, value in self.told.items()
+            _FACTS[fact].question: fixed_question("?", _FACTS[fact].answer.format(value)) for fact, value in self.told.items()
         }
-        questions["what is my name"] = partial(_ask, f"{self.name}.")
-        questions["do you know my name"] = partial(_ask, f"your name is {self.name}.")
-        questions["what is your name"] = partial(_ask, f"my name is {ASSISTANT_NAME}.")
+        questions["what is my name"] = fixed_question("?", f"{self.name}.")
+        questions["do you know my name"] = fixed_question("?", f"your name is {self.name}.")
+        questions["what is your name"] = fixed_question("?", f"my name is {ASSISTANT_NAME}.")
         questions["thank"] = self._thank
         questions["please say"] = _ask_echo
         return questions | ANIMAL_QUESTIONS | SUM_QUESTIONS
@@ -90,11 +89,6 @@ def tell_chat(greeting: str, w: Writer) -> Chat:
     w.pick(("nice to meet you.", "what can I do for you?", "I am glad to see you."))
     w.say(f"{CLOSE}{NEXT_USER}")
     return chat
-
-
-def _ask(answer: str, w: Writer) -> str:
-    w.say("?")
-    return answer
 
 
 def _ask_echo(w: Writer) -> str:

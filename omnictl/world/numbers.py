@@ -1,7 +1,5 @@
 """Counting and arithmetic in words: sums and differences within ten."""
 
-from functools import partial
-
 from omnictl.world.grammar import Writer
 from omnictl.world.lexicon import DAYS, FOODS, NAMES, NUMBERS, WEATHER, counted, others, plural, she_or_he
 from omnictl.world.topic import Question, Remark
@@ -9,6 +7,7 @@ from omnictl.world.topic import Question, Remark
 _GAINS = ("buys", "finds", "gets", "picks")
 _LOSSES = ("eats", "loses", "sells", "drops")
 _TASTES = ("fresh", "ripe", "good", "tasty", "juicy", "fine", "large", "little")
+_LARGEST_TERM = 3
 _WHERE = ("at home", "at school", "at work", "in the park", "in the street", "in the shop", "at the market", "on the way")
 
 
@@ -26,7 +25,6 @@ class Shopping:
             "at first": self._recall,
             "let us count the": self._count_out,
             "at the end": self._sum_up,
-            "so": self._compare,
         }
 
     def questions(self) -> dict[str, Question]:
@@ -35,7 +33,6 @@ class Shopping:
             "how many": self._ask_number,
             "what does": self._ask_food,
             "who has the": self._ask_owner,
-            "who has more": self._ask_more,
         } | SUM_QUESTIONS
 
     def tell(self, w: Writer, name: str) -> None:
@@ -47,7 +44,7 @@ class Shopping:
         food = foods[w.pick(tuple(foods))]
         w.say(f". then {she_or_he(name)}")
         gains = w.pick(_GAINS + _LOSSES) in _GAINS
-        change = pick_number(w, 1, 4 if gains else min(number, 4))
+        change = pick_number(w, 1, 3 if gains else min(number, 3))
         w.say("more" if gains else "of them")
         w.pick(_WHERE)
         self.foods[name] = food
@@ -56,12 +53,8 @@ class Shopping:
         w.say(f". now {she_or_he(name)} has {self._amount(name)}.")
 
     def _sum_up(self, w: Writer) -> None:
-        first = w.pick(tuple(self.foods))
-        (second,) = others(tuple(self.foods), (first,))
-        w.say(f"has {self._amount(first)} and {second} has {self._amount(second)}.")
-
-    def _compare(self, w: Writer) -> None:
-        w.say(self._who_has_more())
+        name = w.pick(tuple(self.foods))
+        w.say(f"has {self._amount(name)}.")
 
     def _recall(self, w: Writer) -> None:
         name = w.pick(tuple(self.foods))
@@ -90,21 +83,11 @@ class Shopping:
         w.say("?")
         return f"{self._owner(food)}."
 
-    def _ask_more(self, w: Writer) -> str:
-        w.say("now?")
-        return self._who_has_more()
-
     def _amount(self, name: str) -> str:
         return counted(self.now[name], self.foods[name])
 
     def _owner(self, foods: str) -> str:
         return next(name for name, food in self.foods.items() if plural(food) == foods)
-
-    def _who_has_more(self) -> str:
-        first, second = self.now
-        if self.now[first] == self.now[second]:
-            return "they have the same."
-        return f"{first if self.now[first] > self.now[second] else second} has more."
 
 
 class Sums:
@@ -115,8 +98,7 @@ class Sums:
 
     def remarks(self) -> dict[str, Remark]:
         """Sums, neighbours among the numbers, and the favourites again."""
-        additions = {f"{name}'s number": partial(self._add_to_favourite, name) for name in self.favourites}
-        return additions | {
+        return {
             "after": self._next,
             "before": self._previous,
             "remember that": self._recall,
@@ -126,9 +108,6 @@ class Sums:
     def questions(self) -> dict[str, Question]:
         """The favourites, and sums."""
         return {"which number does": self._ask_favourite, "who likes": self._ask_owner} | SUM_QUESTIONS
-
-    def _add_to_favourite(self, name: str, w: Writer) -> None:
-        tell_sum(w, self.favourites[name])
 
     def _next(self, w: Writer) -> None:
         number = pick_number(w, 0, 19)
@@ -145,7 +124,7 @@ class Sums:
     def _sum(self, w: Writer) -> None:
         first = pick_number(w, 1, 9)
         w.say("and")
-        second = pick_number(w, 1, 10 - first)
+        second = pick_number(w, 1, min(10 - first, _LARGEST_TERM))
         w.say(f"is {NUMBERS[first + second]}.")
 
     def _ask_favourite(self, w: Writer) -> str:
@@ -199,8 +178,8 @@ def tell_sum(w: Writer, first: int) -> None:
 def _pick_result(w: Writer, first: int) -> int:
     """Write `plus` or `minus` and a second term; returns the result, from zero to ten."""
     if w.pick(("plus", "minus")) == "plus":
-        return first + pick_number(w, 1, 10 - first)
-    return first - pick_number(w, 1, first)
+        return first + pick_number(w, 1, min(10 - first, _LARGEST_TERM))
+    return first - pick_number(w, 1, min(first, _LARGEST_TERM))
 
 
 def pick_number(w: Writer, lowest: int, highest: int) -> int:

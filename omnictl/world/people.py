@@ -1,6 +1,6 @@
 """People introduced with job, home, pet and hobby, which later sentences recall."""
 
-from functools import partial
+from typing import NamedTuple
 
 from omnictl.world.grammar import Writer
 from omnictl.world.lexicon import (
@@ -22,7 +22,7 @@ from omnictl.world.lexicon import (
     she_or_he,
     with_article,
 )
-from omnictl.world.topic import Question, Remark
+from omnictl.world.topic import Question, Remark, fixed_question, fixed_remark
 
 JOB, HOME, PET, HOBBY = "is a", "lives in a", "has a", "likes to"
 _VALUES = {JOB: JOBS, HOME: LANDMARKS, PET: PETS, HOBBY: HOBBIES}
@@ -30,113 +30,73 @@ _DETAILS = {JOB: TRAITS, HOME: DWELLINGS, PET: COATS}
 """What is said before the value; of these only an animal's colour comes back."""
 
 
+class Told(NamedTuple):
+    """A fact about somebody: its value, and what was said before the value."""
+
+    name: str
+    detail: str
+    value: str
+
+
 class People:
-    """Two or three people; each has two of job, home, pet and hobby, and nobody shares one."""
+    """Two people; one has two of job, home, pet and hobby, the other has the other two."""
 
     def __init__(self) -> None:
-        self.known: dict[str, dict[str, str]] = {fact: {} for fact in _VALUES}  # fact -> name -> value
-        self.coats: dict[str, str] = {}  # pet -> its colour
+        self.told: dict[str, Told] = {}  # by fact
         self.kin = ("", "", "")  # a person, what the second is to them, the second
-        self.day: str | None = None
+        self.day = ""
 
     def remarks(self) -> dict[str, Remark]:
         """Sentences in which job, home, pet and hobby come back."""
-        remarks: dict[str, Remark] = {f"so {self.kin[0]} has": self._recall_kin}
-        if self.known[JOB]:
-            remarks["every day"] = partial(self._recall, JOB, "works as a")
-            remarks["the"] = partial(self._recall_owner, JOB, "is")
-        if self.known[HOME]:
-            remarks["at night"] = partial(self._recall, HOME, "sleeps near the")
-            remarks["near the"] = partial(self._recall_owner, HOME, "you can find")
-        if self.known[HOBBY]:
-            remarks["on holidays"] = partial(self._recall, HOBBY, "wants to")
-        if self.known[PET]:
-            remarks["in the morning"] = self._recall_pet
-        return remarks
+        job, home, pet, hobby = (self.told[fact] for fact in _VALUES)
+        first, kin, second = self.kin
+        return {
+            f"so {first} has": fixed_remark(f"{with_article(kin)} called {second}."),
+            "every day": fixed_remark(f"{job.name} works as a {job.value}."),
+            "the": fixed_remark(f"{job.value} is {job.name}."),
+            "at night": fixed_remark(f"{home.name} sleeps near the {home.value}."),
+            "near the": fixed_remark(f"{home.value} you can find {home.name}."),
+            "on holidays": fixed_remark(f"{hobby.name} wants to {hobby.value}."),
+            "in the morning": fixed_remark(f"{pet.name} feeds {her_or_his(pet.name)} {pet.detail} {pet.value}."),
+        }
 
     def questions(self) -> dict[str, Question]:
         """Who has which job, home, pet, hobby, and the other way round."""
-        questions: dict[str, Question] = {f"who is {self.kin[0]}'s": self._ask_kin}
-        if self.day:
-            questions["when do"] = self._ask_day
-        if self.known[JOB]:
-            questions["what is the job of"] = partial(self._ask_value, JOB, "?", "a")
-            questions["who is the"] = partial(self._ask_owner, JOB)
-        if self.known[HOME]:
-            questions["where does"] = partial(self._ask_value, HOME, "live?", "near the")
-            questions["who lives near the"] = partial(self._ask_owner, HOME)
-        if self.known[HOBBY]:
-            questions["what does"] = partial(self._ask_value, HOBBY, "like to do?", "")
-            questions["who likes to"] = partial(self._ask_owner, HOBBY)
-        if self.known[PET]:
-            questions["which pet does"] = partial(self._ask_value, PET, "have?", "a")
-            questions["who has a"] = partial(self._ask_owner, PET)
-            questions["what colour is the pet of"] = self._ask_coat
-        return questions
+        job, home, pet, hobby = (self.told[fact] for fact in _VALUES)
+        first, kin, second = self.kin
+        return {
+            f"who is {first}'s": fixed_question(f"{kin}?", f"{second}."),
+            "when do": fixed_question("they meet?", f"on {self.day}."),
+            "what is the job of": fixed_question(f"{job.name}?", f"a {job.value}."),
+            "who is the": fixed_question(f"{job.value}?", f"{job.name}."),
+            "where does": fixed_question(f"{home.name} live?", f"near the {home.value}."),
+            "who lives near the": fixed_question(f"{home.value}?", f"{home.name}."),
+            "what does": fixed_question(f"{hobby.name} like to do?", f"{hobby.value}."),
+            "who likes to": fixed_question(f"{hobby.value}?", f"{hobby.name}."),
+            "which pet does": fixed_question(f"{pet.name} have?", f"a {pet.value}."),
+            "who has a": fixed_question(f"{pet.value}?", f"{pet.name}."),
+            "what colour is the": fixed_question(f"{pet.value}?", f"{pet.detail}."),
+        }
 
     def introduce(self, w: Writer, name: str) -> None:
         """Write two facts about a person."""
         w.say(she_or_he(name))
-        first = w.pick(tuple(_VALUES))
-        self._tell_fact(w, name, first)
+        self._tell_fact(w, name)
         if w.pick((".", "and")) == ".":
             w.say(she_or_he(name))
-        self._tell_fact(w, name, w.pick(others(tuple(_VALUES), (first,))))
+        self._tell_fact(w, name)
         w.say(".")
 
-    def _tell_fact(self, w: Writer, name: str, fact: str) -> None:
+    def _tell_fact(self, w: Writer, name: str) -> None:
+        fact = w.pick(others(tuple(_VALUES), tuple(self.told)))
         detail = w.pick(_DETAILS[fact]) if fact in _DETAILS else ""
         if fact == HOME:
             w.say("near the")
-        value = w.pick(others(_VALUES[fact], tuple(self.known[fact].values())))
-        self.known[fact][name] = value
-        if fact == PET:
-            self.coats[value] = detail
-
-    def _recall(self, fact: str, verb: str, w: Writer) -> None:
-        name = w.pick(tuple(self.known[fact]))
-        w.say(f"{verb} {self.known[fact][name]}.")
-
-    def _recall_owner(self, fact: str, verb: str, w: Writer) -> None:
-        owner = {value: name for name, value in self.known[fact].items()}
-        value = w.pick(tuple(owner))
-        w.say(f"{verb} {owner[value]}.")
-
-    def _recall_pet(self, w: Writer) -> None:
-        name = w.pick(tuple(self.known[PET]))
-        pet = self.known[PET][name]
-        w.say(f"feeds {her_or_his(name)} {self.coats[pet]} {pet}.")
-
-    def _recall_kin(self, w: Writer) -> None:
-        w.say(f"{with_article(self.kin[1])} called {self.kin[2]}.")
-
-    def _ask_kin(self, w: Writer) -> str:
-        w.say(f"{self.kin[1]}?")
-        return f"{self.kin[2]}."
-
-    def _ask_day(self, w: Writer) -> str:
-        w.say("they meet?")
-        return f"on {self.day}."
-
-    def _ask_value(self, fact: str, rest: str, before: str, w: Writer) -> str:
-        name = w.pick(tuple(self.known[fact]))
-        w.say(rest)
-        return f"{before} {self.known[fact][name]}.".strip()
-
-    def _ask_owner(self, fact: str, w: Writer) -> str:
-        owner = {value: name for name, value in self.known[fact].items()}
-        value = w.pick(tuple(owner))
-        w.say("?")
-        return f"{owner[value]}."
-
-    def _ask_coat(self, w: Writer) -> str:
-        name = w.pick(tuple(self.known[PET]))
-        w.say("?")
-        return f"{self.coats[self.known[PET][name]]}."
+        self.told[fact] = Told(name, detail, w.pick(_VALUES[fact]))
 
 
 def tell_people(w: Writer) -> People:
-    """Two people who know each other, and a third or the day they meet; after `meet`."""
+    """Two people who know each other, and the day they meet; after `meet`."""
     people = People()
     first = w.pick(NAMES)
     w.say(".")
@@ -148,14 +108,9 @@ def tell_people(w: Writer) -> People:
     w.say(".")
     people.kin = (first, kin, second)
     people.introduce(w, second)
-    w.say("they")
-    if w.pick(("meet on", "know")) == "know":
-        third = w.pick(others(NAMES, (first, second)))
-        w.say(".")
-        people.introduce(w, third)
-    else:
-        people.day = w.pick(DAYS)
-        w.say(".")
+    w.say("they meet on")
+    people.day = w.pick(DAYS)
+    w.say(".")
     return people
 
 

@@ -1,7 +1,7 @@
 """TinyWorld's documents: stories, descriptions and dialogues, drawn at random access, each with its exact probability.
 
 A document opens with words that name its topic. A prose document goes on with remarks about it, a dialogue with questions; each
-has two or three, no opening twice. The end, too, is a choice with a known probability.
+has two to four, no opening twice. The end, too, is a choice with a known probability.
 """
 
 from functools import partial
@@ -39,9 +39,9 @@ _TOPICS: dict[str, Teller] = {
 _PROSE_TOPICS: dict[str, Teller] = _TOPICS | {"here is the news.": tell_news}
 _DIALOGUE_TOPICS: dict[str, Teller] = _TOPICS | {greeting: partial(tell_chat, greeting) for greeting in GREETINGS}
 _PROSE_OPENINGS = (*_PROSE_TOPICS, USER)
-_PROSE_WEIGHTS = (2, 2, 2, 2, 3, 1, 3, 2, 2, 1, 10, 20)  # a fifth of the documents are news, two in five are dialogues
-_DIALOGUE_WEIGHTS = (1, 1, 1, 1, 2, 1, 2, 3, 4, 2, *(1 for _ in GREETINGS))
-_FEWEST, _MOST = 2, 3  # remarks or questions in a document
+_PROSE_WEIGHTS = (2, 2, 4, 4, 2, 1, 4, 2, 2, 1, 30, 24)  # two in five documents are news, three in ten are dialogues
+_DIALOGUE_WEIGHTS = (1, 1, 2, 2, 2, 1, 3, 3, 3, 2, *(4 for _ in GREETINGS))
+_FEWEST, _MOST = 2, 4  # remarks or questions in a document
 
 
 def document(seed: int, split: Split, index: int) -> str:

@@ -22,16 +22,15 @@ class Thing:
 
 
 class Things:
-    """Two people and two or three things, told apart by noun, by colour and, lying about, by spot."""
+    """Two people and two things, told apart by noun, by colour and, lying about, by spot."""
 
     def __init__(self, people: tuple[str, str]) -> None:
         self.people = people
         self.things: dict[str, Thing] = {}
 
     def remarks(self) -> dict[str, Remark]:
-        """Another event, searches, and what the things look like."""
+        """Searches, and what the things look like."""
         return {
-            "after that": self.change,
             "later they looked for the": self._search,
             "in the end they wanted the": self._wish,
             "at bedtime the": self._rest,
@@ -148,7 +147,7 @@ class Things:
 
 
 def tell_things(w: Writer) -> Things:
-    """When, who and where; two or three things; one event. After `one`."""
+    """When, who and where; two things; one event. After `one`."""
     w.pick(WEATHER)
     w.pick(TIMES)
     first = w.pick(NAMES)
@@ -161,10 +160,7 @@ def tell_things(w: Writer) -> Things:
     subjects = (first, second, "there was a")
     things.add(w, w.pick(subjects))
     things.add(w, w.pick(subjects))
-    third = w.pick((*subjects, "then"), (1, 1, 1, 3))
-    if third != "then":
-        things.add(w, third)
-        w.say("then")
+    w.say("then")
     things.change(w)
     return things
 

@@ -24,3 +24,18 @@ class Topic(Protocol):
 
 Teller = Callable[[Writer], Topic]
 """Writes the sentences that set a topic up, after the opening words of the document."""
+
+
+def fixed_remark(rest: str) -> Remark:
+    """A remark with nothing left to choose after its opening."""
+    return lambda w: w.say(rest)
+
+
+def fixed_question(rest: str, answer: str) -> Question:
+    """A question with nothing left to choose after its opening."""
+
+    def ask(w: Writer) -> str:
+        w.say(rest)
+        return answer
+
+    return ask

@@ -30,12 +30,6 @@ def random_tokens(rows: int, length: int, seed: int = 0) -> Tensor:
     return torch.randint(VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_fresh_thinker_is_the_identity_between_embedding_and_norm() -> None:
-    model = Thinker(DENSE, VOCAB)
-    tokens = random_tokens(1, 8)
-    torch.testing.assert_close(model(tokens).hidden, model.norm(model.embedding(tokens)))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,7 +1,17 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from omnictl.nn.transformer import KVCache, RMSNorm, cached_visibility, document_mask, rotary_table, rotate
+from omnictl.nn.transformer import (
+    KVCache,
+    RMSNorm,
+    Visibility,
+    _attend_by_products,
+    cached_visibility,
+    document_mask,
+    rotary_table,
+    rotate,
+)
 
 
 def test_rms_norm_divides_by_the_root_mean_square() -> None:
@@ -67,3 +77,30 @@ def test_a_full_cache_refuses_more() -> None:
     cache = KVCache(layers=1, batch=1, heads=1, capacity=2, head_width=2, like=torch.zeros(1))
     with pytest.raises(AssertionError, match="cache of 2 positions asked to hold 3"):
         cache.extend(0, torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2))
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("held", [0, 3])
+@pytest.mark.parametrize("visibility", ["causal", "documents", "everything"])
+def test_plain_products_attend_like_the_fused_kernel(kv_heads: int, held: int, visibility: str) -> None:
+    torch.manual_seed(0)
+    new = 5
+    q = torch.randn(2, 4, new, 8, dtype=torch.float64, requires_grad=True)
+    k, v = (torch.randn(2, kv_heads, held + new, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    mask = {
+        "causal": cached_visibility(held, new, q.device).mask,
+        "documents": document_mask(torch.randint(2, (2, held + new)).sort().values).mask,
+        "everything": None,
+    }[visibility]
+    if visibility == "documents":
+        assert mask is not None
+        mask = mask[:, :, held:]
+    causal = visibility == "causal" and mask is None
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True)
+    got = _attend_by_products(q, k, v, Visibility(causal, mask))
+    torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
+    direction = torch.randn_like(expected)
+    for wanted, found in zip(
+        torch.autograd.grad(expected, (q, k, v), direction), torch.autograd.grad(got, (q, k, v), direction), strict=True
+    ):
+        torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-12)

@@ -53,26 +53,28 @@ GOLDEN_STORY = (
     "She has a brown rabbit. "
     "She lives in a flat near the bridge. "
     "Her friend is Mary. "
-    "She has a spotted mouse. "
-    "She lives in a room near the hospital. "
-    "They know Emma. "
-    "She likes to swim and is a famous pilot. "
-    "The pilot is Emma. "
-    "Near the bridge you can find Nora."
+    "She likes to ski. "
+    "She is a young dancer. "
+    "They meet on Saturday. "
+    "On holidays Mary wants to ski. "
+    "So Nora has a friend called Mary."
 )
 GOLDEN_DIALOGUE = (
     "<|im_start|>user\n"
-    "There is a big brown arrow in the middle and a small white square at the top right. "
-    "There is also a big purple diamond on the left and a big orange triangle at the bottom left. "
-    "Where is the square?<|im_end|>\n"
+    "Hello! My name is Tom. My lucky number is seventeen. My favourite colour is red. My free day is Tuesday. "
+    "I live near the library.<|im_end|>\n"
     "<|im_start|>assistant\n"
-    "At the top right.<|im_end|>\n"
+    "Hello, Tom! I am glad to see you.<|im_end|>\n"
     "<|im_start|>user\n"
-    "What size is the square?<|im_end|>\n"
+    "How much is four minus one?<|im_end|>\n"
     "<|im_start|>assistant\n"
-    "Small.<|im_end|>"
+    "Three.<|im_end|>\n"
+    "<|im_start|>user\n"
+    "Where do I live?<|im_end|>\n"
+    "<|im_start|>assistant\n"
+    "Near the library.<|im_end|>"
 )
-GOLDEN_STORY_NATS = 54.18584639512866
+GOLDEN_STORY_NATS = 38.42180933353184
 
 
 @cache
@@ -211,8 +213,6 @@ def test_sums_are_right() -> None:
     pattern = r"(\w+) (plus|minus) (\w+)(?: is (\w+)\.|\?<\|im_end\|>\n<\|im_start\|>assistant\n(\w+)\.)"
 
     def right(match: re.Match[str]) -> bool:
-        if match[1] == "number":  # of somebody named before
-            return True
         second = number(match[3]) * (1 if match[2] == "plus" else -1)
         return number(match[1]) + second == number(match[4] or match[5])
 
