@@ -40,7 +40,7 @@ def initialise_for_copying(embedding: nn.Embedding, layers: Sequence[Attention],
         theta: base of the rotary frequencies.
     """
     width = embedding.embedding_dim
-    output_signs, predecessor_signs = (torch.randint(2, (width,)) * 2.0 - 1 for _ in range(2))  # S and R, (D,)
+    output_signs, predecessor_signs = _random_signs(width), _random_signs(width)  # S and R, (D,)
     common = nn.functional.normalize(torch.randn(width), dim=0)  # (D,)
     with torch.no_grad():
         norm.weight.copy_(output_signs / math.sqrt(width))  # logits start with variance one
@@ -49,6 +49,11 @@ def initialise_for_copying(embedding: nn.Embedding, layers: Sequence[Attention],
         for attention in layers:
             _copy_what_is_seen(attention, output_signs)
         _look_back(layers[0], common, predecessor_signs, theta)
+
+
+def _random_signs(width: int) -> Tensor:
+    """`(D,)` of as many -1 as 1, in random order."""
+    return (torch.randperm(width) % 2) * 2.0 - 1
 
 
 def _copy_what_is_seen(attention: Attention, signs: Tensor) -> None:

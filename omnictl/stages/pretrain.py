@@ -41,6 +41,9 @@ from omnictl.train.stage import LossSum, Report, Split
 TOKENIZER_CHARACTERS = 4_000_000
 """Characters of the training split that the BPE learns its merges from."""
 
+EVALUATION_POSITIONS = 8192
+"""Positions scored at a time: enough to keep a CPU busy, less than a training step holds."""
+
 NUM_CONTINUATIONS = 20
 """Test documents whose second half is written greedily, for people to read."""
 
@@ -64,7 +67,7 @@ PRESETS: Mapping[str, PretrainConfig] = {
     "debug": PretrainConfig(
         model=ThinkerConfig(layers=2, width=32, heads=2, kv_heads=1, hidden=64, context=128),
         data=TextDataConfig(num_documents=200, num_eval_documents=20, vocab_size=320, seq_len=64),
-        train=TrainConfig(steps=20, batch_size=8, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
     ),
     # Minutes on a laptop CPU.
     "tiny": PretrainConfig(
@@ -86,7 +89,7 @@ PRESETS: Mapping[str, PretrainConfig] = {
         train=TrainConfig(
             steps=20_000,
             batch_size=128,
-            lr=2e-3,
+            lr=1e-2,
             eval_every=1000,
             save_every=1000,
             schedule=ScheduleConfig(warmup_steps=500),
@@ -210,7 +213,8 @@ class Pretrain:
         device = self.model.embedding.weight.device
         nats, hits = np.zeros(len(store.tokens)), np.zeros(len(store.tokens), np.bool_)
         self.model.eval()
-        for batch in evaluation_batches(store, seq_len=self.config.data.seq_len, batch_size=self.config.train.batch_size):
+        length = self.config.data.seq_len
+        for batch in evaluation_batches(store, seq_len=length, batch_size=max(1, EVALUATION_POSITIONS // length)):
             scored = batch.targets.flatten() != IGNORE  # (B * T)
             targets = batch.targets.flatten()[scored].to(device)  # (N)
             with torch.no_grad():

@@ -43,7 +43,7 @@ def test_schema_has_every_key_with_its_meaning(omnictl: Command) -> None:
 
 def test_diff_of_presets_files_and_runs(omnictl: Command, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text(omnictl("config", "show", "pretrain", "--preset", "debug", "--set", "train.lr=1e-3").out)
-    assert omnictl("config", "diff", "pretrain", "debug", "mine.json").out == "train.lr: 0.003 -> 0.001\n"
+    assert omnictl("config", "diff", "pretrain", "debug", "mine.json").out == "train.lr: 0.01 -> 0.001\n"
     assert omnictl("config", "diff", "pretrain", "debug", trained).out == ""
     lines = omnictl("config", "diff", "pretrain", "debug", "tiny").out.splitlines()
     assert "model.width: 32 -> 256" in lines

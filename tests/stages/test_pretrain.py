@@ -58,7 +58,7 @@ def test_the_windows_that_are_accumulated_over_are_unequal() -> None:
     batches = stage_of().batches()
     segments = batches.collate(batches.ids(1)).segments
     assert segments is not None
-    assert len({int((row >= 0).sum()) for row in segments}) > 3
+    assert len({int((row >= 0).sum()) for row in segments}) > 1
     assert segments.max() >= 1
 
 
@@ -120,10 +120,10 @@ def test_scores_are_those_of_each_document_read_alone(randomise: Randomise) -> N
         assert scores.is_likeliest[start:stop].tolist() == (logits.argmax(-1) == text[1:]).tolist()
 
 
-def test_an_untrained_thinker_knows_as_much_as_a_uniform_guess() -> None:
+def test_an_untrained_thinker_knows_no_more_than_a_uniform_guess() -> None:
     stage = stage_of()
     report = stage.validate()
-    assert report.metrics["loss"] == pytest.approx(math.log(320), abs=0.05)
+    assert math.log(320) < report.metrics["loss"] < math.log(320) + 1  # its guesses scatter: logits have variance one
     assert report.metrics["perplexity"] == report.value == pytest.approx(math.exp(report.metrics["loss"]))
     store = stage._store("val")
     bits = report.metrics["loss"] * store.num_predictions / math.log(2) / store.num_bytes
