@@ -122,10 +122,10 @@ def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility)
     kv_heads, held = k.shape[1:3]
     grouped = (q * width**-0.5).reshape(batch, kv_heads, -1, width)  # (B, KV, H/KV * T, d)
     scores = (grouped @ k.mT).view(batch, kv_heads, -1, length, held)
-    mask = _lower_triangle(length, held, q.device) if visibility.causal else visibility.mask
+    mask = _lower_triangle(length, held, q.device)[None, None] if visibility.causal else visibility.mask
     if mask is not None:
         bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
-        scores = scores + (bias[:, :, None] if bias.ndim == 4 else bias)
+        scores = scores + bias[:, :, None]
     weights = scores.softmax(-1).view(batch, kv_heads, -1, held)
     mixed: Tensor = (weights.to(v.dtype) @ v).view(batch, heads, length, width)
     return mixed

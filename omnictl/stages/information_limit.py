@@ -50,7 +50,7 @@ def information_limit(
     ngram = NgramModel.fit(training, order=NGRAM_ORDER, vocab_size=tokenizer.vocab_size, end_token=END)
     ngram_nats = np.concatenate(([0.0], -np.log(ngram.probabilities(store.tokens))))  # (tokens,)
     right, total = 0, 0
-    for document, scored, start in zip(documents, grammar, store.bounds, strict=False):
+    for document, scored, start in zip(documents, grammar, store.bounds[:-1], strict=True):
         for first, stop in _determined_words(document, scored, tokenizer):
             if ngram_nats[start + first : start + stop].sum() > -np.log(NGRAM_SURE):
                 total += 1

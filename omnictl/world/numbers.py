@@ -24,7 +24,7 @@ class Shopping:
         return {
             "at first": self._recall,
             "let us count the": self._count_out,
-            "at the end": self._sum_up,
+            "at the end": self._recall_now,
         }
 
     def questions(self) -> dict[str, Question]:
@@ -52,7 +52,7 @@ class Shopping:
         self.now[name] = number + change if gains else number - change
         w.say(f". now {she_or_he(name)} has {self._amount(name)}.")
 
-    def _sum_up(self, w: Writer) -> None:
+    def _recall_now(self, w: Writer) -> None:
         name = w.pick(tuple(self.foods))
         w.say(f"has {self._amount(name)}.")
 

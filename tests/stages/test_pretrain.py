@@ -39,7 +39,7 @@ def gradient(stage: Any, micro_batch: int) -> Tensor:
     stage.model.zero_grad(set_to_none=True)
     stage.model.train()
     batches, scaler = stage.batches(), FP32.scaler(torch.device("cpu"))
-    sums = accumulate(stage, batches, batches.ids(1), micro_batch=micro_batch, precision=FP32, scaler=scaler)
+    sums = accumulate(stage, batches, batches.ids(2), micro_batch=micro_batch, precision=FP32, scaler=scaler)
     normalise(list(stage.model.parameters()), sums.count, clip_norm=math.inf)
     return torch.cat([p.grad.flatten() for p in stage.model.parameters() if p.grad is not None])
 
@@ -56,9 +56,9 @@ def set_uneven_loads(model: nn.Module) -> None:
 
 def test_the_windows_that_are_accumulated_over_are_unequal() -> None:
     batches = stage_of().batches()
-    segments = batches.collate(batches.ids(1)).segments
+    segments = batches.collate(batches.ids(2)).segments
     assert segments is not None
-    assert len({int((row >= 0).sum()) for row in segments}) > 1
+    assert len({int((row >= 0).sum()) for row in segments}) > 3
     assert segments.max() >= 1
 
 
@@ -123,7 +123,8 @@ def test_scores_are_those_of_each_document_read_alone(randomise: Randomise) -> N
 def test_an_untrained_thinker_knows_no_more_than_a_uniform_guess() -> None:
     stage = stage_of()
     report = stage.validate()
-    assert math.log(320) < report.metrics["loss"] < math.log(320) + 1  # its guesses scatter: logits have variance one
+    scatter = 0.5  # logits of variance one cost half their variance
+    assert report.metrics["loss"] == pytest.approx(math.log(320) + scatter, abs=0.05)
     assert report.metrics["perplexity"] == report.value == pytest.approx(math.exp(report.metrics["loss"]))
     store = stage._store("val")
     bits = report.metrics["loss"] * store.num_predictions / math.log(2) / store.num_bytes
