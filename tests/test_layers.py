@@ -42,6 +42,7 @@ TORCH_FREE = (
     "omnictl.world",
     "omnictl.data.corpus",
     "omnictl.data.tokenizer",
+    "omnictl.data.cache",
     "omnictl.data.store",
     "omnictl.data.packing",
     "omnictl.train.config",

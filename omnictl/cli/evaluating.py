@@ -27,7 +27,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run on its test split."""
-    from omnictl.data.store import cache_dir
+    from omnictl.data.cache import cache_dir
     from omnictl.evaluate import evaluate_run
     from omnictl.train.device import choose_device
 

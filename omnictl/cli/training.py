@@ -75,7 +75,7 @@ def training_command(stage: str) -> Callable[..., int]:
 
 def _begin(stage: str, choices: _Choices, root: Path, resume: str | None, output: Output) -> "tuple[Run, TrainableStage]":
     """A new run, or the one to go on with, and its stage."""
-    from omnictl.data.store import cache_dir
+    from omnictl.data.cache import cache_dir
     from omnictl.runs.run import Run, find_run
     from omnictl.stages import stage_type
 
@@ -99,7 +99,7 @@ def _begin(stage: str, choices: _Choices, root: Path, resume: str | None, output
 def _create(stage: str, choices: _Choices, root: Path, output: Output) -> "tuple[Run, TrainableStage]":
     """A new run and its stage; its folder appears only once all that the user gave has been found good."""
     from omnictl.config import to_json
-    from omnictl.data.store import cache_dir
+    from omnictl.data.cache import cache_dir
     from omnictl.runs.files import write_text
     from omnictl.runs.run import create_run, find_run
     from omnictl.stages import stage_type

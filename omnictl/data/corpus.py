@@ -95,17 +95,29 @@ def open_corpus(config: TextDataConfig) -> Corpus:
     Raises:
         DataError: no such source, or files without a byte.
     """
-    word, colon, seed = config.source.partition(":")
-    if word == "tinyworld":
-        return TinyWorldText(_seed(seed) if colon else TINYWORLD_SEED, config.num_documents, config.num_eval_documents)
+    seed = tinyworld_seed(config.source)
+    if seed is not None:
+        return TinyWorldText(seed, config.num_documents, config.num_eval_documents)
     path = Path(config.source).expanduser()
-    if not path.exists() and get_close_matches(word.lower(), ["tinyworld"], cutoff=0.75):
+    return TextFiles(path, tuple(find_text_files(path)), config.val_fraction, config.test_fraction)
+
+
+def tinyworld_seed(source: str) -> int | None:
+    """The seed of `tinyworld` or `tinyworld:SEED`; None for a source that is a path.
+
+    Raises:
+        DataError: no such path, and it looks like `tinyworld` misspelled; or a seed that is no number.
+    """
+    word, colon, seed = source.partition(":")
+    if word == "tinyworld":
+        return _seed(seed) if colon else TINYWORLD_SEED
+    if not Path(source).expanduser().exists() and get_close_matches(word.lower(), ["tinyworld"], cutoff=0.75):
         raise DataError(
-            f"no such file or folder: {config.source}",
+            f"no such file or folder: {source}",
             where="data.source",
             fix=f"did you mean --data tinyworld{colon}{seed}?",
         )
-    return TextFiles(path, tuple(find_text_files(path)), config.val_fraction, config.test_fraction)
+    return None
 
 
 def _seed(text: str) -> int:

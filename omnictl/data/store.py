@@ -1,26 +1,23 @@
 """Documents as token ids on disk: encoded once, then memory-mapped by every run that asks for the same.
 
-A store is a folder of the cache with `tokens.bin`, `bounds.bin` and `meta.json`. Its name is made of the fingerprints
-of corpus and tokenizer, so nothing in it ever goes stale. Deleting the cache costs only the time to build it again.
+A store is a folder of the cache with `tokens.bin`, `bounds.bin` and `meta.json`, named by the fingerprints of corpus and
+tokenizer.
 """
 
-import errno
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
+from omnictl.data.cache import flush, read_or_build
 from omnictl.data.corpus import Corpus
 from omnictl.data.text_files import Split
 from omnictl.data.tokenizer import END, Tokenizer, split_for_encoding
-from omnictl.errors import DataError, DiskFull
 
 _FORMAT = 1
 _BATCH_CHARACTERS = 1_000_000
@@ -54,33 +51,15 @@ class TokenStore:
         return len(self.tokens) - 1
 
 
-def cache_dir() -> Path:
-    """Where stores are kept: `$OMNICTL_CACHE`, else `$XDG_CACHE_HOME/omnictl`, else `~/.cache/omnictl`."""
-    if own := os.environ.get("OMNICTL_CACHE"):
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "omnictl"
-
-
 def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, cache: Path) -> TokenStore:
     """The tokens of a split of a corpus, encoded now if the cache does not have them or has them damaged.
-
-    Two processes may ask at once: one builds, the other waits and reads.
 
     Raises:
         DataError: the corpus cannot be read, or the cache cannot be written.
         DiskFull: no space left for it; what was written is removed.
     """
     folder = cache / "tokens" / f"{corpus.fingerprint[:24]}-{tokenizer.fingerprint[:24]}-{split}"
-    store = _read(folder, split)
-    if store is None:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder.with_name(f"{folder.name}.lock")):
-                store = _read(folder, split) or _build(corpus, split, tokenizer, folder)
-        except OSError as error:
-            raise _named(error, cache) from error
-    return store
+    return read_or_build(folder, partial(_read, split=split), partial(_write, corpus, split, tokenizer))
 
 
 def first_documents(store: TokenStore, count: int, tokenizer: Tokenizer) -> TokenStore:
@@ -107,21 +86,6 @@ def _read(folder: Path, split: Split) -> TokenStore | None:
     )
 
 
-def _build(corpus: Corpus, split: Split, tokenizer: Tokenizer, folder: Path) -> TokenStore:
-    draft = folder.with_name(f"{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)  # of a build that was killed
-    try:
-        draft.mkdir()
-        _write(corpus, split, tokenizer, draft)
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    store = _read(folder, split)
-    assert store is not None
-    return store
-
-
 def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, folder: Path) -> None:
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
     num_tokens, num_bytes = 1, 0
@@ -138,10 +102,10 @@ def _write(corpus: Corpus, split: Split, tokenizer: Tokenizer, folder: Path) -> 
                 if piece.is_last:
                     bounds.append(num_tokens)
                 file.write(np.array(ids, dtype).tobytes())
-        _flush(file)
+        flush(file)
     with (folder / "bounds.bin").open("wb") as file:
         file.write(np.array(bounds, np.int64).tobytes())
-        _flush(file)
+        flush(file)
     sizes = {"tokens.bin": num_tokens * dtype.itemsize, "bounds.bin": len(bounds) * 8}
     meta = {"format": _FORMAT, "dtype": dtype.name, "num_bytes": num_bytes, "sizes": sizes}
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
@@ -171,19 +135,3 @@ def _batches(pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
             batch, num_characters = [], 0
     if batch:
         yield batch
-
-
-def _flush(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _named(error: OSError, cache: Path) -> DataError | DiskFull:
-    elsewhere = "choose another cache folder with the environment variable OMNICTL_CACHE"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"no space left for the token cache in {cache}", where=str(cache), fix=f"free some space, or {elsewhere}")
-    return DataError(
-        f"cannot write the token cache in {cache}: {error.strerror}",
-        where=str(cache),
-        fix=f"make the folder writable, or {elsewhere}",
-    )

@@ -97,7 +97,7 @@ def test_a_full_cache_names_the_cache(omnictl: Command, disk: Disk, runs: Path, 
     ended = omnictl(*DEBUG, "--json")
     error = error_of(ended)
     assert (ended.code, error["kind"]) == (7, "disk")
-    assert "token cache" in error["message"]
+    assert "no space left for the cache" in error["message"]
     assert "OMNICTL_CACHE" in error["fix"]
     assert not runs.exists()
 

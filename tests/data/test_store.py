@@ -9,7 +9,8 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from omnictl.data.store import cache_dir, open_store
+from omnictl.data.cache import cache_dir
+from omnictl.data.store import open_store
 from omnictl.data.tokenizer import END, IM_START, Tokenizer
 from omnictl.errors import DataError, DiskFull
 
@@ -143,14 +144,14 @@ def test_full_disk(corpus, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(DiskFull) as error:
         open_store(corpus, "train", tokenizer, tmp_path)
-    assert error.value.message == f"no space left for the token cache in {tmp_path}"
+    assert error.value.message == f"no space left for the cache in {tmp_path / 'tokens'}"
     assert "OMNICTL_CACHE" in error.value.fix
     assert names_below(tmp_path) == []
 
 
 def test_cache_that_cannot_be_written(corpus, tokenizer, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"cannot write the token cache in .*file: Not a directory"):
+    with pytest.raises(DataError, match=r"cannot write the cache in .*file.tokens: Not a directory"):
         open_store(corpus, "train", tokenizer, tmp_path / "file")
 
 

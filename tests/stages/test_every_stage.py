@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from omnictl.config import resolve, to_dict, to_json
-from omnictl.data.store import cache_dir
+from omnictl.data.cache import cache_dir
 from omnictl.stages import STAGES, stage_type
 from omnictl.stages.pretrain import Pretrain
 from omnictl.train.gradient import accumulate, normalise

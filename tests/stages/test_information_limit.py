@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from omnictl.data.corpus import TinyWorldText
-from omnictl.data.store import TokenStore, cache_dir, open_store
+from omnictl.data.cache import cache_dir
+from omnictl.data.store import TokenStore, open_store
 from omnictl.data.tokenizer import Tokenizer
 from omnictl.stages import information_limit as information_limit_module
 from omnictl.stages.information_limit import TokenScores, information_limit

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from omnictl.config import resolve
-from omnictl.data.store import cache_dir
+from omnictl.data.cache import cache_dir
 from omnictl.data.tokenizer import END
 from omnictl.errors import CheckpointError
 from omnictl.models.thinker import training_flops

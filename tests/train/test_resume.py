@@ -14,7 +14,7 @@ import torch
 
 from omnictl.config import resolve
 from omnictl.data.batches import TextBatch
-from omnictl.data.store import cache_dir
+from omnictl.data.cache import cache_dir
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_type
 from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
