@@ -35,6 +35,7 @@ class Evaluation:
             "headline": {"name": report.headline, "value": report.value, "better": report.better},
             "metrics": dict(report.metrics),
             "controls": dict(report.controls),
+            "groups": {name: dict(metrics) for name, metrics in report.groups.items()},
             "predictions": str(self.predictions),
         }
 
@@ -64,5 +65,7 @@ def evaluate_run(run: Run, *, data: str | None, split: Split, limit: int | None,
     evaluation = Evaluation(run, split, report, folder / "predictions.jsonl")
     lines = (json.dumps(dict(prediction), ensure_ascii=False) + "\n" for prediction in report.predictions)
     write_text(evaluation.predictions, "".join(lines))
+    for name, text in report.texts.items():
+        write_text(folder / name, text)
     write_json(folder / "report.json", evaluation.as_json())
     return evaluation

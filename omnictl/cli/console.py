@@ -1,6 +1,7 @@
 """What people and programs see: text on a terminal, plain lines elsewhere, one JSON object with `--json`."""
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,12 +38,27 @@ class Output:
         if not self.quiet:
             self.console.print(text)
 
+    def tell_log(self) -> None:
+        """From now on, say what the package logs: progress of work that takes a while."""
+        logger = logging.getLogger("omnictl")
+        logger.setLevel(logging.INFO)
+        logger.handlers = [_Teller(self)]
+
     def result(self, value: Mapping[str, object], text: str) -> None:
         """The result: `value` with `--json`, else `text`."""
         if self.as_json:
             print(json.dumps(value, ensure_ascii=False), flush=True)
         else:
             self.console.print(text)
+
+
+class _Teller(logging.Handler):
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._output.say(escape(record.getMessage()))
 
 
 def show_error(error: OmniError, output: Output) -> None:

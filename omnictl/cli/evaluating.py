@@ -14,6 +14,10 @@ from omnictl.stages import STAGES
 if TYPE_CHECKING:
     from omnictl.evaluate import Evaluation
     from omnictl.runs.run import Run
+    from omnictl.train.stage import Report
+
+MOST_GROUPS = 12
+"""Groups of examples shown to people."""
 
 
 def evaluate(
@@ -32,6 +36,7 @@ def evaluate(
     from omnictl.train.device import choose_device
 
     output = Output(as_json=as_json)
+    output.tell_log()
     check_stage(stage)
     chosen = chosen_run(run_root(runs), stage, run)
     output.say(f"judging {escape(str(chosen.path))} …")
@@ -68,7 +73,20 @@ def _table(evaluation: "Evaluation") -> str:
     report = evaluation.report
     lines = [f"[bold]{evaluation.run.stage}[/bold] on {report.num_examples} examples of the {evaluation.split} split"]
     lines += [f"  {name:<24} {value:.4f}" for name, value in {**report.metrics, **report.controls}.items()]
+    if report.groups:
+        lines += ["", *_by_group(report)]
     for prediction in report.predictions[:3]:
         shown = {key: escape(str(prediction.get(key, ""))) for key in ("prompt", "reference", "prediction")}
         lines.append(f"\n[dim]{shown['prompt']}[/dim]\n  reference:  {shown['reference']}\n  prediction: {shown['prediction']}")
     return "\n".join([*lines, "", f"predictions: {escape(str(evaluation.predictions))}"])
+
+
+def _by_group(report: "Report") -> list[str]:
+    """A line for each group, the worst by the headline metric first."""
+    worst_first = sorted(report.groups.items(), key=lambda item: item[1][report.headline], reverse=report.better == "lower")
+    lines = [
+        escape(f"  {name:<24} " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        for name, metrics in worst_first[:MOST_GROUPS]
+    ]
+    more = len(worst_first) - len(lines)
+    return [*lines, f"  … and {more} more"] if more else lines

@@ -114,11 +114,13 @@ def _create(stage: str, choices: _Choices, root: Path, output: Output) -> "tuple
     config = resolved(stage, choices.preset, choices.config, overrides)
     parent = None if choices.init is None else find_run(root, stage, choices.init)
     output.say("reading the data …")
+    output.tell_log()
     trained = kind.create(config, cache=cache_dir(), init=parent)
     parents = {} if parent is None else {"init": str(parent.path.absolute())}
     run = create_run(root, stage, name, {"parents": parents, **_circumstances()})
     try:
-        write_text(run.config_file, to_json(config))
+        write_text(run.config_file, to_json(trained.config))
+        write_text(run.quarantine_file, "".join(json.dumps(row._asdict()) + "\n" for row in trained.quarantine))
         trained.save_description(run.model)
     except OmniError:  # half a run is none
         shutil.rmtree(run.path)

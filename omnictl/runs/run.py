@@ -48,6 +48,11 @@ class Run:
         return self.path / "timings.jsonl"
 
     @property
+    def quarantine_file(self) -> Path:
+        """Rows of the data that were set aside, one line each."""
+        return self.path / "quarantine.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of `step-…` folders."""
         return self.path / "checkpoints"

@@ -23,6 +23,7 @@ from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.data.batches import TextBatch, TextBatches, evaluation_batches
 from omnictl.data.corpus import Corpus, TextDataConfig, TinyWorldText, open_corpus
+from omnictl.data.manifest import BrokenRow
 from omnictl.data.store import TokenStore, first_documents, open_store
 from omnictl.data.tokenizer import END, Tokenizer
 from omnictl.errors import ConfigError
@@ -36,7 +37,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.information_limit import TokenScores, information_limit
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import RuntimeConfig, ScheduleConfig, TrainConfig
-from omnictl.train.stage import LossSum, Report, Split
+from omnictl.train.stage import LossSum, Report, Split, Work
 
 TOKENIZER_CHARACTERS = 4_000_000
 """Characters of the training split that the BPE learns its merges from."""
@@ -146,6 +147,11 @@ class Pretrain:
         """The config with another data source."""
         return config.model_copy(update={"data": config.data.model_copy(update={"source": data})})
 
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Nothing: text that cannot be read is an error at once."""
+        return ()
+
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights."""
         write_description(
@@ -185,9 +191,10 @@ class Pretrain:
         total = nats + self.config.model.balance_weight * output.balance
         return LossSum(total, batch.num_targets, {"nats": nats.detach(), "balance": output.balance.detach()})
 
-    def work(self, batch: TextBatch) -> tuple[float, float]:
+    def work(self, batch: TextBatch) -> Work:
         """Tokens and floating-point operations of a training step on this batch, padding not counted."""
-        return float(batch.num_targets), training_flops(self.model, _document_lengths(batch))
+        flops = training_flops(self.model, _document_lengths(batch))
+        return Work(batch.num_targets, flops, positions=batch.num_targets, slots=batch.tokens.numel())
 
     def validate(self) -> Report:
         """Perplexity on the validation split."""

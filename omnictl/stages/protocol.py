@@ -1,10 +1,11 @@
 """A stage as commands use it: made from a config, taken up from a run, judged on a split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from omnictl.config import Config
+from omnictl.data.manifest import BrokenRow
 from omnictl.runs.run import Run
 from omnictl.train.stage import Report, Split, Stage
 
@@ -16,6 +17,11 @@ class TrainableStage(Stage, Protocol):
     presets: ClassVar[Mapping[str, Config]]
     config: Any
     """The resolved config, with a `train` section."""
+
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Rows of the data that were set aside, each with the reason."""
+        ...
 
     @classmethod
     def create(cls, config: Any, *, cache: Path, init: Run | None = None) -> Self:

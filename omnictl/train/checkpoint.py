@@ -204,14 +204,21 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, devi
     return TrainState(**read_json(folder / "state.json"))
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(
+    path: Path, model: nn.Module, adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda tensors: tensors
+) -> None:
     """Load a safetensors file into a model of exactly the same shape.
+
+    Args:
+        path: the file.
+        model: takes the weights.
+        adapt: what to make of the tensors found before they must fit.
 
     Raises:
         CheckpointError: no such file, not a safetensors file, or another model's.
     """
     try:
-        tensors = load_file(path)
+        tensors = adapt(load_file(path))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"cannot read the weights in {path}: {error}",

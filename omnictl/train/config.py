@@ -22,6 +22,7 @@ class RuntimeConfig(Config):
     compile: bool = Field(False, description="torch.compile the model; pays off from some minutes of training")
     deterministic: bool = Field(False, description="bit-exact resume on CUDA too, at some speed")
     tensorboard: bool = Field(False, description="write TensorBoard events beside metrics.jsonl")
+    workers: int = Field(0, ge=0, description="processes that prepare batches ahead; 0: the training process does it itself")
     log_every: int = Field(1, ge=1, description="steps between lines of metrics.jsonl")
     keep: int = Field(2, ge=2, description="newest checkpoints kept, besides the best one")
 

@@ -5,14 +5,15 @@ gives the same gradient; averaging means over unequal micro-batches would not.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from omnictl.train.precision import Precision
-from omnictl.train.stage import Batches, LossSum, Stage
+from omnictl.train.stage import NO_WORK, LossSum, Stage, Work
 
 
 @dataclass
@@ -22,16 +23,16 @@ class Accumulated:
     total: Tensor  # () float64
     count: int = 0
     scalars: dict[str, Tensor] = field(default_factory=dict)
-    units: float = 0.0
-    flops: float = 0.0
+    work: Work = NO_WORK
     data_seconds: float = 0.0
 
-    def add(self, loss: LossSum) -> None:
-        """Take in one micro-batch's loss."""
+    def add(self, loss: LossSum, work: Work) -> None:
+        """Take in one micro-batch."""
         self.total += loss.sum.detach()
         self.count += loss.count
         for name, value in loss.scalars.items():
             self.scalars[name] = self.scalars.get(name, torch.zeros_like(value)) + value
+        self.work = self.work.plus(work)
 
     @property
     def loss(self) -> float:
@@ -43,29 +44,18 @@ class Accumulated:
         return {name: float(value) / self.count for name, value in self.scalars.items()}
 
 
-def accumulate(
-    stage: Stage,
-    batches: Batches,
-    ids: Sequence[int],
-    *,
-    micro_batch: int,
-    precision: Precision,
-    scaler: torch.amp.GradScaler,
-) -> Accumulated:
-    """Add the (scaled) gradient of the summed loss over all examples of `ids` to the parameters' `.grad`."""
+def accumulate(stage: Stage, micro_batches: Iterator[Any], *, precision: Precision, scaler: torch.amp.GradScaler) -> Accumulated:
+    """Add the (scaled) gradient of the loss summed over all micro-batches to the parameters' `.grad`."""
     device = next(stage.model.parameters()).device
     sums = Accumulated(torch.zeros((), dtype=torch.float64, device=device))
-    for start in range(0, len(ids), micro_batch):
-        began = time.perf_counter()
-        batch = batches.collate(ids[start : start + micro_batch])
+    began = time.perf_counter()
+    for batch in micro_batches:
         sums.data_seconds += time.perf_counter() - began
         with precision.autocast(device):
             loss = stage.loss(batch)
         torch.autograd.backward(scaler.scale(loss.sum))
-        sums.add(loss)
-        units, flops = stage.work(batch)
-        sums.units += units
-        sums.flops += flops
+        sums.add(loss, stage.work(batch))
+        began = time.perf_counter()
     return sums
 
 

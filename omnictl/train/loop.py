@@ -28,6 +28,7 @@ from omnictl.train.checkpoint import (
 )
 from omnictl.train.config import TrainConfig
 from omnictl.train.device import peak_memory
+from omnictl.train.feed import Feed
 from omnictl.train.gradient import Accumulated, accumulate, normalise
 from omnictl.train.log import Observer, RunLog, StepRecord, cut_after
 from omnictl.train.optim import Optimizers, choose_optimizer
@@ -94,6 +95,7 @@ class Trainer:
         self.micro_batch = config.batch_size if config.micro_batch == "auto" else config.micro_batch
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
+        self.feed = Feed(self.batches, micro_batch=self.micro_batch, first_step=self.state.step, workers=config.runtime.workers)
         self.log = RunLog(run, tensorboard=config.runtime.tensorboard)
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
@@ -116,7 +118,7 @@ class Trainer:
 
     def _first_step_flops(self) -> float:
         """Work of the first batch, which decides whether Muon is worth its price."""
-        return self.stage.work(self.batches.collate(self.batches.ids(0)))[1]
+        return self.stage.work(self.batches.collate(self.batches.ids(0))).flops
 
     def _restore(self) -> TrainState:
         """State of the newest sound checkpoint, loaded, with both logs cut to it; a fresh state if there is none."""
@@ -142,14 +144,7 @@ class Trainer:
         )
         self.optimizers.set_factor(factor)
         self.stage.model.train()
-        sums = accumulate(
-            self.stage,
-            self.batches,
-            self.batches.ids(state.step),
-            micro_batch=self.micro_batch,
-            precision=self.precision,
-            scaler=self.scaler,
-        )
+        sums = accumulate(self.stage, self.feed.step(state.step), precision=self.precision, scaler=self.scaler)
         for part in self.optimizers.parts:
             self.scaler.unscale_(part)
         norm = normalise(self.optimizers.parameters, sums.count, self.config.clip_norm)
@@ -195,9 +190,10 @@ class Trainer:
         metrics["lr"] = factor * config.lr
         timings = {
             "seconds": seconds,
-            f"{self.stage.unit}_per_second": sums.units / seconds,
-            "matmul_share": sums.flops / seconds / self.matmul_rate,
+            f"{self.stage.unit}_per_second": sums.work.units / seconds,
+            "matmul_share": sums.work.flops / seconds / self.matmul_rate,
             "data_wait_share": sums.data_seconds / seconds,
+            "padding_share": 1 - sums.work.positions / sums.work.slots,
             "memory_bytes": peak_memory(self.device),
         }
         self.seconds.steps.append(seconds)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -23,6 +23,22 @@ class LossSum:
     scalars: Mapping[str, Tensor]
 
 
+class Work(NamedTuple):
+    """What a micro-batch amounts to; all of it adds up over micro-batches."""
+
+    units: float  # tokens, images, seconds of sound
+    flops: float  # floating-point operations of the forward and the backward pass, padding not counted
+    positions: int  # places of the batch that hold data
+    slots: int  # places of the batch, padding included
+
+    def plus(self, other: "Work") -> "Work":
+        """Both together."""
+        return Work(self.units + other.units, self.flops + other.flops, self.positions + other.positions, self.slots + other.slots)
+
+
+NO_WORK = Work(0.0, 0.0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Report:
     """What an evaluation found. Rates are fractions."""
@@ -33,6 +49,10 @@ class Report:
     num_examples: int
     controls: Mapping[str, float] = field(default_factory=dict)
     predictions: Sequence[Mapping[str, object]] = ()
+    groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The metrics of parts of the examples, such as one speaker's."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Further files of the report, for people to read: name and content."""
 
     @property
     def value(self) -> float:
@@ -75,8 +95,8 @@ class Stage(Protocol):
         """Loss of one micro-batch, on the model's device."""
         ...
 
-    def work(self, batch: Any) -> tuple[float, float]:
-        """Units and floating-point operations (forward and backward) of one micro-batch."""
+    def work(self, batch: Any) -> Work:
+        """What one micro-batch amounts to."""
         ...
 
     def validate(self) -> Report:

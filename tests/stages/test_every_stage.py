@@ -14,12 +14,13 @@ from omnictl.config import resolve, to_dict, to_json
 from omnictl.data.cache import cache_dir
 from omnictl.stages import STAGES, stage_type
 from omnictl.stages.pretrain import Pretrain
+from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "configs"
-EXAMPLE_OF: Mapping[str, str] = {"pretrain": "thinker_tiny.json"}
+EXAMPLE_OF: Mapping[str, str] = {"pretrain": "thinker_tiny.json", "asr": "audio_enc_tiny.json"}
 """The example file that equals a stage's preset `tiny`."""
 
 FP32 = Precision("fp32", "")
@@ -35,8 +36,8 @@ def debug_stage(name: str) -> Any:
 def take_gradient(stage: Any, ids: Sequence[int], *, micro_batch: int | None = None) -> float:
     """Leave the clipped gradient of the mean loss over examples in `.grad`; returns that loss."""
     batches, scaler = stage.batches(), FP32.scaler(torch.device("cpu"))
-    size = micro_batch or len(ids)
-    sums = accumulate(stage, batches, ids, micro_batch=size, precision=FP32, scaler=scaler)
+    made = map(batches.collate, micro_batches(ids, micro_batch or len(ids)))
+    sums = accumulate(stage, made, precision=FP32, scaler=scaler)
     normalise(list(stage.model.parameters()), sums.count, stage.config.train.clip_norm)
     return sums.loss
 
@@ -81,8 +82,10 @@ def test_work_adds_up_too(name: str) -> None:
     batches = stage.batches()
     ids = list(batches.ids(1))
     whole, *halves = (stage.work(batches.collate(part)) for part in (ids, ids[:3], ids[3:]))
-    assert whole == pytest.approx([sum(values) for values in zip(*halves, strict=True)])
+    total = [sum(values) for values in zip(*halves, strict=True)]
+    assert whole[:3] == pytest.approx(total[:3])  # the slots are fewer if halves of different length are padded apart
     assert min(whole) > 0
+    assert whole.positions <= whole.slots
 
 
 @every_stage
@@ -181,7 +184,7 @@ AUTOREGRESSIVE: Mapping[str, Callable[[Any, Sequence[int]], Tensor]] = {"pretrai
 """For a stage that predicts one target after another: the logits `(T, V)` scored against the T targets of one example after
 some of these targets, given by number, were changed in the data."""
 
-NOT_AUTOREGRESSIVE: frozenset[str] = frozenset()
+NOT_AUTOREGRESSIVE: frozenset[str] = frozenset({"asr"})
 """Stages whose targets are no inputs."""
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from omnictl.data.corpus import TinyWorldText
 from omnictl.data.cache import cache_dir
+from omnictl.data.corpus import TinyWorldText
 from omnictl.data.store import TokenStore, open_store
 from omnictl.data.tokenizer import Tokenizer
 from omnictl.stages import information_limit as information_limit_module

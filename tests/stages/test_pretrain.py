@@ -21,6 +21,7 @@ from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.runs.run import create_run
 from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
 from omnictl.train.checkpoint import load_weights, plain_state_dict, save_tensors
+from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
 from omnictl.train.precision import Precision
 
@@ -39,7 +40,8 @@ def gradient(stage: Any, micro_batch: int) -> Tensor:
     stage.model.zero_grad(set_to_none=True)
     stage.model.train()
     batches, scaler = stage.batches(), FP32.scaler(torch.device("cpu"))
-    sums = accumulate(stage, batches, batches.ids(2), micro_batch=micro_batch, precision=FP32, scaler=scaler)
+    made = map(batches.collate, micro_batches(batches.ids(2), micro_batch))
+    sums = accumulate(stage, made, precision=FP32, scaler=scaler)
     normalise(list(stage.model.parameters()), sums.count, clip_norm=math.inf)
     return torch.cat([p.grad.flatten() for p in stage.model.parameters() if p.grad is not None])
 
@@ -182,7 +184,8 @@ def test_work_counts_targets_and_attention_inside_documents() -> None:
     assert batch.segments is not None
     lengths = [int((row == piece).sum()) for row in batch.segments for piece in range(int(row.max()) + 1)]
     assert sum(lengths) == batch.num_targets
-    assert stage.work(batch) == (batch.num_targets, training_flops(stage.model, torch.tensor(lengths)))
+    flops = training_flops(stage.model, torch.tensor(lengths))
+    assert stage.work(batch) == (batch.num_targets, flops, batch.num_targets, batch.tokens.numel())
 
 
 @pytest.mark.parametrize("limit", ["off", "selective", "full"])

@@ -11,7 +11,7 @@ from omnictl.runs.run import Run, create_run
 from omnictl.train.config import ScheduleConfig, TrainConfig
 from omnictl.train.log import StepRecord
 from omnictl.train.loop import Outcome, train
-from omnictl.train.stage import LossSum, Report
+from omnictl.train.stage import LossSum, Report, Work
 
 CONFIG = TrainConfig(
     steps=6,
@@ -52,8 +52,9 @@ class Regression:
         errors = (self.model(self.inputs[batch]).float() - self.targets[batch])[counted]
         return LossSum(errors.square().sum(), len(errors), {"absolute": errors.detach().abs().sum()})
 
-    def work(self, batch: Tensor) -> tuple[float, float]:
-        return float(len(batch)), 1000.0 * len(batch)
+    def work(self, batch: Tensor) -> Work:
+        counted = int(self.counts[batch].sum())
+        return Work(float(len(batch)), 1000.0 * len(batch), positions=counted, slots=4 * len(batch))
 
     def validate(self) -> Report:
         value = (self.model(self.inputs) - self.targets).square().mean().item()

@@ -3,8 +3,10 @@ import torch
 from regression import Regression
 from torch import Tensor, nn
 
+from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
 from omnictl.train.precision import Precision
+from omnictl.train.stage import Work
 
 FP32 = Precision("fp32", "")
 IDS = [5, 3, 8, 13, 21, 34, 55]
@@ -13,9 +15,10 @@ IDS = [5, 3, 8, 13, 21, 34, 55]
 def gradients(stage: Regression, micro_batch: int) -> tuple[list[Tensor], float, dict[str, float]]:
     stage.model.zero_grad(set_to_none=True)
     scaler = FP32.scaler(torch.device("cpu"))
-    sums = accumulate(stage, stage, IDS, micro_batch=micro_batch, precision=FP32, scaler=scaler)
+    sums = accumulate(stage, map(stage.collate, micro_batches(IDS, micro_batch)), precision=FP32, scaler=scaler)
     normalise(list(stage.model.parameters()), sums.count, clip_norm=1e9)
-    assert (sums.units, sums.flops, sums.count) == (7.0, 7000.0, int(stage.counts[IDS].sum()))
+    targets = int(stage.counts[IDS].sum())
+    assert (sums.work, sums.count) == (Work(7.0, 7000.0, positions=targets, slots=28), targets)
     return [p.grad for p in stage.model.parameters() if p.grad is not None], sums.loss, sums.scalar_means()
 
 

@@ -1,0 +1,340 @@
+"""Speech manifests: rows of a recording and what is said in it, from CSV with a header or JSONL.
+
+A row that cannot be used becomes a `BrokenRow`, for the caller to count and report; a file that cannot be read as a manifest
+is a `DataError` with file and line. No audio is decoded here.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from omnictl.config.suggest import nearest
+from omnictl.data.text_files import SPLITS, Split, open_bytes
+from omnictl.errors import DataError
+
+SUFFIXES = (".csv", ".jsonl")
+FIELDS = ("audio", "text", "speaker", "split")
+_NEEDED = FIELDS[:2]
+_SPLIT_NAMES: dict[str, Split] = {**{name: name for name in SPLITS}, "validation": "val", "valid": "val", "dev": "val"}
+_OTHER_NAMES = {
+    "audio": ("audio_filepath", "path", "file", "file_name", "filename", "wav", "clip"),
+    "text": ("sentence", "transcript", "transcription", "normalized_text", "caption"),
+    "path": ("audio", "clip", "file"),
+    "sentence": ("text", "transcript", "transcription"),
+}
+"""What other corpora call a column."""
+
+
+class SpeechRow(NamedTuple):
+    """A recording and its transcript."""
+
+    id: str
+    """The audio's path below the corpus folder; a file that comes again is `#2`, `#3`."""
+    audio: Path
+    """Absolute, below the corpus folder."""
+    text: str
+    speaker: str | None
+    split: Split | None
+    where: str
+
+
+class BrokenRow(NamedTuple):
+    """A row that cannot be used, and why. Its id is its audio's path as far as there is one, else where it stands."""
+
+    id: str
+    where: str
+    message: str
+
+
+class Manifest(NamedTuple):
+    """The rows of a corpus in the order of its files; the folder is absolute."""
+
+    folder: Path
+    rows: tuple[SpeechRow, ...]
+    broken: tuple[BrokenRow, ...]
+
+
+class Record(NamedTuple):
+    """What an index says about a recording, nothing of it checked yet."""
+
+    where: str
+    audio: object
+    text: object
+    speaker: object = None
+    split: object = None
+
+
+class _Flaw(Exception):
+    """Why a record cannot be used."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The rows of a `.csv` or `.jsonl` manifest; audio paths are relative to its folder.
+
+    Raises:
+        DataError: no such file, not of these formats, no UTF-8, a header without `audio` and `text`, or no usable row.
+    """
+    if not path.exists():
+        raise no_such(path)
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl}
+    read = readers.get(path.suffix.lower())
+    if read is None:
+        wanted = " or ".join(SUFFIXES)
+        raise DataError(f"{path} is not a {wanted} manifest", where=str(path), fix=f"give --data a {wanted} file, or a folder")
+    return collect(path, path.parent.resolve(), read(path))
+
+
+def collect(path: Path, folder: Path, records: Iterable[Record | BrokenRow]) -> Manifest:
+    """Checks records into the rows of a corpus, each with an id of its own.
+
+    Args:
+        path: what the user gave.
+        folder: absolute and free of symbolic links; audio may not lie outside of it.
+        records: from the index in its order; those that cannot even be taken apart come as broken rows.
+
+    Raises:
+        DataError: no record can be used.
+    """
+    rows: list[SpeechRow] = []
+    broken: list[BrokenRow] = []
+    uses: dict[str, int] = {}
+    taken: set[str] = set()
+    for record in records:
+        row = record if isinstance(record, BrokenRow) else check_record(folder, record)
+        name = row.id
+        while name in taken:
+            uses[row.id] = uses.get(row.id, 1) + 1
+            name = f"{row.id}#{uses[row.id]}"
+        taken.add(name)
+        if isinstance(row, SpeechRow):
+            rows.append(row._replace(id=name))
+        else:
+            broken.append(row._replace(id=name))
+    if not rows:
+        raise _nothing_usable(path, folder, broken)
+    return Manifest(folder, tuple(rows), tuple(broken))
+
+
+def check_record(folder: Path, record: Record) -> SpeechRow | BrokenRow:
+    """A record as a row if it has a text and names an audio file below the folder."""
+    try:
+        name, audio = _find_audio(folder, record.audio)
+        return SpeechRow(
+            id=name,
+            audio=audio,
+            text=_filled("text", record.text),
+            speaker=_speaker(record.speaker),
+            split=_split(record.split),
+            where=record.where,
+        )
+    except _Flaw as flaw:
+        return BrokenRow(_name_of(record.audio, record.where), record.where, str(flaw))
+
+
+def _name_of(audio: object, where: str) -> str:
+    return PurePath(audio.strip()).as_posix() if isinstance(audio, str) and audio.strip() else where
+
+
+def _find_audio(folder: Path, value: object) -> tuple[str, Path]:
+    """The path below the folder in its own spelling, and the whole of it."""
+    name = PurePath(_filled("audio path", value))
+    if name.anchor or ".." in name.parts:
+        raise _Flaw(f"the audio path '{name}' should be relative to the folder of the corpus, without '..'")
+    audio = folder / name
+    try:
+        if not Path(os.path.realpath(audio)).is_relative_to(folder):
+            raise _Flaw(f"the audio path '{name}' is a link that leaves the folder of the corpus")
+        is_file = audio.is_file()
+    except (OSError, ValueError) as error:  # a name too long, a folder that may not be entered, a NUL
+        raise _Flaw(f"the audio path {str(name)!r} cannot be followed: {error}") from error
+    if not is_file:
+        raise _Flaw(f"no such audio file: {audio}")
+    return name.as_posix(), audio
+
+
+def _speaker(value: object) -> str | None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return _string("speaker", str(value) if is_number else _or_empty(value)) or None
+
+
+def _split(value: object) -> Split | None:
+    name = _string("split", _or_empty(value)).lower()
+    if name and name not in _SPLIT_NAMES:
+        raise _Flaw(f"the split is {value!r}, expected one of {', '.join(SPLITS)}")
+    return _SPLIT_NAMES.get(name)
+
+
+def _or_empty(value: object) -> object:
+    return "" if value is None else value
+
+
+def _filled(what: str, value: object) -> str:
+    text = _string(what, value)
+    if not text:
+        raise _Flaw(f"the {what} is empty")
+    return text
+
+
+def _string(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _Flaw(f"the {what} should be a string, found {_kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _Flaw(f"the {what} holds half a character (a lone surrogate) at position {error.start}") from error
+    return value.strip()
+
+
+def _kind(value: object) -> str:
+    """A value's JSON type, for messages."""
+    names = {dict: "an object", list: "a list", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _read_csv(path: Path) -> Iterator[Record | BrokenRow]:
+    for row in read_table(path, _csv_records(path), _NEEDED):
+        if isinstance(row, BrokenRow):
+            yield row
+        else:
+            where, fields = row
+            yield Record(where, *map(fields.get, FIELDS))
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The fields of every record that is not a blank line, and the line that it starts on.
+
+    Raises:
+        DataError: quotes that do not close or do not stand around a whole field: where records end is anybody's guess.
+    """
+    # A quote after ", " is meant as one; strict, or an open quote would swallow the rows below it.
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                f"broken quotes in lines {line} to {reader.line_num}: {error}",
+                where=f"{path}:{line}",
+                fix='put quotes around the whole field, and write a quote inside it twice: "the ""best"" one"',
+            ) from error
+        if len(fields) > 1 or "".join(fields).strip():
+            yield line, fields
+
+
+def read_table(
+    path: Path, records: Iterator[tuple[int, list[str]]], needed: Sequence[str]
+) -> Iterator[tuple[str, dict[str, str]] | BrokenRow]:
+    """`file:line` and fields by column name of the records below a header.
+
+    Raises:
+        DataError: the header lacks one of the needed columns, or has it twice.
+    """
+    line, header = next(records)
+    columns = [name.strip() for name in header]
+    for name in needed:
+        if columns.count(name) != 1:
+            raise _no_column(name, columns, needed, f"{path}:{line}")
+    for line, values in records:
+        where = f"{path}:{line}"
+        fields = dict(zip(columns, values, strict=False))
+        if len(values) == len(columns):
+            yield where, fields
+        else:
+            hint = ": put quotes around a field with commas in it" if len(values) > len(columns) else ""
+            message = f"found {len(values)} fields, expected the {len(columns)} of the header{hint}"
+            yield BrokenRow(_name_of(fields.get(needed[0]), where), where, message)
+
+
+def _no_column(name: str, columns: Sequence[str], needed: Sequence[str], where: str) -> DataError:
+    if name in columns:
+        return DataError(f"two columns are called {name!r}", where=where, fix="keep one of them")
+    meant = _meant_by(name, columns, needed)
+    if len(columns) == 1 and any(separator in columns[0] for separator in ";\t|"):
+        fix = "separate the columns by commas"
+    elif meant is not None:
+        fix = f"rename the column {meant!r} to {name!r}"
+    else:
+        fix = f"start the file with a line that names its columns, {name!r} among them"
+    return DataError(f"no column {name!r} (found {', '.join(map(repr, columns))})", where=where, fix=fix)
+
+
+def _meant_by(name: str, found: Sequence[str], needed: Sequence[str]) -> str | None:
+    """Which of the names found is probably meant as `name`; one with a dot is no name but a file, in a table without header."""
+    by_lower = {other.lower(): other for other in found if other not in needed and "." not in other}
+    usual = next((other for other in _OTHER_NAMES[name] if other in by_lower), None)
+    meant = usual or nearest(name, list(by_lower))
+    return None if meant is None else by_lower[meant]
+
+
+def _read_jsonl(path: Path) -> Iterator[Record | BrokenRow]:
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield BrokenRow(where, where, f"broken JSON: {error}")
+            continue
+        if not isinstance(value, dict):
+            found = "a string" if isinstance(value, str) else _kind(value)
+            yield BrokenRow(where, where, f"an object was expected, found {found}")
+            continue
+        lacking = next((key for key in _NEEDED if key not in value), None)
+        if lacking is not None:
+            yield BrokenRow(_name_of(value.get("audio"), where), where, _no_key(lacking, list(value)))
+        else:
+            yield Record(where, *map(value.get, FIELDS))
+
+
+def _no_key(name: str, keys: Sequence[str]) -> str:
+    meant = _meant_by(name, keys, _NEEDED)
+    hint = f"; rename {meant!r}" if meant is not None else ""
+    return f"no key {name!r} (found {', '.join(map(repr, keys)) or 'no keys'}){hint}"
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    r"""Numbered lines without their ends, blank ones left out. Only `\n` ends a line: a transcript may hold what else does."""
+    for number, line in enumerate(io.StringIO(read_text(path), newline="\n"), start=1):
+        if not line.isspace():
+            yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def read_text(path: Path) -> str:
+    """A whole text file, line ends as they are.
+
+    Raises:
+        DataError: the system refuses, nothing but white space, or bytes that are not UTF-8.
+    """
+    with open_bytes(path) as file:
+        data = file.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]  # without the byte order mark
+        raise DataError(
+            f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} in line {before.count(10) + 1}",
+            where=f"{path}:{before.count(10) + 1}",
+            fix="convert it to UTF-8 (`iconv -f latin1 -t utf-8`)",
+        ) from error
+    if not text or text.isspace():
+        raise DataError(f"{path} is empty", where=str(path), fix="write a line a recording into it: its audio file and its text")
+    return text
+
+
+def no_such(path: Path) -> DataError:
+    """The error for a path that leads nowhere."""
+    return DataError(f"no such file or folder: {path}", where=str(path), fix="check the path given to --data")
+
+
+def _nothing_usable(path: Path, folder: Path, broken: Sequence[BrokenRow]) -> DataError:
+    fix = f"a row needs a text and the path of an audio file, relative to {folder}"
+    if not broken:
+        return DataError(f"{path} has no rows", where=str(path), fix=fix)
+    others = f"; {len(broken) - 1} more are broken" if len(broken) > 1 else ""
+    return DataError(f"no row of {path} can be used: {broken[0].message}{others}", where=broken[0].where, fix=fix)

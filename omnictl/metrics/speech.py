@@ -1,0 +1,113 @@
+"""Metrics of speech recognition: word and character error rates over a whole split, and the floor of their control.
+
+A rate is the errors of all utterances ÷ the symbols of all references, so a long utterance weighs more than a short one, and an
+utterance in which nothing was said still counts what was heard in it. Texts are compared as given, but for white space: normalise
+them first, both sides alike.
+"""
+
+import functools
+import math
+import random
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jiwer
+
+
+class ErrorCounts(NamedTuple):
+    """The edits that turn references into hypotheses, over a corpus."""
+
+    substitutions: int
+    deletions: int
+    insertions: int
+    reference_length: int  # words or characters
+
+    @property
+    def errors(self) -> int:
+        """All edits."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors ÷ reference length, beyond 1 where much is inserted; without any reference 0 or infinite."""
+        if self.reference_length == 0:
+            return math.inf if self.errors else 0.0
+        return self.errors / self.reference_length
+
+
+class ShuffledFloor(NamedTuple):
+    """What remains of an error rate when the sounds of a split are exchanged and each is recognised perfectly."""
+
+    permutation: list[int]  # utterance i is given the sound of permutation[i]; never its own if there are two or more
+    rate: float
+
+
+def word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
+    """Edits between the words of references and hypotheses, pair by pair; either may be empty.
+
+    Raises:
+        ValueError: there are not as many hypotheses as references.
+    """
+    found = jiwer.process_words(_single_spaced(reference), _single_spaced(hypothesis))
+    return _counts(found)
+
+
+def character_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
+    """As `word_errors`, between characters; the space between two words is one."""
+    found = jiwer.process_characters(_single_spaced(reference), _single_spaced(hypothesis))
+    return _counts(found)
+
+
+def _single_spaced(texts: Sequence[str]) -> list[str]:
+    """Jiwer knows words to be separated by spaces only, not by tabs or line ends."""
+    return [" ".join(text.split()) for text in texts]
+
+
+def _counts(found: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
+    length = found.hits + found.substitutions + found.deletions
+    return ErrorCounts(found.substitutions, found.deletions, found.insertions, length)
+
+
+def normalise_english(text: str) -> str:
+    """A text as error rates of English are usually compared: lower case, no punctuation, "twenty two" as "22", "colour" as "color".
+
+    The normaliser of Whisper (Radford et al. 2022, appendix C).
+    """
+    return " ".join(_english_normaliser()(text).split())
+
+
+@functools.cache
+def _english_normaliser() -> Callable[[str], str]:
+    with warnings.catch_warnings():
+        # A docstring of it has an invalid escape sequence, of which Python warns as long as it has no compiled file of it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", SyntaxWarning)
+        from whisper_normalizer.english import (  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415  slow
+            EnglishTextNormalizer,
+        )
+    normaliser: Callable[[str], str] = EnglishTextNormalizer()
+    return normaliser
+
+
+def shuffled_floor(references: Sequence[str], seed: int) -> ShuffledFloor:
+    """The word error rate of a perfect recogniser that is given each other's sounds.
+
+    Args:
+        references: what was said, normalised as for `word_errors`.
+        seed: of the permutation, one random cycle through all utterances.
+    """
+    cycle = list(range(len(references)))
+    random.Random(seed).shuffle(cycle)
+    permutation = [0] * len(cycle)
+    for here, there in zip(cycle, cycle[1:] + cycle[:1], strict=True):
+        permutation[here] = there
+    return ShuffledFloor(permutation, word_errors(references, [references[i] for i in permutation]).rate)
+
+
+def alignment_lines(reference: str, hypothesis: str) -> str:
+    """Reference and hypothesis word below word, and S, D or I below each that is substituted, deleted or inserted."""
+    found = jiwer.process_words(_single_spaced([reference]), _single_spaced([hypothesis]))
+    shown = jiwer.visualize_alignment(found, show_measures=False, skip_correct=False)
+    _title, _blank, *lines = shown.rstrip("\n").split("\n")
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,158 @@
+"""The audio encoder: log-mel features to frames at 25 Hz, a CTC head over them, and frames at 12.5 Hz for the Thinker.
+
+Two strided convolutions, then pre-norm blocks of attention (rotary positions, seeing all of the utterance), Conformer's convolution
+module and SwiGLU. Sources: Gulati et al. 2020 (Conformer), Graves et al. 2006 (CTC), Su et al. 2021 (rotary positions).
+Left out on purpose: Conformer's second half feed-forward layer and batch norm; relative-position tables.
+"""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from omnictl.config.base import Config
+from omnictl.nn.conv import ConvolutionModule, Subsampling, halved, valid_mask
+from omnictl.nn.mel import MelConfig
+from omnictl.nn.transformer import Attention, RMSNorm, Rotary, SwiGLU, Visibility, rotary_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class AudioEncoderConfig(Config):
+    """Shape of an audio encoder. The number of symbols comes from the data's alphabet."""
+
+    mel: MelConfig = MelConfig()
+    layers: int = Field(4, ge=1)
+    width: int = Field(192, ge=2)
+    heads: int = Field(3, ge=1)
+    hidden: int = Field(512, ge=1, description="inner width of the SwiGLU feed-forward layer")
+    kernel: int = Field(15, ge=0, description="frames the depthwise convolution sees, odd; 0 leaves the module out")
+    dropout: float = Field(0.1, ge=0, lt=1, description="on what each layer adds")
+    emissions: Literal["auto", 1, 2] = Field(
+        "auto", description="symbols the CTC head may emit a frame; auto: 1, or 2 where texts would not fit at 25 Hz"
+    )
+    norm_eps: float = Field(1e-6, gt=0)
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "AudioEncoderConfig":
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} must be a multiple of twice the heads ({self.heads})")
+        if self.kernel and self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} must be odd, or 0 for none")
+        return self
+
+
+class Encoded(NamedTuple):
+    """What the encoder made of a batch."""
+
+    frames: Tensor  # (B, S, D), normalised, zero where padded
+    lengths: Tensor  # (B,)
+
+
+class EncoderBlock(nn.Module):
+    """Attention, convolution module, feed-forward layer, each behind a norm and added to its input."""
+
+    def __init__(self, config: AudioEncoderConfig) -> None:
+        super().__init__()
+        width, eps = config.width, config.norm_eps
+        self.attention_norm = RMSNorm(width, eps)
+        self.attention = Attention(width, config.heads, config.heads, eps)
+        self.convolution_norm = RMSNorm(width, eps) if config.kernel else None
+        self.convolution = ConvolutionModule(width, config.kernel, eps) if config.kernel else None
+        self.mlp_norm = RMSNorm(width, eps)
+        self.mlp = SwiGLU(width, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, rotary: Rotary, valid: Tensor | None) -> Tensor:
+        """Map `(B, S, D)` to `(B, S, D)`; `valid` `(B, S)` marks what is not padding (None: all)."""
+        visibility = Visibility(causal=False, mask=None if valid is None else valid[:, None, None])
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, visibility))
+        if self.convolution is not None and self.convolution_norm is not None:
+            x = x + self.dropout(self.convolution(self.convolution_norm(x), valid))
+        added: Tensor = self.dropout(self.mlp(self.mlp_norm(x)))
+        return x + added
+
+
+class AudioEncoder(nn.Module):
+    """Log-mel features in, frames out. `mean` and `std` of the training data's features are part of the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: AudioEncoderConfig, num_symbols: int) -> None:
+        super().__init__()
+        assert config.emissions != "auto", "resolve `emissions` before a model is made"
+        self.config = config
+        self.num_symbols = num_symbols
+        self.checkpointing = False
+        self.register_buffer("mean", torch.zeros(config.mel.bins))
+        self.register_buffer("std", torch.ones(config.mel.bins))
+        self.subsampling = Subsampling(config.mel.bins, config.width)
+        self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.head = nn.Linear(config.width, config.emissions * num_symbols)
+        self.dropout = nn.Dropout(config.dropout)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """What adds to the residual stream starts as zero (Zhang et al. 2019, Fixup)."""
+        for name, parameter in self.named_parameters():
+            if name.endswith(("o_proj.weight", "out_proj.weight", "down_proj.weight")):
+                nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
+        """Encode a batch of utterances.
+
+        Args:
+            features: `(B, T, F)` log-mels as `nn.mel.log_mel` makes them; anything where padded.
+            lengths: `(B,)` mel frames of each utterance.
+
+        Returns:
+            Frames at a quarter of the rate, 25 Hz with 10 ms mels.
+        """
+        inside = valid_mask(lengths, features.shape[1])[:, :, None]
+        x = ((features - self.mean) / self.std).masked_fill(~inside, 0.0)  # (B, T, F)
+        x, lengths = self.subsampling(x, lengths)  # (B, S, D)
+        x = self.dropout(x)
+        valid = valid_mask(lengths, x.shape[1])
+        seen = None if bool(valid.all()) else valid
+        table = rotary_table(x.shape[1], self.config.width // self.config.heads, 10_000.0)
+        rotary = Rotary(table.cos.to(x.device), table.sin.to(x.device))
+        for block in cast("Iterable[EncoderBlock]", self.blocks):
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                x = checkpoint(block, x, rotary, seen, use_reentrant=False)
+            else:
+                x = block(x, rotary, seen)
+        return Encoded(self.norm(x) * valid[:, :, None], lengths)
+
+    def logits(self, encoded: Encoded) -> Encoded:
+        """CTC scores `(B, S · emissions, V)` with their lengths; symbol 0 is the blank."""
+        batch, length, _ = encoded.frames.shape
+        emissions = self.head.out_features // self.num_symbols
+        scores = self.head(encoded.frames).view(batch, length * emissions, self.num_symbols)
+        return Encoded(scores, encoded.lengths * emissions)
+
+    def halved(self, encoded: Encoded) -> Encoded:
+        """Two frames side by side, `(B, ⌈S/2⌉, 2 D)`: 12.5 Hz, what the Thinker reads."""
+        frames = encoded.frames
+        if frames.shape[1] % 2:
+            frames = torch.cat([frames, torch.zeros_like(frames[:, :1])], 1)
+        batch, length, width = frames.shape
+        return Encoded(frames.reshape(batch, length // 2, 2 * width), halved(encoded.lengths))
+
+
+def training_flops(model: AudioEncoder, lengths: Tensor) -> float:
+    """Floating-point operations of a forward and backward pass over utterances of these mel frames, padding not counted.
+
+    6 × multiply parameters × positions, and 12 · D · S² a layer for attention.
+    """
+    half = ((lengths + 1) // 2).double()
+    frames = ((lengths + 3) // 4).double()  # (B,)
+    stem = model.subsampling
+    per_frame = sum(p.numel() for p in model.blocks.parameters() if p.ndim >= 2) + model.head.weight.numel()
+    products = stem.first.weight.numel() * half + (stem.second.weight.numel() + per_frame) * frames
+    attention = 12.0 * model.config.width * model.config.layers * frames.square()
+    return float((6.0 * products + attention).sum())

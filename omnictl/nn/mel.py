@@ -1,0 +1,73 @@
+"""Log-mel features: the one function that turns sound into what an audio encoder reads, in training, evaluation and chat.
+
+    x = ln max(mel · |STFT|², ε),   feature = max(x − max x, −RANGE)
+
+The level is taken out (the loudest value of an utterance becomes 0), so that a quiet recording reads like a loud one; what lies
+more than 80 dB below is silence (the range Whisper keeps, Radford et al. 2022).
+"""
+
+import math
+import warnings
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torchaudio.transforms import MelSpectrogram
+
+from omnictl.config.base import Config
+
+RANGE = 8 * math.log(10)
+"""80 dB of power, in nats."""
+
+_SMALLEST = 1e-10
+
+
+class MelConfig(Config):
+    """How sound becomes features. Part of an encoder's config, so that it travels with the weights."""
+
+    sample_rate: int = Field(16_000, ge=8_000, description="samples a second")
+    window: int = Field(400, ge=2, description="samples that a frame sees (Hann)")
+    hop: int = Field(160, ge=1, description="samples from frame to frame")
+    fft: int = Field(512, ge=2, description="length of the Fourier transform")
+    bins: int = Field(80, ge=1, description="mel bins")
+    low_hz: float = Field(20.0, ge=0)
+    high_hz: float = Field(7_600.0, gt=0)
+
+    @property
+    def frames_hz(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop
+
+
+def log_mel(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
+    """Features of one recording.
+
+    Args:
+        samples: `(n,)` mono, at the config's sample rate, n ≥ 1.
+        config: the features' settings.
+
+    Returns:
+        `(1 + n // hop, F)` fp32, from -18.4 (silence) to 0 (the loudest).
+    """
+    power: Tensor = _transform(config)(torch.from_numpy(samples)).T  # (T, F)
+    log = power.clamp_(min=_SMALLEST).log_()
+    return log.sub_(log.max()).clamp_(min=-RANGE)
+
+
+@lru_cache(maxsize=4)
+def _transform(config: MelConfig) -> MelSpectrogram:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that some narrow low bins see no frequency of the transform
+        return MelSpectrogram(
+            config.sample_rate,
+            n_fft=config.fft,
+            win_length=config.window,
+            hop_length=config.hop,
+            f_min=config.low_hz,
+            f_max=config.high_hz,
+            n_mels=config.bins,
+            pad_mode="constant",
+        )

@@ -1,0 +1,419 @@
+"""Stage B: the audio encoder learns to turn speech into text.
+
+    loss = −Σ ln p(transcript | sound) ÷ number of symbols,   p = Σ over all paths that spell the transcript (CTC)
+
+Source: Graves et al. 2006 (CTC). Headline metric: word error rate, both texts after Whisper's English normaliser.
+
+    omnictl asr --preset tiny [--data my/librispeech]
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from omnictl import __version__
+from omnictl.config import Config, to_dict
+from omnictl.data.manifest import BrokenRow
+from omnictl.data.speech import Samples, SpeechCorpus, SpeechDataConfig, open_speech
+from omnictl.data.speech_batches import SpeechBatch, SpeechBatches, evaluation_batches, pad
+from omnictl.data.speech_set import SpeechSet, infeasible, open_set, statistics, without_infeasible
+from omnictl.data.targets import BpeTargets, CharacterTargets, Targets
+from omnictl.data.transcript import foreign_characters, normalise
+from omnictl.errors import ConfigError, DataError
+from omnictl.generate.ctc import greedy
+from omnictl.metrics.speech import (
+    alignment_lines,
+    character_errors,
+    normalise_english,
+    shuffled_floor,
+    word_errors,
+)
+from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
+from omnictl.nn.ctc import ctc_nats, ctc_sum
+from omnictl.nn.mel import log_mel
+from omnictl.runs.model_folder import read_config, read_description, write_description
+from omnictl.runs.run import Run
+from omnictl.train.checkpoint import load_weights
+from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.stage import LossSum, Report, Split, Work
+
+EVALUATION_FRAMES = 24_000
+"""Mel frames decoded at a time: four minutes of sound."""
+
+TIMED_UTTERANCES = 20
+"""Utterances that are read from sound to text one by one for the real-time factor."""
+
+WORST_UTTERANCES = 20
+
+logger = logging.getLogger(__name__)
+
+
+class TargetConfig(Config):
+    """What the model spells."""
+
+    kind: Literal["characters", "bpe"] = "characters"
+    vocab_size: int = Field(512, ge=1, description="pieces of the BPE")
+
+
+class AsrConfig(Config):
+    """Config of stage B."""
+
+    model: AudioEncoderConfig = AudioEncoderConfig()
+    data: SpeechDataConfig = SpeechDataConfig()
+    targets: TargetConfig = TargetConfig()
+    train: TrainConfig = TrainConfig()
+
+
+PRESETS: Mapping[str, AsrConfig] = {
+    # Seconds on a CPU: for trying things out and for the tests.
+    "debug": AsrConfig(
+        model=AudioEncoderConfig(layers=1, width=32, heads=2, hidden=64, kernel=5, dropout=0.0),
+        data=SpeechDataConfig(num_utterances=48, num_eval_utterances=8),
+        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+    ),
+    # Minutes on a laptop CPU.
+    "tiny": AsrConfig(
+        train=TrainConfig(
+            steps=1000,
+            batch_size=32,
+            lr=3e-3,
+            eval_every=250,
+            save_every=250,
+            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.5),
+        ),
+    ),
+    # Hours on a 12 GB GPU, on recordings of one's own (100 hours and more).
+    "small": AsrConfig(
+        model=AudioEncoderConfig(layers=12, width=384, heads=6, hidden=1024, kernel=31),
+        data=SpeechDataConfig(num_utterances=100_000, num_eval_utterances=2_000, speeds=(1.0, 0.9, 1.1)),
+        targets=TargetConfig(kind="characters"),
+        train=TrainConfig(
+            steps=60_000,
+            batch_size=64,
+            lr=2e-3,
+            eval_every=2000,
+            save_every=2000,
+            schedule=ScheduleConfig(warmup_steps=2000),
+        ),
+    ),
+}
+
+
+class Transcribed(NamedTuple):
+    """A split as the model heard it."""
+
+    texts: list[str]  # one for each utterance of the set
+    nats: float  # of the transcripts that fit
+    num_symbols: int  # of these transcripts
+
+
+class Asr:
+    """The audio encoder, its recordings, its loss."""
+
+    name: ClassVar[str] = "asr"
+    unit: ClassVar[str] = "seconds"
+    needs: ClassVar[tuple[str, ...]] = ()
+    config_type: ClassVar[type[AsrConfig]] = AsrConfig
+    presets: ClassVar[Mapping[str, AsrConfig]] = PRESETS
+
+    def __init__(self, config: AsrConfig, corpus: SpeechCorpus, targets: Targets, speakers: frozenset[str], *, cache: Path) -> None:
+        self.config, self.corpus, self.targets, self.speakers, self._cache = config, corpus, targets, speakers, cache
+        torch.manual_seed(config.train.seed)
+        self.model = AudioEncoder(config.model, targets.num_symbols)
+        self.model.checkpointing = config.train.checkpointing not in ("auto", "off")
+
+    @classmethod
+    def create(cls, config: AsrConfig, *, cache: Path, init: Run | None = None) -> "Asr":
+        """A fresh audio encoder, or one that starts from another run's weights.
+
+        Raises:
+            DataError: the data cannot be read, or too much of it is broken.
+            ConfigError: the other run spells other symbols.
+            CheckpointError: the other run has no whole model, or one of another shape.
+        """
+        corpus = open_speech(config.data)
+        targets = _learn_targets(corpus, config.targets) if init is None else _inherit_targets(init, config.targets)
+        if config.model.emissions == "auto":
+            config = _with_emissions(config, corpus, targets, cache, init)
+        speakers = frozenset(row.speaker for row in corpus.recordings("train") if row.speaker is not None)
+        stage = cls(config, corpus, targets, speakers, cache=cache)
+        stage._check_quarantine()
+        stage._take_statistics()
+        if init is not None:
+            stage.take_weights(init)
+        return stage
+
+    @classmethod
+    def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Asr":
+        """The encoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
+        config = read_config(folder, cls.name, AsrConfig)
+        if data is not None:
+            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
+        targets: Targets = CharacterTargets() if config.targets.kind == "characters" else BpeTargets.load(folder)
+        speakers = frozenset(read_description(folder, cls.name)["speakers"])
+        return cls(config, open_speech(config.data), targets, speakers, cache=cache)
+
+    def save_description(self, folder: Path) -> None:
+        """Write what the model folder holds beside the weights."""
+        write_description(
+            folder,
+            self.name,
+            omnictl=__version__,
+            num_symbols=self.targets.num_symbols,
+            speakers=sorted(self.speakers),
+            config=to_dict(self.config),
+        )
+        self.targets.save(folder)
+
+    def take_weights(self, run: Run) -> None:
+        """Take over the weights of another run, but not its features' statistics: those are of other recordings.
+
+        A head that emits one symbol a frame becomes one that emits two by saying everything twice, which CTC reads the same.
+
+        Raises:
+            CheckpointError: it has no whole model, or one of another shape.
+        """
+        own = self.model.state_dict()
+
+        def adapted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+            for name in ("head.weight", "head.bias"):
+                if name in weights and 2 * len(weights[name]) == len(own[name]):
+                    weights[name] = torch.cat([weights[name], weights[name]])
+            return weights | {name: own[name] for name in ("mean", "std")}
+
+        load_weights(run.model / "model.safetensors", self.model, adapted)
+
+    @cached_property
+    def training_set(self) -> SpeechSet:
+        """What is trained on: all that can be read, spelled and aligned."""
+        data, model = self.config.data, self.config.model
+        assert model.emissions != "auto"
+        found = open_set(self.corpus, "train", model.mel, self.targets, self._cache, speeds=data.speeds)
+        return without_infeasible(found, model.emissions, model.mel)
+
+    @cached_property
+    def _validation_set(self) -> SpeechSet:
+        return self._set("val")
+
+    def _set(self, split: Split) -> SpeechSet:
+        return open_set(self.corpus, split, self.config.model.mel, self.targets, self._cache)
+
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Rows that are neither trained nor validated on, each with the reason."""
+        return (*self.corpus.broken, *self.training_set.set_aside, *self._validation_set.set_aside)
+
+    @cached_property
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        mean, std = statistics(self.training_set)
+        return torch.from_numpy(mean), torch.from_numpy(std)
+
+    def _take_statistics(self) -> None:
+        self.model.mean.copy_(self._statistics[0])
+        self.model.std.copy_(self._statistics[1])
+
+    def batches(self) -> SpeechBatches:
+        """Utterances of similar length, each heard a little differently every time."""
+        return SpeechBatches(
+            self.training_set,
+            self.config.data,
+            batch_size=self.config.train.batch_size,
+            seed=self.config.train.seed,
+            fill=self._statistics[0].numpy(),
+        )
+
+    def loss(self, batch: SpeechBatch) -> LossSum:
+        """CTC loss in nats, counted in symbols."""
+        logits = self._logits(batch)
+        nats = ctc_sum(logits.frames, logits.lengths, batch.targets, batch.target_lengths)
+        return LossSum(nats, int(batch.target_lengths.sum()), {})
+
+    def work(self, batch: SpeechBatch) -> Work:
+        """Seconds of sound and floating-point operations of a training step on this batch, padding not counted."""
+        frames = int(batch.lengths.sum())
+        return Work(
+            units=frames / self.config.model.mel.frames_hz,
+            flops=training_flops(self.model, batch.lengths),
+            positions=frames,
+            slots=batch.features.shape[0] * batch.features.shape[1],
+        )
+
+    def validate(self) -> Report:
+        """Error rates and loss on the validation split, read greedily."""
+        found = self._validation_set
+        heard = self._transcribe(found)
+        return Report("wer", "lower", _error_rates(found, heard.texts) | {"loss": heard.nats / heard.num_symbols}, len(found))
+
+    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+        """Error rates on a split or its first `limit` utterances, by voices too, and with the sounds shuffled."""
+        found = self._set(split)
+        found = found.only(range(min(limit or len(found), len(found))), ())
+        heard = self._transcribe(found)
+        known = [i for i, row in enumerate(found.recordings) if row.speaker in self.speakers]
+        unseen = [i for i, row in enumerate(found.recordings) if row.speaker is not None and row.speaker not in self.speakers]
+        metrics = _error_rates(*_part(found, heard.texts, known if known and unseen else range(len(found))))
+        if unseen:
+            metrics["wer_unseen_voices"] = _error_rates(*_part(found, heard.texts, unseen))["wer"]
+        metrics |= {"loss": heard.nats / heard.num_symbols, "real_time_factor": self._real_time_factor(split)}
+        metrics["set_aside"] = len(found.set_aside)
+        references = [normalise_english(row.text) for row in found.recordings]
+        hypotheses = [normalise_english(text) for text in heard.texts]
+        rates = [word_errors([one], [other]).rate for one, other in zip(references, hypotheses, strict=True)]
+        floor = shuffled_floor(references, seed=0)
+        return Report(
+            "wer",
+            "lower",
+            metrics,
+            len(found),
+            controls={
+                "wer_shuffled": word_errors(references, [hypotheses[i] for i in floor.permutation]).rate,
+                "wer_shuffled_floor": floor.rate,
+            },
+            predictions=[_prediction(found, index, heard.texts[index], rate) for index, rate in enumerate(rates)],
+            groups=_by_speaker(found, heard.texts),
+            texts={"worst.txt": _worst(found, references, hypotheses, rates)},
+        )
+
+    def hear(self, sound: Samples) -> Encoded:
+        """CTC log-probabilities `(1, S, V)` of one recording, `(n,)` samples at the features' rate."""
+        features = log_mel(sound, self.config.model.mel)
+        batch = pad([features.numpy()], [[]])
+        with torch.no_grad():
+            logits = self._logits(batch)
+        return Encoded(logits.frames.float().log_softmax(-1), logits.lengths)
+
+    def _logits(self, batch: SpeechBatch) -> Encoded:
+        device = self.model.mean.device
+        return self.model.logits(self.model(batch.features.to(device), batch.lengths.to(device)))
+
+    def _transcribe(self, found: SpeechSet) -> Transcribed:
+        texts = [""] * len(found)
+        total, num_symbols = 0.0, 0
+        self.model.eval()
+        for indices, batch in evaluation_batches(found, EVALUATION_FRAMES):
+            with torch.no_grad():
+                logits = self._logits(batch)
+                nats = ctc_nats(logits.frames, logits.lengths, batch.targets, batch.target_lengths)
+            fits = nats.isfinite().cpu()
+            total += float(nats.cpu()[fits].sum())
+            num_symbols += int(batch.target_lengths[fits].sum())
+            for index, ids in zip(indices, greedy(logits.frames, logits.lengths), strict=True):
+                texts[index] = self.targets.decode(ids).strip()
+        return Transcribed(texts, total, num_symbols)
+
+    def _real_time_factor(self, split: Split) -> float:
+        """Seconds that a second of sound takes from samples to text, one utterance at a time."""
+        sounds = self.corpus.sounds(split, 0, self.config.model.mel.sample_rate)
+        some = [sound for sound in islice(sounds, TIMED_UTTERANCES) if not isinstance(sound, DataError)]
+        began = time.perf_counter()
+        for sound in some:
+            heard = self.hear(sound)
+            greedy(heard.frames, heard.lengths)
+        seconds = sum(map(len, some)) / self.config.model.mel.sample_rate
+        return (time.perf_counter() - began) / seconds if some else 0.0
+
+    def _check_quarantine(self) -> None:
+        """Refuse data of which too much is broken.
+
+        Raises:
+            DataError: it is, or nothing is left to train on.
+        """
+        aside = [*self.corpus.broken, *self.training_set.set_aside]
+        total = len(self.corpus.broken) + len(self.corpus.recordings("train"))
+        if len(self.training_set) > 0 and len(aside) <= self.config.data.max_broken * total:
+            return
+        shown = "\n".join(f"{row.where}: {row.message}" for row in aside[:5])
+        more = f"\n… and {len(aside) - 5} more" if len(aside) > 5 else ""
+        raise DataError(
+            f"{len(aside)} of {total} rows cannot be trained on, allowed are {self.config.data.max_broken:.0%}:\n{shown}{more}",
+            where=self.corpus.name,
+            fix=f"see all of them with `omnictl data check {self.corpus.name}`; mend or remove them, or --set data.max_broken=1",
+        )
+
+
+def _learn_targets(corpus: SpeechCorpus, config: TargetConfig) -> Targets:
+    if config.kind == "characters":
+        return CharacterTargets()
+    texts = (row.text for row in corpus.recordings("train"))
+    return BpeTargets.train((normalise(text) for text in texts if not foreign_characters(text)), config.vocab_size)
+
+
+def _inherit_targets(init: Run, config: TargetConfig) -> Targets:
+    """The targets that go with the weights of `init`."""
+    found = read_config(init.model, Asr.name, AsrConfig).targets
+    if found != config:
+        raise ConfigError(
+            f"the weights of {init.path} spell {found.kind}, the config asks for {config.kind}"
+            + (f" ({found.vocab_size} against {config.vocab_size} pieces)" if found.kind == config.kind else ""),
+            where="targets",
+            fix=f"--set targets.kind={found.kind} --set targets.vocab_size={found.vocab_size}, or start without --init",
+        )
+    return CharacterTargets() if found.kind == "characters" else BpeTargets.load(init.model)
+
+
+def _with_emissions(config: AsrConfig, corpus: SpeechCorpus, targets: Targets, cache: Path, init: Run | None) -> AsrConfig:
+    """The config with as many emissions a frame as the training transcripts need, and no fewer than `init` has."""
+    mel = config.model.mel
+    if init is not None and read_config(init.model, Asr.name, AsrConfig).model.emissions == 2:
+        return config.model_copy(update={"model": config.model.model_copy(update={"emissions": 2})})
+    found = open_set(corpus, "train", mel, targets, cache, speeds=config.data.speeds)
+    once, twice = (len(infeasible(found, emissions, mel)) for emissions in (1, 2))
+    if twice < once:
+        logger.info("%d utterances are too short for their transcripts at 25 Hz: the CTC head emits at 50 Hz", once)
+    model = config.model.model_copy(update={"emissions": 2 if twice < once else 1})
+    return config.model_copy(update={"model": model})
+
+
+def _part(found: SpeechSet, texts: Sequence[str], indices: Sequence[int]) -> tuple[SpeechSet, list[str]]:
+    return found.only(indices, ()), [texts[i] for i in indices]
+
+
+def _error_rates(found: SpeechSet, texts: Sequence[str]) -> dict[str, float]:
+    """Rates over a set: of words after the English normaliser, of the characters spelled, of words as written."""
+    written = [row.text for row in found.recordings]
+    normalised = ([normalise_english(text) for text in side] for side in (written, texts))
+    return {
+        "wer": word_errors(*normalised).rate,
+        "cer": character_errors(found.texts, texts).rate,
+        "wer_raw": word_errors(written, texts).rate,
+    }
+
+
+def _by_speaker(found: SpeechSet, texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Error rates of every speaker who is known."""
+    indices: dict[str, list[int]] = {}
+    for index, row in enumerate(found.recordings):
+        if row.speaker is not None:
+            indices.setdefault(row.speaker, []).append(index)
+    return {
+        speaker: {"utterances": len(own), **_error_rates(*_part(found, texts, own))} for speaker, own in sorted(indices.items())
+    }
+
+
+def _prediction(found: SpeechSet, index: int, text: str, rate: float) -> dict[str, object]:
+    row = found.recordings[index]
+    shown: dict[str, object] = {"id": row.id, "task": "transcribe", "reference": row.text, "prediction": text, "wer": rate}
+    if row.speaker is not None:
+        shown["speaker"] = row.speaker
+    if row.audio is not None:
+        shown["audio"] = str(row.audio)
+    return shown
+
+
+def _worst(found: SpeechSet, references: Sequence[str], hypotheses: Sequence[str], rates: Sequence[float]) -> str:
+    """The utterances with the highest error rates, aligned for people to read."""
+    worst = sorted(range(len(rates)), key=lambda index: -rates[index])[:WORST_UTTERANCES]
+    blocks = []
+    for index in worst:
+        row = found.recordings[index]
+        title = f"{row.id}  {row.speaker or ''}  WER {rates[index]:.2f}"
+        blocks.append(f"{title}\n{alignment_lines(references[index], hypotheses[index])}\n")
+    return "\n".join(blocks)

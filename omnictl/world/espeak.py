@@ -1,0 +1,74 @@
+"""Speech from espeak-ng, in blocks: the same block of requests gives the same sound to the bit, on every machine of a kind."""
+
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnictl.errors import DataError
+
+_CHILD = Path(__file__).with_name("espeak_child.py")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something to say."""
+
+    text: str
+    voice: str
+    rate: int
+    """Words a minute."""
+    pitch: int
+    """0 to 99; 50 is the voice's own."""
+
+
+class Spoken(NamedTuple):
+    """The sound of a block."""
+
+    rate: int
+    """Samples a second."""
+    samples: list[NDArray[np.int16]]
+    """One array (n,) for each request."""
+
+
+def speak(requests: Sequence[Request]) -> Spoken:
+    """Say a block of texts in order, in a fresh process.
+
+    Raises:
+        DataError: espeak-ng cannot run here, or has no such voice.
+    """
+    import espeakng_loader  # noqa: PLC0415  only needed by who speaks
+
+    job = {
+        "library": str(espeakng_loader.get_library_path()),
+        "data": str(espeakng_loader.get_data_path()),
+        "requests": [asdict(request) for request in requests],
+    }
+    command = [sys.executable, "-I", str(_CHILD)]
+    child = subprocess.run(command, input=json.dumps(job).encode(), capture_output=True, check=False)
+    if child.returncode != 0:
+        found = child.stderr.decode(errors="replace").strip().splitlines()
+        raise DataError(
+            f"espeak-ng failed (exit code {child.returncode}): {found[-1] if found else 'without a word'}",
+            where="data.source",
+            fix="reinstall it with `pip install --force-reinstall espeakng-loader`, or train on recordings with --data PATH",
+        )
+    return _unpack(child.stdout, len(requests))
+
+
+def _unpack(stream: bytes, count: int) -> Spoken:
+    (rate,) = struct.unpack_from("<I", stream)
+    samples, place = [], 4
+    for _ in range(count):
+        (length,) = struct.unpack_from("<I", stream, place)
+        samples.append(np.frombuffer(stream, "<i2", length, place + 4))
+        place += 4 + 2 * length
+    assert place == len(stream)
+    return Spoken(rate, samples)

@@ -1,0 +1,94 @@
+"""What is said in TinyWorld, by whom and how: sentences of its documents, each a pure function of (seed, split, index).
+
+Every sentence belongs to one split for good, by the hash of its words, so a sentence of the test split is new to whoever was
+trained on this world, whatever the seed. Half of the test split is spoken by voices that are heard nowhere else.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from random import Random
+from typing import Literal
+
+from omnictl.world import grammar
+from omnictl.world.markup import ANSWER, CLOSE, NEXT_USER, USER
+from omnictl.world.text import write_document
+from omnictl.world.voices import KNOWN_VOICES, UNSEEN_VOICES
+
+Split = Literal["train", "val", "test"]
+
+FEWEST_WORDS, MOST_WORDS = 3, 12
+"""Of a spoken sentence: there are too few shorter ones for three splits, and few longer ones."""
+
+_MARKUP = re.compile("|".join(re.escape(mark) for mark in (ANSWER, NEXT_USER, CLOSE, USER)))
+_SENTENCE = re.compile(r"[^.?!]+[.?!]")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A sentence as one voice says it once, and the room and the microphone."""
+
+    text: str
+    voice: str
+    rate: int
+    """Words a minute."""
+    pitch: int
+    """espeak's scale from 0 to 99; 50 is the voice's own."""
+    gain_db: float
+    """Level of the recording."""
+    lead_seconds: float
+    """Silence before the first word."""
+    snr_db: float
+    """Level of the speech over the noise."""
+    noise_tilt: float
+    """0 is white noise, 1 pink."""
+    reverb: float
+    """Loudness of the room's echo beside the voice, 0 in the open."""
+    reverb_seconds: float
+    """Until the echo has faded by 60 dB."""
+    seed: int
+    """Of the noise and the echo."""
+
+
+def utterance(seed: int, split: Split, index: int) -> Utterance:
+    """One utterance of the world, the same on every machine and Python version."""
+    rng = Random(_hash(f"speech/{seed}/{split}/{index}"))
+    text = next(sentence for sentence in _sentences(rng) if _split_of(sentence) == split)
+    voices = UNSEEN_VOICES if split == "test" and index % 2 else KNOWN_VOICES
+    return Utterance(
+        text=text,
+        voice=voices[int(rng.random() * len(voices))],
+        rate=round(_between(rng, 135, 190)),
+        pitch=round(_between(rng, 30, 70)),
+        gain_db=_between(rng, -12, 0),
+        lead_seconds=_between(rng, 0.0, 0.2),
+        snr_db=_between(rng, 15, 45),
+        noise_tilt=_between(rng, 0, 1),
+        reverb=_between(rng, 0.0, 0.4) if rng.random() < 0.5 else 0.0,
+        reverb_seconds=_between(rng, 0.1, 0.4),
+        seed=int(rng.random() * 2**32),
+    )
+
+
+def _sentences(rng: Random) -> Iterator[str]:
+    """Sentences out of endless documents, one of each."""
+    while True:
+        text = _MARKUP.sub(" ", grammar.sample(write_document, rng))
+        sentences = [found.strip() for found in _SENTENCE.findall(text)]
+        speakable = [sentence for sentence in sentences if FEWEST_WORDS <= len(sentence.split()) <= MOST_WORDS]
+        if speakable:
+            yield speakable[int(rng.random() * len(speakable))]
+
+
+def _split_of(sentence: str) -> Split:
+    place = _hash(sentence) % 100
+    return "train" if place < 90 else "val" if place < 95 else "test"
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")
+
+
+def _between(rng: Random, low: float, high: float) -> float:
+    return low + (high - low) * rng.random()

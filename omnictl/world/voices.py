@@ -1,0 +1,16 @@
+"""The voices of TinyWorld: espeak-ng's English accents with variants of its synthesiser, each a speaker of its own.
+
+Some voices speak only in the test split, and the Scottish accent is heard nowhere else.
+"""
+
+KNOWN_VOICES = (
+    "en-us", "en-us+f1", "en-us+f2", "en-us+f4", "en-us+m1", "en-us+m3", "en-us+m7", "en-us+f5",
+    "en-gb-x-rp", "en-gb-x-rp+f3", "en-gb-x-rp+m2", "en-gb-x-rp+m5",
+    "en", "en+f1", "en+f4", "en+m4", "en+m6",
+    "en-us-nyc", "en-us-nyc+f2", "en-us-nyc+m3",
+    "en-gb-x-gbclan", "en-gb-x-gbclan+f3", "en-gb-x-gbcwmd+m2", "en-gb-x-gbcwmd+f5",
+)  # fmt: skip
+"""Speakers of the training and validation splits, and of half of the test split."""
+
+UNSEEN_VOICES = ("en-gb-scotland", "en-gb-scotland+f2", "en-us+f3", "en-gb-x-rp+m8")
+"""Speakers of the other half of the test split."""
