@@ -7,11 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from omnictl.cli.app import run
 from omnictl.config import resolve, to_json
+from omnictl.data.speech import TinyWorldSpeech
+from omnictl.errors import DataError
 from omnictl.stages import STAGES, stage_type
-from omnictl.stages.pretrain import PRESETS, PretrainConfig
+from omnictl.stages.pretrain import PRESETS
 from omnictl.train import loop
 from omnictl.world import document
 
@@ -65,8 +68,23 @@ def make_files(arguments: list[str]) -> None:
         if option == "--data" and path.suffix == ".txt":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n\n\n".join(document(99, "train", number) for number in range(200)))
+        if not path.suffix and (option, arguments[0]) in (("--data", "asr"), ("check", "data"), ("stats", "data")):
+            write_recordings(path)
         if option == "--config":
             path.write_text(SMALL_TOML if path.suffix == ".toml" else to_json(PRESETS["debug"]))
+
+
+def write_recordings(folder: Path) -> None:
+    """Thirty spoken sentences with a manifest, and one of them as the file that a reader would have at hand."""
+    corpus = TinyWorldSpeech(99, num_utterances=30, num_eval_utterances=2)
+    (folder / "audio").mkdir(parents=True)
+    rows = ["audio,text,speaker"]
+    for number, (recording, sound) in enumerate(zip(corpus.recordings("train"), corpus.sounds("train", 0, 16_000), strict=True)):
+        assert not isinstance(sound, DataError)
+        soundfile.write(folder / "audio" / f"{number}.flac", sound, 16_000)
+        rows.append(f'audio/{number}.flac,"{recording.text}",{recording.speaker}')
+        soundfile.write("in.wav", sound, 16_000)
+    (folder / "metadata.csv").write_text("\n".join(rows))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -121,4 +139,6 @@ def test_commands_at_debug_size(given: str, run_as: str) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_example_configs_are_valid(path: Path) -> None:
-    assert isinstance(resolve(PretrainConfig, preset=None, file=path), stage_type("pretrain").config_type)
+    stage = "asr" if path.stem.startswith(("audio_enc", "asr")) else "pretrain"
+    kind = stage_type(stage).config_type
+    assert isinstance(resolve(kind, preset=None, file=path), kind)

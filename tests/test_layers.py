@@ -16,7 +16,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("pipeline",),
-    ("chat", "evaluate", "plan", "bench", "report"),
+    ("chat", "evaluate", "transcribe", "plan", "bench", "report"),
     ("stages",),
     ("train", "generate"),
     ("models",),

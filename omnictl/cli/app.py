@@ -10,8 +10,10 @@ from omnictl import __version__
 from omnictl.cli.chatting import chat
 from omnictl.cli.configs import app as config_app
 from omnictl.cli.console import Output, show_error
+from omnictl.cli.datasets import app as data_app
 from omnictl.cli.evaluating import evaluate
 from omnictl.cli.training import training_command
+from omnictl.cli.transcribing import transcribe
 from omnictl.errors import OmniError, UsageError
 from omnictl.stages import STAGES
 
@@ -64,7 +66,9 @@ for _name, _entry in STAGES.items():
     app.command(_name, help=_entry.summary, rich_help_panel="Train")(training_command(_name))
 app.command("eval", rich_help_panel="Measure")(evaluate)
 app.command("chat", rich_help_panel="Use")(chat)
+app.command("transcribe", rich_help_panel="Use")(transcribe)
 app.add_typer(config_app, name="config", rich_help_panel="Set up")
+app.add_typer(data_app, name="data", rich_help_panel="Set up")
 
 
 def main() -> None:

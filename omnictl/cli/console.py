@@ -64,18 +64,22 @@ class _Teller(logging.Handler):
 def show_error(error: OmniError, output: Output) -> None:
     """One screen on standard error that says what was found, and the fix; with `--json` also one object as the result."""
     if output.as_json:
-        fields = {
-            "kind": error.kind,
-            "exit_code": error.exit_code,
-            "where": error.where,
-            "message": error.message,
-            "fix": error.fix,
-        }
-        print(json.dumps({"error": fields}, ensure_ascii=False), flush=True)
+        print(json.dumps({"error": error_fields(error)}, ensure_ascii=False), flush=True)
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     place = f" [dim]({escape(error.where)})[/dim]" if error.where and error.where not in error.message else ""
     console.print(f"[bold red]error[/bold red]{place}: {escape(_one_screen(error.message))}")
     console.print(f"[bold]fix[/bold]: {escape(error.fix)}")
+
+
+def error_fields(error: OmniError) -> dict[str, str | int | None]:
+    """An error as programs get it, under `error` of a JSON object."""
+    return {
+        "kind": error.kind,
+        "exit_code": error.exit_code,
+        "where": error.where,
+        "message": error.message,
+        "fix": error.fix,
+    }
 
 
 def _one_screen(message: str) -> str:

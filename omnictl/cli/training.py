@@ -214,4 +214,4 @@ def _conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, sec
 
 
 def _next_commands(stage: str, path: str) -> str:
-    return f"  omnictl chat --run {path}" if stage == "pretrain" else ""
+    return {"pretrain": f"  omnictl chat --run {path}", "asr": f"  omnictl transcribe FILE --run {path}"}.get(stage, "")

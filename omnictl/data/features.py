@@ -21,15 +21,14 @@ import torch
 from numpy.typing import NDArray
 
 from omnictl.data.cache import flush, read_or_build
-from omnictl.data.media import resample
+from omnictl.data.progress import SECONDS_BETWEEN_NOTES
+from omnictl.data.resampling import resample
 from omnictl.data.speech import BLOCK, SpeechCorpus
 from omnictl.data.text_files import Split
 from omnictl.errors import DataError
 from omnictl.nn.mel import MelConfig, log_mel
 
 _FORMAT = 1
-
-SECONDS_BETWEEN_NOTES = 5.0
 
 Int64 = NDArray[np.int64]
 

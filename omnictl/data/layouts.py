@@ -18,10 +18,10 @@ from omnictl.data.manifest import (
     Record,
     collect,
     no_such,
-    read_lines,
     read_manifest,
     read_table,
 )
+from omnictl.data.tables import read_lines
 from omnictl.data.text_files import open_bytes
 from omnictl.errors import DataError
 

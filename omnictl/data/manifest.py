@@ -4,29 +4,20 @@ A row that cannot be used becomes a `BrokenRow`, for the caller to count and rep
 is a `DataError` with file and line. No audio is decoded here.
 """
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from omnictl.config.suggest import nearest
-from omnictl.data.text_files import SPLITS, Split, open_bytes
+from omnictl.data.tables import check_columns, csv_records, meant_by, read_lines
+from omnictl.data.text_files import SPLITS, Split
 from omnictl.errors import DataError
 
 SUFFIXES = (".csv", ".jsonl")
 FIELDS = ("audio", "text", "speaker", "split")
 _NEEDED = FIELDS[:2]
 _SPLIT_NAMES: dict[str, Split] = {**{name: name for name in SPLITS}, "validation": "val", "valid": "val", "dev": "val"}
-_OTHER_NAMES = {
-    "audio": ("audio_filepath", "path", "file", "file_name", "filename", "wav", "clip"),
-    "text": ("sentence", "transcript", "transcription", "normalized_text", "caption"),
-    "path": ("audio", "clip", "file"),
-    "sentence": ("text", "transcript", "transcription"),
-}
-"""What other corpora call a column."""
 
 
 class SpeechRow(NamedTuple):
@@ -196,36 +187,12 @@ def _kind(value: object) -> str:
 
 
 def _read_csv(path: Path) -> Iterator[Record | BrokenRow]:
-    for row in read_table(path, _csv_records(path), _NEEDED):
+    for row in read_table(path, csv_records(path), _NEEDED):
         if isinstance(row, BrokenRow):
             yield row
         else:
             where, fields = row
             yield Record(where, *map(fields.get, FIELDS))
-
-
-def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The fields of every record that is not a blank line, and the line that it starts on.
-
-    Raises:
-        DataError: quotes that do not close or do not stand around a whole field: where records end is anybody's guess.
-    """
-    # A quote after ", " is meant as one; strict, or an open quote would swallow the rows below it.
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(
-                f"broken quotes in lines {line} to {reader.line_num}: {error}",
-                where=f"{path}:{line}",
-                fix='put quotes around the whole field, and write a quote inside it twice: "the ""best"" one"',
-            ) from error
-        if len(fields) > 1 or "".join(fields).strip():
-            yield line, fields
 
 
 def read_table(
@@ -238,9 +205,7 @@ def read_table(
     """
     line, header = next(records)
     columns = [name.strip() for name in header]
-    for name in needed:
-        if columns.count(name) != 1:
-            raise _no_column(name, columns, needed, f"{path}:{line}")
+    check_columns(columns, needed, f"{path}:{line}")
     for line, values in records:
         where = f"{path}:{line}"
         fields = dict(zip(columns, values, strict=False))
@@ -250,27 +215,6 @@ def read_table(
             hint = ": put quotes around a field with commas in it" if len(values) > len(columns) else ""
             message = f"found {len(values)} fields, expected the {len(columns)} of the header{hint}"
             yield BrokenRow(_name_of(fields.get(needed[0]), where), where, message)
-
-
-def _no_column(name: str, columns: Sequence[str], needed: Sequence[str], where: str) -> DataError:
-    if name in columns:
-        return DataError(f"two columns are called {name!r}", where=where, fix="keep one of them")
-    meant = _meant_by(name, columns, needed)
-    if len(columns) == 1 and any(separator in columns[0] for separator in ";\t|"):
-        fix = "separate the columns by commas"
-    elif meant is not None:
-        fix = f"rename the column {meant!r} to {name!r}"
-    else:
-        fix = f"start the file with a line that names its columns, {name!r} among them"
-    return DataError(f"no column {name!r} (found {', '.join(map(repr, columns))})", where=where, fix=fix)
-
-
-def _meant_by(name: str, found: Sequence[str], needed: Sequence[str]) -> str | None:
-    """Which of the names found is probably meant as `name`; one with a dot is no name but a file, in a table without header."""
-    by_lower = {other.lower(): other for other in found if other not in needed and "." not in other}
-    usual = next((other for other in _OTHER_NAMES[name] if other in by_lower), None)
-    meant = usual or nearest(name, list(by_lower))
-    return None if meant is None else by_lower[meant]
 
 
 def _read_jsonl(path: Path) -> Iterator[Record | BrokenRow]:
@@ -293,38 +237,9 @@ def _read_jsonl(path: Path) -> Iterator[Record | BrokenRow]:
 
 
 def _no_key(name: str, keys: Sequence[str]) -> str:
-    meant = _meant_by(name, keys, _NEEDED)
+    meant = meant_by(name, keys, _NEEDED)
     hint = f"; rename {meant!r}" if meant is not None else ""
     return f"no key {name!r} (found {', '.join(map(repr, keys)) or 'no keys'}){hint}"
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    r"""Numbered lines without their ends, blank ones left out. Only `\n` ends a line: a transcript may hold what else does."""
-    for number, line in enumerate(io.StringIO(read_text(path), newline="\n"), start=1):
-        if not line.isspace():
-            yield number, line.removesuffix("\n").removesuffix("\r")
-
-
-def read_text(path: Path) -> str:
-    """A whole text file, line ends as they are.
-
-    Raises:
-        DataError: the system refuses, nothing but white space, or bytes that are not UTF-8.
-    """
-    with open_bytes(path) as file:
-        data = file.read()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = error.object[: error.start]  # without the byte order mark
-        raise DataError(
-            f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} in line {before.count(10) + 1}",
-            where=f"{path}:{before.count(10) + 1}",
-            fix="convert it to UTF-8 (`iconv -f latin1 -t utf-8`)",
-        ) from error
-    if not text or text.isspace():
-        raise DataError(f"{path} is empty", where=str(path), fix="write a line a recording into it: its audio file and its text")
-    return text
 
 
 def no_such(path: Path) -> DataError:

@@ -19,7 +19,8 @@ from omnictl.config.base import Config
 from omnictl.data.corpus import TINYWORLD_SEED, tinyworld_seed
 from omnictl.data.layouts import find_speech
 from omnictl.data.manifest import BrokenRow, Manifest
-from omnictl.data.media import read_audio, resample
+from omnictl.data.media import read_audio
+from omnictl.data.resampling import resample
 from omnictl.data.speech_splits import split_rows
 from omnictl.data.text_files import Split
 from omnictl.errors import DataError
@@ -125,10 +126,12 @@ class TinyWorldSpeech:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Over its arguments and the first utterances, which change when the world does."""
+        """Over its arguments and the first utterances of each split, which change when the world does."""
         digest = hashlib.sha256(repr(self).encode())
-        for index in range(100):
-            digest.update(repr(utterance(self.seed, "train", index)).encode())
+        counts: dict[Split, int] = {"train": 100, "val": 10, "test": 10}  # a held-out one takes twenty times as long
+        for split, count in counts.items():
+            for index in range(count):
+                digest.update(repr(utterance(self.seed, split, index)).encode())
         return digest.hexdigest()
 
     def recordings(self, split: Split) -> Sequence[Recording]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torchaudio.transforms import MelSpectrogram
 
@@ -35,6 +35,16 @@ class MelConfig(Config):
     bins: int = Field(80, ge=1, description="mel bins")
     low_hz: float = Field(20.0, ge=0)
     high_hz: float = Field(7_600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> "MelConfig":
+        if self.window > self.fft:
+            raise ValueError(f"window {self.window} exceeds fft {self.fft}")
+        if self.low_hz >= self.high_hz:
+            raise ValueError(f"low_hz {self.low_hz:g} must be below high_hz {self.high_hz:g}")
+        if self.high_hz > self.sample_rate / 2:  # bins above would never hear anything
+            raise ValueError(f"high_hz {self.high_hz:g} exceeds half the sample rate, {self.sample_rate / 2:g}")
+        return self
 
     @property
     def frames_hz(self) -> float:

@@ -28,7 +28,8 @@ from omnictl.data.speech_set import SpeechSet, infeasible, open_set, statistics,
 from omnictl.data.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
-from omnictl.generate.ctc import greedy
+from omnictl.generate.char_ngram import CharNgram
+from omnictl.generate.reading import Decoding
 from omnictl.metrics.speech import (
     alignment_lines,
     character_errors,
@@ -53,6 +54,9 @@ TIMED_UTTERANCES = 20
 
 WORST_UTTERANCES = 20
 
+SPARE_SHARE = 0.001
+"""Up to this share of the utterances may be too short for 25 Hz before the head emits at 50 Hz for their sake."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -63,12 +67,21 @@ class TargetConfig(Config):
     vocab_size: int = Field(512, ge=1, description="pieces of the BPE")
 
 
+class DecodingConfig(Config):
+    """How the model is read out, in validation, evaluation and use."""
+
+    beam: int = Field(1, ge=1, description="width of the prefix beam search; 1: the best path, no language model")
+    lm_weight: float = Field(0.5, ge=0, description="weight of an n-gram of the training transcripts' symbols in the search")
+    order: int = Field(6, ge=1, description="symbols of an n-gram")
+
+
 class AsrConfig(Config):
     """Config of stage B."""
 
     model: AudioEncoderConfig = AudioEncoderConfig()
     data: SpeechDataConfig = SpeechDataConfig()
     targets: TargetConfig = TargetConfig()
+    decoding: DecodingConfig = DecodingConfig()
     train: TrainConfig = TrainConfig()
 
 
@@ -81,13 +94,16 @@ PRESETS: Mapping[str, AsrConfig] = {
     ),
     # Minutes on a laptop CPU.
     "tiny": AsrConfig(
+        model=AudioEncoderConfig(dropout=0.0),
+        data=SpeechDataConfig(num_utterances=10_000, time_mask=0.03, frequency_mask=8),
         train=TrainConfig(
-            steps=1000,
+            steps=1700,
             batch_size=32,
+            optimizer="muon",
             lr=3e-3,
-            eval_every=250,
-            save_every=250,
-            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.5),
+            eval_every=425,
+            save_every=425,
+            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9),
         ),
     ),
     # Hours on a 12 GB GPU, on recordings of one's own (100 hours and more).
@@ -114,6 +130,10 @@ class Transcribed(NamedTuple):
     nats: float  # of the transcripts that fit
     num_symbols: int  # of these transcripts
 
+    def loss(self) -> dict[str, float]:
+        """The metric of that name, if any transcript fits."""
+        return {"loss": self.nats / self.num_symbols} if self.num_symbols else {}
+
 
 class Asr:
     """The audio encoder, its recordings, its loss."""
@@ -124,8 +144,8 @@ class Asr:
     config_type: ClassVar[type[AsrConfig]] = AsrConfig
     presets: ClassVar[Mapping[str, AsrConfig]] = PRESETS
 
-    def __init__(self, config: AsrConfig, corpus: SpeechCorpus, targets: Targets, speakers: frozenset[str], *, cache: Path) -> None:
-        self.config, self.corpus, self.targets, self.speakers, self._cache = config, corpus, targets, speakers, cache
+    def __init__(self, config: AsrConfig, targets: Targets, speakers: frozenset[str], *, cache: Path) -> None:
+        self.config, self.targets, self.speakers, self._cache = config, targets, speakers, cache
         torch.manual_seed(config.train.seed)
         self.model = AudioEncoder(config.model, targets.num_symbols)
         self.model.checkpointing = config.train.checkpointing not in ("auto", "off")
@@ -144,7 +164,8 @@ class Asr:
         if config.model.emissions == "auto":
             config = _with_emissions(config, corpus, targets, cache, init)
         speakers = frozenset(row.speaker for row in corpus.recordings("train") if row.speaker is not None)
-        stage = cls(config, corpus, targets, speakers, cache=cache)
+        stage = cls(config, targets, speakers, cache=cache)
+        stage.corpus = corpus
         stage._check_quarantine()
         stage._take_statistics()
         if init is not None:
@@ -159,7 +180,10 @@ class Asr:
             config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
         targets: Targets = CharacterTargets() if config.targets.kind == "characters" else BpeTargets.load(folder)
         speakers = frozenset(read_description(folder, cls.name)["speakers"])
-        return cls(config, open_speech(config.data), targets, speakers, cache=cache)
+        stage = cls(config, targets, speakers, cache=cache)
+        if config.decoding.beam > 1:
+            stage.language_model = CharNgram.load(folder / "ngram.safetensors")
+        return stage
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights."""
@@ -172,6 +196,8 @@ class Asr:
             config=to_dict(self.config),
         )
         self.targets.save(folder)
+        if self.config.decoding.beam > 1:
+            self.language_model.save(folder / "ngram.safetensors")
 
     def take_weights(self, run: Run) -> None:
         """Take over the weights of another run, but not its features' statistics: those are of other recordings.
@@ -192,6 +218,11 @@ class Asr:
         load_weights(run.model / "model.safetensors", self.model, adapted)
 
     @cached_property
+    def corpus(self) -> SpeechCorpus:
+        """The recordings, looked for only when they are needed: a model is used without them, too."""
+        return open_speech(self.config.data)
+
+    @cached_property
     def training_set(self) -> SpeechSet:
         """What is trained on: all that can be read, spelled and aligned."""
         data, model = self.config.data, self.config.model
@@ -200,11 +231,35 @@ class Asr:
         return without_infeasible(found, model.emissions, model.mel)
 
     @cached_property
+    def language_model(self) -> CharNgram:
+        """An n-gram of the training transcripts."""
+        order = self.config.decoding.order
+        return CharNgram.fit(self.training_set.targets, order, vocab_size=self.targets.num_symbols)
+
+    @cached_property
+    def decoding(self) -> Decoding:
+        """How the model is read out."""
+        config = self.config.decoding
+        return Decoding() if config.beam == 1 else Decoding(config.beam, self.language_model, weight=config.lm_weight)
+
+    @cached_property
     def _validation_set(self) -> SpeechSet:
         return self._set("val")
 
     def _set(self, split: Split) -> SpeechSet:
-        return open_set(self.corpus, split, self.config.model.mel, self.targets, self._cache)
+        """What can be heard and spelled of a split to judge by.
+
+        Raises:
+            DataError: the split is empty, or nothing in it can be used.
+        """
+        found = open_set(self.corpus, split, self.config.model.mel, self.targets, self._cache)
+        if not found:
+            raise DataError(
+                f"nothing in the {split} split of {self.corpus.name} can be used:\n{_shown(found.set_aside)}",
+                where=self.corpus.name,
+                fix=f"see all with `omnictl data check {self.corpus.name}`, and mend the rows or name others of the {split} split",
+            )
+        return found
 
     @property
     def quarantine(self) -> Sequence[BrokenRow]:
@@ -222,6 +277,7 @@ class Asr:
 
     def batches(self) -> SpeechBatches:
         """Utterances of similar length, each heard a little differently every time."""
+        self._take_statistics()  # of a run that is taken up before its first checkpoint, whose weights hold none yet
         return SpeechBatches(
             self.training_set,
             self.config.data,
@@ -247,10 +303,10 @@ class Asr:
         )
 
     def validate(self) -> Report:
-        """Error rates and loss on the validation split, read greedily."""
+        """Error rates and loss on the validation split."""
         found = self._validation_set
         heard = self._transcribe(found)
-        return Report("wer", "lower", _error_rates(found, heard.texts) | {"loss": heard.nats / heard.num_symbols}, len(found))
+        return Report("wer", "lower", _error_rates(found, heard.texts) | heard.loss(), len(found))
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
         """Error rates on a split or its first `limit` utterances, by voices too, and with the sounds shuffled."""
@@ -262,8 +318,7 @@ class Asr:
         metrics = _error_rates(*_part(found, heard.texts, known if known and unseen else range(len(found))))
         if unseen:
             metrics["wer_unseen_voices"] = _error_rates(*_part(found, heard.texts, unseen))["wer"]
-        metrics |= {"loss": heard.nats / heard.num_symbols, "real_time_factor": self._real_time_factor(split)}
-        metrics["set_aside"] = len(found.set_aside)
+        metrics |= heard.loss() | {"real_time_factor": self._real_time_factor(split), "set_aside": len(found.set_aside)}
         references = [normalise_english(row.text) for row in found.recordings]
         hypotheses = [normalise_english(text) for text in heard.texts]
         rates = [word_errors([one], [other]).rate for one, other in zip(references, hypotheses, strict=True)]
@@ -305,8 +360,9 @@ class Asr:
             fits = nats.isfinite().cpu()
             total += float(nats.cpu()[fits].sum())
             num_symbols += int(batch.target_lengths[fits].sum())
-            for index, ids in zip(indices, greedy(logits.frames, logits.lengths), strict=True):
-                texts[index] = self.targets.decode(ids).strip()
+            for row, index in enumerate(indices):
+                log_probs = logits.frames[row, : logits.lengths[row]].float().log_softmax(-1).cpu()
+                texts[index] = self.targets.decode(self.decoding.ids(log_probs, self.targets)).strip()
         return Transcribed(texts, total, num_symbols)
 
     def _real_time_factor(self, split: Split) -> float:
@@ -315,8 +371,7 @@ class Asr:
         some = [sound for sound in islice(sounds, TIMED_UTTERANCES) if not isinstance(sound, DataError)]
         began = time.perf_counter()
         for sound in some:
-            heard = self.hear(sound)
-            greedy(heard.frames, heard.lengths)
+            self.decoding.ids(self.hear(sound).frames[0].cpu(), self.targets)
         seconds = sum(map(len, some)) / self.config.model.mel.sample_rate
         return (time.perf_counter() - began) / seconds if some else 0.0
 
@@ -330,13 +385,17 @@ class Asr:
         total = len(self.corpus.broken) + len(self.corpus.recordings("train"))
         if len(self.training_set) > 0 and len(aside) <= self.config.data.max_broken * total:
             return
-        shown = "\n".join(f"{row.where}: {row.message}" for row in aside[:5])
-        more = f"\n… and {len(aside) - 5} more" if len(aside) > 5 else ""
         raise DataError(
-            f"{len(aside)} of {total} rows cannot be trained on, allowed are {self.config.data.max_broken:.0%}:\n{shown}{more}",
+            f"{len(aside)} of {total} rows cannot be trained on, allowed are {self.config.data.max_broken:.0%}:\n{_shown(aside)}",
             where=self.corpus.name,
             fix=f"see all of them with `omnictl data check {self.corpus.name}`; mend or remove them, or --set data.max_broken=1",
         )
+
+
+def _shown(aside: Sequence[BrokenRow]) -> str:
+    """The first rows, one a line."""
+    more = [f"… and {len(aside) - 5} more"] if len(aside) > 5 else []
+    return "\n".join([*(f"{row.where}: {row.message}" for row in aside[:5]), *more])
 
 
 def _learn_targets(corpus: SpeechCorpus, config: TargetConfig) -> Targets:
@@ -349,7 +408,7 @@ def _learn_targets(corpus: SpeechCorpus, config: TargetConfig) -> Targets:
 def _inherit_targets(init: Run, config: TargetConfig) -> Targets:
     """The targets that go with the weights of `init`."""
     found = read_config(init.model, Asr.name, AsrConfig).targets
-    if found != config:
+    if found.kind != config.kind or (found.kind == "bpe" and found.vocab_size != config.vocab_size):
         raise ConfigError(
             f"the weights of {init.path} spell {found.kind}, the config asks for {config.kind}"
             + (f" ({found.vocab_size} against {config.vocab_size} pieces)" if found.kind == config.kind else ""),
@@ -366,9 +425,10 @@ def _with_emissions(config: AsrConfig, corpus: SpeechCorpus, targets: Targets, c
         return config.model_copy(update={"model": config.model.model_copy(update={"emissions": 2})})
     found = open_set(corpus, "train", mel, targets, cache, speeds=config.data.speeds)
     once, twice = (len(infeasible(found, emissions, mel)) for emissions in (1, 2))
-    if twice < once:
+    many = twice < once and once > SPARE_SHARE * len(found)
+    if many:
         logger.info("%d utterances are too short for their transcripts at 25 Hz: the CTC head emits at 50 Hz", once)
-    model = config.model.model_copy(update={"emissions": 2 if twice < once else 1})
+    model = config.model.model_copy(update={"emissions": 2 if many else 1})
     return config.model_copy(update={"model": model})
 
 

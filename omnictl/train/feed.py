@@ -3,11 +3,14 @@
 A batch is a pure function of its example ids, so how many workers there are changes nothing but the time it takes.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from omnictl.train.stage import Batches
 
@@ -21,20 +24,42 @@ class Feed:
     """The micro-batches of all steps from `first_step` on."""
 
     def __init__(self, batches: Batches, *, micro_batch: int, first_step: int, workers: int) -> None:
-        self._batches, self._micro_batch, self._first_step = batches, micro_batch, first_step
-        self._made = self._by_workers(workers) if workers else map(batches.collate, self._all_ids())
+        self._batches, self._micro_batch = batches, micro_batch
+        ids = _all_ids(batches, micro_batch, first_step)
+        self._made: Iterator[Any] = _by_workers(batches, ids, workers) if workers else map(batches.collate, ids)
 
     def step(self, step: int) -> Iterator[Any]:
         """The micro-batches of a step; steps are asked for in order."""
         for _ in micro_batches(self._batches.ids(step), self._micro_batch):
             yield next(self._made)
 
-    def _all_ids(self) -> Iterator[Sequence[int]]:
-        for step in count(self._first_step):
-            yield from micro_batches(self._batches.ids(step), self._micro_batch)
+    def close(self) -> None:
+        """End the workers. Without it they outlive an error, whose traceback holds their iterator, and block the exit."""
+        if isinstance(self._made, _MultiProcessingDataLoaderIter):
+            self._made._shutdown_workers()
 
-    def _by_workers(self, workers: int) -> Iterator[Any]:
-        return iter(DataLoader(_Collated(self._batches), batch_size=None, sampler=_Ids(self._all_ids()), num_workers=workers))
+
+def _all_ids(batches: Batches, micro_batch: int, first_step: int) -> Iterator[Sequence[int]]:
+    for step in count(first_step):
+        yield from micro_batches(batches.ids(step), micro_batch)
+
+
+def _by_workers(batches: Batches, ids: Iterator[Sequence[int]], workers: int) -> Iterator[Any]:
+    loader: DataLoader[Any] = DataLoader(
+        _Collated(batches),
+        batch_size=None,
+        sampler=_Ids(ids),
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_training,
+        generator=torch.Generator(),  # else it draws a seed for them from the generator whose state a resume brings back
+    )
+    return iter(loader)
+
+
+def _leave_signals_to_training(_worker: int) -> None:
+    """A signal to all processes of a run is for the one that trains: its last step still needs batches."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Collated(Dataset[Any]):

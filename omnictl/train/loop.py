@@ -95,7 +95,6 @@ class Trainer:
         self.micro_batch = config.batch_size if config.micro_batch == "auto" else config.micro_batch
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
-        self.feed = Feed(self.batches, micro_batch=self.micro_batch, first_step=self.state.step, workers=config.runtime.workers)
         self.log = RunLog(run, tensorboard=config.runtime.tensorboard)
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
@@ -103,6 +102,7 @@ class Trainer:
         run.update(precision=list(self.precision), optimizer=kind, status="running", device=str(device))
         if config.runtime.compile:
             stage.model.compile()
+        self.feed = Feed(self.batches, micro_batch=self.micro_batch, first_step=self.state.step, workers=config.runtime.workers)
 
     def _choose_precision(self) -> Precision:
         batch = self.batches.collate(self.batches.ids(0)[:TRIAL_EXAMPLES])
@@ -284,10 +284,11 @@ def train(
                 state.steps = max_steps
             elif state.steps is None and deadline is None:
                 state.steps = config.steps
-            observer.begin(run, _facts(trainer), state.step)
             try:
+                observer.begin(run, _facts(trainer), state.step)
                 status = _run_steps(trainer, requests, deadline)
             finally:
+                trainer.feed.close()
                 trainer.log.close()
         except KeyboardInterrupt:
             run.update(status="interrupted")

@@ -38,6 +38,7 @@ _TOPICS: dict[str, Teller] = {
 }
 _PROSE_TOPICS: dict[str, Teller] = _TOPICS | {"here is the news.": tell_news}
 _DIALOGUE_TOPICS: dict[str, Teller] = _TOPICS | {greeting: partial(tell_chat, greeting) for greeting in GREETINGS}
+_SPOKEN_TOPICS = ("today is", "here are some sums.", "last", "this picture by", "there is", "there are")
 _PROSE_OPENINGS = (*_PROSE_TOPICS, USER)
 _PROSE_WEIGHTS = (2, 2, 4, 4, 2, 1, 4, 2, 2, 1, 30, 24)  # two in five documents are news, three in ten are dialogues
 _DIALOGUE_WEIGHTS = (1, 1, 2, 2, 2, 1, 3, 3, 3, 2, *(4 for _ in GREETINGS))
@@ -68,6 +69,15 @@ def write_document(w: Writer) -> None:
         _write_prose(w, _PROSE_TOPICS[opening])
 
 
+def write_spoken(w: Writer) -> None:
+    """The grammar of what is said aloud: of pictures, animals, numbers and foods, told or asked about."""
+    opening = w.pick((*_SPOKEN_TOPICS, USER))
+    if opening == USER:
+        _converse(w, _TOPICS[w.pick(_SPOKEN_TOPICS)])
+    else:
+        _write_prose(w, _TOPICS[opening])
+
+
 def _write_prose(w: Writer, tell: Teller) -> None:
     topic = tell(w)
     used: set[str] = set()
@@ -82,7 +92,11 @@ def _write_prose(w: Writer, tell: Teller) -> None:
 
 
 def _write_dialogue(w: Writer) -> None:
-    topic = _DIALOGUE_TOPICS[w.pick(tuple(_DIALOGUE_TOPICS), _DIALOGUE_WEIGHTS)](w)
+    _converse(w, _DIALOGUE_TOPICS[w.pick(tuple(_DIALOGUE_TOPICS), _DIALOGUE_WEIGHTS)])
+
+
+def _converse(w: Writer, tell: Teller) -> None:
+    topic = tell(w)
     used: set[str] = set()
     for number in range(1, _MOST + 1):
         questions = {opening: ask for opening, ask in topic.questions().items() if opening not in used}

@@ -1,6 +1,6 @@
 import pytest
 
-from omnictl.cli.console import MOST_LINES, Output, figures, show_error
+from omnictl.cli.console import MOST_LINES, Output, error_fields, figures, show_error
 from omnictl.cli.progress import clock
 from omnictl.errors import ConfigError
 
@@ -27,6 +27,16 @@ def test_long_lines_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
     path = "/".join(["folder"] * 60)
     show_error(ConfigError(path, fix="none"), Output(as_json=False))
     assert path in capsys.readouterr().err
+
+
+def test_an_error_as_programs_get_it() -> None:
+    assert error_fields(ConfigError("no such key", fix="remove it", where="a.json:3")) == {
+        "kind": "config",
+        "exit_code": 2,
+        "where": "a.json:3",
+        "message": "no such key",
+        "fix": "remove it",
+    }
 
 
 def test_figures() -> None:

@@ -1,4 +1,4 @@
-"""Twenty SIGKILLs, half of them inside a save, leave no trace in what a run ends with.
+"""SIGKILLs, half of them inside a save, leave no trace in what a run ends with.
 
 Each attempt is a process of its own, forked from a server that has torch imported. Every second one is killed from outside
 after a random time; the others kill themselves inside a save, before a random one of the calls that touch the disk.
@@ -23,23 +23,35 @@ from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_type
-from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
 from omnictl.train import checkpoint, loop
 from omnictl.train.log import StepRecord
 from omnictl.train.stage import Report
 
 SEED = 20
-KILLS = 20
-SETTINGS = [
-    "train.precision=fp32",
-    "train.steps=120",
-    "train.save_every=3",
-    "train.eval_every=30",
-    "train.optimizer=muon",
-    "model.dropout=0.1",
-    "model.layers=1",
-    "data.num_eval_documents=5",
-]
+SETTINGS = {
+    "pretrain": [
+        "train.precision=fp32",
+        "train.steps=120",
+        "train.save_every=3",
+        "train.eval_every=30",
+        "train.optimizer=muon",
+        "model.dropout=0.1",
+        "model.layers=1",
+        "data.num_eval_documents=5",
+    ],
+    "asr": [
+        "train.precision=fp32",
+        "train.steps=30",
+        "train.save_every=3",
+        "train.eval_every=15",
+        "train.batch_size=5",
+        "train.micro_batch=3",
+        "train.runtime.workers=2",
+        "model.dropout=0.1",
+        "data.speeds=[1.0, 1.1]",
+        "data.num_eval_utterances=2",
+    ],
+}
 CALLS_OF_A_SAVE = 24
 """Roughly how many calls of one save touch the disk."""
 
@@ -70,7 +82,7 @@ def attempt(path: Path, kill_at: int | None, pipe: Connection) -> None:
     if kill_at is not None:
         die_within_a_save(kill_at)
     run = Run(path)
-    stage = stage_type("pretrain").open(run.model, data=None, cache=cache_dir())
+    stage = stage_type(run.stage).open(run.model, data=None, cache=cache_dir())
     pipe.send("ready")
     loop.train(stage, stage.config.train, run, device=torch.device("cpu"), observer=Nobody())
 
@@ -111,7 +123,9 @@ def die_within_a_save(at: int) -> None:
 def processes() -> Any:
     """A context whose processes start with torch imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["omnictl.stages.pretrain", "omnictl.train.loop", "torch._dynamo"])
+    context.set_forkserver_preload(
+        ["omnictl.stages.pretrain", "omnictl.stages.asr", "omnictl.train.loop", "torch._dynamo", "whisper_normalizer.english"]
+    )
     return context
 
 
@@ -142,23 +156,26 @@ def hashes(run: Run) -> dict[str, str]:
     return {str(path.relative_to(run.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_twenty_kills_leave_no_trace(processes: Any, tmp_path: Path) -> None:
-    config = resolve(PretrainConfig, preset=PRESETS["debug"], overrides=SETTINGS)
-    run = create_run(tmp_path, "pretrain", "killed", {"parents": {}})
-    stage = Pretrain.create(config, cache=cache_dir())
+@pytest.mark.parametrize(("name", "kills", "longest"), [("pretrain", 20, 1 / 15), ("asr", 3, 1 / 4)], ids=["pretrain", "asr"])
+def test_kills_leave_no_trace(name: str, kills: int, longest: float, processes: Any, tmp_path: Path) -> None:
+    """So many, those from outside after up to this share of an undisturbed run."""
+    kind = stage_type(name)
+    config = resolve(kind.config_type, preset=kind.presets["debug"], overrides=SETTINGS[name])
+    run = create_run(tmp_path, name, "killed", {"parents": {}})
+    stage = kind.create(config, cache=cache_dir())
     stage.save_description(run.model)
     stage.batches()
-    stage.validate()  # now the token stores are built
+    stage.validate()  # now what takes time to make is in the cache
     undisturbed = Run(Path(shutil.copytree(run.path, tmp_path / "undisturbed")))
     whole = run_child(processes, undisturbed)
     assert whole.exit_code == 0
 
     generator = random.Random(SEED)
-    for number in range(KILLS):
+    for number in range(kills):
         if number % 2:
             ended = run_child(processes, run, kill_at=generator.randint(1, 2 * CALLS_OF_A_SAVE))
         else:
-            ended = run_child(processes, run, kill_after=generator.uniform(0, whole.seconds / 15))
+            ended = run_child(processes, run, kill_after=generator.uniform(0, whole.seconds * longest))
         assert ended.exit_code == -signal.SIGKILL, f"seed {SEED}, kill {number}: it ended by itself, {ended}"
         assert run.record()["status"] == "running"
 

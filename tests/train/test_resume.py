@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -17,7 +18,8 @@ from omnictl.data.batches import TextBatch
 from omnictl.data.cache import cache_dir
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_type
-from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
+from omnictl.stages.pretrain import PRESETS, Pretrain
+from omnictl.stages.protocol import TrainableStage
 from omnictl.train import loop
 from omnictl.train.log import StepRecord
 from omnictl.train.loop import CALIBRATION_STEPS, Outcome, train
@@ -25,12 +27,18 @@ from omnictl.train.stage import LossSum, Report
 
 STEPS = PRESETS["debug"].train.steps
 
+SPEECH = ["train.optimizer=adamw", "train.micro_batch=3", "model.dropout=0.2", "data.speeds=[1.0, 0.9]"]
+"""With masks too: they are on unless they are turned off."""
+
 VARIANTS = {
-    "plain": ["train.optimizer=adamw"],
-    "muon": ["train.optimizer=muon"],
-    "dropout": ["train.optimizer=adamw", "model.dropout=0.2"],
-    "experts": ["train.optimizer=muon", "model.experts=4", "train.micro_batch=3"],
+    "plain": ("pretrain", ["train.optimizer=adamw"]),
+    "muon": ("pretrain", ["train.optimizer=muon"]),
+    "dropout": ("pretrain", ["train.optimizer=adamw", "model.dropout=0.2"]),
+    "experts": ("pretrain", ["train.optimizer=muon", "model.experts=4", "train.micro_batch=3"]),
+    "speech": ("asr", SPEECH),
+    "speech by workers": ("asr", [*SPEECH, "train.runtime.workers=2"]),
 }
+"""A stage and what it changes of its preset `debug`."""
 
 
 @pytest.fixture(autouse=True)
@@ -72,17 +80,24 @@ def send(number: signal.Signals, *, at: int) -> Watcher:
     return Watcher(after)
 
 
-def new_run(folder: Path, overrides: list[str]) -> Run:
-    config = resolve(PretrainConfig, preset=PRESETS["debug"], overrides=["train.precision=fp32", *overrides])
-    stage = Pretrain.create(config, cache=cache_dir())
-    run = create_run(folder, "pretrain", "test", {"parents": {}})
+def new_stage(variant: str) -> TrainableStage:
+    """A variant's stage as `omnictl STAGE` makes it."""
+    name, overrides = VARIANTS[variant]
+    kind = stage_type(name)
+    config = resolve(kind.config_type, preset=kind.presets["debug"], overrides=["train.precision=fp32", *overrides])
+    assert config.model_dump()["train"]["steps"] == STEPS
+    return kind.create(config, cache=cache_dir())
+
+
+def new_run(folder: Path, stage: TrainableStage) -> Run:
+    run = create_run(folder, stage.name, "test", {"parents": {}})
     stage.save_description(run.model)
     return run
 
 
 def go_on(run: Run, watcher: Watcher | None = None, *, max_steps: int | None = None, deadline: float | None = None) -> Outcome:
-    """What `omnictl pretrain --resume` does; a run without a checkpoint begins."""
-    stage = stage_type("pretrain").open(run.model, data=None, cache=cache_dir())
+    """What `omnictl STAGE --resume` does; a run without a checkpoint begins."""
+    stage = stage_type(run.stage).open(run.model, data=None, cache=cache_dir())
     observer = watcher or Watcher()
     return train(
         stage,
@@ -127,7 +142,7 @@ class Runs:
     def _prepared(self, variant: str) -> Path:
         folder = self.folder / variant
         if not folder.exists():
-            run = new_run(self.folder / "new", VARIANTS[variant])
+            run = new_run(self.folder / "new", new_stage(variant))
             shutil.copytree(run.path, folder / "fresh")
             assert go_on(run).status == "finished"
             run.path.rename(folder / "finished")
@@ -170,9 +185,27 @@ def test_a_run_interrupted_after_every_step_ends_the_same(runs: Runs, tmp_path: 
     assert hashes(run) == hashes(runs.finished(variant))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a machine of one core
+def test_speech_goes_on_with_the_same_speeds_masks_and_dropout(runs: Runs, tmp_path: Path) -> None:
+    run = runs.fresh("speech by workers", tmp_path)
+    statuses = [go_on(run, send(signal.SIGINT, at=step)).status for step in (1, 7, 10, 18, STEPS)]
+    assert statuses == ["interrupted"] * 4 + ["finished"]
+    assert multiprocessing.active_children() == []
+    assert hashes(run) == hashes(runs.finished("speech"))
+
+
+def test_a_speech_run_taken_up_before_its_first_step_is_one_that_went_through(runs: Runs, tmp_path: Path) -> None:
+    """What a stage takes from its data when it is made, such as statistics, must be there when it is opened."""
+    stage = new_stage("speech")
+    run = new_run(tmp_path, stage)
+    train(stage, stage.config.train, run, device=torch.device("cpu"), observer=Watcher())
+    assert hashes(run) == hashes(runs.finished("speech"))
+
+
 def test_the_variants_differ(runs: Runs) -> None:
-    weights = {hashes(runs.finished(variant))["model/model.safetensors"] for variant in VARIANTS}
-    assert len(weights) == len(VARIANTS)
+    variants = VARIANTS.keys() - {"speech by workers"}  # but for who makes the batches
+    weights = {hashes(runs.finished(variant))["model/model.safetensors"] for variant in variants}
+    assert len(weights) == len(variants)
 
 
 class InterruptedByEvaluation(Watcher):

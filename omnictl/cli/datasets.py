@@ -1,0 +1,193 @@
+"""`omnictl data`: look a corpus over before training on it, and write TinyWorld out as files."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.console import Output, error_fields, show_error
+from omnictl.cli.options import JsonOption
+from omnictl.errors import UsageError
+
+if TYPE_CHECKING:
+    from omnictl.data.check import Report
+
+app = typer.Typer(help="Check and describe data, write TinyWorld out as files.", no_args_is_help=True)
+
+MOST_COUNTS = 12
+"""Of a kind that are shown to people, the commonest first."""
+
+
+class KindName(StrEnum):
+    """Kind of data."""
+
+    text = "text"
+    speech = "speech"
+
+
+PathArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH", help="A manifest, a corpus folder, text files, tinyworld or tinyworld:SEED.", show_default=False
+    ),
+]
+KindOption = Annotated[
+    KindName | None, typer.Option(help="What it is; default: what it looks like, TinyWorld speech.", show_default=False)
+]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Only so many recordings of each split.", show_default=False)]
+
+
+@app.command()
+def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> int:
+    """Read everything once and report every problem.
+
+    Broken (exit code 3): rows of the manifest, audio that cannot be
+    decoded, transcripts that cannot be spelled or are too long for their
+    sound at 50 symbols a second, text that cannot be read.
+
+    Warnings: too long for 25 symbols a second, suspicious speaking rates,
+    very long recordings, one sound in two splits.
+    """
+    from omnictl.data.check import check_speech, check_text
+
+    output = Output(as_json=as_json)
+    output.tell_log()
+    report = check_text(path) if _kind(path, kind, limit) == "text" else check_speech(path, limit=limit)
+    error = report.error()
+    lists = {
+        "broken": [problem._asdict() for problem in report.broken],
+        "warnings": [problem._asdict() for problem in report.warnings],
+    }
+    ending = {} if error is None else {"error": error_fields(error)}
+    output.result({**_as_json(report, limit), **lists, **ending}, "\n".join([*_problems(report), *_table(report)]))
+    if error is None:
+        return 0
+    show_error(error, Output(as_json=False))
+    return error.exit_code
+
+
+@app.command()
+def stats(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> None:
+    """Print how much of what there is; of recordings, only headers are read.
+
+    What cannot be read is counted and left out. TinyWorld is spoken for it.
+    """
+    from omnictl.data.check import check_text, measure_speech
+
+    output = Output(as_json=as_json)
+    output.tell_log()
+    report = check_text(path) if _kind(path, kind, limit) == "text" else measure_speech(path, limit=limit)
+    output.result(_as_json(report, limit), "\n".join(_table(report)))
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="A new or empty folder.", show_default=False)],
+    kind: Annotated[KindName, typer.Option(help="What to write.")] = KindName.text,
+    data: Annotated[str, typer.Option(help="tinyworld, or tinyworld:SEED for another draw.")] = "tinyworld",
+    num: Annotated[
+        int | None, typer.Option(min=1, help="Training documents or recordings; default: as in training.", show_default=False)
+    ] = None,
+    num_eval: Annotated[
+        int | None, typer.Option(min=1, help="Validation ones, and as many test ones; default: as in training.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write TinyWorld out as files, which --data reads back the same.
+
+    Text: documents.jsonl. The ChatML of its dialogues, special tokens in
+    TinyWorld, is plain characters when it is read from files.
+
+    Speech: metadata.csv, and 16-bit FLAC at 16 kHz in audio/.
+    """
+    from omnictl.data.corpus import TextDataConfig, TinyWorldText, tinyworld_seed
+    from omnictl.data.export import export_speech, export_text
+    from omnictl.data.speech import SpeechDataConfig, TinyWorldSpeech
+
+    output = Output(as_json=as_json)
+    output.tell_log()
+    seed = tinyworld_seed(data)
+    if seed is None:
+        raise UsageError(
+            f"only TinyWorld is written out, found {data!r}", where="--data", fix="leave --data out, or --data tinyworld:SEED"
+        )
+    if kind == KindName.text:
+        text = TextDataConfig()
+        documents = TinyWorldText(seed, num or text.num_documents, num_eval or text.num_eval_documents)
+        name, unit, counts = documents.name, "documents", export_text(documents, out)
+    else:
+        speech = SpeechDataConfig()
+        voices = TinyWorldSpeech(seed, num or speech.num_utterances, num_eval or speech.num_eval_utterances)
+        name, unit, counts = voices.name, "utterances", export_speech(voices, out)
+    sizes = {split: {unit: count} for split, count in counts.items()}
+    told = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    output.result(
+        {"source": name, "kind": kind.value, "out": str(out), "splits": sizes},
+        f"{told} {unit} of {name} written to {escape(str(out))}",
+    )
+
+
+def _kind(path: str, wanted: KindName | None, limit: int | None) -> str:
+    """The kind asked for, else what the path looks like.
+
+    Raises:
+        UsageError: a limit for text.
+        DataError: no such path, or of no known kind.
+    """
+    from omnictl.data.check import find_kind
+
+    kind = find_kind(path) if wanted is None else wanted.value
+    if kind == "text" and limit is not None:
+        raise UsageError(
+            f"--limit is for recordings; {path} is text, which is read whole", where="--limit", fix="leave --limit out"
+        )
+    return kind
+
+
+def _as_json(report: "Report", limit: int | None) -> dict[str, object]:
+    return {
+        "source": report.source,
+        "kind": report.kind,
+        "limit_per_split": limit,
+        report.unit: report.total,
+        f"{report.unit}_broken": report.num_broken,
+        **report.summary,
+    }
+
+
+def _problems(report: "Report") -> list[str]:
+    """A line for each."""
+    marked = [("[red]broken[/red] ", problem) for problem in report.broken]
+    marked += [("[yellow]warning[/yellow]", problem) for problem in report.warnings]
+    return [f"{mark} {escape(f'{problem.where}: {problem.message}')}" for mark, problem in marked]
+
+
+def _table(report: "Report") -> list[str]:
+    broken = f", {report.num_broken:,} of them broken" if report.num_broken else ""
+    files = f": {report.total:,} {report.unit}{broken}" if report.total else ""
+    lines = [f"[bold]{report.kind}[/bold] in {escape(report.source)}{files}"]
+    for name, value in report.summary.items():
+        if name == "splits" and isinstance(value, Mapping):
+            lines += [f"  {split:<32} {_sizes(sizes)}" for split, sizes in value.items()]
+        elif isinstance(value, Mapping):
+            lines.append(f"  {name:<32} {escape(_counts(value))}")
+        else:
+            lines.append(f"  {name:<32} {_figure(value)}")
+    return lines
+
+
+def _sizes(sizes: Mapping[str, object]) -> str:
+    return "  ".join(f"{name} {_figure(value)}" for name, value in sizes.items())
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    shown = ", ".join(f"{name} ({count:,})" for name, count in list(counts.items())[:MOST_COUNTS])
+    more = len(counts) - MOST_COUNTS
+    return f"{shown} … and {more:,} more" if more > 0 else shown
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,142 @@
+"""The recordings of a source with what is known of each one's sound: from the header alone, or from all of its samples."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnictl.data.corpus import tinyworld_seed
+from omnictl.data.layouts import find_speech
+from omnictl.data.manifest import BrokenRow
+from omnictl.data.media import probe_audio, read_audio
+from omnictl.data.speech import BLOCK, Recording, SpeechDataConfig, TinyWorldSpeech
+from omnictl.data.speech_splits import split_rows
+from omnictl.data.text_files import SPLITS, Split
+from omnictl.errors import DataError
+from omnictl.nn.mel import MelConfig
+
+_RATE = MelConfig().sample_rate
+"""At which TinyWorld is spoken, in Hz."""
+_FILES_AT_A_TIME = 32
+
+
+class Sound(NamedTuple):
+    """What is known of a recording's sound."""
+
+    frames: int
+    """Samples a channel."""
+    rate: int
+    """In Hz."""
+    channels: int
+    digest: bytes
+    """Of the samples; empty if they were not read."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.frames / self.rate
+
+
+class Heard(NamedTuple):
+    """A recording whose sound is there, and its transcript in the alphabet."""
+
+    split: Split
+    recording: Recording
+    sound: Sound
+    text: str
+    """Empty if it has other characters, or no words."""
+
+
+class SpeechSource(NamedTuple):
+    """The recordings of a source, and the sounds of each as they are looked at."""
+
+    recordings: Sequence[tuple[Split, Recording]]
+    sounds: Iterator[Sound | DataError]
+    broken: Sequence[BrokenRow]
+
+
+def open_source(source: str, limit: int | None, measure: Callable[[Path], Sound]) -> SpeechSource:
+    """The recordings of a source; their sounds follow as they are asked for.
+
+    Args:
+        source: a manifest, a corpus folder, or TinyWorld, which has no files and is spoken.
+        limit: so many of each split at most.
+        measure: of a file, `probe` or `decode`.
+
+    Raises:
+        DataError: no such source, or no row of it can be used.
+    """
+    seed = tinyworld_seed(source)
+    if seed is not None:
+        return _open_tinyworld(seed, limit)
+    found = find_speech(Path(source).expanduser())
+    splits = split_rows(found.rows, val_fraction=None, test_fraction=None, holdout_speakers=())
+    rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
+    recordings = [(split, Recording(row.id, row.text, row.speaker, row.where, row.audio)) for split, row in rows]
+    return SpeechSource(recordings, _measured([row.audio for _, row in rows], measure), found.broken)
+
+
+def _open_tinyworld(seed: int, limit: int | None) -> SpeechSource:
+    usual = SpeechDataConfig()
+    num, num_eval = (min(count, limit or count) for count in (usual.num_utterances, usual.num_eval_utterances))
+    world = TinyWorldSpeech(seed, num, num_eval)
+    recordings = [(split, recording) for split in SPLITS for recording in world.recordings(split)]
+    return SpeechSource(recordings, _spoken(world), world.broken)
+
+
+def _spoken(world: TinyWorldSpeech) -> Iterator[Sound | DataError]:
+    for split in SPLITS:
+        for block in range(-(-len(world.recordings(split)) // BLOCK)):
+            for sound in world.sounds(split, block, _RATE):
+                yield sound if isinstance(sound, DataError) else Sound(len(sound), _RATE, 1, _digest(sound))
+
+
+def _measured(files: Sequence[Path], measure: Callable[[Path], Sound]) -> Iterator[Sound | DataError]:
+    """The files in order, some at a time side by side on all cores."""
+
+    def of_some(first: int) -> list[Sound | DataError]:
+        return [_sound_or_error(file, measure) for file in files[first : first + _FILES_AT_A_TIME]]
+
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield from chain.from_iterable(pool.map(of_some, range(0, len(files), _FILES_AT_A_TIME)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _sound_or_error(file: Path, measure: Callable[[Path], Sound]) -> Sound | DataError:
+    try:
+        return measure(file)
+    except DataError as error:
+        return error
+
+
+def probe(file: Path) -> Sound:
+    """What the header says.
+
+    Raises:
+        DataError: not there, not audio, not whole, or out of bounds.
+    """
+    info = probe_audio(file)
+    return Sound(info.frames, info.rate, info.channels, b"")
+
+
+def decode(file: Path) -> Sound:
+    """What is there, every sample read.
+
+    Raises:
+        DataError: not there, not audio, not whole, out of bounds, or samples that are no sound.
+    """
+    info = probe_audio(file)
+    samples = read_audio(file, rate=info.rate)
+    return Sound(len(samples), info.rate, info.channels, _digest(samples))
+
+
+def _digest(samples: NDArray[np.float32]) -> bytes:
+    return hashlib.blake2b(samples.tobytes(), digest_size=16).digest()

@@ -1,0 +1,226 @@
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from omnictl.data import check, export, progress, sounds
+from omnictl.data.corpus import TinyWorldText
+
+Command = Callable[..., Any]
+
+SPEECH_KEYS = [
+    "source",
+    "kind",
+    "limit_per_split",
+    "rows",
+    "rows_broken",
+    "splits",
+    *(f"{what}_{which}" for what in ("seconds", "characters_per_second") for which in ("min", "median", "p95", "max")),
+    "utterances_by_rate_hz",
+    "utterances_by_channels",
+    "utterances_by_speaker",
+    "texts_in_train_and_test",
+]
+
+
+@pytest.fixture
+def manifest(runs: Path, tmp_path: Path) -> Path:
+    """Three rows of speech, the last of them broken, in the working directory."""
+    noise = np.random.default_rng(0).integers(-9000, 9000, (2, 8_000), dtype=np.int16)
+    for name, samples in zip("ab", noise, strict=True):
+        soundfile.write(tmp_path / f"{name}.wav", samples, 8_000, subtype="PCM_16")
+    path = tmp_path / "metadata.csv"
+    path.write_text("audio,text,split\na.wav,hello there,train\nb.wav,hello again,test\nc.wav,[gone],train\n")
+    return path
+
+
+def without_the_broken_row(manifest: Path) -> None:
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+
+
+def test_check_of_a_sound_corpus(omnictl: Command, manifest: Path) -> None:
+    without_the_broken_row(manifest)
+    ended = omnictl("data", "check", "metadata.csv", "--json")
+    report = ended.json
+    assert (ended.code, ended.err) == (0, "")
+    assert list(report) == [*SPEECH_KEYS, "broken", "warnings"]
+    assert (report["source"], report["kind"], report["limit_per_split"]) == ("metadata.csv", "speech", None)
+    assert (report["rows"], report["rows_broken"], report["broken"], report["warnings"]) == (2, 0, [], [])
+    assert list(report["splits"]) == ["train", "val", "test"]
+    assert report["splits"]["train"] == {"utterances": 1, "hours": 1 / 3600, "speakers": 0}
+
+
+def test_check_of_a_broken_corpus(omnictl: Command, manifest: Path, tmp_path: Path) -> None:
+    ended = omnictl("data", "check", tmp_path, "--json")
+    report = ended.json
+    assert ended.code == 3
+    assert list(report) == [*SPEECH_KEYS, "broken", "warnings", "error"]
+    assert report["broken"] == [
+        {"kind": "row", "id": "c.wav", "where": f"{manifest}:4", "message": f"no such audio file: {tmp_path / 'c.wav'}"}
+    ]
+    error = report["error"]
+    assert list(error) == ["kind", "exit_code", "where", "message", "fix"]
+    assert (error["kind"], error["exit_code"], error["where"]) == ("data", 3, str(tmp_path))
+    assert error["message"] == f"1 of 3 rows are broken:\n{manifest}:4: no such audio file: {tmp_path / 'c.wav'}"
+    assert f"fix: {error['fix']}" in ended.err
+
+
+def test_people_get_problems_a_table_and_the_error(omnictl: Command, manifest: Path) -> None:
+    with manifest.open("a") as file:
+        file.write("a.wav,a transcript that is too long,train\n")
+    ended = omnictl("data", "check", "metadata.csv")
+    assert ended.code == 3
+    lines = ended.out.splitlines()
+    assert lines[0].startswith("broken  metadata.csv:4: no such audio file: ")
+    assert lines[1] == "warning metadata.csv:5: too short for its transcript: 26 steps at 25 Hz, CTC needs 30"
+    assert lines[2].startswith("warning metadata.csv:5: 29.0 characters a second: ")
+    assert "speech in metadata.csv: 4 rows, 1 of them broken" in lines
+    assert "  utterances_by_rate_hz            8000 (3)" in lines
+    assert ended.err.startswith("error: 1 of 4 rows are broken:\nmetadata.csv:4: no such audio file: ")
+    assert "fix: mend these rows or take them out" in ended.err
+
+
+def test_a_manifest_that_cannot_be_read_at_all(omnictl: Command, manifest: Path) -> None:
+    manifest.write_text("path,words\na.wav,hello\n")
+    ended = omnictl("data", "check", "metadata.csv", "--json")
+    assert ended.code == 3
+    assert ended.json["error"]["where"] == "metadata.csv:1"
+    assert ended.json["error"]["fix"] == "rename the column 'path' to 'audio'"
+
+
+def test_stats_leave_out_what_is_broken(omnictl: Command, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sounds, "read_audio")
+    ended = omnictl("data", "stats", "metadata.csv", "--json")
+    assert ended.code == 0
+    assert list(ended.json) == SPEECH_KEYS
+    assert (ended.json["rows"], ended.json["rows_broken"], ended.json["seconds_max"]) == (3, 1, 1.0)
+    assert "speech in metadata.csv: 3 rows, 1 of them broken" in omnictl("data", "stats", "metadata.csv").out
+
+
+def test_many_speakers_are_cut_short_for_people(omnictl: Command, manifest: Path) -> None:
+    rows = [f"a.wav,hello,voice{number:02}" for number in range(20)]
+    manifest.write_text("\n".join(["audio,text,speaker", *rows]))
+    assert "voice11 (1) … and 8 more" in omnictl("data", "stats", "metadata.csv").out
+
+
+@pytest.mark.parametrize("command", ["check", "stats"])
+def test_text(omnictl: Command, runs: Path, tmp_path: Path, prose: str, command: str) -> None:
+    (tmp_path / "my.txt").write_text(prose)
+    ended = omnictl("data", command, "my.txt", "--json")
+    report = ended.json
+    assert ended.code == 0
+    assert (report["kind"], report["files"], report["files_broken"]) == ("text", 1, 0)
+    assert [size["documents"] for size in report["splits"].values()] == [54, 3, 3]
+    shown = omnictl("data", command, "my.txt").out
+    assert "text in my.txt: 1 files" in shown
+    assert f"train                            documents 54  characters {report['splits']['train']['characters']:,}  bytes" in shown
+
+
+def test_broken_text(omnictl: Command, runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "my.jsonl").write_text('{"text": "one"}\n{"text": 2}\n')
+    ended = omnictl("data", "check", "my.jsonl", "--json")
+    assert ended.code == 3
+    assert ended.json["error"]["message"] == ("1 of 1 files are broken:\nmy.jsonl:2: 'text' should be a string, found a number")
+    assert ended.json["broken"][0]["where"] == "my.jsonl:2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "fix"),
+    [
+        ("check gone", 3, "no such file or folder: gone", "check the path, or name tinyworld or tinyworld:SEED"),
+        ("check tinywrld", 3, "no such file or folder: tinywrld", "did you mean --data tinyworld?"),
+        ("check tinyworld:x", 3, "the seed of tinyworld should be a whole number", "--data tinyworld:7"),
+        ("stats photo.png", 3, "photo.png is neither speech nor text that is known", "name a manifest, a text file,"),
+        ("check my.txt --limit 3", 2, "--limit is for recordings; my.txt is text", "leave --limit out"),
+        ("check my.txt --limit 0", 2, "'--limit'", "omnictl data check --help"),
+        ("check my.txt --kind speech", 3, "my.txt is not a .csv or .jsonl manifest", "or a folder"),
+        ("check", 2, "Missing argument 'PATH'", "omnictl data check --help"),
+        ("export", 2, "Missing option '--out'", "omnictl data export --help"),
+        ("export --out new --data my.txt", 2, "only TinyWorld is written out, found 'my.txt'", "leave --data out"),
+        ("export --out new --kind image", 2, "'--kind'", "omnictl data export --help"),
+        ("export --out full", 2, "full holds something already", "name a folder that is not there yet"),
+    ],
+)
+def test_bad_input(omnictl: Command, runs: Path, tmp_path: Path, arguments: str, code: int, message: str, fix: str) -> None:
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG")
+    (tmp_path / "my.txt").write_text("some text " * 50)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    ended = omnictl("data", *arguments.split(), "--json")
+    error = ended.json["error"]
+    assert (ended.code, error["exit_code"]) == (code, code)
+    assert message in error["message"]
+    assert fix in error["fix"]
+    assert not (tmp_path / "new").exists()
+
+
+def test_exported_text_trains_and_checks_like_the_world(omnictl: Command, runs: Path) -> None:
+    ended = omnictl("data", "export", "--data", "tinyworld:7", "--num", 200, "--num-eval", 20, "--out", "world", "--json")
+    assert ended.code == 0
+    assert ended.json == {
+        "source": "tinyworld:7",
+        "kind": "text",
+        "out": "world",
+        "splits": {"train": {"documents": 200}, "val": {"documents": 20}, "test": {"documents": 20}},
+    }
+    checked = omnictl("data", "check", "world", "--json").json
+    assert [size["documents"] for size in checked["splits"].values()] == [200, 20, 20]
+    assert omnictl("pretrain", "--preset", "debug", "--data", "world", "--max-steps", 1, "--json").code == 0
+
+
+def test_exported_speech_is_sound(omnictl: Command, runs: Path) -> None:
+    ended = omnictl("data", "export", "--kind", "speech", "--num", 5, "--num-eval", 2, "--out", "spoken")
+    assert (ended.code, ended.out) == (0, "5 train, 2 val, 2 test utterances of tinyworld written to spoken\n")
+    report = omnictl("data", "check", "spoken", "--json").json
+    assert (report["rows"], report["rows_broken"], report["utterances_by_rate_hz"]) == (9, 0, {"16000": 9})
+    world = omnictl("data", "check", "tinyworld", "--limit", 2, "--json").json
+    assert (world["limit_per_split"], world["rows"]) == (2, 6)
+    assert report["splits"]["test"] == world["splits"]["test"]
+
+
+def test_the_kind_can_be_given(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "open_corpus", lambda config: TinyWorldText(3, 30, 10))  # the usual 42,000 take a while
+    report = omnictl("data", "stats", "tinyworld:3", "--kind", "text", "--json").json
+    assert (report["source"], report["kind"], report["files"]) == ("tinyworld:3", "text", 0)
+    assert [size["documents"] for size in report["splits"].values()] == [30, 10, 10]
+
+
+def test_a_full_disk(omnictl: Command, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export, "flush", full)
+    ended = omnictl("data", "export", "--num", 5, "--num-eval", 2, "--out", "world", "--json")
+    assert (ended.code, ended.json["error"]["kind"]) == (7, "disk")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_goes_to_standard_error_beside_json(omnictl: Command, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", -1.0)
+    without_the_broken_row(manifest)
+    ended = omnictl("data", "check", "metadata.csv", "--json")
+    assert ended.json["rows"] == 2
+    assert "checking recordings: 2 of 2, 0 s left" in ended.err
+
+
+def test_spoken_digits(omnictl: Command, test_data: Path) -> None:
+    report = omnictl("data", "check", test_data / "fsdd", "--limit", 60, "--json").json
+    assert (report["rows"], report["rows_broken"]) == (180, 0)
+    assert report["utterances_by_rate_hz"] == {"8000": 180}
+    assert report["texts_in_train_and_test"] > 0
+    assert set(report["utterances_by_speaker"]) <= {"george", "jackson", "lucas", "nicolas", "theo", "yweweler"}
+    whole = omnictl("data", "stats", test_data / "fsdd", "--json").json
+    assert sum(size["utterances"] for size in whole["splits"].values()) == 3000
+    assert sum(size["hours"] for size in whole["splits"].values()) == pytest.approx(0.36, abs=0.01)
+
+
+def test_clips_of_many_sources(omnictl: Command, test_data: Path) -> None:
+    ended = omnictl("data", "check", test_data / "speech_bits", "--json")
+    seconds = sum(size["hours"] for size in ended.json["splits"].values()) * 3600
+    assert (ended.code, ended.json["rows"], ended.json["broken"]) == (0, 17, [])
+    assert seconds == pytest.approx(71, abs=1)
+    assert omnictl("data", "stats", test_data / "speech_bits", "--json").json["seconds_max"] == ended.json["seconds_max"]

@@ -1,0 +1,158 @@
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from omnictl.data import export
+from omnictl.data.corpus import TextDataConfig, TinyWorldText, open_corpus
+from omnictl.data.export import export_speech, export_text
+from omnictl.data.speech import SpeechDataConfig, TinyWorldSpeech, open_speech
+from omnictl.errors import DataError, DiskFull, UsageError
+
+SPLITS = ("train", "val", "test")
+
+TEXT = TinyWorldText(7, 30, 5)
+SPEECH = TinyWorldSpeech(7, 6, 4)
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """The folder of exported speech; not to be changed."""
+    out = tmp_path_factory.mktemp("exported") / "speech"
+    assert export_speech(SPEECH, out) == {"train": 6, "val": 4, "test": 4}
+    return out
+
+
+# Text
+
+
+def test_documents_read_back_the_same(tmp_path):
+    assert export_text(TEXT, tmp_path / "out") == {"train": 30, "val": 5, "test": 5}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["documents.jsonl"]
+    for path in (tmp_path / "out", tmp_path / "out" / "documents.jsonl"):
+        corpus = open_corpus(TextDataConfig(source=str(path)))
+        for split in SPLITS:
+            assert list(corpus.documents(split)) == list(TEXT.documents(split))
+
+
+def test_few_documents_read_back_the_same(tmp_path):
+    world = TinyWorldText(3, 1, 1)
+    export_text(world, tmp_path / "out")
+    corpus = open_corpus(TextDataConfig(source=str(tmp_path / "out")))
+    assert [list(corpus.documents(split)) for split in SPLITS] == [list(world.documents(split)) for split in SPLITS]
+
+
+def test_markup_is_written_as_characters(tmp_path):
+    export_text(TEXT, tmp_path / "out")
+    texts = [json.loads(line)["text"] for line in (tmp_path / "out" / "documents.jsonl").read_text().splitlines()]
+    assert any("<|im_start|>user\n" in text for text in texts)
+    assert not open_corpus(TextDataConfig(source=str(tmp_path / "out"))).markup
+
+
+# Speech
+
+
+def test_recordings_read_back_the_same(spoken):
+    files = open_speech(SpeechDataConfig(source=str(spoken)))
+    assert not files.broken
+    for split in SPLITS:
+        expected, found = SPEECH.recordings(split), files.recordings(split)
+        assert [(row.text, row.speaker) for row in found] == [(row.text, row.speaker) for row in expected]
+        sounds = zip(files.sounds(split, 0, 16_000), SPEECH.sounds(split, 0, 16_000), strict=True)
+        for read, original in sounds:
+            assert read.shape == original.shape
+            assert np.abs(read - original).max() <= 2**-16
+
+
+def test_files_are_16_bit_flac_at_16_khz(spoken):
+    assert sorted(path.name for path in spoken.iterdir()) == ["audio", "metadata.csv"]
+    header, first, *_ = (spoken / "metadata.csv").read_text().splitlines()
+    assert header == "audio,text,speaker,split"
+    assert first.startswith("audio/train_000000.flac,")
+    files = list((spoken / "audio").iterdir())
+    assert len(files) == 14
+    for file in files:
+        info = soundfile.info(file)
+        assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", 16_000, 1)
+
+
+def test_the_same_world_is_written_the_same(spoken, tmp_path):
+    export_speech(SPEECH, tmp_path / "again")
+    for path in (path for path in spoken.rglob("*") if path.is_file()):
+        assert (tmp_path / "again" / path.relative_to(spoken)).read_bytes() == path.read_bytes()
+
+
+# Places
+
+
+def test_a_new_folder_may_be_deep_and_an_old_one_empty(tmp_path):
+    export_text(TEXT, tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c" / "documents.jsonl").is_file()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    export_text(TEXT, tmp_path / "link")
+    assert (tmp_path / "empty" / "documents.jsonl").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "empty", "link"]
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for path, found in ((tmp_path, "holds something already"), (tmp_path / "mine.txt", "is a file")):
+        with pytest.raises(UsageError) as error:
+            export_text(TEXT, path)
+        assert error.value.message == f"{path} {found}; a new or empty folder was expected"
+        assert (error.value.where, error.value.fix) == ("--out", "name a folder that is not there yet")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_working_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is the working folder, which cannot be replaced"):
+        export_text(TEXT, Path())
+
+
+def test_a_place_where_nothing_can_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError) as error:
+        export_text(TEXT, tmp_path / "file" / "out")
+    assert error.value.message == f"cannot write {tmp_path}/file/out: File exists ({tmp_path}/file)"
+    assert error.value.fix == "name a folder elsewhere, or make the one that it goes into writable"
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("fails", "kind"), [(full, DiskFull), (interrupted, KeyboardInterrupt)])
+@pytest.mark.parametrize(("write", "world"), [(export_text, TEXT), (export_speech, SPEECH)], ids=["text", "speech"])
+def test_what_fails_leaves_nothing(tmp_path, monkeypatch, fails, kind, write, world):
+    monkeypatch.setattr(export, "flush", fails)
+    with pytest.raises(kind):
+        write(world, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskFull) as error:
+        export_speech(SPEECH, tmp_path / "out")
+    assert error.value.message == f"no space left while writing {tmp_path}/out"
+    assert error.value.fix == "free some space, name a folder elsewhere, or write fewer with --num"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_voice_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fails(*_):
+        raise DataError("espeak-ng failed", fix="reinstall it")
+
+    monkeypatch.setattr(TinyWorldSpeech, "sounds", fails)
+    with pytest.raises(DataError, match="espeak-ng failed"):
+        export_speech(SPEECH, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
