@@ -27,6 +27,7 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         report = self.report
+        groups = {name: dict(metrics) for name, metrics in report.groups.items()}
         return {
             "stage": self.run.stage,
             "run": str(self.run.path),
@@ -35,8 +36,8 @@ class Evaluation:
             "headline": {"name": report.headline, "value": report.value, "better": report.better},
             "metrics": dict(report.metrics),
             "controls": dict(report.controls),
-            "groups": {name: dict(metrics) for name, metrics in report.groups.items()},
             "predictions": str(self.predictions),
+            **({"groups": groups} if groups else {}),
         }
 
 

@@ -63,6 +63,8 @@ def log_mel(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
         `(1 + n // hop, F)` fp32, from -18.4 (silence) to 0 (the loudest).
     """
     power: Tensor = _transform(config)(torch.from_numpy(samples)).T  # (T, F)
+    if power.max() <= _SMALLEST:  # digital silence has no loudest value to measure the others by
+        return torch.full_like(power, -RANGE)
     log = power.clamp_(min=_SMALLEST).log_()
     return log.sub_(log.max()).clamp_(min=-RANGE)
 

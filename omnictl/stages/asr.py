@@ -96,13 +96,14 @@ PRESETS: Mapping[str, AsrConfig] = {
     "tiny": AsrConfig(
         model=AudioEncoderConfig(dropout=0.0),
         data=SpeechDataConfig(num_utterances=10_000, time_mask=0.03, frequency_mask=8),
+        decoding=DecodingConfig(beam=8),
         train=TrainConfig(
-            steps=1700,
+            steps=1400,
             batch_size=32,
             optimizer="muon",
             lr=3e-3,
-            eval_every=425,
-            save_every=425,
+            eval_every=350,
+            save_every=350,
             schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9),
         ),
     ),
@@ -305,19 +306,21 @@ class Asr:
     def validate(self) -> Report:
         """Error rates and loss on the validation split."""
         found = self._validation_set
-        heard = self._transcribe(found)
+        heard = self._transcribe(found, self.decoding)
         return Report("wer", "lower", _error_rates(found, heard.texts) | heard.loss(), len(found))
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
         """Error rates on a split or its first `limit` utterances, by voices too, and with the sounds shuffled."""
         found = self._set(split)
         found = found.only(range(min(limit or len(found), len(found))), ())
-        heard = self._transcribe(found)
+        heard = self._transcribe(found, self.decoding)
         known = [i for i, row in enumerate(found.recordings) if row.speaker in self.speakers]
         unseen = [i for i, row in enumerate(found.recordings) if row.speaker is not None and row.speaker not in self.speakers]
         metrics = _error_rates(*_part(found, heard.texts, known if known and unseen else range(len(found))))
         if unseen:
             metrics["wer_unseen_voices"] = _error_rates(*_part(found, heard.texts, unseen))["wer"]
+        if self.config.decoding.beam > 1:
+            metrics["wer_best_path"] = _error_rates(found, self._transcribe(found, Decoding()).texts)["wer"]
         metrics |= heard.loss() | {"real_time_factor": self._real_time_factor(split), "set_aside": len(found.set_aside)}
         references = [normalise_english(row.text) for row in found.recordings]
         hypotheses = [normalise_english(text) for text in heard.texts]
@@ -349,7 +352,7 @@ class Asr:
         device = self.model.mean.device
         return self.model.logits(self.model(batch.features.to(device), batch.lengths.to(device)))
 
-    def _transcribe(self, found: SpeechSet) -> Transcribed:
+    def _transcribe(self, found: SpeechSet, decoding: Decoding) -> Transcribed:
         texts = [""] * len(found)
         total, num_symbols = 0.0, 0
         self.model.eval()
@@ -362,7 +365,7 @@ class Asr:
             num_symbols += int(batch.target_lengths[fits].sum())
             for row, index in enumerate(indices):
                 log_probs = logits.frames[row, : logits.lengths[row]].float().log_softmax(-1).cpu()
-                texts[index] = self.targets.decode(self.decoding.ids(log_probs, self.targets)).strip()
+                texts[index] = self.targets.decode(decoding.ids(log_probs, self.targets)).strip()
         return Transcribed(texts, total, num_symbols)
 
     def _real_time_factor(self, split: Split) -> float:

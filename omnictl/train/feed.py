@@ -4,6 +4,7 @@ A batch is a pure function of its example ids, so how many workers there are cha
 """
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
@@ -13,6 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from omnictl.train.stage import Batches
+
+_START_METHOD = "fork" if sys.platform == "linux" else None
+"""Forked workers share memory-mapped data and end when training is killed; of a fork server's, the default from Python 3.14 on,
+neither is true."""
 
 
 def micro_batches(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
@@ -50,6 +55,7 @@ def _by_workers(batches: Batches, ids: Iterator[Sequence[int]], workers: int) ->
         batch_size=None,
         sampler=_Ids(ids),
         num_workers=workers,
+        multiprocessing_context=_START_METHOD,
         worker_init_fn=_leave_signals_to_training,
         generator=torch.Generator(),  # else it draws a seed for them from the generator whose state a resume brings back
     )

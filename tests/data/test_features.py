@@ -200,7 +200,7 @@ def test_threads_change_nothing(speed: float, corpus: Hums, tmp_path: Path, monk
         used.clear()
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
         found.append(content(open_features(corpus, "train", MEL, tmp_path / str(count), speed=speed)))
-        assert len(used) == count
+        assert (len(used) > 1) == (count > 1)
     assert found[0] == found[1]
 
 

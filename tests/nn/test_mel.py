@@ -99,6 +99,10 @@ def test_silence_is_finite(level: float) -> None:
     assert found.isfinite().all()
 
 
+def test_digital_silence_is_silence() -> None:
+    assert (log_mel(np.zeros(3_200, np.float32), MelConfig()) == torch.tensor(-RANGE)).all()
+
+
 def test_a_tone_is_loudest_in_its_bin() -> None:
     config = MelConfig()
     centres = triangles(config).argmax(0) * config.sample_rate / config.fft

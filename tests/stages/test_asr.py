@@ -281,17 +281,6 @@ def test_the_features_statistics_are_part_of_a_fresh_model() -> None:
     np.testing.assert_allclose(stage.model.std, frames.std(0), atol=2e-3)
 
 
-def test_a_run_taken_up_before_its_first_checkpoint_has_them_too(tmp_path: Path) -> None:
-    """Its weights are drawn anew, from the same seed; its statistics come from the data."""
-    stage = stage_of()
-    stage.save_description(tmp_path)
-    opened = Asr.open(tmp_path, data=None, cache=cache_dir())
-    stage.batches(), opened.batches()
-    weights = opened.model.state_dict()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in stage.model.state_dict().items())
-    assert opened.model.std.min() > 0.1
-
-
 def test_weights_are_taken_from_another_run_but_not_its_statistics(tmp_path: Path, randomise: Randomise) -> None:
     giver = stage_of()
     randomise(giver.model)
@@ -418,10 +407,17 @@ def test_a_deaf_model_misses_every_word(monkeypatch: pytest.MonkeyPatch) -> None
     assert {prediction["prediction"] for prediction in report.predictions} == {""}
 
 
+@pytest.mark.usefixtures("knows_everything")
+def test_a_beam_is_judged_beside_the_best_path() -> None:
+    metrics = stage_of("decoding.beam=4").evaluate("test", limit=4).metrics
+    assert metrics["wer"] == metrics["wer_best_path"] == 0
+    assert "wer_best_path" not in stage_of().evaluate("test", limit=4).metrics
+
+
 def deaf_to(monkeypatch: pytest.MonkeyPatch, speakers: Sequence[str]) -> None:
     """A model that makes no errors but with these speakers."""
 
-    def transcribe(stage: Asr, found: Any) -> asr.Transcribed:
+    def transcribe(stage: Asr, found: Any, decoding: object) -> asr.Transcribed:
         texts = ["" if row.speaker in speakers else text for row, text in zip(found.recordings, found.texts, strict=True)]
         return asr.Transcribed(texts, 1.0, 1)
 

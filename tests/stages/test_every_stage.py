@@ -143,6 +143,18 @@ def test_a_model_folder_opens_as_the_stage_it_describes(name: str, tmp_path: Pat
 
 
 @every_stage
+def test_an_opened_stage_begins_as_the_one_that_was_made(name: str, tmp_path: Path) -> None:
+    """A run that was killed before its first checkpoint begins anew, from its description alone."""
+    stage = debug_stage(name)
+    stage.save_description(tmp_path)
+    opened = stage_type(name).open(tmp_path, data=None, cache=cache_dir())
+    made, again = (each.batches() for each in (stage, opened))  # as the loop begins
+    one, two = stage.model.state_dict(), opened.model.state_dict()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert stage.loss(made.collate(made.ids(0))).sum.item() == opened.loss(again.collate(again.ids(0))).sum.item()
+
+
+@every_stage
 def test_registry_and_class_agree(name: str) -> None:
     kind = stage_type(name)
     assert kind.name == name

@@ -101,7 +101,7 @@ def test_a_feed_leaves_the_generator_of_training_alone(workers: int) -> None:
 def test_batches_are_made_ahead() -> None:
     with feeding(Numbered()) as feed:
         list(feed.step(0))
-        time.sleep(0.2)
+        time.sleep(0.5)
         asked_at = time.time()
         assert float(next(feed.step(1))["made_at"]) < asked_at
 
@@ -158,3 +158,35 @@ def test_an_error_that_nobody_handles_ends_the_process() -> None:
     )
     assert child.returncode == 1
     assert "example 9 is broken" in child.stderr
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
+def test_workers_of_a_killed_training_end() -> None:
+    """Also where a fork server would be the default, as from Python 3.14 on: with its parent alive a worker waits for ever."""
+    script = (
+        "import multiprocessing, time\n"
+        "from torch.utils.data._utils import worker\n"
+        "from test_feed import Feed, Numbered\n"
+        "worker.MP_STATUS_CHECK_INTERVAL = 0.2\n"
+        "multiprocessing.set_start_method('forkserver')\n"
+        "feed = Feed(Numbered(), micro_batch=7, first_step=0, workers=2)\n"
+        "list(feed.step(0))\n"
+        "print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True) as training:
+        assert training.stdout is not None
+        workers = [int(word) for word in training.stdout.readline().split()]
+        assert [is_alive(worker) for worker in workers] == [True, True]
+        training.kill()
+    deadline = time.monotonic() + 10
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, workers))

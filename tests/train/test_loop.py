@@ -49,7 +49,7 @@ def test_a_run_from_beginning_to_end(tmp_path: Path) -> None:
     assert val[-1]["mse"] < 0.3 * val[0]["mse"]
     assert set(train[0]) == {"step", "split", "loss", "absolute", "grad_norm", "lr"}
     assert set(lines(run.timings_file)[0]) == {
-        "step", "seconds", "rows_per_second", "matmul_share", "data_wait_share", "memory_bytes",
+        "step", "seconds", "rows_per_second", "matmul_share", "data_wait_share", "padding_share", "memory_bytes",
     }  # fmt: skip
     best = min(val, key=lambda line: float(line["mse"]))
     assert json.loads((run.path / "best.json").read_text()) == {"step": best["step"], "mse": best["mse"]}

@@ -16,48 +16,48 @@ from numpy.typing import NDArray
 from omnictl.errors import DataError
 from omnictl.world.acoustics import Samples, record
 from omnictl.world.espeak import Request, Spoken, speak
-from omnictl.world.speech import FEWEST_WORDS, MOST_WORDS, Split, Utterance, utterance
+from omnictl.world.speech import FEWEST_UNSEEN_WORDS, FEWEST_WORDS, MOST_WORDS, Split, Utterance, utterance
 from omnictl.world.voices import KNOWN_VOICES, UNSEEN_VOICES
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 RATE = 16_000
 
-FIRST = Utterance(
-    text="On Friday Peter proudly put a long pink coat in the drawer.",
-    voice="en-us+f5",
-    rate=167,
-    pitch=56,
-    gain_db=-6.3431103521017445,
-    lead_seconds=0.19339202359411117,
-    snr_db=36.83845293507386,
-    noise_tilt=0.5893520787181356,
-    reverb=0.3586131189516668,
-    reverb_seconds=0.2377929422807318,
-    seed=2870253041,
+ECHO = Utterance(
+    text="Nora has five large carrots.",
+    voice="en-029+m3",
+    rate=153,
+    pitch=57,
+    gain_db=-5.837439936452498,
+    lead_seconds=0.14807622860065986,
+    snr_db=44.14405561901292,
+    noise_tilt=0.5529536713504984,
+    reverb=0.2497753762785433,
+    reverb_seconds=0.3928291592733444,
+    seed=3040266353,
 )
 OPEN_AIR = Utterance(
-    text="It was on the shelf.",
-    voice="en",
+    text="Last Monday Oscar was in the forest.",
+    voice="en-gb-x-rp+f3",
     rate=158,
-    pitch=50,
-    gain_db=-2.3468813829245647,
-    lead_seconds=0.11555333762540115,
-    snr_db=31.71103821587802,
-    noise_tilt=0.394233264222132,
+    pitch=65,
+    gain_db=-1.9776036584399765,
+    lead_seconds=0.059967632421773324,
+    snr_db=38.71506669271791,
+    noise_tilt=0.9110665233521597,
     reverb=0.0,
-    reverb_seconds=0.17092171894186878,
-    seed=2869349610,
+    reverb_seconds=0.2362392737278606,
+    seed=3099672232,
 )
 
 
 def test_goldens() -> None:
-    assert utterance(0, "train", 0) == FIRST
-    assert utterance(0, "test", 4) == OPEN_AIR
+    assert utterance(0, "train", 26) == ECHO
+    assert utterance(0, "test", 0) == OPEN_AIR
     texts = [utterance(7, split, 5).text for split in SPLITS]
     assert texts == [
-        "Is there an arrow in the picture?",
-        "There is a big green circle at the bottom left.",
-        "At the market Emma and Tom bought nuts and cakes.",
+        "There are two.",
+        "Look for the brown diamond on the left.",
+        "Sara has four fresh eggs.",
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_sentence_belongs_to_one_split_whatever_the_seed() -> None:
     said = {split: {utterance(seed, split, index).text for seed in (0, 7) for index in range(200)} for split in SPLITS}
     for one, two in itertools.combinations(SPLITS, 2):
         assert not said[one] & said[two]
-    assert min(len(texts) for texts in said.values()) > 250  # of 400: they are not the same few
+    assert min(len(texts) for texts in said.values()) > 150  # of 400: they are not the same few
 
 
 def test_sentences_can_be_spoken() -> None:
@@ -90,6 +90,12 @@ def test_sentences_can_be_spoken() -> None:
         assert FEWEST_WORDS <= len(text.split()) <= MOST_WORDS
         assert text[-1] in ".?!"
         assert not set("<|>\n") & set(text), text  # no markup of a dialogue
+
+
+def test_short_sentences_are_all_trained_on() -> None:
+    """They may be the only ones with some word."""
+    lengths = {split: [len(utterance(0, split, index).text.split()) for index in range(150)] for split in SPLITS}
+    assert min(lengths["train"]) < FEWEST_UNSEEN_WORDS == min(lengths["val"] + lengths["test"])
 
 
 def test_unseen_voices_speak_at_odd_places_of_the_test_and_nowhere_else() -> None:
@@ -204,7 +210,7 @@ def voice() -> Samples:
     return (0.4 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)).astype(np.float32)
 
 
-@pytest.mark.parametrize("plan", [FIRST, OPEN_AIR], ids=["echo", "no echo"])
+@pytest.mark.parametrize("plan", [ECHO, OPEN_AIR], ids=["echo", "no echo"])
 def test_a_recording_is_a_function_of_the_utterance(plan: Utterance, voice: Samples) -> None:
     before = voice.copy()
     one, two = record(voice, plan, RATE), record(voice, plan, RATE)
@@ -216,14 +222,14 @@ def test_a_recording_is_a_function_of_the_utterance(plan: Utterance, voice: Samp
 
 @pytest.mark.parametrize("gain_db", [-12.0, -6.0, 0.0])
 def test_the_level_is_that_of_the_loudest_sample(gain_db: float, voice: Samples) -> None:
-    peak = np.abs(record(voice, replace(FIRST, gain_db=gain_db), RATE)).max()
+    peak = np.abs(record(voice, replace(ECHO, gain_db=gain_db), RATE)).max()
     assert 20 * np.log10(peak / 0.9) == pytest.approx(gain_db, abs=1e-3)
 
 
 @pytest.mark.parametrize("lead_seconds", [0.0, 0.0501, 0.2])
 def test_before_the_first_word_there_is_only_noise(lead_seconds: float, voice: Samples) -> None:
     num_samples = round(lead_seconds * RATE)
-    for plan in (FIRST, OPEN_AIR):
+    for plan in (ECHO, OPEN_AIR):
         found = record(voice, replace(plan, lead_seconds=lead_seconds, snr_db=200), RATE)
         assert len(found) == num_samples + len(voice)
         assert np.abs(found[:num_samples]).max(initial=0) < 1e-5
@@ -267,7 +273,7 @@ def test_an_echo_is_as_loud_and_as_long_as_asked(loudness: float, seconds: float
 @pytest.mark.parametrize("level", [0.0, 1e-6, 1.0])
 def test_a_recording_is_always_finite(length: int, level: float) -> None:
     voice = np.full(length, level, np.float32)
-    for plan in (FIRST, OPEN_AIR):
+    for plan in (ECHO, OPEN_AIR):
         found = record(voice, plan, RATE)
         assert np.isfinite(found).all()
         assert np.abs(found).max() <= 0.9
