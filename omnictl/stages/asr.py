@@ -30,18 +30,12 @@ from omnictl.data.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.reading import Decoding
-from omnictl.metrics.speech import (
-    alignment_lines,
-    character_errors,
-    normalise_english,
-    shuffled_floor,
-    word_errors,
-)
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
 from omnictl.nn.ctc import ctc_nats, ctc_sum
 from omnictl.nn.mel import log_mel
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
+from omnictl.stages.recognition import Recognised, error_rates, rates_by_voices, recognition_report
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
@@ -51,8 +45,6 @@ EVALUATION_FRAMES = 24_000
 
 TIMED_UTTERANCES = 20
 """Utterances that are read from sound to text one by one for the real-time factor."""
-
-WORST_UTTERANCES = 20
 
 SPARE_SHARE = 0.001
 """Up to this share of the utterances may be too short for 25 Hz before the head emits at 50 Hz for their sake."""
@@ -127,7 +119,7 @@ PRESETS: Mapping[str, AsrConfig] = {
 class Transcribed(NamedTuple):
     """A split as the model heard it."""
 
-    texts: list[str]  # one for each utterance of the set
+    found: list[Recognised]  # one for each utterance of the set
     nats: float  # of the transcripts that fit
     num_symbols: int  # of these transcripts
 
@@ -307,38 +299,19 @@ class Asr:
         """Error rates and loss on the validation split."""
         found = self._validation_set
         heard = self._transcribe(found, self.decoding)
-        return Report("wer", "lower", _error_rates(found, heard.texts) | heard.loss(), len(found))
+        return Report("wer", "lower", error_rates(heard.found) | heard.loss(), len(found))
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
         """Error rates on a split or its first `limit` utterances, by voices too, and with the sounds shuffled."""
         found = self._set(split)
         found = found.only(range(min(limit or len(found), len(found))), ())
         heard = self._transcribe(found, self.decoding)
-        known = [i for i, row in enumerate(found.recordings) if row.speaker in self.speakers]
-        unseen = [i for i, row in enumerate(found.recordings) if row.speaker is not None and row.speaker not in self.speakers]
-        metrics = _error_rates(*_part(found, heard.texts, known if known and unseen else range(len(found))))
-        if unseen:
-            metrics["wer_unseen_voices"] = _error_rates(*_part(found, heard.texts, unseen))["wer"]
+        metrics = rates_by_voices(heard.found, self.speakers)
         if self.config.decoding.beam > 1:
-            metrics["wer_best_path"] = _error_rates(found, self._transcribe(found, Decoding()).texts)["wer"]
+            unaided = rates_by_voices(self._transcribe(found, Decoding()).found, self.speakers)
+            metrics |= {f"{name}_best_path": rate for name, rate in unaided.items() if name != "wer_raw"}
         metrics |= heard.loss() | {"real_time_factor": self._real_time_factor(split), "set_aside": len(found.set_aside)}
-        references = [normalise_english(row.text) for row in found.recordings]
-        hypotheses = [normalise_english(text) for text in heard.texts]
-        rates = [word_errors([one], [other]).rate for one, other in zip(references, hypotheses, strict=True)]
-        floor = shuffled_floor(references, seed=0)
-        return Report(
-            "wer",
-            "lower",
-            metrics,
-            len(found),
-            controls={
-                "wer_shuffled": word_errors(references, [hypotheses[i] for i in floor.permutation]).rate,
-                "wer_shuffled_floor": floor.rate,
-            },
-            predictions=[_prediction(found, index, heard.texts[index], rate) for index, rate in enumerate(rates)],
-            groups=_by_speaker(found, heard.texts),
-            texts={"worst.txt": _worst(found, references, hypotheses, rates)},
-        )
+        return recognition_report(heard.found, metrics)
 
     def hear(self, sound: Samples) -> Encoded:
         """CTC log-probabilities `(1, S, V)` of one recording, `(n,)` samples at the features' rate."""
@@ -366,7 +339,7 @@ class Asr:
             for row, index in enumerate(indices):
                 log_probs = logits.frames[row, : logits.lengths[row]].float().log_softmax(-1).cpu()
                 texts[index] = self.targets.decode(decoding.ids(log_probs, self.targets)).strip()
-        return Transcribed(texts, total, num_symbols)
+        return Transcribed(list(map(Recognised, found.recordings, found.texts, texts)), total, num_symbols)
 
     def _real_time_factor(self, split: Split) -> float:
         """Seconds that a second of sound takes from samples to text, one utterance at a time."""
@@ -433,50 +406,3 @@ def _with_emissions(config: AsrConfig, corpus: SpeechCorpus, targets: Targets, c
         logger.info("%d utterances are too short for their transcripts at 25 Hz: the CTC head emits at 50 Hz", once)
     model = config.model.model_copy(update={"emissions": 2 if many else 1})
     return config.model_copy(update={"model": model})
-
-
-def _part(found: SpeechSet, texts: Sequence[str], indices: Sequence[int]) -> tuple[SpeechSet, list[str]]:
-    return found.only(indices, ()), [texts[i] for i in indices]
-
-
-def _error_rates(found: SpeechSet, texts: Sequence[str]) -> dict[str, float]:
-    """Rates over a set: of words after the English normaliser, of the characters spelled, of words as written."""
-    written = [row.text for row in found.recordings]
-    normalised = ([normalise_english(text) for text in side] for side in (written, texts))
-    return {
-        "wer": word_errors(*normalised).rate,
-        "cer": character_errors(found.texts, texts).rate,
-        "wer_raw": word_errors(written, texts).rate,
-    }
-
-
-def _by_speaker(found: SpeechSet, texts: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Error rates of every speaker who is known."""
-    indices: dict[str, list[int]] = {}
-    for index, row in enumerate(found.recordings):
-        if row.speaker is not None:
-            indices.setdefault(row.speaker, []).append(index)
-    return {
-        speaker: {"utterances": len(own), **_error_rates(*_part(found, texts, own))} for speaker, own in sorted(indices.items())
-    }
-
-
-def _prediction(found: SpeechSet, index: int, text: str, rate: float) -> dict[str, object]:
-    row = found.recordings[index]
-    shown: dict[str, object] = {"id": row.id, "task": "transcribe", "reference": row.text, "prediction": text, "wer": rate}
-    if row.speaker is not None:
-        shown["speaker"] = row.speaker
-    if row.audio is not None:
-        shown["audio"] = str(row.audio)
-    return shown
-
-
-def _worst(found: SpeechSet, references: Sequence[str], hypotheses: Sequence[str], rates: Sequence[float]) -> str:
-    """The utterances with the highest error rates, aligned for people to read."""
-    worst = sorted(range(len(rates)), key=lambda index: -rates[index])[:WORST_UTTERANCES]
-    blocks = []
-    for index in worst:
-        row = found.recordings[index]
-        title = f"{row.id}  {row.speaker or ''}  WER {rates[index]:.2f}"
-        blocks.append(f"{title}\n{alignment_lines(references[index], hypotheses[index])}\n")
-    return "\n".join(blocks)

@@ -27,6 +27,7 @@ from omnictl.nn.ctc import BLANK, ctc_nats
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import asr
 from omnictl.stages.asr import PRESETS, Asr, AsrConfig
+from omnictl.stages.recognition import Recognised
 from omnictl.train.checkpoint import load_weights, plain_state_dict, save_tensors
 from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
@@ -419,7 +420,7 @@ def deaf_to(monkeypatch: pytest.MonkeyPatch, speakers: Sequence[str]) -> None:
 
     def transcribe(stage: Asr, found: Any, decoding: object) -> asr.Transcribed:
         texts = ["" if row.speaker in speakers else text for row, text in zip(found.recordings, found.texts, strict=True)]
-        return asr.Transcribed(texts, 1.0, 1)
+        return asr.Transcribed(list(map(Recognised, found.recordings, found.texts, texts)), 1.0, 1)
 
     monkeypatch.setattr(Asr, "_transcribe", transcribe)
 
