@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from omnictl.runs.files import write_json, write_text, writing
+from omnictl.runs.files import write_bytes, write_json, write_text, writing
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type
-from omnictl.train.checkpoint import load_weights
+from omnictl.stages.trained import open_trained
 from omnictl.train.stage import Report, Split
 
 
@@ -56,9 +56,7 @@ def evaluate_run(run: Run, *, data: str | None, split: Split, limit: int | None,
         CheckpointError: the run has no whole model yet.
         DataError: the data cannot be read.
     """
-    stage = stage_type(run.stage).open(run.model, data=data, cache=cache)
-    load_weights(run.model / "model.safetensors", stage.model)
-    stage.model.to(device).eval()
+    stage = open_trained(stage_type(run.stage), run, device=device, cache=cache, data=data)
     report = stage.evaluate(split, limit=limit)
     folder = run.evaluations / (split if data is None else f"{split}_{re.sub(r'[^A-Za-z0-9.]+', '-', data).strip('-')}")
     with writing(folder):
@@ -68,5 +66,7 @@ def evaluate_run(run: Run, *, data: str | None, split: Split, limit: int | None,
     write_text(evaluation.predictions, "".join(lines))
     for name, text in report.texts.items():
         write_text(folder / name, text)
+    for name, picture in report.pictures.items():
+        write_bytes(folder / name, picture)
     write_json(folder / "report.json", evaluation.as_json())
     return evaluation

@@ -34,6 +34,7 @@ from omnictl.runs.model_folder import read_config, read_description
 from omnictl.runs.run import Run
 from omnictl.stages.asr import Asr, AsrConfig
 from omnictl.stages.pretrain import PretrainConfig
+from omnictl.stages.trained import open_trained
 from omnictl.train.checkpoint import load_weights
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 10.0, 20.0
@@ -97,10 +98,7 @@ def open_recogniser(run: Run, device: torch.device, cache: Path) -> Asr:
     Raises:
         CheckpointError: the run has no whole model yet.
     """
-    stage = Asr.open(run.model, data=None, cache=cache)
-    load_weights(run.model / "model.safetensors", stage.model)
-    stage.model.to(device).eval()
-    return stage
+    return open_trained(Asr, run, device=device, cache=cache)
 
 
 def fit_language_model(path: Path, targets: Targets) -> CharNgram:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from PIL import Image
 
 from omnictl.cli.app import run
 from omnictl.config import resolve, to_json
+from omnictl.data.images import TinyWorldImages, View
 from omnictl.data.speech import TinyWorldSpeech
 from omnictl.errors import DataError
 from omnictl.stages import STAGES, stage_type
@@ -68,8 +70,10 @@ def make_files(arguments: list[str]) -> None:
         if option == "--data" and path.suffix == ".txt":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n\n\n".join(document(99, "train", number) for number in range(200)))
-        if not path.suffix and (option, arguments[0]) in (("--data", "asr"), ("check", "data"), ("stats", "data")):
-            write_recordings(path)
+        wanted = (("--data", "asr"), ("--data", "vision"), ("check", "data"), ("stats", "data"))
+        if not path.suffix and (option, arguments[0]) in wanted:
+            write = write_pictures if "pictures" in path.name else write_recordings
+            write(path)
         if option == "--config":
             path.write_text(SMALL_TOML if path.suffix == ".toml" else to_json(PRESETS["debug"]))
 
@@ -85,6 +89,16 @@ def write_recordings(folder: Path) -> None:
         rows.append(f'audio/{number}.flac,"{recording.text}",{recording.speaker}')
         soundfile.write("in.wav", sound, 16_000)
     (folder / "metadata.csv").write_text("\n".join(rows))
+
+
+def write_pictures(folder: Path) -> None:
+    """Forty pictures in two class folders, and one of them as the file that a reader would have at hand."""
+    scenes = TinyWorldImages(99, num_eval_images=2, top1=("shape", "colour")).images("train", "labels", {})
+    for number in range(40):
+        (folder / ("dogs", "cats")[number % 2]).mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(scenes.shown(number, View(32, 2)).picture.transpose(1, 2, 0))
+        picture.save(folder / ("dogs", "cats")[number % 2] / f"{number}.png")
+        picture.save("photo.jpg")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -139,6 +153,7 @@ def test_commands_at_debug_size(given: str, run_as: str) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_example_configs_are_valid(path: Path) -> None:
-    stage = "asr" if path.stem.startswith(("audio_enc", "asr")) else "pretrain"
+    stages = {"audio": "asr", "asr": "asr", "vision": "vision", "thinker": "pretrain", "shakespeare": "pretrain"}
+    stage = stages[path.stem.partition("_")[0]]
     kind = stage_type(stage).config_type
     assert isinstance(resolve(kind, preset=None, file=path), kind)

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from omnictl import __version__
 from omnictl.cli.chatting import chat
+from omnictl.cli.classifying import classify
 from omnictl.cli.configs import app as config_app
 from omnictl.cli.console import Output, show_error
 from omnictl.cli.datasets import app as data_app
@@ -67,6 +68,7 @@ for _name, _entry in STAGES.items():
 app.command("eval", rich_help_panel="Measure")(evaluate)
 app.command("chat", rich_help_panel="Use")(chat)
 app.command("transcribe", rich_help_panel="Use")(transcribe)
+app.command("classify", rich_help_panel="Use")(classify)
 app.add_typer(config_app, name="config", rich_help_panel="Set up")
 app.add_typer(data_app, name="data", rich_help_panel="Set up")
 

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
@@ -76,10 +78,23 @@ def error_fields(error: OmniError) -> dict[str, str | int | None]:
     return {
         "kind": error.kind,
         "exit_code": error.exit_code,
-        "where": error.where,
-        "message": error.message,
-        "fix": error.fix,
+        "where": None if error.where is None else printable(error.where),
+        "message": printable(error.message),
+        "fix": printable(error.fix),
     }
+
+
+def told_of_file(error: OmniError) -> dict[str, str | int | None]:
+    """Show the error of one file among several; returns its fields for that file's place in the result."""
+    show_error(error, Output(as_json=False))  # the object on standard output is the result, with this in it
+    fields = error_fields(error)
+    del fields["exit_code"]  # it is the command's, and the same for all files
+    return fields
+
+
+def printable(text: Path | str) -> str:
+    """A path, or a text with one in it, to print or to put into JSON, where a name in no encoding would be refused."""
+    return os.fsencode(text).decode(errors="replace")
 
 
 def _one_screen(message: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -13,7 +13,8 @@ from omnictl.cli.options import JsonOption
 from omnictl.errors import UsageError
 
 if TYPE_CHECKING:
-    from omnictl.data.check import Report
+    from omnictl.data.findings import Report
+    from omnictl.data.text_files import Split
 
 app = typer.Typer(help="Check and describe data, write TinyWorld out as files.", no_args_is_help=True)
 
@@ -21,11 +22,21 @@ MOST_COUNTS = 12
 """Of a kind that are shown to people, the commonest first."""
 
 
+class Exported(NamedTuple):
+    """What was written."""
+
+    name: str
+    """Of the data."""
+    unit: str
+    counts: "Mapping[Split, int]"
+
+
 class KindName(StrEnum):
     """Kind of data."""
 
     text = "text"
     speech = "speech"
+    images = "images"
 
 
 PathArgument = Annotated[
@@ -37,25 +48,31 @@ PathArgument = Annotated[
 KindOption = Annotated[
     KindName | None, typer.Option(help="What it is; default: what it looks like, TinyWorld speech.", show_default=False)
 ]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Only so many recordings of each split.", show_default=False)]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Only so many recordings or pictures of each split.", show_default=False)
+]
+
+EXPORTED_PICTURES = 10_000
+"""Of TinyWorld's endless training scenes, unless --num says otherwise: about 250 MB with the rest."""
 
 
 @app.command()
 def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> int:
     """Read everything once and report every problem.
 
-    Broken (exit code 3): rows of the manifest, audio that cannot be
-    decoded, transcripts that cannot be spelled or are too long for their
-    sound at 50 symbols a second, text that cannot be read.
+    Broken (exit code 3): rows of the manifest, audio and pictures that
+    cannot be decoded, text that cannot be read, transcripts that cannot be
+    spelled or are too long for their sound at 50 symbols a second, labels
+    that the training split never has.
 
     Warnings: too long for 25 symbols a second, suspicious speaking rates,
-    very long recordings, one sound in two splits.
+    very long recordings; pictures with two different labels, or smaller
+    than 16 pixels a side; values that few training pictures have, an
+    attribute that most lack; one sound or picture in two splits.
     """
-    from omnictl.data.check import check_speech, check_text
-
     output = Output(as_json=as_json)
     output.tell_log()
-    report = check_text(path) if _kind(path, kind, limit) == "text" else check_speech(path, limit=limit)
+    report = _checked(path, _kind(path, kind, limit), limit)
     error = report.error()
     lists = {
         "broken": [problem._asdict() for problem in report.broken],
@@ -71,15 +88,14 @@ def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None
 
 @app.command()
 def stats(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> None:
-    """Print how much of what there is; of recordings, only headers are read.
+    """Print how much of what there is; of recordings and pictures, only headers are read.
 
-    What cannot be read is counted and left out. TinyWorld is spoken for it.
+    What cannot be read is counted and left out. TinyWorld is spoken for
+    it, or drawn: 1,000 pictures of each split.
     """
-    from omnictl.data.check import check_text, measure_speech
-
     output = Output(as_json=as_json)
     output.tell_log()
-    report = check_text(path) if _kind(path, kind, limit) == "text" else measure_speech(path, limit=limit)
+    report = _measured(path, _kind(path, kind, limit), limit)
     output.result(_as_json(report, limit), "\n".join(_table(report)))
 
 
@@ -89,10 +105,20 @@ def export(
     kind: Annotated[KindName, typer.Option(help="What to write.")] = KindName.text,
     data: Annotated[str, typer.Option(help="tinyworld, or tinyworld:SEED for another draw.")] = "tinyworld",
     num: Annotated[
-        int | None, typer.Option(min=1, help="Training documents or recordings; default: as in training.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1,
+            help="Training documents or recordings, default: as in training; or pictures, default: 10,000.",
+            show_default=False,
+        ),
     ] = None,
     num_eval: Annotated[
-        int | None, typer.Option(min=1, help="Validation ones, and as many test ones; default: as in training.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1,
+            help="Test ones, and as many validation ones (half as many pictures); default: as in training.",
+            show_default=False,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -102,10 +128,12 @@ def export(
     TinyWorld, is plain characters when it is read from files.
 
     Speech: metadata.csv, and 16-bit FLAC at 16 kHz in audio/.
+
+    Images: metadata.jsonl with labels and captions, and PNG of 112 x 112
+    pixels in images/, to train on with data.augmentation=none (mirrored,
+    "on the left" would be wrong) and data.top1='["shape", "colour"]'.
     """
-    from omnictl.data.corpus import TextDataConfig, TinyWorldText, tinyworld_seed
-    from omnictl.data.export import export_speech, export_text
-    from omnictl.data.speech import SpeechDataConfig, TinyWorldSpeech
+    from omnictl.data.corpus import tinyworld_seed
 
     output = Output(as_json=as_json)
     output.tell_log()
@@ -114,20 +142,62 @@ def export(
         raise UsageError(
             f"only TinyWorld is written out, found {data!r}", where="--data", fix="leave --data out, or --data tinyworld:SEED"
         )
-    if kind == KindName.text:
-        text = TextDataConfig()
-        documents = TinyWorldText(seed, num or text.num_documents, num_eval or text.num_eval_documents)
-        name, unit, counts = documents.name, "documents", export_text(documents, out)
-    else:
-        speech = SpeechDataConfig()
-        voices = TinyWorldSpeech(seed, num or speech.num_utterances, num_eval or speech.num_eval_utterances)
-        name, unit, counts = voices.name, "utterances", export_speech(voices, out)
+    write = {KindName.text: _export_text, KindName.speech: _export_speech, KindName.images: _export_images}[kind]
+    name, unit, counts = write(seed, out, num, num_eval)
     sizes = {split: {unit: count} for split, count in counts.items()}
     told = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     output.result(
         {"source": name, "kind": kind.value, "out": str(out), "splits": sizes},
         f"{told} {unit} of {name} written to {escape(str(out))}",
     )
+
+
+def _export_text(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+    from omnictl.data.corpus import TextDataConfig, TinyWorldText
+    from omnictl.data.export import export_text
+
+    usual = TextDataConfig()
+    world = TinyWorldText(seed, num or usual.num_documents, num_eval or usual.num_eval_documents)
+    return Exported(world.name, "documents", export_text(world, out))
+
+
+def _export_speech(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+    from omnictl.data.export import export_speech
+    from omnictl.data.speech import SpeechDataConfig, TinyWorldSpeech
+
+    usual = SpeechDataConfig()
+    world = TinyWorldSpeech(seed, num or usual.num_utterances, num_eval or usual.num_eval_utterances)
+    return Exported(world.name, "utterances", export_speech(world, out))
+
+
+def _export_images(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+    from omnictl.data.export import export_images
+    from omnictl.data.images import ImageDataConfig, TinyWorldImages
+
+    if num_eval == 1:
+        raise UsageError("one test picture leaves none to validate on", where="--num-eval", fix="--num-eval 2 or more")
+    world = TinyWorldImages(seed, num_eval or ImageDataConfig().num_eval_images, ())
+    return Exported(world.name, "pictures", export_images(world, out, num=num or EXPORTED_PICTURES))
+
+
+def _checked(path: str, kind: str, limit: int | None) -> "Report":
+    if kind == "images":
+        from omnictl.data.check_images import check_images
+
+        return check_images(path, limit=limit)
+    from omnictl.data.check import check_speech, check_text
+
+    return check_text(path) if kind == "text" else check_speech(path, limit=limit)
+
+
+def _measured(path: str, kind: str, limit: int | None) -> "Report":
+    if kind == "images":
+        from omnictl.data.check_images import measure_images
+
+        return measure_images(path, limit=limit)
+    from omnictl.data.check import check_text, measure_speech
+
+    return check_text(path) if kind == "text" else measure_speech(path, limit=limit)
 
 
 def _kind(path: str, wanted: KindName | None, limit: int | None) -> str:
@@ -137,12 +207,14 @@ def _kind(path: str, wanted: KindName | None, limit: int | None) -> str:
         UsageError: a limit for text.
         DataError: no such path, or of no known kind.
     """
-    from omnictl.data.check import find_kind
+    from omnictl.data.kinds import find_kind
 
     kind = find_kind(path) if wanted is None else wanted.value
     if kind == "text" and limit is not None:
         raise UsageError(
-            f"--limit is for recordings; {path} is text, which is read whole", where="--limit", fix="leave --limit out"
+            f"--limit is for recordings and pictures; {path} is text, which is read whole",
+            where="--limit",
+            fix="leave --limit out",
         )
     return kind
 
@@ -172,6 +244,8 @@ def _table(report: "Report") -> list[str]:
     for name, value in report.summary.items():
         if name == "splits" and isinstance(value, Mapping):
             lines += [f"  {split:<32} {_sizes(sizes)}" for split, sizes in value.items()]
+        elif name == "labels" and isinstance(value, Mapping):
+            lines += [f"  {escape(f'labels.{attribute}'):<32} {escape(_counts(counts))}" for attribute, counts in value.items()]
         elif isinstance(value, Mapping):
             lines.append(f"  {name:<32} {escape(_counts(value))}")
         else:

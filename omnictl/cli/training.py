@@ -214,4 +214,5 @@ def _conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, sec
 
 
 def _next_commands(stage: str, path: str) -> str:
-    return {"pretrain": f"  omnictl chat --run {path}", "asr": f"  omnictl transcribe FILE --run {path}"}.get(stage, "")
+    use = {"pretrain": "chat", "asr": "transcribe FILE", "vision": "classify FILE"}
+    return f"  omnictl {use[stage]} --run {path}" if stage in use else ""

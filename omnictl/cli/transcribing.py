@@ -1,6 +1,5 @@
 """`omnictl transcribe FILE…`: what is said in recordings, as text or subtitles."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from omnictl.cli.console import Output, error_fields, show_error
+from omnictl.cli.console import Output, printable, told_of_file
 from omnictl.cli.evaluating import chosen_run
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
 from omnictl.errors import DataError, OmniError, UsageError
@@ -113,10 +112,10 @@ class _Wanted:
         text, place = self._rendered(found), self.places.get(file)
         if place is not None:
             _write(place, text)
-            self.output.say(f"wrote {escape(_printable(place))}")
+            self.output.say(f"wrote {escape(printable(place))}")
         elif not self.output.as_json:
             between = ":\n" if self.timestamps else ": "
-            sys.stdout.write(f"{_printable(file)}{between}{text}" if self.several else text)
+            sys.stdout.write(f"{printable(file)}{between}{text}" if self.several else text)
             sys.stdout.flush()
 
     def _rendered(self, found: "Transcript") -> str:
@@ -160,12 +159,9 @@ def _entry(file: Path, hear: "Callable[[Path], Transcript]", wanted: _Wanted) ->
     except DataError as error:
         if not wanted.several:
             raise
-        show_error(error, Output(as_json=False))  # the object on standard output is the result, with this in it
-        fields = error_fields(error)
-        del fields["exit_code"]  # it is the command's, and the same for all files
-        return {"audio": _printable(file), "error": {key: _printable(str(value or "")) for key, value in fields.items()}}
+        return {"audio": printable(file), "error": told_of_file(error)}
     wanted.deliver(file, found)
-    return {"audio": _printable(file), **found.as_json()}
+    return {"audio": printable(file), **found.as_json()}
 
 
 def _beam_width(beam: int | None, models: Mapping[str, object | None]) -> int | None:
@@ -179,11 +175,6 @@ def _beam_width(beam: int | None, models: Mapping[str, object | None]) -> int | 
         needs = f"{' and '.join(given)} need{'s' if len(given) == 1 else ''}"
         raise UsageError(f"{needs} a beam search, --beam 1 is none", where="--beam", fix="leave --beam out, or make it wider")
     return beam or (BEAM_WITH_LANGUAGE_MODEL if given else None)
-
-
-def _printable(text: Path | str) -> str:
-    """A path, or a text with one in it, to print or to put into JSON, where a name in no encoding would be refused."""
-    return os.fsencode(text).decode(errors="replace")
 
 
 def _write(path: Path, text: str) -> None:

@@ -45,7 +45,9 @@ def read_or_build(folder: Path, read: Callable[[Path], T | None], write: Callabl
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_name(f"{folder.name}.lock")):
-                found = read(folder) or _build(folder, read, write)
+                found = read(folder)
+                if found is None:
+                    found = _build(folder, read, write)
         except OSError as error:
             raise _named(error, folder.parent) from error
     return found

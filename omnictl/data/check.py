@@ -1,121 +1,30 @@
-"""Looks a corpus over before anything is trained on it: what is broken, what looks wrong, and (by `summary`) how much there is.
+"""Looks speech or text over before it is trained on: what is broken, what looks wrong, and (by `summary`) how much there is.
 
 Broken is what training cannot use, with characters as targets: it sets such rows aside, and stops at text files that cannot be
 read. A warning is what training takes, and a person should look at. What cannot be noticed: a transcript of the right length
 with the wrong words.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
 
-from omnictl.data import manifest
 from omnictl.data.corpus import TextDataConfig, TextFiles, open_corpus, tinyworld_seed
-from omnictl.data.layouts import RECOGNISED
+from omnictl.data.findings import Problem, Report
 from omnictl.data.progress import told
 from omnictl.data.sounds import Heard, SpeechSource, decode, open_source, probe
 from omnictl.data.speech import Recording, SpeechDataConfig
 from omnictl.data.summary import speech_summary, text_summary
-from omnictl.data.text_files import SUFFIXES, find_text_files, nothing_in, open_bytes, read_rows
+from omnictl.data.text_files import find_text_files, nothing_in, read_rows
 from omnictl.data.transcript import encode, foreign_characters, normalise
 from omnictl.errors import DataError
 from omnictl.nn.conv import SUBSAMPLING
 from omnictl.nn.ctc import frames_needed
 from omnictl.nn.mel import MelConfig
 
-Kind = Literal["speech", "text"]
-
 FASTEST, SLOWEST = 25.0, 2.0
 """Characters a second. English is read at about 15; beyond these a transcript is hardly that of its recording."""
 
 _MEL = MelConfig()
-_SHOWN = 5
-"""Problems that the error names."""
-_INDEXES = (
-    *(f"{stem}{suffix}" for stem in ("metadata", "manifest") for suffix in manifest.SUFFIXES),
-    "clips",
-    "*/*/*.trans.txt",
-    "*/*/*/*.trans.txt",
-)
-"""What folders of speech hold, as patterns; see `layouts`."""
-
-
-class Problem(NamedTuple):
-    """Something wrong with one recording or file."""
-
-    kind: str
-    """`row`, `audio`, `transcript`, `infeasible_50hz`, `file`; of warnings `infeasible_25hz`, `rate`, `duplicate`, `long`."""
-    id: str
-    where: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found."""
-
-    source: str
-    kind: Kind
-    unit: Literal["rows", "files"]
-    total: int
-    """Rows or files that were looked at, the broken ones among them."""
-    summary: Mapping[str, object]
-    """Of `speech_summary` or `text_summary`."""
-    broken: Sequence[Problem]
-    warnings: Sequence[Problem] = ()
-
-    @property
-    def num_broken(self) -> int:
-        """Rows or files with one problem or more."""
-        return len({problem.id for problem in self.broken})
-
-    def error(self) -> DataError | None:
-        """The error if anything is broken."""
-        if not self.broken:
-            return None
-        shown = "\n".join(f"{problem.where}: {problem.message}" for problem in self.broken[:_SHOWN])
-        more = f"\n… and {len(self.broken) - _SHOWN} more" if len(self.broken) > _SHOWN else ""
-        fixes = {
-            "rows": "mend these rows or take them out; training sets them aside, and refuses if they are more than data.max_broken",
-            "files": "mend these files and check again: each is read up to the first place that is broken",
-        }
-        return DataError(
-            f"{self.num_broken:,} of {self.total:,} {self.unit} are broken:\n{shown}{more}", where=self.source, fix=fixes[self.unit]
-        )
-
-
-def find_kind(source: str) -> Kind:
-    """What a source looks like; TinyWorld counts as speech.
-
-    Raises:
-        DataError: no such path, or neither speech nor text.
-    """
-    if tinyworld_seed(source) is not None:
-        return "speech"
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise DataError(f"no such file or folder: {path}", where=source, fix="check the path, or name tinyworld or tinyworld:SEED")
-    if _looks_like_speech(path):
-        return "speech"
-    if any(file.suffix.lower() in SUFFIXES for file in (path.rglob("*") if path.is_dir() else [path])):
-        return "text"
-    raise DataError(
-        f"{path} is neither speech nor text that is known\nRecognised are\n{RECOGNISED}\ntext: {', '.join(SUFFIXES)} files",
-        where=source,
-        fix="name a manifest, a text file, or the folder that directly holds one of these",
-    )
-
-
-def _looks_like_speech(path: Path) -> bool:
-    if path.is_dir():
-        return any(True for pattern in _INDEXES for _ in path.glob(pattern))
-    if path.suffix.lower() == ".jsonl":
-        with open_bytes(path) as file:
-            first = next((line for line in file if not line.isspace()), b"")
-        return re.search(rb'"audio"\s*:', first) is not None  # quotes inside of strings would be escaped
-    return path.suffix.lower() in manifest.SUFFIXES
 
 
 # Speech

@@ -1,4 +1,5 @@
-"""Writes TinyWorld out as ordinary files, which the file loaders read back the same: documents, or recordings with transcripts.
+"""Writes TinyWorld out as ordinary files, which the file loaders read back the same: documents, recordings with
+transcripts, or pictures with labels and captions.
 
 A folder appears whole or not at all: it is written under a hidden name beside its place, and renamed at the end.
 """
@@ -15,20 +16,26 @@ from pathlib import Path
 
 import numpy as np
 import soundfile  # type: ignore[import-untyped, unused-ignore]
+from numpy.typing import NDArray
+from PIL import Image
 
 from omnictl.data.cache import flush
 from omnictl.data.corpus import TinyWorldText
-from omnictl.data.manifest import FIELDS
+from omnictl.data.images import TinyWorldImages
+from omnictl.data.pictures import pixels_of
 from omnictl.data.progress import told
 from omnictl.data.speech import BLOCK, Samples, TinyWorldSpeech
+from omnictl.data.speech_manifest import FIELDS
 from omnictl.data.text_files import SPLITS, Split
 from omnictl.errors import DataError, DiskFull, OmniError, UsageError
+from omnictl.world.scenes import scene
 
 RATE = 16_000
 """Of the recordings, in Hz."""
 
 DOCUMENTS = "documents.jsonl"
-MANIFEST = "metadata.csv"
+RECORDINGS = "metadata.csv"
+PICTURES = "metadata.jsonl"
 
 
 def export_text(world: TinyWorldText, out: Path) -> dict[Split, int]:
@@ -74,7 +81,7 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
         DataError: espeak-ng cannot run here.
     """
     counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-    with _whole(out) as draft, (draft / MANIFEST).open("w", encoding="utf-8", newline="") as file:
+    with _whole(out) as draft, (draft / RECORDINGS).open("w", encoding="utf-8", newline="") as file:
         (draft / "audio").mkdir()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
@@ -102,6 +109,42 @@ def _flac(sound: Samples) -> bytes:
     # By way of memory: libsndfile says nothing of a disk that is full.
     buffer = io.BytesIO()
     soundfile.write(buffer, np.rint(sound * 2**15).astype(np.int16), RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def export_images(world: TinyWorldImages, out: Path, *, num: int) -> dict[Split, int]:
+    """Writes `metadata.jsonl` with `image,label,caption,split`, the label all attributes, and the scenes in `images/`: PNG, 112 px.
+
+    Args:
+        world: the pictures.
+        out: a new or empty folder.
+        num: so many of the endless training scenes.
+
+    Returns:
+        Pictures of each split.
+
+    Raises:
+        UsageError: the folder holds something, or may not be written.
+        DiskFull: no space left; nothing of the folder is.
+    """
+    counts: dict[Split, int] = {split: len(world.images(split, "labels", {})) for split in SPLITS} | {"train": num}
+    with _whole(out) as draft, (draft / PICTURES).open("w", encoding="utf-8", newline="\n") as file:
+        (draft / "images").mkdir()
+        places = [(split, index) for split in SPLITS for index in range(counts[split])]
+        for split, index in told(places, "writing pictures", len(places)):
+            found = scene(world.seed, split, index)
+            image = f"images/{split}_{index:06}.png"
+            (draft / image).write_bytes(_png(pixels_of(found)))
+            row = {"image": image, "label": found.labels(), "caption": found.caption, "split": split}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        flush(file)
+    return counts
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    # By way of memory, as above. Fast: more effort makes noise no smaller.
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

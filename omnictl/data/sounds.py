@@ -1,10 +1,7 @@
 """The recordings of a source with what is known of each one's sound: from the header alone, or from all of its samples."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnictl.data.corpus import tinyworld_seed
-from omnictl.data.layouts import find_speech
 from omnictl.data.manifest import BrokenRow
 from omnictl.data.media import probe_audio, read_audio
+from omnictl.data.parallel import in_parallel
 from omnictl.data.speech import BLOCK, Recording, SpeechDataConfig, TinyWorldSpeech
+from omnictl.data.speech_layouts import find_speech
 from omnictl.data.speech_splits import split_rows
 from omnictl.data.text_files import SPLITS, Split
 from omnictl.errors import DataError
@@ -23,7 +21,6 @@ from omnictl.nn.mel import MelConfig
 
 _RATE = MelConfig().sample_rate
 """At which TinyWorld is spoken, in Hz."""
-_FILES_AT_A_TIME = 32
 
 
 class Sound(NamedTuple):
@@ -79,7 +76,7 @@ def open_source(source: str, limit: int | None, measure: Callable[[Path], Sound]
     splits = split_rows(found.rows, val_fraction=None, test_fraction=None, holdout_speakers=())
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     recordings = [(split, Recording(row.id, row.text, row.speaker, row.where, row.audio)) for split, row in rows]
-    return SpeechSource(recordings, _measured([row.audio for _, row in rows], measure), found.broken)
+    return SpeechSource(recordings, in_parallel([row.audio for _, row in rows], measure), found.broken)
 
 
 def _open_tinyworld(seed: int, limit: int | None) -> SpeechSource:
@@ -95,26 +92,6 @@ def _spoken(world: TinyWorldSpeech) -> Iterator[Sound | DataError]:
         for block in range(-(-len(world.recordings(split)) // BLOCK)):
             for sound in world.sounds(split, block, _RATE):
                 yield sound if isinstance(sound, DataError) else Sound(len(sound), _RATE, 1, _digest(sound))
-
-
-def _measured(files: Sequence[Path], measure: Callable[[Path], Sound]) -> Iterator[Sound | DataError]:
-    """The files in order, some at a time side by side on all cores."""
-
-    def of_some(first: int) -> list[Sound | DataError]:
-        return [_sound_or_error(file, measure) for file in files[first : first + _FILES_AT_A_TIME]]
-
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        yield from chain.from_iterable(pool.map(of_some, range(0, len(files), _FILES_AT_A_TIME)))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _sound_or_error(file: Path, measure: Callable[[Path], Sound]) -> Sound | DataError:
-    try:
-        return measure(file)
-    except DataError as error:
-        return error
 
 
 def probe(file: Path) -> Sound:

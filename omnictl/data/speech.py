@@ -17,10 +17,11 @@ from pydantic import Field
 
 from omnictl.config.base import Config
 from omnictl.data.corpus import TINYWORLD_SEED, tinyworld_seed
-from omnictl.data.layouts import find_speech
-from omnictl.data.manifest import BrokenRow, Manifest
+from omnictl.data.manifest import BrokenRow
 from omnictl.data.media import read_audio
 from omnictl.data.resampling import resample
+from omnictl.data.speech_layouts import find_speech
+from omnictl.data.speech_manifest import SpeechManifest
 from omnictl.data.speech_splits import split_rows
 from omnictl.data.text_files import Split
 from omnictl.errors import DataError
@@ -167,7 +168,7 @@ def _heard(plan: Utterance, samples: NDArray[np.int16], spoken_rate: int, rate: 
 class SpeechFiles:
     """Recordings in files, with their transcripts."""
 
-    def __init__(self, manifest: Manifest, config: SpeechDataConfig) -> None:
+    def __init__(self, manifest: SpeechManifest, config: SpeechDataConfig) -> None:
         self.folder, self.broken = manifest.folder, manifest.broken
         self._max_seconds = config.max_seconds
         self._splits = split_rows(

@@ -1,20 +1,17 @@
-"""Which recordings are trained on, validated on and kept for the test.
+"""Which recordings are trained on, validated on and kept for the test: by the rules of `splits`, and by speakers.
 
-A pure function of the rows: by hash and not by shuffling, so that a corpus is split alike wherever it lies, and a row more
-moves few others. Where speakers are known, nobody who is heard in the test is heard in training.
+Where speakers are known, nobody who is heard in the test is heard in training.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 
-from omnictl.data.manifest import SpeechRow
-from omnictl.data.text_files import SPLITS, Split
+from omnictl.data.speech_manifest import SpeechRow
+from omnictl.data.splits import Originals, fill_splits, hash_of, take_by_hash
+from omnictl.data.text_files import Split
 from omnictl.errors import DataError
 
-DEFAULT_FRACTION = 0.05
 _MOST_NAMES = 10
 
 
@@ -37,59 +34,27 @@ def split_rows(
     Raises:
         DataError: nobody of that name speaks.
     """
-    assigned: dict[str, Split] = {row.id: row.split or "train" for row in rows}
-    originals = _originals(rows)
+    named = {row.id: row.split for row in rows}
     if holdout_speakers:
         _check_names(rows, holdout_speakers)
         for row in rows:
             if row.speaker in holdout_speakers:
-                assigned[row.id] = "test"
+                named[row.id] = "test"
             elif row.split == "test":
-                del assigned[row.id]
-    elif "test" not in assigned.values():
-        default = 0.0 if any(row.split for row in rows) else DEFAULT_FRACTION
-        train = [row for row in rows if assigned[row.id] == "train"]
-        for row in _take_test(train, default if test_fraction is None else test_fraction, originals):
-            assigned[row.id] = "test"
-    if "val" not in assigned.values():
-        train = [row for row in rows if assigned.get(row.id) == "train"]
-        for row in _take_by_hash(train, DEFAULT_FRACTION if val_fraction is None else val_fraction, originals):
-            assigned[row.id] = "val"
-    return {split: tuple(row for row in rows if assigned.get(row.id) == split) for split in SPLITS}
+                del named[row.id]
+    return fill_splits(rows, named, val_fraction=val_fraction, test_fraction=test_fraction, take_test=_take_test)
 
 
-def _originals(rows: Sequence[SpeechRow]) -> dict[Path, str]:
-    """The first id of each audio file: its copies go where it goes, or what is trained on would be tested on."""
-    originals: dict[Path, str] = {}
-    for row in rows:
-        originals.setdefault(row.audio, row.id)
-    return originals
-
-
-def _take_test(rows: Sequence[SpeechRow], share: float, originals: Mapping[Path, str]) -> list[SpeechRow]:
+def _take_test(rows: Sequence[SpeechRow], share: float, originals: Originals) -> list[SpeechRow]:
     counts = Counter(row.speaker for row in rows if row.speaker is not None)
     if len(counts) < 2 or counts.total() < len(rows):
-        return _take_by_hash(rows, share, originals)
+        return take_by_hash(rows, share, originals)
     taken: set[str] = set()
-    for speaker in sorted(counts, key=_hash)[:-1]:
+    for speaker in sorted(counts, key=hash_of)[:-1]:
         if sum(counts[name] for name in taken) >= share * len(rows):
             break
         taken.add(speaker)
     return [row for row in rows if row.speaker in taken]
-
-
-def _take_by_hash(rows: Sequence[SpeechRow], share: float, originals: Mapping[Path, str]) -> list[SpeechRow]:
-    """The share of the audio files with the smallest hashes; of two or more at least one, and never all."""
-    hashes = [_hash(originals[row.audio]) for row in rows]
-    different = sorted(set(hashes))
-    if share == 0 or len(different) < 2:
-        return []
-    num_taken = min(max(1, round(len(different) * share)), len(different) - 1)
-    return [row for row, value in zip(rows, hashes, strict=True) if value < different[num_taken]]
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def _check_names(rows: Sequence[SpeechRow], wanted: Sequence[str]) -> None:

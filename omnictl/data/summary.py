@@ -2,17 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from omnictl.data.corpus import Corpus
 from omnictl.data.progress import told
-from omnictl.data.sounds import Heard
 from omnictl.data.text_files import SPLITS, Split
 from omnictl.errors import DataError
 
+if TYPE_CHECKING:  # sounds need torch, which takes seconds to load; pictures and text do not
+    from omnictl.data.pictures import Seen
+    from omnictl.data.sounds import Heard
 
-def speech_summary(heard: Sequence[Heard]) -> dict[str, object]:
+
+def speech_summary(heard: Sequence["Heard"]) -> dict[str, object]:
     """Hours and speakers of each split, and how lengths, speaking rates, sample rates, channels and speakers are distributed."""
     texts = {split: {each.text for each in heard if each.split == split and each.text} for split in SPLITS}
     return {
@@ -26,7 +30,7 @@ def speech_summary(heard: Sequence[Heard]) -> dict[str, object]:
     }
 
 
-def _size(heard: Sequence[Heard]) -> dict[str, float]:
+def _size(heard: Sequence["Heard"]) -> dict[str, float]:
     speakers = {each.recording.speaker for each in heard} - {None}
     hours = sum(each.sound.seconds for each in heard) / 3600
     return {"utterances": len(heard), "hours": hours, "speakers": len(speakers)}
@@ -42,6 +46,38 @@ def _quantiles(name: str, values: Sequence[float]) -> dict[str, float]:
 def _counts(values: Iterable[str | int]) -> dict[str, int]:
     """How often each occurs, the commonest first."""
     return {str(value): count for value, count in Counter(values).most_common()}
+
+
+def image_summary(seen: Sequence["Seen"]) -> dict[str, object]:
+    """Pictures and what is said of them in each split, and how labels, captions, sizes and formats are distributed.
+
+    Labels and captions are counted by rows, the rest by pictures, of which some may have several rows.
+    """
+    pictures = {each.picture.name: each.picture for each in seen}.values()
+    words = [len(each.caption.split()) for each in seen if each.caption is not None]
+    names = sorted({name for each in seen for name in each.labels})
+    return {
+        "splits": {split: _shown([each for each in seen if each.split == split]) for split in SPLITS},
+        "labels": {name: _counts(each.labels[name] for each in seen if name in each.labels) for name in names},
+        **({"words_per_caption_mean": float(np.mean(words))} if words else {}),
+        **_extent("shorter_side_pixels", [min(picture.width, picture.height) for picture in pictures]),
+        **_extent("longer_side_pixels", [max(picture.width, picture.height) for picture in pictures]),
+        "pictures_by_format": _counts(picture.format for picture in pictures),
+    }
+
+
+def _shown(seen: Sequence["Seen"]) -> dict[str, int]:
+    return {
+        "pictures": len({each.picture.name for each in seen}),
+        "labelled": sum(bool(each.labels) for each in seen),
+        "captions": sum(each.caption is not None for each in seen),
+    }
+
+
+def _extent(name: str, values: Sequence[int]) -> dict[str, float]:
+    if not values:
+        return {}
+    return {f"{name}_min": min(values), f"{name}_median": float(np.median(values)), f"{name}_max": max(values)}
 
 
 def text_summary(corpus: Corpus) -> dict[str, object]:

@@ -54,31 +54,36 @@ class Tokenizer:
         Raises:
             DataError: the texts have fewer pairs to merge than the vocabulary needs, or it is too small for the bytes.
         """
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        smallest = len(SPECIAL_TOKENS) + len(alphabet)
+        smallest = len(SPECIAL_TOKENS) + len(pre_tokenizers.ByteLevel.alphabet())
         if vocab_size < smallest:
             raise DataError(
                 f"a vocabulary of {vocab_size} is too small: special tokens and single bytes alone are {smallest}",
                 where="data.vocab_size",
                 fix=f"--set data.vocab_size={smallest} or more",
             )
-        core = tokenizers.Tokenizer(models.BPE())
-        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        core.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=list(SPECIAL_TOKENS),
-            initial_alphabet=alphabet,
-            show_progress=False,
-        )
-        core.train_from_iterator((part for text in texts for part in _MARKUP.split(text)), trainer)
-        largest = core.get_vocab_size()
+        tokenizer = cls.train_bpe_at_most(texts, vocab_size)
+        largest = tokenizer.vocab_size
         if largest < vocab_size:
             raise DataError(
                 f"a vocabulary of {vocab_size} is larger than this corpus allows, which is {largest}",
                 where="data.vocab_size",
                 fix=f"--set data.vocab_size={largest} or less",
             )
+        return tokenizer
+
+    @classmethod
+    def train_bpe_at_most(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """The same with as many tokens as the texts allow, which may be fewer; special tokens and single bytes there always are."""
+        core = tokenizers.Tokenizer(models.BPE())
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        core.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        core.train_from_iterator((part for text in texts for part in _MARKUP.split(text)), trainer)
         return cls(core)
 
     @classmethod

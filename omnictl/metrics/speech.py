@@ -7,12 +7,13 @@ them first, both sides alike.
 
 import functools
 import math
-import random
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jiwer
+
+from omnictl.metrics.shuffling import shuffled_inputs
 
 
 class ErrorCounts(NamedTuple):
@@ -97,11 +98,7 @@ def shuffled_floor(references: Sequence[str], seed: int) -> ShuffledFloor:
         references: what was said, normalised as for `word_errors`.
         seed: of the permutation, one random cycle through all utterances.
     """
-    cycle = list(range(len(references)))
-    random.Random(seed).shuffle(cycle)
-    permutation = [0] * len(cycle)
-    for here, there in zip(cycle, cycle[1:] + cycle[:1], strict=True):
-        permutation[here] = there
+    permutation = shuffled_inputs(len(references), seed)
     return ShuffledFloor(permutation, word_errors(references, [references[i] for i in permutation]).rate)
 
 

@@ -132,7 +132,7 @@ def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility)
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with QK-norm and rotary positions."""
+    """Grouped-query attention with QK-norm and, unless positions are in its input already, rotary positions."""
 
     def __init__(self, width: int, heads: int, kv_heads: int, eps: float) -> None:
         super().__init__()
@@ -144,13 +144,16 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.head_width, eps)
         self.k_norm = RMSNorm(self.head_width, eps)
 
-    def forward(self, x: Tensor, rotary: Rotary, visibility: Visibility, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(
+        self, x: Tensor, rotary: Rotary | None, visibility: Visibility, cache: KVCache | None = None, layer: int = 0
+    ) -> Tensor:
         """Attend: `(B, T, D)` to `(B, T, D)`; with a cache, also to all positions it holds."""
         batch, length, _ = x.shape
         q = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.head_width)).transpose(1, 2)
         k = self.k_norm(self.k_proj(x).view(batch, length, self.kv_heads, self.head_width)).transpose(1, 2)
         v = self.v_proj(x).view(batch, length, self.kv_heads, self.head_width).transpose(1, 2)  # (B, KV, T, d)
-        q, k = rotate(q, rotary), rotate(k, rotary)
+        if rotary is not None:
+            q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:
             k, v = cache.extend(layer, k, v.to(k.dtype))
         mixed = attend(q, k, v.to(q.dtype), visibility)  # (B, H, T, d)
@@ -171,3 +174,22 @@ class SwiGLU(nn.Module):
         """Map `(…, D)` to `(…, D)`."""
         out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
+
+
+class EncoderBlock(nn.Module):
+    """Attention over everything and SwiGLU, each behind a norm and added to its input."""
+
+    def __init__(self, width: int, heads: int, hidden: int, *, eps: float, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(width, eps)
+        self.attention = Attention(width, heads, heads, eps)
+        self.mlp_norm = RMSNorm(width, eps)
+        self.mlp = SwiGLU(width, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, rotary: Rotary | None = None, valid: Tensor | None = None) -> Tensor:
+        """Map `(B, T, D)` to `(B, T, D)`; `valid` `(B, T)` marks what is not padding (None: all)."""
+        visibility = Visibility(causal=False, mask=None if valid is None else valid[:, None, None])
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, visibility))
+        added: Tensor = self.dropout(self.mlp(self.mlp_norm(x)))
+        return x + added

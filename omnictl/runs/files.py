@@ -73,7 +73,12 @@ sync_dir = sync_file
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, durably and in one step.
+    """Replace `path` by `text`; raises as `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, durably and in one step.
 
     Raises:
         DiskFull: no space left.
@@ -82,8 +87,8 @@ def write_text(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.tmp")
     with writing(path):
         try:
-            with draft.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with draft.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(path)

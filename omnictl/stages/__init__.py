@@ -21,6 +21,7 @@ class StageEntry(NamedTuple):
 STAGES: dict[str, StageEntry] = {
     "pretrain": StageEntry("omnictl.stages.pretrain", "Pretrain", "Stage A: train the Thinker, a language model, on text."),
     "asr": StageEntry("omnictl.stages.asr", "Asr", "Stage B: train the audio encoder to turn speech into text."),
+    "vision": StageEntry("omnictl.stages.vision", "Vision", "Stage C: train the vision encoder to tell pictures apart."),
 }
 """By command name."""
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.data.manifest import BrokenRow
+from omnictl.data.quarantine import refuse_too_many, shown
 from omnictl.data.speech import Samples, SpeechCorpus, SpeechDataConfig, open_speech
 from omnictl.data.speech_batches import SpeechBatch, SpeechBatches, evaluation_batches, pad
 from omnictl.data.speech_set import SpeechSet, infeasible, open_set, statistics, without_infeasible
@@ -248,7 +249,7 @@ class Asr:
         found = open_set(self.corpus, split, self.config.model.mel, self.targets, self._cache)
         if not found:
             raise DataError(
-                f"nothing in the {split} split of {self.corpus.name} can be used:\n{_shown(found.set_aside)}",
+                f"nothing in the {split} split of {self.corpus.name} can be used:\n{shown(found.set_aside)}",
                 where=self.corpus.name,
                 fix=f"see all with `omnictl data check {self.corpus.name}`, and mend the rows or name others of the {split} split",
             )
@@ -357,21 +358,12 @@ class Asr:
         Raises:
             DataError: it is, or nothing is left to train on.
         """
-        aside = [*self.corpus.broken, *self.training_set.set_aside]
-        total = len(self.corpus.broken) + len(self.corpus.recordings("train"))
-        if len(self.training_set) > 0 and len(aside) <= self.config.data.max_broken * total:
-            return
-        raise DataError(
-            f"{len(aside)} of {total} rows cannot be trained on, allowed are {self.config.data.max_broken:.0%}:\n{_shown(aside)}",
-            where=self.corpus.name,
-            fix=f"see all of them with `omnictl data check {self.corpus.name}`; mend or remove them, or --set data.max_broken=1",
+        refuse_too_many(
+            [*self.corpus.broken, *self.training_set.set_aside],
+            usable=len(self.training_set),
+            allowed=self.config.data.max_broken,
+            source=self.corpus.name,
         )
-
-
-def _shown(aside: Sequence[BrokenRow]) -> str:
-    """The first rows, one a line."""
-    more = [f"… and {len(aside) - 5} more"] if len(aside) > 5 else []
-    return "\n".join([*(f"{row.where}: {row.message}" for row in aside[:5]), *more])
 
 
 def _learn_targets(corpus: SpeechCorpus, config: TargetConfig) -> Targets:

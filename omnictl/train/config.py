@@ -43,6 +43,7 @@ class TrainConfig(Config):
     weight_decay: float = Field(0.1, ge=0)
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW's averaging of gradients and their squares")
     clip_norm: float = Field(1.0, gt=0)
+    average: float = Field(0.0, ge=0, lt=1, description="decay of an average of the weights, judged and kept instead; 0: none")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     checkpointing: Literal["auto", "off", "selective", "full"] = Field("auto", description="activation checkpointing")
     eval_every: int = Field(100, ge=1)

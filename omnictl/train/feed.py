@@ -3,9 +3,11 @@
 A batch is a pure function of its example ids, so how many workers there are changes nothing but the time it takes.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -56,14 +58,19 @@ def _by_workers(batches: Batches, ids: Iterator[Sequence[int]], workers: int) ->
         sampler=_Ids(ids),
         num_workers=workers,
         multiprocessing_context=_START_METHOD,
-        worker_init_fn=_leave_signals_to_training,
+        worker_init_fn=partial(_begin_worker, os.getpid()),
         generator=torch.Generator(),  # else it draws a seed for them from the generator whose state a resume brings back
     )
     return iter(loader)
 
 
-def _leave_signals_to_training(_worker: int) -> None:
-    """A signal to all processes of a run is for the one that trains: its last step still needs batches."""
+def _begin_worker(training: int, _worker: int) -> None:
+    """A signal to all processes of a run is for the one that trains: its last step still needs batches.
+
+    A worker ends when its parent changes. If training was killed before it began to watch, it would wait for ever.
+    """
+    if os.getppid() != training:
+        os._exit(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 

@@ -151,6 +151,7 @@ class Trainer:
         if self._may_move(sums.loss, norm):
             for part in self.optimizers.parts:
                 self.scaler.step(part)
+            self.optimizers.average(state.step)
         self.scaler.update()
         apply_batch_statistics(self.stage.model)
         self.optimizers.zero_grad()
@@ -203,7 +204,11 @@ class Trainer:
         self.observer.step(StepRecord(state.step, state.steps, metrics, timings))
 
     def evaluate(self) -> None:
-        """Validate, log, and keep the model if it is the best so far."""
+        """Validate, log, and keep the model if it is the best so far; of averaged weights the average."""
+        with self.optimizers.averaged():
+            self._evaluate()
+
+    def _evaluate(self) -> None:
         began, state = time.perf_counter(), self.state
         self.stage.model.eval()
         with torch.no_grad(), self.precision.autocast(self.device):

@@ -1,7 +1,11 @@
 """Optimizers: AdamW (fused) for everything, or Muon for 2-D hidden weights and AdamW for the rest.
 
-Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon). Both implementations are torch's.
+Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon). Both implementations are torch's. An exponential average of
+the weights (Polyak & Juditsky 1992) may be kept beside them, to be judged and kept in their place.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +61,8 @@ class Optimizers:
         if hidden:
             self.parts.append(torch.optim.Muon(list(hidden.values()), lr=config.muon_lr, weight_decay=config.weight_decay))
         self._peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
+        self._decay = config.average
+        self._averages = {name: p.detach().clone() for name, p in self.named.items()} if config.average else {}
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -69,26 +75,61 @@ class Optimizers:
             for group, peak in zip(part.param_groups, peaks, strict=True):
                 group["lr"] = factor * peak
 
+    @torch.no_grad()
+    def average(self, step: int) -> None:
+        """Take the weights after a step (0-based) into their average; early on it forgets faster, or it would keep the start."""
+        if self._averages:
+            decay = min(self._decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_([self._averages[name] for name in self.named], list[Tensor](self.parameters), 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """With the averages, if there are any, in the place of the weights."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for name, average in self._averages.items():
+            parameter = self.named[name]
+            self._averages[name], parameter.data = parameter.data, average
+
     def zero_grad(self) -> None:
         """Drop all gradients."""
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """All moments as `{parameter name}/{moment}`."""
-        return {
+        """All moments as `{parameter name}/{moment}`, averages as `{parameter name}/average`."""
+        moments = {
             f"{name}/{moment}": tensor
             for name, parameter in self.named.items()
             for part in self.parts
             for moment, tensor in part.state.get(parameter, {}).items()
         }
+        return moments | {f"{name}/average": tensor for name, tensor in self._averages.items()}
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take over what `state_tensors` gave.
 
         Raises:
-            CheckpointError: a moment belongs to no parameter of this model.
+            CheckpointError: a moment belongs to no parameter of this model, or an average is missing.
         """
+        lacking = [name for name in self._averages if f"{name}/average" not in tensors]
+        if lacking:
+            raise CheckpointError(
+                f"the checkpoint has no average of {lacking[0]!r}, which train.average asks for",
+                where=lacking[0],
+                fix="resume with the run's own config, or start a new run with --init",
+            )
+        if not self._averages and any(key.endswith("/average") for key in tensors):
+            raise CheckpointError(
+                "the checkpoint has averages of the weights, which train.average does not ask for",
+                where="train.average",
+                fix="resume with the run's own config, or start a new run with --init",
+            )
         owners = {id(p): part for part in self.parts for group in part.param_groups for p in group["params"]}
         for key, tensor in tensors.items():
             name, _, moment = key.rpartition("/")
@@ -99,5 +140,8 @@ class Optimizers:
                     where=key,
                     fix="resume with the run's own config, or start a new run with --init",
                 )
+            if moment == "average":
+                self._averages[name] = tensor.to(parameter.device)
+                continue
             # `step` counts on the CPU for AdamW's plain form and beside the parameter for the fused one: keep it there.
             owners[id(parameter)].state[parameter][moment] = tensor.to(parameter.device)

@@ -53,6 +53,8 @@ class Report:
     """The metrics of parts of the examples, such as one speaker's."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """Further files of the report, for people to read: name and content."""
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    """And for people to look at."""
 
     @property
     def value(self) -> float:

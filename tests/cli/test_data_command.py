@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from omnictl.data import check, export, progress, sounds
 from omnictl.data.corpus import TinyWorldText
@@ -107,6 +108,58 @@ def test_many_speakers_are_cut_short_for_people(omnictl: Command, manifest: Path
     assert "voice11 (1) … and 8 more" in omnictl("data", "stats", "metadata.csv").out
 
 
+@pytest.fixture
+def photos(runs: Path, tmp_path: Path) -> Path:
+    """Sixteen pictures in class folders, all different, in the working directory."""
+    noise = np.random.default_rng(0).integers(0, 256, (16, 20, 30, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        path = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return tmp_path / "photos"
+
+
+IMAGE_KEYS = [
+    "source",
+    "kind",
+    "limit_per_split",
+    "rows",
+    "rows_broken",
+    "splits",
+    "labels",
+    *(f"{which}_side_pixels_{what}" for which in ("shorter", "longer") for what in ("min", "median", "max")),
+    "pictures_by_format",
+]
+
+
+def test_pictures(omnictl: Command, photos: Path) -> None:
+    ended = omnictl("data", "check", "photos", "--json")
+    report = ended.json
+    assert (ended.code, ended.err) == (0, "")
+    assert list(report) == [*IMAGE_KEYS, "broken", "warnings"]
+    assert (report["kind"], report["rows"], report["rows_broken"], report["warnings"]) == ("images", 16, 0, [])
+    assert (report["labels"], report["pictures_by_format"]) == ({"label": {"cat": 8, "dog": 8}}, {"PNG": 16})
+    assert omnictl("data", "stats", "photos", "--json").json == {key: report[key] for key in IMAGE_KEYS}
+    lines = omnictl("data", "stats", "photos").out.splitlines()
+    assert lines[0] == "images in photos: 16 rows"
+    assert "  train                            pictures 14  labelled 14  captions 0" in lines
+    assert "  labels.label                     cat (8), dog (8)" in lines
+    assert "  longer_side_pixels_max           30" in lines
+
+
+def test_broken_pictures(omnictl: Command, photos: Path) -> None:
+    (photos / "cat" / "0.png").write_bytes((photos / "cat" / "2.png").read_bytes()[:-20])
+    (photos / "dog" / "1.png").write_bytes((photos / "cat" / "2.png").read_bytes())
+    ended = omnictl("data", "check", "photos")
+    assert ended.code == 3
+    broken, warning, *_ = ended.out.splitlines()
+    assert broken.startswith(f"broken  photos/cat/0.png: {photos}/cat/0.png is cut off")
+    assert warning == "warning photos/dog/1.png: the label of this picture is 'dog' here and 'cat' there: photos/cat/2.png"
+    assert "images in photos: 16 rows, 1 of them broken" in ended.out
+    assert ended.err.startswith("error: 1 of 16 rows are broken:\nphotos/cat/0.png: ")
+    assert omnictl("data", "stats", "photos", "--json").json["rows_broken"] == 1
+
+
 @pytest.mark.parametrize("command", ["check", "stats"])
 def test_text(omnictl: Command, runs: Path, tmp_path: Path, prose: str, command: str) -> None:
     (tmp_path / "my.txt").write_text(prose)
@@ -134,19 +187,24 @@ def test_broken_text(omnictl: Command, runs: Path, tmp_path: Path) -> None:
         ("check gone", 3, "no such file or folder: gone", "check the path, or name tinyworld or tinyworld:SEED"),
         ("check tinywrld", 3, "no such file or folder: tinywrld", "did you mean --data tinyworld?"),
         ("check tinyworld:x", 3, "the seed of tinyworld should be a whole number", "--data tinyworld:7"),
-        ("stats photo.png", 3, "photo.png is neither speech nor text that is known", "name a manifest, a text file,"),
-        ("check my.txt --limit 3", 2, "--limit is for recordings; my.txt is text", "leave --limit out"),
+        ("stats photo.png", 3, "photo.png is neither speech nor pictures nor text that is known", "name a manifest, a text file,"),
+        ("stats photos", 3, "photos has pictures in no class folder: 1.png", "move each into a folder named after its class"),
+        ("check my.txt --limit 3", 2, "--limit is for recordings and pictures; my.txt is text", "leave --limit out"),
         ("check my.txt --limit 0", 2, "'--limit'", "omnictl data check --help"),
         ("check my.txt --kind speech", 3, "my.txt is not a .csv or .jsonl manifest", "or a folder"),
+        ("check my.txt --kind images", 3, "my.txt is not a .csv or .jsonl manifest", "or a folder"),
         ("check", 2, "Missing argument 'PATH'", "omnictl data check --help"),
         ("export", 2, "Missing option '--out'", "omnictl data export --help"),
         ("export --out new --data my.txt", 2, "only TinyWorld is written out, found 'my.txt'", "leave --data out"),
         ("export --out new --kind image", 2, "'--kind'", "omnictl data export --help"),
+        ("export --out new --kind images --num-eval 1", 2, "leaves none to validate on", "--num-eval 2 or more"),
         ("export --out full", 2, "full holds something already", "name a folder that is not there yet"),
     ],
 )
 def test_bad_input(omnictl: Command, runs: Path, tmp_path: Path, arguments: str, code: int, message: str, fix: str) -> None:
     (tmp_path / "photo.png").write_bytes(b"\x89PNG")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.png").write_bytes(b"\x89PNG")
     (tmp_path / "my.txt").write_text("some text " * 50)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
@@ -180,6 +238,23 @@ def test_exported_speech_is_sound(omnictl: Command, runs: Path) -> None:
     world = omnictl("data", "check", "tinyworld", "--limit", 2, "--json").json
     assert (world["limit_per_split"], world["rows"]) == (2, 6)
     assert report["splits"]["test"] == world["splits"]["test"]
+
+
+def test_exported_pictures_train_and_check_like_the_world(omnictl: Command, runs: Path) -> None:
+    ended = omnictl("data", "export", "--kind", "images", "--num", 200, "--num-eval", 10, "--out", "drawn", "--json")
+    assert ended.json == {
+        "source": "tinyworld",
+        "kind": "images",
+        "out": "drawn",
+        "splits": {"train": {"pictures": 200}, "val": {"pictures": 5}, "test": {"pictures": 10}},
+    }
+    report = omnictl("data", "check", "drawn", "--json").json
+    assert (report["rows"], report["rows_broken"], report["pictures_by_format"]) == (215, 0, {"PNG": 215})
+    world = omnictl("data", "stats", "tinyworld", "--kind", "images", "--limit", 200, "--json").json
+    assert (world["limit_per_split"], world["rows"], world["pictures_by_format"]) == (200, 600, {"drawn": 600})
+    assert list(report["labels"]) == list(world["labels"])
+    as_the_world = ("--set", "data.augmentation=none", "--set", 'data.top1=["shape", "colour"]')
+    assert omnictl("vision", "--preset", "debug", "--data", "drawn", *as_the_world, "--max-steps", 1, "--json").code == 0
 
 
 def test_the_kind_can_be_given(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +291,14 @@ def test_spoken_digits(omnictl: Command, test_data: Path) -> None:
     whole = omnictl("data", "stats", test_data / "fsdd", "--json").json
     assert sum(size["utterances"] for size in whole["splits"].values()) == 3000
     assert sum(size["hours"] for size in whole["splits"].values()) == pytest.approx(0.36, abs=0.01)
+
+
+@pytest.mark.parametrize(("name", "rows", "labels", "repeated"), [("cifar10_mini", 6000, 10, 0), ("openmoji", 2465, 12, 16)])
+def test_real_pictures(omnictl: Command, test_data: Path, name: str, rows: int, labels: int, repeated: int) -> None:
+    report = omnictl("data", "check", test_data / name, "--json").json
+    assert (report["kind"], report["rows"], report["broken"]) == ("images", rows, [])
+    assert len(report["labels"]["label"]) == labels
+    assert sum(warning["kind"] == "duplicate" for warning in report["warnings"]) == repeated
 
 
 def test_clips_of_many_sources(omnictl: Command, test_data: Path) -> None:

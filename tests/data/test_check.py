@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from omnictl.data import progress, sounds
-from omnictl.data.check import check_speech, check_text, find_kind, measure_speech
+from omnictl.data.check import check_speech, check_text, measure_speech
 from omnictl.data.corpus import TextDataConfig, open_corpus
 from omnictl.data.speech import SpeechDataConfig, TinyWorldSpeech, open_speech
 from omnictl.data.speech_set import infeasible, open_set
@@ -329,50 +329,3 @@ def test_blank_text_is_no_text(tmp_path):
     (tmp_path / "a.txt").write_text(" \n\n")
     with pytest.raises(DataError, match="is empty: no text in it"):
         check_text(str(tmp_path / "a.txt"))
-
-
-# Kinds
-
-
-@pytest.mark.parametrize(
-    ("path", "content", "kind"),
-    [
-        ("rows.csv", "", "speech"),
-        ("rows.jsonl", '\n{"text": "x", "audio" : "a.wav"}\n', "speech"),
-        ("rows.jsonl", '{"text": "say \\"audio\\": now"}\n', "text"),
-        ("rows.jsonl", '{"text": "audio"}\n', "text"),
-        ("rows.txt", "", "text"),
-        ("rows.PARQUET", "", "text"),
-        ("folder/metadata.csv", "", "speech"),
-        ("folder/manifest.jsonl", "", "speech"),
-        ("folder/1/2/1-2.trans.txt", "", "speech"),
-        ("folder/clips/x.mp3", "", "speech"),
-        ("folder/deep/down/rows.txt", "", "text"),
-    ],
-)
-def test_what_a_path_looks_like(tmp_path, path, content, kind):
-    file = tmp_path / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content)
-    top = tmp_path / path.split("/")[0]
-    assert find_kind(str(top)) == kind
-
-
-def test_tinyworld_counts_as_speech():
-    assert find_kind("tinyworld:7") == "speech"
-
-
-def test_neither_speech_nor_text(tmp_path):
-    (tmp_path / "photo.png").write_bytes(b"")
-    for path in (tmp_path, tmp_path / "photo.png"):
-        with pytest.raises(DataError) as error:
-            find_kind(str(path))
-        assert error.value.message.startswith(f"{path} is neither speech nor text that is known\nRecognised are\nmanifest: ")
-        assert error.value.message.endswith("\ntext: .jsonl, .parquet, .txt files")
-        assert error.value.fix == "name a manifest, a text file, or the folder that directly holds one of these"
-
-
-def test_a_path_that_leads_nowhere(tmp_path):
-    with pytest.raises(DataError, match=r"no such file or folder: .*gone") as error:
-        find_kind(str(tmp_path / "gone"))
-    assert error.value.fix == "check the path, or name tinyworld or tinyworld:SEED"

@@ -8,7 +8,9 @@ import soundfile
 
 from omnictl.data import export
 from omnictl.data.corpus import TextDataConfig, TinyWorldText, open_corpus
-from omnictl.data.export import export_speech, export_text
+from omnictl.data.export import export_images, export_speech, export_text
+from omnictl.data.image_media import probe_image
+from omnictl.data.images import ImageDataConfig, TinyWorldImages, View, open_images
 from omnictl.data.speech import SpeechDataConfig, TinyWorldSpeech, open_speech
 from omnictl.errors import DataError, DiskFull, UsageError
 
@@ -16,6 +18,12 @@ SPLITS = ("train", "val", "test")
 
 TEXT = TinyWorldText(7, 30, 5)
 SPEECH = TinyWorldSpeech(7, 6, 4)
+PICTURES = TinyWorldImages(7, 8, ())
+NUM_PICTURES = 12
+
+
+def export_pictures(world, out):
+    return export_images(world, out, num=NUM_PICTURES)
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +31,14 @@ def spoken(tmp_path_factory):
     """The folder of exported speech; not to be changed."""
     out = tmp_path_factory.mktemp("exported") / "speech"
     assert export_speech(SPEECH, out) == {"train": 6, "val": 4, "test": 4}
+    return out
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The folder of exported pictures; not to be changed."""
+    out = tmp_path_factory.mktemp("exported") / "pictures"
+    assert export_pictures(PICTURES, out) == {"train": NUM_PICTURES, "val": 4, "test": 8}
     return out
 
 
@@ -79,10 +95,50 @@ def test_files_are_16_bit_flac_at_16_khz(spoken):
         assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", 16_000, 1)
 
 
-def test_the_same_world_is_written_the_same(spoken, tmp_path):
-    export_speech(SPEECH, tmp_path / "again")
-    for path in (path for path in spoken.rglob("*") if path.is_file()):
-        assert (tmp_path / "again" / path.relative_to(spoken)).read_bytes() == path.read_bytes()
+@pytest.mark.parametrize(
+    ("written", "write", "world"),
+    [("spoken", export_speech, SPEECH), ("drawn", export_pictures, PICTURES)],
+    ids=["speech", "pictures"],
+)
+def test_the_same_world_is_written_the_same(request, tmp_path, written, write, world):
+    before = request.getfixturevalue(written)
+    write(world, tmp_path / "again")
+    for path in (path for path in before.rglob("*") if path.is_file()):
+        assert (tmp_path / "again" / path.relative_to(before)).read_bytes() == path.read_bytes()
+
+
+# Pictures
+
+
+def test_pictures_read_back_the_same(drawn, tmp_path):
+    files = open_images(ImageDataConfig(source=str(drawn), augmentation="none"), tmp_path)
+    assert not files.broken
+    view = View(size=112, grid=7)
+    for split in SPLITS:
+        found = files.images(split, "labels", PICTURES.attributes)
+        expected = PICTURES.images(split, "labels", {})
+        assert len(found) == (NUM_PICTURES if split == "train" else len(expected))
+        for index in range(len(found)):
+            row, original = found.row(index), expected.row(index)
+            assert (row.labels, row.caption) == (original.labels, original.caption)
+            assert list(row.labels) == list(PICTURES.attributes)
+            picture = expected.shown(index, view).picture
+            for seed in (None, (1, 2, 3)):
+                np.testing.assert_array_equal(found.shown(index, view, seed).picture, picture)
+
+
+def test_files_are_png_with_a_manifest(drawn):
+    assert sorted(path.name for path in drawn.iterdir()) == ["images", "metadata.jsonl"]
+    lines = (drawn / "metadata.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == {
+        "image": "images/train_000000.png",
+        "label": PICTURES.images("train", "labels", {}).row(0).labels,
+        "caption": PICTURES.images("train", "labels", {}).row(0).caption,
+        "split": "train",
+    }
+    names = [json.loads(line)["image"] for line in lines]
+    assert sorted(names) == sorted(path.relative_to(drawn).as_posix() for path in (drawn / "images").iterdir())
+    assert probe_image(drawn / "images" / "test_000007.png") == (112, 112, "PNG")
 
 
 # Places
@@ -131,7 +187,11 @@ def interrupted(*_):
 
 
 @pytest.mark.parametrize(("fails", "kind"), [(full, DiskFull), (interrupted, KeyboardInterrupt)])
-@pytest.mark.parametrize(("write", "world"), [(export_text, TEXT), (export_speech, SPEECH)], ids=["text", "speech"])
+@pytest.mark.parametrize(
+    ("write", "world"),
+    [(export_text, TEXT), (export_speech, SPEECH), (export_pictures, PICTURES)],
+    ids=["text", "speech", "pictures"],
+)
 def test_what_fails_leaves_nothing(tmp_path, monkeypatch, fails, kind, write, world):
     monkeypatch.setattr(export, "flush", fails)
     with pytest.raises(kind):
@@ -139,10 +199,11 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch, fails, kind, write, wo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("write", "world"), [(export_speech, SPEECH), (export_pictures, PICTURES)], ids=["speech", "pictures"])
+def test_a_disk_that_fills_up_is_named(tmp_path, monkeypatch, write, world):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(DiskFull) as error:
-        export_speech(SPEECH, tmp_path / "out")
+        write(world, tmp_path / "out")
     assert error.value.message == f"no space left while writing {tmp_path}/out"
     assert error.value.fix == "free some space, name a folder elsewhere, or write fewer with --num"
     assert list(tmp_path.iterdir()) == []

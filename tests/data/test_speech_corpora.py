@@ -14,9 +14,9 @@ import soundfile
 from omnictl.data import speech
 from omnictl.data.corpus import TINYWORLD_SEED
 from omnictl.data.features import open_features
-from omnictl.data.layouts import find_speech
 from omnictl.data.resampling import resample
 from omnictl.data.speech import BLOCK, Samples, SpeechDataConfig, SpeechFiles, TinyWorldSpeech, open_speech
+from omnictl.data.speech_layouts import find_speech
 from omnictl.data.text_files import Split
 from omnictl.errors import DataError
 from omnictl.nn.mel import MelConfig

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from omnictl.data.manifest import SpeechRow, read_manifest
+from omnictl.data.speech_manifest import SpeechRow, read_manifest
 from omnictl.data.speech_splits import split_rows
 from omnictl.errors import DataError
 

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from omnictl.data.manifest import read_manifest
+from omnictl.data.speech_manifest import read_manifest
 from omnictl.data.transcript import ALPHABET, decode, encode, foreign_characters, min_frames, normalise
 
 

@@ -20,7 +20,7 @@ from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "configs"
-EXAMPLE_OF: Mapping[str, str] = {"pretrain": "thinker_tiny.json", "asr": "audio_enc_tiny.json"}
+EXAMPLE_OF: Mapping[str, str] = {"pretrain": "thinker_tiny.json", "asr": "audio_enc_tiny.json", "vision": "vision_tiny.json"}
 """The example file that equals a stage's preset `tiny`."""
 
 FP32 = Precision("fp32", "")
@@ -196,7 +196,7 @@ AUTOREGRESSIVE: Mapping[str, Callable[[Any, Sequence[int]], Tensor]] = {"pretrai
 """For a stage that predicts one target after another: the logits `(T, V)` scored against the T targets of one example after
 some of these targets, given by number, were changed in the data."""
 
-NOT_AUTOREGRESSIVE: frozenset[str] = frozenset({"asr"})
+NOT_AUTOREGRESSIVE: frozenset[str] = frozenset({"asr", "vision"})
 """Stages whose targets are no inputs."""
 
 

@@ -52,3 +52,36 @@ def test_a_small_encoder_learns_its_utterances_by_heart(capsys: pytest.CaptureFi
     found = json.loads(capsys.readouterr().out)
     assert found["metrics"]["wer"] < 0.3
     assert found["controls"]["wer_shuffled"] > 0.9 * found["controls"]["wer_shuffled_floor"] > 0.8
+
+
+@pytest.mark.slow
+def test_a_small_encoder_learns_to_tell_scenes_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """It names shapes and colours in pictures that it has never seen, and nothing of it holds of other pictures."""
+    settings = [
+        "model.image_size=48",
+        "model.stem=[16,32,64]",
+        "model.layers=2",
+        "model.width=96",
+        "model.hidden=192",
+        "label_smoothing=0",
+        "data.num_eval_images=400",
+        "train.steps=600",
+        "train.batch_size=32",
+        "train.optimizer=muon",
+        "train.lr=3e-3",
+        "train.eval_every=600",
+        "train.save_every=600",
+        "train.precision=fp32",
+    ]
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert run(["vision", "--preset", "debug", *options, "--json"]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert run(["eval", "vision", "--run", trained["run"], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    metrics, controls = found["metrics"], found["controls"]
+    assert controls["top1_shuffled"] < 0.1
+    assert controls["top1_shuffled_floor"] < 0.1
+    assert metrics["top1"] > 0.4
+    assert metrics["accuracy_colour"] > 0.9
+    assert metrics["top1_heldout_pairs"] > 0.1
+    assert metrics["patch_accuracy"] > 0.2

@@ -5,6 +5,8 @@ after a random time; the others kill themselves inside a save, before a random o
 """
 
 import hashlib
+import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -16,8 +18,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
@@ -50,6 +54,18 @@ SETTINGS = {
         "model.dropout=0.1",
         "data.speeds=[1.0, 1.1]",
         "data.num_eval_utterances=2",
+    ],
+    "vision": [
+        "train.precision=fp32",
+        "train.steps=45",
+        "train.save_every=3",
+        "train.eval_every=15",
+        "train.batch_size=5",
+        "train.micro_batch=3",
+        "train.average=0.9",
+        "train.runtime.workers=2",
+        "model.dropout=0.1",
+        "data.augmentation=strong",
     ],
 }
 CALLS_OF_A_SAVE = 24
@@ -127,6 +143,7 @@ def processes() -> Any:
         [
             "omnictl.stages.pretrain",
             "omnictl.stages.asr",
+            "omnictl.stages.vision",
             "omnictl.train.loop",
             "torch._dynamo",
             "whisper_normalizer.english",
@@ -163,11 +180,25 @@ def hashes(run: Run) -> dict[str, str]:
     return {str(path.relative_to(run.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.parametrize(("name", "kills", "longest"), [("pretrain", 20, 1 / 15), ("asr", 3, 1 / 6)], ids=["pretrain", "asr"])
+def write_pictures(folder: Path) -> str:
+    """Class folders; the setting that names them."""
+    for seed, (split, name) in enumerate(itertools.product(["train"] * 12 + ["val"] * 2, ["cat", "dog"])):
+        place = folder / "pictures" / split / name
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)).save(place / f"{seed}.png")
+    return f"data.source={json.dumps(str(folder / 'pictures'))}"
+
+
+@pytest.mark.parametrize(
+    ("name", "kills", "longest"),
+    [("pretrain", 20, 1 / 15), ("asr", 3, 1 / 6), ("vision", 3, 1 / 6)],
+    ids=["pretrain", "asr", "vision"],
+)
 def test_kills_leave_no_trace(name: str, kills: int, longest: float, processes: Any, tmp_path: Path) -> None:
     """So many, those from outside after up to this share of an undisturbed run."""
     kind = stage_type(name)
-    config = resolve(kind.config_type, preset=kind.presets["debug"], overrides=SETTINGS[name])
+    data = [write_pictures(tmp_path)] if name == "vision" else []
+    config = resolve(kind.config_type, preset=kind.presets["debug"], overrides=[*SETTINGS[name], *data])
     run = create_run(tmp_path, name, "killed", {"parents": {}})
     stage = kind.create(config, cache=cache_dir())
     stage.save_description(run.model)

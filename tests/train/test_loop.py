@@ -146,6 +146,91 @@ def test_the_model_folder_holds_the_best_not_the_last(tmp_path: Path) -> None:
     assert outcome.report.value == 0.7
 
 
+def state_after(run: Run, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights and averages of a checkpoint."""
+    folder = run.checkpoints / f"step-{step:08d}"
+    moments = load_file(folder / "optimizer.safetensors")
+    averages = {key.removesuffix("/average"): tensor for key, tensor in moments.items() if key.endswith("/average")}
+    return load_file(folder / "model.safetensors"), averages
+
+
+def test_the_average_is_judged_and_kept_while_the_weights_go_on(tmp_path: Path) -> None:
+    plain, stage, observer = Regression(), Regression(), Recorder()
+    runs = [new_run(tmp_path / "a", plain), new_run(tmp_path / "b", stage)]
+    judged: dict[int, list[Tensor]] = {}
+    observer.evaluated = lambda step, report, *, is_best: judged.update({step: weights(stage)})  # type: ignore[method-assign]
+    trained(runs[0], plain)
+    trained(runs[1], stage, changed(average=0.8), observer=observer)
+
+    # It is trained as without the average, but other things are found.
+    train, val = ([lines(run.metrics_file, split) for run in runs] for split in ("train", "val"))
+    assert train[0] == train[1]
+    assert val[0][0] == val[1][0]  # before the first step
+    assert not any(one["mse"] == two["mse"] for one, two in zip(val[0][1:], val[1][1:], strict=True))
+    for step in (2, 4, 6):
+        if (runs[1].checkpoints / f"step-{step:08d}").exists():
+            kept, averages = state_after(runs[1], step)
+            assert averages.keys() == kept.keys()
+            assert all(torch.equal(kept[name], tensor) for name, tensor in state_after(runs[0], step)[0].items())
+            assert all(torch.equal(one, two) for one, two in zip(judged[step], averages_in_order(stage, averages), strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(weights(plain), weights(stage), strict=True))
+
+    best = json.loads((runs[1].path / "best.json").read_text())["step"]
+    model = load_file(runs[1].model / "model.safetensors")
+    assert all(torch.equal(one, two) for one, two in zip(judged[best], averages_in_order(stage, model), strict=True))
+    assert not any(torch.equal(tensor, model[name]) for name, tensor in state_after(runs[1], best)[0].items())
+
+
+def averages_in_order(stage: Regression, tensors: dict[str, Tensor]) -> list[Tensor]:
+    return [tensors[name] for name, _ in stage.model.named_parameters()]
+
+
+def test_a_step_that_is_skipped_is_not_averaged(tmp_path: Path) -> None:
+    """Else the same weights would count twice."""
+    factors = iter([1.0] * 6 + [math.inf] + [1.0] * 10)  # from the third step on: the ninth overflows
+
+    def overflow_once(loss: LossSum, _model: nn.Module) -> LossSum:
+        return replace(loss, sum=loss.sum * next(factors))
+
+    stage = Poisoned(overflow_once)
+    run = new_run(tmp_path, stage)
+    names = [name for name, _ in stage.model.named_parameters()]
+    expected = {name: tensor.double() for name, tensor in zip(names, weights(stage), strict=True)}
+    config = changed(precision="fp16", average=0.5, steps=12, save_every=1, eval_every=12, runtime=RuntimeConfig(keep=12))
+    trained(run, stage, config)
+    skipped = {line["step"] for line in lines(run.metrics_file, "train") if "skipped" in line}
+    assert 9 in skipped
+    assert 8 not in skipped
+    for step in range(1, 13):
+        kept, averages = state_after(run, step)
+        if step not in skipped:
+            share = min(0.5, step / (9 + step))
+            expected = {name: share * tensor + (1 - share) * kept[name].double() for name, tensor in expected.items()}
+        for name, tensor in averages.items():
+            torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_after_a_failed_evaluation_the_weights_are_back(tmp_path: Path) -> None:
+    class Hopeless(Regression):
+        def validate(self) -> Report:
+            self.judged = weights(self)
+            return Report("mse", "lower", {"mse": 1.0 if self.calls < 2 else math.nan}, 64)
+
+        calls = 0
+
+        def loss(self, batch: Tensor) -> LossSum:
+            self.calls += 1
+            return super().loss(batch)
+
+    plain, stage = Regression(), Hopeless()
+    trained(new_run(tmp_path / "a", plain), plain, max_steps=2)
+    run = new_run(tmp_path / "b", stage)
+    with pytest.raises(Diverged, match="mse is nan on the validation split"):
+        trained(run, stage, changed(average=0.8), max_steps=2)
+    assert all(torch.equal(one, two) for one, two in zip(weights(plain), weights(stage), strict=True))
+    assert not any(torch.equal(one, two) for one, two in zip(stage.judged, weights(stage), strict=True))
+
+
 class Counting(nn.Module):
     """Counts how often its statistics are taken over."""
 

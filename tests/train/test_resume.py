@@ -1,17 +1,20 @@
 """A run that is stopped and taken up again ends with the same bytes as one that nothing happened to."""
 
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from omnictl.config import resolve
 from omnictl.data.batches import TextBatch
@@ -30,13 +33,37 @@ STEPS = PRESETS["debug"].train.steps
 SPEECH = ["train.optimizer=adamw", "train.micro_batch=3", "model.dropout=0.2", "data.speeds=[1.0, 0.9]"]
 """With masks too: they are on unless they are turned off."""
 
+PICTURES = [
+    "data.source=pictures",
+    "data.augmentation=strong",
+    "train.optimizer=adamw",
+    "train.micro_batch=3",
+    "train.average=0.9",
+    "model.dropout=0.2",
+]
+"""Files, varied and mixed; and what is kept is an average of the weights."""
+
+CAPTIONS = [
+    "objective=contrastive",
+    "model.dropout=0.2",
+    "captions.dropout=0.2",
+    "captions.layers=1",
+    "captions.width=16",
+    "data.num_eval_images=4",
+]
+
 VARIANTS = {
     "plain": ("pretrain", ["train.optimizer=adamw"]),
     "muon": ("pretrain", ["train.optimizer=muon"]),
     "dropout": ("pretrain", ["train.optimizer=adamw", "model.dropout=0.2"]),
+    "averaged": ("pretrain", ["train.optimizer=muon", "train.average=0.9"]),
     "experts": ("pretrain", ["train.optimizer=muon", "model.experts=4", "train.micro_batch=3"]),
     "speech": ("asr", SPEECH),
     "speech by workers": ("asr", [*SPEECH, "train.runtime.workers=2"]),
+    "pictures": ("vision", PICTURES),
+    "pictures by workers": ("vision", [*PICTURES, "train.runtime.workers=2"]),
+    "scenes": ("vision", ["train.optimizer=muon", "model.dropout=0.2", "train.micro_batch=3"]),
+    "captions": ("vision", CAPTIONS),
 }
 """A stage and what it changes of its preset `debug`."""
 
@@ -45,6 +72,20 @@ VARIANTS = {
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timing a matrix product takes longer than the whole run."""
     monkeypatch.setattr(loop, "matmul_rate", lambda device: 1e11)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Class folders `pictures` in the working directory: 28 to train on, so that an epoch ends within a batch."""
+    folder = tmp_path_factory.mktemp("work")
+    for seed, (split, name) in enumerate(itertools.product(["train"] * 14 + ["val"] * 3, ["cat", "dog"])):
+        place = folder / "pictures" / split / name
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)).save(place / f"{seed}.png")
+    patch = pytest.MonkeyPatch()
+    patch.chdir(folder)
+    yield
+    patch.undo()
 
 
 @dataclass
@@ -150,7 +191,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(pictures: None, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(tmp_path_factory.mktemp("runs"))
 
 
@@ -177,7 +218,7 @@ def test_resume_after_an_interrupt_at_each_step(runs: Runs, tmp_path: Path, step
     assert hashes(run) == hashes(runs.finished("dropout"))
 
 
-@pytest.mark.parametrize("variant", ["plain", "muon", "experts"])
+@pytest.mark.parametrize("variant", ["plain", "muon", "averaged", "experts"])
 def test_a_run_interrupted_after_every_step_ends_the_same(runs: Runs, tmp_path: Path, variant: str) -> None:
     run = runs.fresh(variant, tmp_path)
     statuses = [go_on(run, send(signal.SIGINT, at=step)).status for step in range(1, STEPS + 1)]
@@ -202,8 +243,37 @@ def test_a_speech_run_taken_up_before_its_first_step_is_one_that_went_through(ru
     assert hashes(run) == hashes(runs.finished("speech"))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a machine of one core
+@pytest.mark.parametrize("variant", ["pictures", "pictures by workers"])
+def test_pictures_go_on_with_the_same_crops_mixtures_and_dropout(runs: Runs, tmp_path: Path, variant: str) -> None:
+    """And with the same average of the weights."""
+    run = runs.fresh(variant, tmp_path)
+    statuses = [go_on(run, send(signal.SIGINT, at=step)).status for step in (1, 4, 7, 10, 18, STEPS)]
+    assert statuses == ["interrupted"] * 5 + ["finished"]
+    assert multiprocessing.active_children() == []
+    assert hashes(run) == hashes(runs.finished("pictures"))
+
+
+@pytest.mark.parametrize("variant", ["scenes", "captions"])
+def test_scenes_go_on_with_or_without_their_captions(runs: Runs, tmp_path: Path, variant: str) -> None:
+    run = runs.fresh(variant, tmp_path)
+    statuses = [go_on(run, send(signal.SIGINT, at=step)).status for step in (1, 10, 17, STEPS)]
+    assert statuses == ["interrupted"] * 3 + ["finished"]
+    assert hashes(run) == hashes(runs.finished(variant))
+
+
+@pytest.mark.parametrize("variant", ["pictures", "captions"])
+def test_a_run_of_pictures_taken_up_before_its_first_step_is_one_that_went_through(
+    runs: Runs, tmp_path: Path, variant: str
+) -> None:
+    stage = new_stage(variant)
+    run = new_run(tmp_path, stage)
+    train(stage, stage.config.train, run, device=torch.device("cpu"), observer=Watcher())
+    assert hashes(run) == hashes(runs.finished(variant))
+
+
 def test_the_variants_differ(runs: Runs) -> None:
-    variants = VARIANTS.keys() - {"speech by workers"}  # but for who makes the batches
+    variants = [variant for variant in VARIANTS if "by workers" not in variant]  # who makes the batches makes no difference
     weights = {hashes(runs.finished(variant))["model/model.safetensors"] for variant in variants}
     assert len(weights) == len(variants)
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from omnictl.data.layouts import RECOGNISED, find_speech
+from omnictl.data.speech_layouts import RECOGNISED, find_speech
 from omnictl.errors import DataError
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from omnictl.data.manifest import BrokenRow, SpeechRow, read_manifest
+from omnictl.data.manifest import BrokenRow
+from omnictl.data.speech_manifest import SpeechRow, read_manifest
 from omnictl.errors import DataError
 
 

@@ -1,0 +1,228 @@
+"""Pictures for people to look at: what is taken for what, examples with captions, and how far confidences can be trusted.
+
+Drawn with Pillow and the font that comes with it, so the same input gives the same bytes on one machine; that font has Latin
+letters only, and other characters of names become empty boxes.
+"""
+
+import io
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from omnictl.metrics.classification import Calibration
+
+Pixels = NDArray[np.uint8]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Colour = tuple[int, int, int]
+
+PAPER: Colour = (255, 255, 255)
+INK: Colour = (30, 30, 30)
+PALE: Colour = (222, 222, 222)
+BLUE: Colour = (8, 48, 107)
+RED: Colour = (203, 60, 52)
+
+TEXT = 13
+"""Font size in pixels of everything but names and numbers that have no room for it."""
+MARGIN = 12
+
+LARGEST_MATRIX = 1_600
+CELLS = (1, 72)
+"""Pixels: the cells of a confusion matrix together, and the smallest and the largest one."""
+FAINTEST = 0.12
+"""Shade of the rarest mistake, so that it can be seen at all."""
+NAME_WIDTH = 220
+
+TILE = 160
+TINY = 80
+"""Pixels: the side of a picture on a contact sheet, and of one that is magnified without smoothing."""
+
+PLOT = 400
+
+
+class Tile(NamedTuple):
+    """A picture on a contact sheet."""
+
+    picture: Pixels  # (H, W, 3)
+    lines: tuple[str, ...]  # what is written below it
+
+
+def confusion_picture(matrix: NDArray[np.integer], names: Sequence[str]) -> bytes:
+    """A confusion matrix as a PNG, at most 2,000 pixels wide and high up to 1,600 classes.
+
+    Rows are the truth and columns what it was taken for. The shade is a cell's share of its row; numbers are left out where they
+    do not fit, and so are all but every n-th name.
+
+    Args:
+        matrix: `(C, C)` counts.
+        names: of the C classes.
+    """
+    num_classes = len(names)
+    smallest, largest = CELLS
+    cell = min(largest, max(smallest, LARGEST_MATRIX // num_classes))
+    font = _font(max(9, min(TEXT, cell - 2)))
+    shown = [_shortened(name, font, NAME_WIDTH) for name in names]
+    left = top = MARGIN + 2 * TEXT + math.ceil(max(font.getlength(name) for name in shown)) + 6
+    side = cell * num_classes
+    image = Image.new("RGB", (left + side + MARGIN, top + side + MARGIN), PAPER)
+    image.paste(Image.fromarray(_shades(matrix).repeat(cell, 0).repeat(cell, 1)), (left, top))
+    draw = ImageDraw.Draw(image)
+    _draw_grid(draw, left, top, side, cell)
+    _draw_counts(draw, matrix, left, top, cell)
+    _draw_names(image, shown, font, (left, top), cell)
+    draw.text((left + side / 2, MARGIN), "predicted", INK, _font(TEXT), anchor="ma")
+    _draw_upwards(image, [("truth", (MARGIN + TEXT / 2, top + side / 2))], _font(TEXT), anchor="mm")
+    return _png(image)
+
+
+def _shares(matrix: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Rows that sum to 1, or to 0 where they are empty."""
+    shares: NDArray[np.float64] = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    return shares
+
+
+def _shades(matrix: NDArray[np.integer]) -> Pixels:
+    """`(C, C, 3)` from white where there is nothing to blue where there is all of a row."""
+    shares = _shares(matrix)
+    depth = np.where(shares > 0, FAINTEST + (1 - FAINTEST) * shares, 0)[..., None]
+    shades: Pixels = np.rint((1 - depth) * np.array(PAPER) + depth * np.array(BLUE)).astype(np.uint8)
+    return shades
+
+
+def _draw_grid(draw: ImageDraw.ImageDraw, left: int, top: int, side: int, cell: int) -> None:
+    if cell >= 6:
+        for offset in range(0, side, cell):
+            draw.line((left, top + offset, left + side, top + offset), PALE)
+            draw.line((left + offset, top, left + offset, top + side), PALE)
+    draw.rectangle((left, top, left + side, top + side), outline=INK)
+
+
+def _draw_counts(draw: ImageDraw.ImageDraw, matrix: NDArray[np.integer], left: int, top: int, cell: int) -> None:
+    font = _font(max(8, min(TEXT, cell // 2)))
+    shares = _shares(matrix)
+    for row, column in np.argwhere(matrix > 0).tolist():
+        text = str(matrix[row, column])
+        if font.getlength(text) + 2 <= cell:
+            middle = (left + (column + 0.5) * cell, top + (row + 0.5) * cell)
+            draw.text(middle, text, PAPER if shares[row, column] > 0.4 else INK, font, anchor="mm")
+
+
+def _draw_names(image: Image.Image, names: Sequence[str], font: Font, corner: tuple[int, int], cell: int) -> None:
+    """Beside and above the cells whose upper left corner is given."""
+    left, top = corner
+    draw = ImageDraw.Draw(image)
+    step = math.ceil(font.getbbox("Ag|")[3] / cell)
+    placed = [(names[number], (number + 0.5) * cell) for number in range(0, len(names), step)]
+    for name, middle in placed:
+        draw.text((left - 4, top + middle), name, INK, font, anchor="rm")
+    _draw_upwards(image, [(name, (left + middle, top - 4)) for name, middle in placed], font, anchor="lm")
+
+
+def _draw_upwards(image: Image.Image, texts: Iterable[tuple[str, tuple[float, float]]], font: Font, anchor: str) -> None:
+    """Texts that are read from below, each with its place; the anchor is as if the page were turned."""
+    turned = image.transpose(Image.Transpose.ROTATE_270)
+    draw = ImageDraw.Draw(turned)
+    for text, (x, y) in texts:
+        draw.text((image.height - y, x), text, INK, font, anchor=anchor)
+    image.paste(turned.transpose(Image.Transpose.ROTATE_90))
+
+
+def contact_sheet(tiles: Sequence[Tile], columns: int = 6) -> bytes:
+    """Pictures with captions as a PNG, row by row; blank without any.
+
+    Args:
+        tiles: pictures and their captions, whose lines are cut off at the width of a picture.
+        columns: pictures side by side.
+    """
+    font = _font(TEXT)
+    line_height = TEXT + 4
+    cell = TILE + MARGIN
+    num_lines = max((len(tile.lines) for tile in tiles), default=0)
+    row_height = cell + num_lines * line_height
+    num_rows = math.ceil(len(tiles) / columns)
+    image = Image.new("RGB", (MARGIN + max(1, min(columns, len(tiles))) * cell, MARGIN + max(1, num_rows) * row_height), PAPER)
+    draw = ImageDraw.Draw(image)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        left, top = MARGIN + column * cell, MARGIN + row * row_height
+        picture = _fitted(tile.picture)
+        image.paste(picture, (left + (TILE - picture.width) // 2, top + (TILE - picture.height) // 2))
+        for place, line in enumerate(tile.lines):
+            draw.text((left, top + TILE + 4 + place * line_height), _shortened(line, font, TILE), INK, font)
+    return _png(image)
+
+
+def _fitted(picture: Pixels) -> Image.Image:
+    """A picture whose longer side is `TILE`; the pixels of a tiny one stay sharp."""
+    image = Image.fromarray(picture)
+    scale = TILE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.NEAREST if max(image.size) <= TINY else Image.Resampling.LANCZOS)
+
+
+def calibration_picture(found: Calibration) -> bytes:
+    """A reliability diagram as a PNG: accuracy over confidence, red where they differ, and below it how many predictions there are.
+
+    Source: Guo et al. 2017, figure 1.
+    """
+    left, top, strip = MARGIN + 56, MARGIN + 28, 60
+    bottom = top + PLOT
+    image = Image.new("RGB", (left + PLOT + MARGIN + 12, bottom + strip + 64), PAPER)
+    draw = ImageDraw.Draw(image)
+    most = max((one.count for one in found.bins), default=1)
+    for one in found.bins:
+        start, stop = left + one.low * PLOT, left + one.high * PLOT
+        accurate, confident = bottom - one.accuracy * PLOT, bottom - one.confidence * PLOT
+        draw.rectangle((start, accurate, stop, bottom), _mixed(BLUE, 0.6), PAPER)
+        draw.rectangle((start, min(accurate, confident), stop, max(accurate, confident)), _mixed(RED, 0.35), RED)
+        draw.rectangle((start, bottom + 8 + strip * (1 - one.count / most), stop, bottom + 8 + strip), _mixed(INK, 0.4), PAPER)
+    for step in range(0, 100, 4):  # a dashed diagonal
+        start, stop = step * PLOT / 100, (step + 2) * PLOT / 100
+        draw.line((left + start, bottom - start, left + stop, bottom - stop), INK, 1)
+    draw.rectangle((left, top, left + PLOT, bottom), outline=INK)
+    draw.line((left, bottom + 8 + strip, left + PLOT, bottom + 8 + strip), INK)
+    _draw_ticks(image, left, bottom, strip)
+    draw.text((left, MARGIN), f"expected calibration error {found.error:.3f}", INK, _font(TEXT + 2))
+    return _png(image)
+
+
+def _draw_ticks(image: Image.Image, left: int, bottom: int, strip: int) -> None:
+    """The numbers and names of a reliability diagram's axes."""
+    draw, font = ImageDraw.Draw(image), _font(TEXT)
+    below = bottom + 8 + strip + 6
+    for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        draw.text((left - 6, bottom - share * PLOT), f"{share:.1f}", INK, font, anchor="rm")
+        draw.text((left + share * PLOT, below), f"{share:.1f}", INK, font, anchor="ma")
+    draw.text((left + PLOT / 2, below + TEXT + 4), "confidence", INK, font, anchor="ma")
+    draw.text((left - 6, bottom + 8 + strip / 2), "number", INK, font, anchor="rm")
+    _draw_upwards(image, [("accuracy", (MARGIN + TEXT / 2, bottom - PLOT / 2))], font, anchor="mm")
+
+
+def _mixed(colour: Colour, share: float) -> Colour:
+    """A colour on paper."""
+    red, green, blue = (round(share * one + (1 - share) * paper) for one, paper in zip(colour, PAPER, strict=True))
+    return red, green, blue
+
+
+def _font(size: int) -> Font:
+    return ImageFont.load_default(size)
+
+
+def _shortened(text: str, font: Font, width: float) -> str:
+    """As much of a text as fits into a line, with … for the rest."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    beginnings = itertools.accumulate(text)
+    fitting = itertools.takewhile(lambda part: font.getlength(part + "…") <= width, beginnings)
+    return max(fitting, key=len, default="").rstrip() + "…"
+
+
+def _png(image: Image.Image) -> bytes:
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()

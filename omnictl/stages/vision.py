@@ -1,0 +1,464 @@
+"""Stage C: the vision encoder learns to tell pictures apart.
+
+    classes:      loss = −Σ_a ln p(value of attribute a | picture) − mean over patches of Σ_a ln p(value of a | patch)
+    contrastive:  loss = −½ [ln p(caption | picture, batch) + ln p(picture | caption, batch)]
+
+with label smoothing (Szegedy et al. 2016) in the first, a learned temperature (Radford et al. 2021, CLIP) in the second. Patches
+are supervised where it is known what they show, as in TinyWorld: what later asks about several objects finds them told apart.
+Headline metric: `top1`, how often the class is right, by the heads or, after contrastive training, by prompts (zero-shot).
+
+    omnictl vision --preset tiny [--data my/pictures]
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from omnictl import __version__
+from omnictl.config import Config, to_dict
+from omnictl.data.image_batches import UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
+from omnictl.data.images import ENDLESS, ImageCorpus, ImageDataConfig, ImageSet, Pixels, View, class_prompts, open_images
+from omnictl.data.manifest import BrokenRow
+from omnictl.data.quarantine import refuse_too_many
+from omnictl.data.tokenizer import Tokenizer
+from omnictl.errors import DataError
+from omnictl.metrics.classification import top_k
+from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
+from omnictl.models.vision_encoder import Seen, VisionEncoder, VisionEncoderConfig, training_flops
+from omnictl.nn.contrastive import contrastive_sum
+from omnictl.runs.model_folder import read_config, read_description, write_description
+from omnictl.runs.run import Run
+from omnictl.stages.captions import MAX_CAPTION_TOKENS, CaptionReader
+from omnictl.stages.classification import (
+    Classes,
+    Classified,
+    Float32,
+    Int64,
+    class_rates,
+    classification_report,
+    joint,
+    patch_rates,
+)
+from omnictl.stages.retrieval import HEADLINE, Placed, retrieval_rates, retrieval_report
+from omnictl.train.checkpoint import load_weights
+from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.stage import LossSum, Report, Split, Work
+
+EVALUATION_PICTURES = 128
+"""Pictures that are judged at a time."""
+
+_ATTRIBUTES = ("attributes", "patch_attributes")
+
+logger = logging.getLogger(__name__)
+
+
+class VisionConfig(Config):
+    """Config of stage C."""
+
+    model: VisionEncoderConfig = VisionEncoderConfig()
+    data: ImageDataConfig = ImageDataConfig()
+    objective: Literal["classes", "contrastive"] = "classes"
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target that all values of an attribute have alike")
+    patch_weight: float = Field(1.0, ge=0, description="weight of what the patches show, where that is known")
+    captions: CaptionEncoderConfig = CaptionEncoderConfig()
+    vocab_size: int = Field(512, ge=264, description="tokens of the captions, at most; special ones and single bytes alone are 264")
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _batch_stays_whole(self) -> "VisionConfig":
+        if self.objective == "contrastive" and self.train.micro_batch not in ("auto", self.train.batch_size):
+            raise ValueError("the contrastive loss compares the pictures of a whole batch: train.micro_batch must be auto")
+        return self
+
+
+PRESETS: Mapping[str, VisionConfig] = {
+    # Seconds on a CPU: for trying things out and for the tests.
+    "debug": VisionConfig(
+        model=VisionEncoderConfig(image_size=32, patch=8, stem=(16,), layers=1, width=32, heads=2, hidden=64),
+        data=ImageDataConfig(num_eval_images=20),
+        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+    ),
+    # Minutes on a laptop CPU.
+    "tiny": VisionConfig(
+        label_smoothing=0.0,
+        train=TrainConfig(
+            steps=1500,
+            batch_size=64,
+            optimizer="muon",
+            lr=3e-3,
+            eval_every=500,
+            save_every=500,
+            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9),
+        ),
+    ),
+    # Hours on a 12 GB GPU, on pictures of one's own (100,000 and more).
+    "small": VisionConfig(
+        model=VisionEncoderConfig(
+            image_size=224, patch=16, stem=(), layers=12, width=384, heads=6, hidden=1024, registers=4, merge=2, dropout=0.1
+        ),
+        data=ImageDataConfig(augmentation="strong"),
+        train=TrainConfig(
+            steps=60_000,
+            batch_size=256,
+            lr=1e-3,
+            eval_every=2000,
+            save_every=2000,
+            schedule=ScheduleConfig(warmup_steps=2000),
+        ),
+    ),
+}
+
+
+class VisionModel(nn.Module):
+    """The vision encoder and, for contrastive training, a caption encoder."""
+
+    def __init__(self, encoder: VisionEncoder, captions: CaptionEncoder | None) -> None:
+        super().__init__()
+        self.encoder, self.captions = encoder, captions
+
+
+class Judged(NamedTuple):
+    """A split as the heads named it."""
+
+    classified: Classified
+    probabilities: list[Float32]  # of each attribute, (N, V)
+    labels: Int64  # (N, A)
+    patches: Int64  # (N, P, A'), what each patch seemed to show
+    shows: Int64  # (N, P, A'), what it does show
+    loss: float
+
+
+class Known(NamedTuple):
+    """What a model can name, fixed when it is made."""
+
+    attributes: Mapping[str, tuple[str, ...]]
+    patch_attributes: Mapping[str, tuple[str, ...]]
+    classes: Classes
+    source: str
+    """Of the pictures, which says how captions speak of a class."""
+
+
+class Vision:
+    """The vision encoder, its pictures, its loss."""
+
+    name: ClassVar[str] = "vision"
+    unit: ClassVar[str] = "images"
+    needs: ClassVar[tuple[str, ...]] = ()
+    config_type: ClassVar[type[VisionConfig]] = VisionConfig
+    presets: ClassVar[Mapping[str, VisionConfig]] = PRESETS
+
+    def __init__(self, config: VisionConfig, known: Known, tokenizer: Tokenizer | None, *, cache: Path) -> None:
+        self.config, self.known, self.tokenizer, self._cache = config, known, tokenizer, cache
+        self.view = View(config.model.image_size, config.model.merged_grid)
+        self.labels = Labels(known.attributes)
+        torch.manual_seed(config.train.seed)
+        self.reader: CaptionReader | None = None
+        if tokenizer is None:
+            encoder = VisionEncoder(config.model, _numbers(known.attributes), _numbers(known.patch_attributes))
+            self.model = VisionModel(encoder, None)
+        else:
+            encoder = VisionEncoder(config.model, ())
+            captions = CaptionEncoder(config.captions, tokenizer.vocab_size, config.model.width)
+            self.model, self.reader = VisionModel(encoder, captions), CaptionReader(encoder, captions, tokenizer)
+        encoder.checkpointing = config.train.checkpointing not in ("auto", "off")
+
+    @classmethod
+    def create(cls, config: VisionConfig, *, cache: Path, init: Run | None = None) -> "Vision":
+        """A fresh vision encoder, or one that starts from another run's weights.
+
+        Raises:
+            DataError: the data cannot be read, or too much of it is broken.
+            ConfigError: `data.top1` names what the data has not.
+            CheckpointError: the other run has no whole model, or one of another shape.
+        """
+        corpus = open_images(config.data, cache)
+        classes = Classes.of(corpus.attributes, corpus.top1, corpus.unseen)
+        known = Known(corpus.attributes, corpus.patch_attributes, classes, config.data.source)
+        if config.objective == "classes" and not known.attributes:
+            raise DataError(
+                f"no row of the training split of {corpus.name} has a label",
+                where=corpus.name,
+                fix="give rows a `label`, or learn from captions with --set objective=contrastive",
+            )
+        tokenizer = None
+        if config.objective == "contrastive":
+            tokenizer = Tokenizer.train_bpe_at_most(corpus.captions(), config.vocab_size)
+        stage = cls(config, known, tokenizer, cache=cache)
+        stage.corpus = corpus
+        stage._check_quarantine()
+        if stage.reader is not None and (cut := stage.reader.num_cut(list(corpus.captions()))):
+            logger.info("%d captions have more than %d tokens: what comes after these is not read", cut, MAX_CAPTION_TOKENS)
+        if init is not None:
+            stage.take_weights(init)
+        return stage
+
+    @classmethod
+    def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Vision":
+        """The encoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
+        config = read_config(folder, cls.name, VisionConfig)
+        source = config.data.source
+        if data is not None:
+            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data})})
+        found = read_description(folder, cls.name)
+        attributes, patch_attributes = ({name: tuple(values) for name, values in found[key].items()} for key in _ATTRIBUTES)
+        unseen = frozenset(map(tuple, found["unseen"]))
+        known = Known(attributes, patch_attributes, Classes.of(attributes, found["top1"], unseen), source)
+        tokenizer = Tokenizer.load(folder / "tokenizer.json") if config.objective == "contrastive" else None
+        return cls(config, known, tokenizer, cache=cache)
+
+    def save_description(self, folder: Path) -> None:
+        """Write what the model folder holds beside the weights."""
+        write_description(
+            folder,
+            self.name,
+            omnictl=__version__,
+            attributes=self.known.attributes,
+            patch_attributes=self.known.patch_attributes,
+            top1=self.known.classes.attributes,
+            unseen=sorted(self.known.classes.unseen),
+            config=to_dict(self.config),
+        )
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder / "tokenizer.json")
+
+    def take_weights(self, run: Run) -> None:
+        """Take over the encoder of another run; heads only if they name the same things. Captions are learned anew.
+
+        Raises:
+            CheckpointError: it has no whole model, or one of another shape.
+        """
+        own = self.model.state_dict()
+        theirs = read_description(run.model, self.name)
+        same = all({name: list(values) for name, values in getattr(self.known, key).items()} == theirs[key] for key in _ATTRIBUTES)
+
+        def adapted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+            kept = {
+                name: tensor
+                for name, tensor in weights.items()
+                if name.startswith("encoder.") and ((same and name in own) or not name.startswith("encoder.head."))
+            }
+            anew = {name: tensor for name, tensor in own.items() if name.startswith(("captions.", "encoder.head."))}
+            positions = "encoder.positions"
+            if positions in kept:
+                kept[positions] = F.interpolate(kept[positions], own[positions].shape[2:], mode="bicubic", antialias=True)
+            return anew | kept
+
+        load_weights(run.model / "model.safetensors", self.model, adapted)
+
+    @cached_property
+    def corpus(self) -> ImageCorpus:
+        """The pictures, looked for only when they are needed: a model is used without them, too."""
+        return open_images(self.config.data, self._cache)
+
+    def _images(self, split: Split) -> ImageSet:
+        needs: Literal["labels", "caption"] = "labels" if self.config.objective == "classes" else "caption"
+        return self.corpus.images(split, needs, self.known.attributes)
+
+    @cached_property
+    def training_set(self) -> ImageSet:
+        """What is trained on."""
+        return self._images("train")
+
+    @cached_property
+    def _validation_set(self) -> ImageSet:
+        return self._images("val")
+
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Rows that are neither trained nor validated on, each with the reason."""
+        return (*self.corpus.broken, *self.training_set.set_aside, *self._validation_set.set_aside)
+
+    def _check_quarantine(self) -> None:
+        """Refuse data of which too much is broken.
+
+        Raises:
+            DataError: it is.
+        """
+        refuse_too_many(
+            [*self.corpus.broken, *self.training_set.set_aside],
+            usable=len(self.training_set),
+            allowed=self.config.data.max_broken,
+            source=self.corpus.name,
+        )
+
+    def batches(self) -> ImageBatches:
+        """Pictures in random order, each shown a little differently every time."""
+        return ImageBatches(
+            self.training_set,
+            self.labels,
+            self.view,
+            batch_size=self.config.train.batch_size,
+            seed=self.config.train.seed,
+            mixes=self._mixes,
+        )
+
+    @property
+    def _mixes(self) -> bool:
+        """Never where patches are labelled: they would show something else."""
+        data, objective = self.config.data, self.config.objective
+        return data.augmentation == "strong" and objective == "classes" and not self.known.patch_attributes
+
+    def loss(self, batch: ImageBatch) -> LossSum:
+        """Cross-entropies or the contrastive loss in nats, counted in pictures."""
+        nats = self._class_nats(batch, self._see(batch)) if self.reader is None else self._contrast_nats(self.reader, batch)
+        return LossSum(nats, len(batch.pictures), {})
+
+    def _see(self, batch: ImageBatch) -> Seen:
+        seen: Seen = self.model.encoder(batch.pictures.to(self.model.encoder.positions.device))
+        return seen
+
+    def _class_nats(self, batch: ImageBatch, seen: Seen) -> Tensor:
+        device, smoothing = self.model.encoder.positions.device, self.config.label_smoothing
+        labels, others, shares = batch.labels.to(device), batch.others.to(device), batch.shares.to(device)
+        total: Tensor = torch.zeros((), device=device)
+        for number, logits in enumerate(self.model.encoder.attribute_logits(seen)):
+            total = total + (shares * _nats(logits, labels[:, number], smoothing)).sum()
+            total = total + ((1 - shares) * _nats(logits, others[:, number], smoothing)).sum()
+        for number, logits in enumerate(self.model.encoder.patch_logits(seen) if batch.patches.shape[2] else ()):
+            nats = _nats(logits.flatten(0, 1), batch.patches[:, :, number].flatten().to(device), smoothing)
+            total = total + self.config.patch_weight * nats.sum() / logits.shape[1]
+        return total
+
+    def _contrast_nats(self, reader: CaptionReader, batch: ImageBatch) -> Tensor:
+        scale = reader.captions.clamped_log_scale()
+        return contrastive_sum(reader.place(batch.pictures), reader.read(batch.captions), scale)
+
+    def work(self, batch: ImageBatch) -> Work:
+        """Pictures and floating-point operations of a training step on this batch."""
+        count = len(batch.pictures)
+        flops = training_flops(self.model.encoder, count, batch.pictures.shape[-1])
+        if self.reader is not None:
+            matrices = sum(p.numel() for p in self.reader.captions.blocks.parameters() if p.ndim >= 2)
+            flops += 6.0 * self.reader.num_tokens(batch.captions) * matrices
+        return Work(units=count, flops=flops, positions=count, slots=count)
+
+    def validate(self) -> Report:
+        """Rates on the validation split."""
+        found = self._validation_set
+        if self.reader is None:
+            return Report("top1", "higher", self._class_metrics(self._judge(found, len(found))), len(found))
+        placed = self._place(self.reader, found, len(found))
+        return Report(HEADLINE, "higher", self._contrast_metrics(placed, self._guess(self.reader, placed)), len(found))
+
+    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+        """Rates on a split or its first `limit` pictures, by class too, and with the pictures shuffled."""
+        found = self._images(split)
+        most = self.config.data.num_eval_images if len(found) >= ENDLESS else len(found)
+        count = min(limit or most, len(found))
+        aside = {"set_aside": float(len(found.set_aside))}
+
+        def show(index: int) -> Pixels:
+            return found.shown(index, self.view).picture
+
+        if self.reader is None:
+            judged = self._judge(found, count)
+            return classification_report(judged.classified, self.known.classes, self._class_metrics(judged) | aside, show)
+        placed = self._place(self.reader, found, count)
+        guessed = self._guess(self.reader, placed)
+        metrics = self._contrast_metrics(placed, guessed) | aside
+        by_class = None if guessed is None else classification_report(guessed, self.known.classes, metrics, show)
+        return retrieval_report(placed, metrics, by_class)
+
+    def _judge(self, found: ImageSet, count: int) -> Judged:
+        """The first pictures of a set as the heads name them.
+
+        Raises:
+            DataError: of none of them is the class known.
+        """
+        encoder = self.model.encoder
+        self.model.eval()
+        nats = 0.0
+        values: list[list[Float32]] = []  # by batch, by attribute
+        patches, shows, numbers = [], [], []
+        for _, batch in evaluation_batches(found, self.labels, self.view, count, batch_size=EVALUATION_PICTURES):
+            with torch.no_grad():
+                seen = self._see(batch)
+                nats += float(self._class_nats(batch, seen))
+                values.append([logits.float().softmax(-1).cpu().numpy() for logits in encoder.attribute_logits(seen)])
+                patches.append(_stacked([logits.argmax(-1).cpu() for logits in encoder.patch_logits(seen)]))
+            shows.append(batch.patches.numpy())
+            numbers.append(batch.labels.numpy())
+        probabilities = [np.concatenate(parts) for parts in zip(*values, strict=True)]
+        rows = [found.row(index) for index in range(count)]
+        classes = self.known.classes
+        combined = joint([probabilities[self.labels.names.index(name)] for name in classes.attributes])
+        targets = np.array([classes.number(row.labels) for row in rows])
+        if (targets == UNKNOWN).all():
+            names = ", ".join(classes.attributes)
+            raise DataError(
+                f"none of {count} pictures of {self.corpus.name} has all labels that name its class: {names}",
+                where=self.corpus.name,
+                fix="give rows these labels, or train a model that is asked for others with --set data.top1",
+            )
+        return Judged(
+            Classified(rows, combined, targets),
+            probabilities,
+            np.concatenate(numbers),
+            np.concatenate(patches),
+            np.concatenate(shows),
+            nats / count,
+        )
+
+    def _class_metrics(self, judged: Judged) -> dict[str, float]:
+        metrics = class_rates(judged.classified, self.known.classes)
+        for name, probabilities, numbers in zip(self.labels.names, judged.probabilities, judged.labels.T, strict=True):
+            if (numbers != UNKNOWN).any():
+                metrics[f"accuracy_{name}"] = top_k(probabilities, numbers, 1)
+        return metrics | patch_rates(judged.patches, judged.shows) | {"loss": judged.loss}
+
+    def _place(self, reader: CaptionReader, found: ImageSet, count: int) -> Placed:
+        """The first pictures of a set and their captions, where the model puts them."""
+        self.model.eval()
+        pictures, texts = [], []
+        for _, batch in evaluation_batches(found, self.labels, self.view, count, batch_size=EVALUATION_PICTURES):
+            with torch.no_grad():
+                pictures.append(reader.place(batch.pictures).float().cpu().numpy())
+                texts.append(reader.read(batch.captions).float().cpu().numpy())
+        return Placed([found.row(index) for index in range(count)], np.concatenate(pictures), np.concatenate(texts))
+
+    def _contrast_metrics(self, placed: Placed, guessed: Classified | None) -> dict[str, float]:
+        return retrieval_rates(placed) | ({} if guessed is None else class_rates(guessed, self.known.classes))
+
+    def _guess(self, reader: CaptionReader, placed: Placed) -> Classified | None:
+        """The classes by what a caption would say of each, if pictures have classes."""
+        classes = self.known.classes
+        targets = np.array([classes.number(row.labels) for row in placed.rows])
+        if not classes.attributes or (targets < 0).all():
+            return None
+        return Classified(placed.rows, reader.match(placed.pictures, self.prompts()), targets)
+
+    @torch.no_grad()
+    def name_picture(self, picture: Tensor) -> dict[str, Float32]:
+        """Probabilities `(V,)` of the values of each attribute of a picture `(3, S, S)` uint8, by the heads."""
+        encoder = self.model.encoder
+        logits = encoder.attribute_logits(encoder(picture[None].to(encoder.positions.device)))
+        return {name: scores[0].float().softmax(-1).cpu().numpy() for name, scores in zip(self.labels.names, logits, strict=True)}
+
+    def prompts(self) -> list[tuple[str, ...]]:
+        """What captions may say of each of the classes."""
+        classes = self.known.classes
+        return [class_prompts(self.known.source, dict(zip(classes.attributes, values, strict=True))) for values in classes.values]
+
+
+def _numbers(attributes: Mapping[str, tuple[str, ...]]) -> tuple[int, ...]:
+    """How many values each attribute has."""
+    return tuple(map(len, attributes.values()))
+
+
+def _nats(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of each row `(N, V)`, zero where the target is not known."""
+    wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    return F.cross_entropy(wide, targets, ignore_index=UNKNOWN, reduction="none", label_smoothing=smoothing)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Int64:
+    """`(B, P)` numbers of each patch attribute as `(B, P, A)`; `(1, 0, 0)` of none."""
+    return torch.stack(list(parts), -1).numpy() if parts else np.zeros((1, 0, 0), np.int64)
