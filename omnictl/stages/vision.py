@@ -49,7 +49,7 @@ from omnictl.stages.classification import (
 )
 from omnictl.stages.retrieval import HEADLINE, Placed, retrieval_rates, retrieval_report
 from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.config import RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
 
 EVALUATION_PICTURES = 128
@@ -97,6 +97,7 @@ PRESETS: Mapping[str, VisionConfig] = {
             eval_every=500,
             save_every=500,
             schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9),
+            runtime=RuntimeConfig(workers=1),
         ),
     ),
     # Hours on a 12 GB GPU, on pictures of one's own (100,000 and more).

@@ -43,7 +43,7 @@ MAX_SKIPPED_STEPS = 50
 CALIBRATION_STEPS = 10
 """With a deadline, the steps whose speed fixes the total."""
 
-TRIAL_EXAMPLES = 8
+TRIAL_EXAMPLES = 32
 """Examples of the first batch on which number formats are timed."""
 
 TIME_RESERVE = 0.05
