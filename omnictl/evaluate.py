@@ -4,25 +4,39 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
 from omnictl.runs.files import write_bytes, write_json, write_text, writing
 from omnictl.runs.run import Run
-from omnictl.stages import stage_type
+from omnictl.stages import JUDGED, stage_type
+from omnictl.stages.ladder import Judge
 from omnictl.stages.trained import open_trained
 from omnictl.train.stage import Report, Split
+
+if TYPE_CHECKING:
+    from omnictl.stages.talker import TalkerStage
+
+
+class NamedJudge(NamedTuple):
+    """A recogniser that listens to what speaks."""
+
+    name: str
+    judge: Judge
+    label: str = ""
+    """What sets its reports apart from those of the usual judge."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report and where its predictions lie."""
+    """A report, where its predictions lie, and who judged."""
 
     run: Run
     split: Split
     report: Report
     predictions: Path
+    judge: str | None
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -37,15 +51,26 @@ class Evaluation:
             "metrics": dict(report.metrics),
             "controls": dict(report.controls),
             "predictions": str(self.predictions),
+            **({"judge": self.judge} if self.judge else {}),
             **({"groups": groups} if groups else {}),
         }
 
 
-def evaluate_run(run: Run, *, data: str | None, split: Split, limit: int | None, device: torch.device, cache: Path) -> Evaluation:
+def evaluate_run(
+    run: Run,
+    *,
+    judge: NamedJudge | None = None,
+    data: str | None,
+    split: Split,
+    limit: int | None,
+    device: torch.device,
+    cache: Path,
+) -> Evaluation:
     """Judge a run's best model in fp32.
 
     Args:
         run: the run; its stage decides the metrics.
+        judge: who listens to it, if its stage is one of `JUDGED`.
         data: another data source than the one it was trained on.
         split: which split.
         limit: only so many examples.
@@ -57,16 +82,22 @@ def evaluate_run(run: Run, *, data: str | None, split: Split, limit: int | None,
         DataError: the data cannot be read.
     """
     stage = open_trained(stage_type(run.stage), run, device=device, cache=cache, data=data)
+    if run.stage in JUDGED:
+        assert judge is not None, "what speaks is judged by what hears"
+        cast("TalkerStage", stage).judge = judge.judge
     report = stage.evaluate(split, limit=limit)
-    folder = run.evaluations / (split if data is None else f"{split}_{re.sub(r'[^A-Za-z0-9.]+', '-', data).strip('-')}")
+    parts = [split, *([data] if data else []), *([judge.label] if judge and judge.label else [])]
+    folder = run.evaluations / "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    evaluation = Evaluation(run, split, report, folder / "predictions.jsonl")
+    evaluation = Evaluation(run, split, report, folder / "predictions.jsonl", judge.name if judge else None)
     lines = (json.dumps(dict(prediction), ensure_ascii=False) + "\n" for prediction in report.predictions)
     write_text(evaluation.predictions, "".join(lines))
     for name, text in report.texts.items():
         write_text(folder / name, text)
     for name, picture in report.pictures.items():
         write_bytes(folder / name, picture)
+    for name, sound in report.sounds.items():
+        write_bytes(folder / name, sound)
     write_json(folder / "report.json", evaluation.as_json())
     return evaluation

@@ -15,7 +15,7 @@ from omnictl.config import resolve, to_json
 from omnictl.data.images import TinyWorldImages, View
 from omnictl.data.speech import TinyWorldSpeech
 from omnictl.errors import DataError
-from omnictl.stages import STAGES, stage_type
+from omnictl.stages import STAGES, recipe_type
 from omnictl.stages.pretrain import PRESETS
 from omnictl.train import loop
 from omnictl.world import document
@@ -70,7 +70,7 @@ def make_files(arguments: list[str]) -> None:
         if option == "--data" and path.suffix == ".txt":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n\n\n".join(document(99, "train", number) for number in range(200)))
-        wanted = (("--data", "asr"), ("--data", "vision"), ("check", "data"), ("stats", "data"))
+        wanted = (("--data", "asr"), ("--data", "vision"), ("--data", "talker"), ("check", "data"), ("stats", "data"))
         if not path.suffix and (option, arguments[0]) in wanted:
             write = write_pictures if "pictures" in path.name else write_recordings
             write(path)
@@ -153,7 +153,7 @@ def test_commands_at_debug_size(given: str, run_as: str) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_example_configs_are_valid(path: Path) -> None:
-    stages = {"audio": "asr", "asr": "asr", "vision": "vision", "thinker": "pretrain", "shakespeare": "pretrain"}
-    stage = stages[path.stem.partition("_")[0]]
-    kind = stage_type(stage).config_type
+    stages = {"audio": "asr", "thinker": "pretrain", "shakespeare": "pretrain"}
+    word = path.stem.partition("_")[0]
+    kind = recipe_type(stages.get(word, word)).config_type
     assert isinstance(resolve(kind, preset=None, file=path), kind)

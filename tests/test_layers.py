@@ -16,7 +16,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("pipeline",),
-    ("chat", "classify", "evaluate", "transcribe", "plan", "bench", "report"),
+    ("chat", "classify", "evaluate", "judges", "say", "transcribe", "plan", "bench", "report"),
     ("stages",),
     ("train", "generate"),
     ("models",),

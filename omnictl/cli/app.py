@@ -13,10 +13,11 @@ from omnictl.cli.configs import app as config_app
 from omnictl.cli.console import Output, show_error
 from omnictl.cli.datasets import app as data_app
 from omnictl.cli.evaluating import evaluate
+from omnictl.cli.talking import say, talker
 from omnictl.cli.training import training_command
 from omnictl.cli.transcribing import transcribe
 from omnictl.errors import OmniError, UsageError
-from omnictl.stages import STAGES
+from omnictl.stages import COMMANDS, STAGES
 
 
 class _Interrupted(OmniError):
@@ -63,12 +64,14 @@ def _options(
         print(context.get_help())
 
 
-for _name, _entry in STAGES.items():
-    app.command(_name, help=_entry.summary, rich_help_panel="Train")(training_command(_name))
+for _name in COMMANDS:
+    _command = talker if _name == "talker" else training_command(_name)
+    app.command(_name, help=STAGES[_name].summary, rich_help_panel="Train")(_command)
 app.command("eval", rich_help_panel="Measure")(evaluate)
 app.command("chat", rich_help_panel="Use")(chat)
 app.command("transcribe", rich_help_panel="Use")(transcribe)
 app.command("classify", rich_help_panel="Use")(classify)
+app.command("say", rich_help_panel="Use")(say)
 app.add_typer(config_app, name="config", rich_help_panel="Set up")
 app.add_typer(data_app, name="data", rich_help_panel="Set up")
 

@@ -37,10 +37,10 @@ def show(
 def schema(stage: StageArgument) -> None:
     """Print the JSON Schema of a stage's config: every key, its type, default and meaning."""
     from omnictl.config import schema as json_schema
-    from omnictl.stages import stage_type
+    from omnictl.stages import recipe_type
 
     check_stage(stage)
-    print(json.dumps(json_schema(stage_type(stage).config_type), indent=2))
+    print(json.dumps(json_schema(recipe_type(stage).config_type), indent=2))
 
 
 @app.command()
@@ -65,10 +65,10 @@ def resolved(stage: str, preset: str | None, file: Path | None, overrides: list[
         UsageError: there is no such stage.
     """
     from omnictl.config import choose_preset, resolve
-    from omnictl.stages import stage_type
+    from omnictl.stages import recipe_type
 
     check_stage(stage)
-    kind = stage_type(stage)
+    kind = recipe_type(stage)
     name = preset or (None if file else DEFAULT_PRESET)
     base = None if name is None else choose_preset(kind.presets, name)
     return resolve(kind.config_type, preset=base, file=file, overrides=overrides)
@@ -81,14 +81,14 @@ def _named(stage: str, reference: str) -> "Config":
         ConfigError: the file does not validate.
         UsageError: there is nothing of that name.
     """
-    from omnictl.stages import stage_type
+    from omnictl.stages import recipe_type
 
     path = Path(reference)
     if (path / "config.json").is_file():
         return resolved(stage, None, path / "config.json", [])
     if path.is_file():
         return resolved(stage, None, path, [])
-    presets = stage_type(stage).presets
+    presets = recipe_type(stage).presets
     if reference in presets:
         return resolved(stage, reference, None, [])
     raise UsageError(

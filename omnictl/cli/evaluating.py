@@ -9,10 +9,12 @@ from rich.markup import escape
 from omnictl.cli.console import Output
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName, run_root
 from omnictl.errors import UsageError
-from omnictl.stages import STAGES
+from omnictl.stages import JUDGED, STAGES
 
 if TYPE_CHECKING:
-    from omnictl.evaluate import Evaluation
+    import torch
+
+    from omnictl.evaluate import Evaluation, NamedJudge
     from omnictl.runs.run import Run
     from omnictl.train.stage import Report
 
@@ -26,6 +28,12 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Other data than the run's own, e.g. tinyworld:7.", show_default=False)] = None,
     split: Annotated[SplitName, typer.Option(help="Part of the data.")] = SplitName.test,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many examples.", show_default=False)] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Who listens to a Talker: an `asr` run (default: the newest) or pocketsphinx.", show_default=False
+        ),
+    ] = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -39,8 +47,10 @@ def evaluate(
     output.tell_log()
     check_stage(stage)
     chosen = chosen_run(run_root(runs), stage, run)
+    chosen_device, cache = choose_device(device), cache_dir()
+    listener = _chosen_judge(run_root(runs), chosen, judge, output, chosen_device, cache)
     output.say(f"judging {escape(str(chosen.path))} …")
-    evaluation = evaluate_run(chosen, data=data, split=split.value, limit=limit, device=choose_device(device), cache=cache_dir())
+    evaluation = evaluate_run(chosen, judge=listener, data=data, split=split.value, limit=limit, device=chosen_device, cache=cache)
     output.result(evaluation.as_json(), _table(evaluation))
 
 
@@ -67,6 +77,35 @@ def chosen_run(root: Path, stage: str, reference: str | None) -> "Run":
     from omnictl.runs.run import find_run, newest_run
 
     return newest_run(root, stage, "finished") if reference is None else find_run(root, stage, reference)
+
+
+def _chosen_judge(
+    root: Path, run: "Run", reference: str | None, output: Output, device: "torch.device", cache: Path
+) -> "NamedJudge | None":
+    """Who listens to what speaks: whom `--judge` names, else the newest recogniser that knows such speech.
+
+    Raises:
+        UsageError: the stage has no use for one, or the one named is not installed.
+        RunError: there is none.
+    """
+    from omnictl.evaluate import NamedJudge
+    from omnictl.judges import JUDGE, OUTSIDER, Pocketsphinx, newest_judge, open_judge
+    from omnictl.runs.run import find_run
+
+    if run.stage not in JUDGED:
+        if reference is not None:
+            raise UsageError(f"`{run.stage}` needs no judge", where="--judge", fix="leave it out")
+        return None
+    if reference == OUTSIDER:
+        return NamedJudge(OUTSIDER, Pocketsphinx(), label=OUTSIDER)
+    if reference is not None:
+        found = find_run(root, JUDGE, reference)
+    else:
+        found, rejected = newest_judge(root, run)
+        for line in rejected:
+            output.say(f"not the judge: {escape(line)}")
+    output.say(f"the judge is {escape(str(found.path))}")
+    return NamedJudge(str(found.path), open_judge(found, device, cache))
 
 
 def _table(evaluation: "Evaluation") -> str:

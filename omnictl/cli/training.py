@@ -4,10 +4,9 @@ import json
 import platform
 import re
 import shlex
-import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -17,7 +16,7 @@ from rich.markup import escape
 from omnictl.cli.configs import DEFAULT_PRESET, resolved
 from omnictl.cli.console import Output, figures
 from omnictl.cli.options import DeviceOption, JsonOption, RunsOption, run_root
-from omnictl.errors import OmniError, UsageError
+from omnictl.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from omnictl.train.loop import Outcome
 
 
-class _Choices(NamedTuple):
+class Choices(NamedTuple):
     """What decides a new run's config; none of it may be given with `--resume`."""
 
     preset: str | None
@@ -62,18 +61,18 @@ def training_command(stage: str) -> Callable[..., int]:
         from omnictl.train.device import choose_device
 
         output = Output(as_json=as_json, quiet=quiet)
-        choices = _Choices(preset, config, set_ or [], data, name, init, seed)
+        choices = Choices(preset, config, set_ or [], data, name, init, seed)
         deadline = None if max_minutes is None else began + 60 * max_minutes
         chosen_device = choose_device(device)
         run, trained = _begin(stage, choices, run_root(runs), resume, output)
         outcome = _train(trained, run, output, device=chosen_device, deadline=deadline, max_steps=max_steps)
-        _conclude(stage, run, outcome, output, seconds=time.monotonic() - began)
+        conclude(stage, run, outcome, output, seconds=time.monotonic() - began)
         return outcome.exit_code
 
     return command
 
 
-def _begin(stage: str, choices: _Choices, root: Path, resume: str | None, output: Output) -> "tuple[Run, TrainableStage]":
+def _begin(stage: str, choices: Choices, root: Path, resume: str | None, output: Output) -> "tuple[Run, TrainableStage]":
     """A new run, or the one to go on with, and its stage."""
     from omnictl.data.cache import cache_dir
     from omnictl.runs.run import Run, find_run
@@ -81,13 +80,7 @@ def _begin(stage: str, choices: _Choices, root: Path, resume: str | None, output
 
     if resume is None:
         return _create(stage, choices, root, output)
-    given = [f"--{name}" for name, value in choices._asdict().items() if value not in (None, [])]
-    if given:
-        raise UsageError(
-            f"{', '.join(given)} cannot go with --resume: a run keeps its config",
-            where=given[0],
-            fix="leave that out, or start a new run from the weights of the old one with --init RUN",
-        )
+    refuse_with_resume(choices._asdict())
     run = find_run(root, stage, resume)
     trained = stage_type(stage).open(run.model, data=None, cache=cache_dir())
     parent = run.record()["parents"].get("init")
@@ -96,19 +89,33 @@ def _begin(stage: str, choices: _Choices, root: Path, resume: str | None, output
     return run, trained
 
 
-def _create(stage: str, choices: _Choices, root: Path, output: Output) -> "tuple[Run, TrainableStage]":
+def refuse_with_resume(choices: Mapping[str, object]) -> None:
+    """Refuse what decides a new run's config.
+
+    Raises:
+        UsageError: some of it was given.
+    """
+    given = [f"--{name}" for name, value in choices.items() if value not in (None, [])]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} cannot go with --resume: a run keeps its config",
+            where=given[0],
+            fix="leave that out, or start a new run from the weights of the old one with --init RUN",
+        )
+
+
+def _create(stage: str, choices: Choices, root: Path, output: Output) -> "tuple[Run, TrainableStage]":
     """A new run and its stage; its folder appears only once all that the user gave has been found good."""
-    from omnictl.config import to_json
     from omnictl.data.cache import cache_dir
-    from omnictl.runs.files import write_text
-    from omnictl.runs.run import create_run, find_run
+    from omnictl.pipeline.runs import settle
+    from omnictl.runs.run import find_run
     from omnictl.stages import stage_type
 
     kind = stage_type(stage)
-    name = _run_name(choices, choices.preset or DEFAULT_PRESET)
+    name = run_name(choices, choices.preset or DEFAULT_PRESET)
     overrides = [*choices.set]
     if choices.data is not None:
-        overrides.append(f"data.source={json.dumps(_lasting(choices.data))}")
+        overrides.append(f"data.source={json.dumps(lasting(choices.data))}")
     if choices.seed is not None:
         overrides.append(f"train.seed={choices.seed}")
     config = resolved(stage, choices.preset, choices.config, overrides)
@@ -117,18 +124,10 @@ def _create(stage: str, choices: _Choices, root: Path, output: Output) -> "tuple
     output.tell_log()
     trained = kind.create(config, cache=cache_dir(), init=parent)
     parents = {} if parent is None else {"init": str(parent.path.absolute())}
-    run = create_run(root, stage, name, {"parents": parents, **_circumstances()})
-    try:
-        write_text(run.config_file, to_json(trained.config))
-        write_text(run.quarantine_file, "".join(json.dumps(row._asdict()) + "\n" for row in trained.quarantine))
-        trained.save_description(run.model)
-    except OmniError:  # half a run is none
-        shutil.rmtree(run.path)
-        raise
-    return run, trained
+    return settle(root, trained, name, {"parents": parents, **circumstances()}), trained
 
 
-def _run_name(choices: _Choices, default: str) -> str:
+def run_name(choices: Choices, default: str) -> str:
     """`--name`, else the config file's name, else the default.
 
     Raises:
@@ -145,13 +144,13 @@ def _run_name(choices: _Choices, default: str) -> str:
     return choices.name
 
 
-def _lasting(data: str) -> str:
+def lasting(data: str) -> str:
     """The source as the run's config keeps it: a path must be found again from another working directory."""
     path = Path(data).expanduser()
     return str(path.absolute()) if path.exists() else data
 
 
-def _circumstances() -> dict[str, object]:
+def circumstances() -> dict[str, object]:
     """Versions, machine and command line, for the record."""
     import torch
 
@@ -184,7 +183,7 @@ def _train(
         )
 
 
-def _conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, seconds: float) -> None:
+def conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, seconds: float) -> None:
     """Say how it ended and what to do next."""
     record = run.record()
     report = outcome.report
@@ -214,5 +213,5 @@ def _conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, sec
 
 
 def _next_commands(stage: str, path: str) -> str:
-    use = {"pretrain": "chat", "asr": "transcribe FILE", "vision": "classify FILE"}
+    use = {"pretrain": "chat", "asr": "transcribe FILE", "vision": "classify FILE", "talker": 'say "Hello." --out hello.wav'}
     return f"  omnictl {use[stage]} --run {path}" if stage in use else ""

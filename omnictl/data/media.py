@@ -10,6 +10,7 @@ Left out on purpose: WAVs with compressed samples, and everything that needs FFm
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,6 +147,13 @@ def _decode(sound: _Sequential, info: AudioInfo, claim: Claim, path: Path) -> ND
     if claim.md5 and digest.digest() != claim.md5:
         refuse(path, "is broken: its samples do not have the checksum that its header gives")
     return np.concatenate(blocks)
+
+
+def wav_bytes(samples: NDArray[np.float32], rate: int) -> bytes:
+    """`(n,)` samples in [-1, 1] as a WAV file of 16 bits."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
 
 
 def _packed(block: NDArray[np.int32], subtype: str) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,14 @@ from omnictl.data.text_files import Split
 from omnictl.errors import DataError
 from omnictl.world.acoustics import record
 from omnictl.world.espeak import Request, speak
-from omnictl.world.speech import Utterance, utterance
+from omnictl.world.speech import Utterance, reply, utterance
 
 BLOCK = 256
 """Utterances that are spoken or decoded in one go."""
 
 Samples = NDArray[np.float32]
+
+Voices = Literal["many", "one"]
 
 
 class SpeechDataConfig(Config):
@@ -40,6 +42,7 @@ class SpeechDataConfig(Config):
 
     source: str = "tinyworld"
     """A manifest, a corpus folder, `tinyworld`, or `tinyworld:SEED` for another draw."""
+    voices: Voices = Field("many", description="of TinyWorld: many in many rooms, or the one clear voice of its replies")
     num_utterances: int = Field(8_000, ge=1, description="training utterances spoken by TinyWorld's voices")
     num_eval_utterances: int = Field(400, ge=2, description="validation utterances, and as many test ones, of TinyWorld")
     val_fraction: float | None = Field(None, ge=0, lt=1)
@@ -107,7 +110,7 @@ def open_speech(config: SpeechDataConfig) -> SpeechCorpus:
     """
     seed = tinyworld_seed(config.source)
     if seed is not None:
-        return TinyWorldSpeech(seed, config.num_utterances, config.num_eval_utterances)
+        return TinyWorldSpeech(seed, config.num_utterances, config.num_eval_utterances, config.voices)
     return SpeechFiles(find_speech(Path(config.source).expanduser()), config)
 
 
@@ -118,6 +121,7 @@ class TinyWorldSpeech:
     seed: int
     num_utterances: int
     num_eval_utterances: int
+    voices: Voices = "many"
     broken: Sequence[BrokenRow] = ()
 
     @property
@@ -132,28 +136,35 @@ class TinyWorldSpeech:
         counts: dict[Split, int] = {"train": 100, "val": 10, "test": 10}  # a held-out one takes twenty times as long
         for split, count in counts.items():
             for index in range(count):
-                digest.update(repr(utterance(self.seed, split, index)).encode())
+                digest.update(repr(self._plan(split, index)).encode())
         return digest.hexdigest()
 
     def recordings(self, split: Split) -> Sequence[Recording]:
         """See `SpeechCorpus`."""
-        return _recordings(self.seed, split, self._count(split))
+        return _recordings(self.seed, split, self._count(split), self.voices)
 
     def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         """See `SpeechCorpus`."""
         numbers = range(block * BLOCK, min((block + 1) * BLOCK, self._count(split)))
-        plans = [utterance(self.seed, split, number) for number in numbers]
+        plans = [self._plan(split, number) for number in numbers]
         spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
         for plan, samples in zip(plans, spoken.samples, strict=True):
             yield _heard(plan, samples, spoken.rate, rate)
+
+    def _plan(self, split: Split, number: int) -> Utterance:
+        return _plan(self.seed, split, number, self.voices)
 
     def _count(self, split: Split) -> int:
         return self.num_utterances if split == "train" else self.num_eval_utterances
 
 
+def _plan(seed: int, split: Split, number: int, voices: Voices) -> Utterance:
+    return utterance(seed, split, number) if voices == "many" else reply(seed, split, number)
+
+
 @lru_cache(maxsize=4)
-def _recordings(seed: int, split: Split, count: int) -> tuple[Recording, ...]:
-    plans = (utterance(seed, split, number) for number in range(count))
+def _recordings(seed: int, split: Split, count: int, voices: Voices) -> tuple[Recording, ...]:
+    plans = (_plan(seed, split, number, voices) for number in range(count))
     return tuple(
         Recording(f"{split}/{number}", plan.text, plan.voice, f"tinyworld:{seed}/{split}/{number}", None)
         for number, plan in enumerate(plans)

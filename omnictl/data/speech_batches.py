@@ -12,12 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omnictl.data.features import Int64
+from omnictl.data.buckets import LengthBuckets
 from omnictl.data.speech import SpeechDataConfig
 from omnictl.data.speech_set import Float32, SpeechSet
-
-POOL = 20
-"""Batches sorted by length together: padding stays low, and which utterances meet changes from epoch to epoch."""
 
 MASKS = 2
 """Masks over time, and as many over frequency, in every utterance (as SpecAugment's LibriSpeech policy)."""
@@ -38,16 +35,12 @@ class SpeechBatch:
 
 
 class SpeechBatches:
-    """The training order: epoch after epoch, each one shuffled, cut into batches of similar length, and shuffled again.
-
-    An example id is a position in that endless sequence. What does not fill a batch waits for another epoch.
-    """
+    """Utterances of similar length side by side; an example id is a position in the endless order of `LengthBuckets`."""
 
     def __init__(self, found: SpeechSet, config: SpeechDataConfig, *, batch_size: int, seed: int, fill: Float32) -> None:
         self.found, self.config, self.batch_size, self.seed, self.fill = found, config, batch_size, seed, fill
-        self.epoch_size = max(1, len(found) // batch_size) * min(batch_size, len(found))
-        self._lengths = np.stack([found.lengths(speed) for speed in range(len(found.stores))])  # (speeds, n)
-        self._epochs: dict[int, Int64] = {}
+        lengths = np.stack([found.lengths(speed) for speed in range(len(found.stores))])  # (speeds, n)
+        self.order = LengthBuckets(lengths, batch_size=batch_size, seed=seed)
 
     def ids(self, step: int) -> Sequence[int]:
         """The example ids of a step (0-based)."""
@@ -57,32 +50,11 @@ class SpeechBatches:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         features, targets = [], []
         for position in ids:
-            epoch, place = divmod(position, self.epoch_size)
-            index, speed = self._epoch(epoch)[place]
+            index, speed = self.order.example(position)
             rng = np.random.default_rng([self.seed, 1, position])
-            features.append(self._mask(self.found.features(int(index), int(speed)), rng))
+            features.append(self._mask(self.found.features(index, speed), rng))
             targets.append(self.found.targets[index])
         return pad(features, targets)
-
-    def _epoch(self, number: int) -> Int64:
-        if number not in self._epochs:
-            while len(self._epochs) > 1:  # a batch may span two
-                del self._epochs[min(self._epochs)]
-            self._epochs[number] = self._make_epoch(number)
-        return self._epochs[number]
-
-    def _make_epoch(self, number: int) -> Int64:
-        """`(epoch_size, 2)`: utterance and speed at each place."""
-        rng = np.random.default_rng([self.seed, 0, number])
-        order = rng.permutation(len(self.found))[: self.epoch_size]
-        speeds = rng.integers(len(self.found.stores), size=len(order))
-        pool = POOL * self.batch_size
-        batches: list[Int64] = []
-        for start in range(0, len(order), pool):
-            chosen = np.stack([order[start : start + pool], speeds[start : start + pool]], 1)
-            by_length = chosen[np.argsort(self._lengths[chosen[:, 1], chosen[:, 0]], kind="stable")]
-            batches += [by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)]
-        return np.concatenate([batches[i] for i in rng.permutation(len(batches))])
 
     def _mask(self, features: Float32, rng: np.random.Generator) -> Float32:
         """SpecAugment: some stretches of time and some bands of frequency become the average sound."""

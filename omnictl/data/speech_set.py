@@ -1,4 +1,4 @@
-"""A split of a speech corpus as CTC can train on it: features, targets, and a record of every row that was set aside."""
+"""A split of a speech corpus to train on: features, spelled transcripts, and a record of every row that was set aside."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from omnictl.data.features import FeatureStore, Int64, open_features
 from omnictl.data.manifest import BrokenRow
 from omnictl.data.speech import Recording, SpeechCorpus
-from omnictl.data.targets import Targets
+from omnictl.data.targets import Spelling
 from omnictl.data.text_files import Split
 from omnictl.data.transcript import foreign_characters, normalise
 from omnictl.nn.conv import SUBSAMPLING
@@ -61,7 +61,7 @@ class SpeechSet:
 
 
 def open_set(
-    corpus: SpeechCorpus, split: Split, mel: MelConfig, targets: Targets, cache: Path, *, speeds: Sequence[float] = (1.0,)
+    corpus: SpeechCorpus, split: Split, mel: MelConfig, spelling: Spelling, cache: Path, *, speeds: Sequence[float] = (1.0,)
 ) -> SpeechSet:
     """The utterances of a split whose sound can be read and whose transcript can be spelled.
 
@@ -72,11 +72,11 @@ def open_set(
     stores = tuple(open_features(corpus, split, mel, cache, speed=speed) for speed in speeds)
     flaws = [stores[0].broken.get(number) or _flaw(recording.text) for number, recording in enumerate(recordings)]
     good = [number for number, flaw in enumerate(flaws) if flaw is None]
-    texts = tuple(normalise(recordings[number].text) for number in good)
+    texts = tuple(spelling.normalise(recordings[number].text) for number in good)
     return SpeechSet(
         recordings=tuple(recordings[number] for number in good),
         texts=texts,
-        targets=tuple(map(targets.encode, texts)),
+        targets=tuple(map(spelling.encode, texts)),
         numbers=np.array(good, np.int64),
         stores=stores,
         set_aside=tuple(_aside(recording, flaw) for recording, flaw in zip(recordings, flaws, strict=True) if flaw),

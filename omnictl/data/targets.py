@@ -1,24 +1,32 @@
-"""What a CTC model spells: characters, or the pieces of a BPE learned from the transcripts. Id 0 is the blank in both."""
+"""What stands for a transcript: characters or pieces of a BPE, which a CTC model spells, or symbols that are read aloud."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from omnictl.data import transcript
+from omnictl.data import spoken_text, transcript
 from omnictl.data.tokenizer import Tokenizer
 
 
-class Targets(Protocol):
-    """Turns normalised transcripts into ids of 1 and up, and back."""
+class Spelling(Protocol):
+    """Turns transcripts into ids."""
 
     @property
     def num_symbols(self) -> int:
-        """Ids, the blank included."""
+        """Ids, 0 included, which stands for nothing that is written."""
+        ...
+
+    def normalise(self, text: str) -> str:
+        """What of a transcript can be spelled."""
         ...
 
     def encode(self, text: str) -> list[int]:
         """The ids of a normalised text."""
         ...
+
+
+class Targets(Spelling, Protocol):
+    """What a CTC model spells, and back; id 0 is the blank."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids without blanks."""
@@ -33,6 +41,10 @@ class CharacterTargets:
     """Space, apostrophe and a to z."""
 
     num_symbols = 1 + len(transcript.ALPHABET)
+
+    def normalise(self, text: str) -> str:
+        """See `Spelling`."""
+        return transcript.normalise(text)
 
     def encode(self, text: str) -> list[int]:
         """See `Targets`."""
@@ -71,6 +83,10 @@ class BpeTargets:
         """See `Targets`."""
         return 1 + self.tokenizer.vocab_size
 
+    def normalise(self, text: str) -> str:
+        """See `Spelling`."""
+        return transcript.normalise(text)
+
     def encode(self, text: str) -> list[int]:
         """See `Targets`."""
         return [1 + token for token in self.tokenizer.encode(text, markup=False)]
@@ -82,3 +98,21 @@ class BpeTargets:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""
         self.tokenizer.save(folder / "tokenizer.json")
+
+
+EDGE = 0
+"""The silence before and after what is said."""
+
+
+class ReadAloud:
+    """What is read aloud: characters and the marks that are heard, between the two edges."""
+
+    num_symbols = 1 + spoken_text.NUM_SYMBOLS
+
+    def normalise(self, text: str) -> str:
+        """See `Spelling`."""
+        return spoken_text.spoken(text)
+
+    def encode(self, text: str) -> list[int]:
+        """See `Spelling`."""
+        return [EDGE, *spoken_text.spoken_ids(text), EDGE]

@@ -7,7 +7,7 @@ letters only, and other characters of names become empty boxes.
 import io
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,11 @@ TINY = 80
 """Pixels: the side of a picture on a contact sheet, and of one that is magnified without smoothing."""
 
 PLOT = 400
+
+SPECTROGRAM = 2
+"""Pixels of a mel bin."""
+LOUDNESS_RANGE = 18.4
+"""Nats of power from the loudest to what is not seen."""
 
 
 class Tile(NamedTuple):
@@ -162,6 +167,28 @@ def _fitted(picture: Pixels) -> Image.Image:
     scale = TILE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.NEAREST if max(image.size) <= TINY else Image.Resampling.LANCZOS)
+
+
+def spectrogram_picture(rows: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Log-mels one below the other as a PNG, time to the right and low tones at the bottom, each under its title.
+
+    Args:
+        rows: `(T, F)` each by its title, T ≥ 1; the loudest value of each is darkest, what lies 80 dB (18.4 nats) below is paper.
+    """
+    font = _font(TEXT)
+    line, gap = TEXT + 6, MARGIN // 2
+    width = max(PLOT, *(len(mel) for mel in rows.values())) + 2 * MARGIN
+    height = sum(line + SPECTROGRAM * mel.shape[1] + gap for mel in rows.values()) + 2 * MARGIN
+    image = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(image)
+    top = MARGIN
+    for title, mel in rows.items():
+        draw.text((MARGIN, top), _shortened(title, font, width - 2 * MARGIN), INK, font)
+        share = np.clip(1 + (mel - mel.max()) / LOUDNESS_RANGE, 0, 1)[:, ::-1, None].swapaxes(0, 1)  # (F, T, 1)
+        pixels = (np.array(PAPER) + share * (np.array(BLUE) - PAPER)).round().astype(np.uint8).repeat(SPECTROGRAM, axis=0)
+        image.paste(Image.fromarray(pixels), (MARGIN, top + line))
+        top += line + len(pixels) + gap
+    return _png(image)
 
 
 def calibration_picture(found: Calibration) -> bytes:

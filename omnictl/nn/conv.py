@@ -60,3 +60,46 @@ class ConvolutionModule(nn.Module):
         x = self.depthwise(x.mT).mT
         out: Tensor = self.out_proj(F.silu(self.norm(x)))
         return out
+
+
+class TimeConv(nn.Module):
+    """A convolution over time of `(B, T, D)` that keeps the length; a causal one sees the present and the past only."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, dilation: int = 1, causal: bool = False) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
+        self.reach = (kernel - 1) * dilation
+        self.padding = (self.reach, 0) if causal else (self.reach // 2, self.reach - self.reach // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, T, inputs)` to `(B, T, outputs)`."""
+        out: Tensor = self.convolution(F.pad(x.mT, self.padding))
+        return out.mT
+
+
+class ResidualConv(nn.Module):
+    """Norm, convolution over time, GELU, projection, added to the input; the projection starts as zero."""
+
+    def __init__(
+        self, width: int, kernel: int, eps: float, *, dilation: int = 1, causal: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.norm = RMSNorm(width, eps)
+        self.convolution = TimeConv(width, width, kernel, dilation=dilation, causal=causal)
+        self.out_proj = nn.Linear(width, width, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.out_proj.weight)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Map `(B, T, D)` to `(B, T, D)`; `valid` `(B, T)` marks what is not padding (None: all)."""
+        read = self.norm(x) if valid is None else self.norm(x) * valid[:, :, None]
+        added: Tensor = self.dropout(self.out_proj(F.gelu(self.convolution(read))))
+        return x + added
+
+
+def through(layers: nn.ModuleList, x: Tensor, lengths: Tensor) -> Tensor:
+    """`(B, T, D)` after residual convolutions one after the other, of which `(B,)` positions count."""
+    valid = valid_mask(lengths, x.shape[1])
+    for layer in layers:
+        x = layer(x, valid)
+    return x

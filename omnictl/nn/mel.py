@@ -22,6 +22,9 @@ from omnictl.config.base import Config
 RANGE = 8 * math.log(10)
 """80 dB of power, in nats."""
 
+SOUND_GAIN = 30.0
+"""Of sound made of features: their loudest frame has power 1 in its loudest bin, which is soft as sound."""
+
 _SMALLEST = 1e-10
 
 
@@ -51,6 +54,12 @@ class MelConfig(Config):
         """Frames a second."""
         return self.sample_rate / self.hop
 
+    @property
+    def described(self) -> str:
+        """For people: what tells two settings apart."""
+        band = f"{self.bins} bins from {self.low_hz:g} to {self.high_hz:g} Hz"
+        return f"{self.sample_rate:,} Hz in {band}, {self.frames_hz:g} frames a second"
+
 
 def log_mel(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
     """Features of one recording.
@@ -62,11 +71,29 @@ def log_mel(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
     Returns:
         `(1 + n // hop, F)` fp32, from -18.4 (silence) to 0 (the loudest).
     """
-    power: Tensor = _transform(config)(torch.from_numpy(samples)).T  # (T, F)
+    power = _power(samples, config)
     if power.max() <= _SMALLEST:  # digital silence has no loudest value to measure the others by
         return torch.full_like(power, -RANGE)
     log = power.clamp_(min=_SMALLEST).log_()
     return log.sub_(log.max()).clamp_(min=-RANGE)
+
+
+def at_feature_level(samples: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
+    """`(n,)` samples as loud as sound that is made of features, which do not know how loud a recording was."""
+    loudest = float(_power(samples, config).max())
+    return samples * np.float32(SOUND_GAIN / math.sqrt(max(loudest, _SMALLEST)))
+
+
+def _power(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
+    """`(T, F)`."""
+    power: Tensor = _transform(config)(torch.from_numpy(samples)).T
+    return power
+
+
+def filterbank(config: MelConfig) -> Tensor:
+    """How much each frequency of the transform counts in each mel bin, `(fft / 2 + 1, F)`."""
+    bank: Tensor = _transform(config).mel_scale.fb
+    return bank
 
 
 @lru_cache(maxsize=4)

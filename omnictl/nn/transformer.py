@@ -193,3 +193,21 @@ class EncoderBlock(nn.Module):
         x = x + self.dropout(self.attention(self.attention_norm(x), rotary, visibility))
         added: Tensor = self.dropout(self.mlp(self.mlp_norm(x)))
         return x + added
+
+
+class DecoderBlock(nn.Module):
+    """Causal attention and SwiGLU, each behind a norm and added to its input."""
+
+    def __init__(self, width: int, heads: int, hidden: int, *, eps: float, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(width, eps)
+        self.attention = Attention(width, heads, heads, eps)
+        self.mlp_norm = RMSNorm(width, eps)
+        self.mlp = SwiGLU(width, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, rotary: Rotary, visibility: Visibility, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        """Map `(B, T, D)` to `(B, T, D)`; with a cache, seeing all positions it holds."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, visibility, cache, layer))
+        added: Tensor = self.dropout(self.mlp(self.mlp_norm(x)))
+        return x + added

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
-    from omnictl.stages.protocol import TrainableStage
+    from omnictl.stages.protocol import Recipe, TrainableStage
 
 
 class StageEntry(NamedTuple):
@@ -22,11 +22,35 @@ STAGES: dict[str, StageEntry] = {
     "pretrain": StageEntry("omnictl.stages.pretrain", "Pretrain", "Stage A: train the Thinker, a language model, on text."),
     "asr": StageEntry("omnictl.stages.asr", "Asr", "Stage B: train the audio encoder to turn speech into text."),
     "vision": StageEntry("omnictl.stages.vision", "Vision", "Stage C: train the vision encoder to tell pictures apart."),
+    "codec": StageEntry("omnictl.stages.codec", "CodecStage", "Stage D, first part: the codec."),
+    "aligner": StageEntry("omnictl.stages.aligner", "AlignerStage", "Stage D, second part: the aligner."),
+    "talker": StageEntry(
+        "omnictl.stages.talker", "TalkerStage", "Stage D: train the Talker to speak, and the codec it speaks through."
+    ),
 }
-"""By command name."""
+"""By name."""
+
+COMMANDS = ("pretrain", "asr", "vision", "talker")
+"""The stages that a command trains; `talker` trains the parts that it needs, too."""
+
+JUDGED = ("talker",)
+"""The stages whose evaluation needs a recogniser that listens."""
+
+COMPOSED: dict[str, StageEntry] = {
+    "talker": StageEntry("omnictl.stages.speaking", "Speaking", STAGES["talker"].summary),
+}
+"""Commands whose config is that of several stages."""
 
 
 def stage_type(name: str) -> "type[TrainableStage]":
     """The class of a stage in `STAGES`."""
-    entry = STAGES[name]
-    return cast("type[TrainableStage]", getattr(import_module(entry.module), entry.type_name))
+    return cast("type[TrainableStage]", _load(STAGES[name]))
+
+
+def recipe_type(name: str) -> "type[Recipe]":
+    """What has the config and presets of a command, or of a stage that is only part of one."""
+    return cast("type[Recipe]", _load(COMPOSED.get(name, STAGES[name])))
+
+
+def _load(entry: StageEntry) -> object:
+    return getattr(import_module(entry.module), entry.type_name)

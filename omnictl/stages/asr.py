@@ -282,7 +282,7 @@ class Asr:
 
     def loss(self, batch: SpeechBatch) -> LossSum:
         """CTC loss in nats, counted in symbols."""
-        logits = self._logits(batch)
+        logits = self.encode(batch)
         nats = ctc_sum(logits.frames, logits.lengths, batch.targets, batch.target_lengths)
         return LossSum(nats, int(batch.target_lengths.sum()), {})
 
@@ -319,10 +319,20 @@ class Asr:
         features = log_mel(sound, self.config.model.mel)
         batch = pad([features.numpy()], [[]])
         with torch.no_grad():
-            logits = self._logits(batch)
+            logits = self.encode(batch)
         return Encoded(logits.frames.float().log_softmax(-1), logits.lengths)
 
-    def _logits(self, batch: SpeechBatch) -> Encoded:
+    @property
+    def rate(self) -> int:
+        """Samples a second that it hears."""
+        return self.config.model.mel.sample_rate
+
+    def read(self, sound: Samples) -> str:
+        """What is said in one recording, `(n,)` samples at `rate`."""
+        return self.targets.decode(self.decoding.ids(self.hear(sound).frames[0].cpu(), self.targets)).strip()
+
+    def encode(self, batch: SpeechBatch) -> Encoded:
+        """CTC scores `(B, S, V)` of a batch."""
         device = self.model.mean.device
         return self.model.logits(self.model(batch.features.to(device), batch.lengths.to(device)))
 
@@ -332,7 +342,7 @@ class Asr:
         self.model.eval()
         for indices, batch in evaluation_batches(found, EVALUATION_FRAMES):
             with torch.no_grad():
-                logits = self._logits(batch)
+                logits = self.encode(batch)
                 nats = ctc_nats(logits.frames, logits.lengths, batch.targets, batch.target_lengths)
             fits = nats.isfinite().cpu()
             total += float(nats.cpu()[fits].sum())
@@ -344,12 +354,12 @@ class Asr:
 
     def _real_time_factor(self, split: Split) -> float:
         """Seconds that a second of sound takes from samples to text, one utterance at a time."""
-        sounds = self.corpus.sounds(split, 0, self.config.model.mel.sample_rate)
+        sounds = self.corpus.sounds(split, 0, self.rate)
         some = [sound for sound in islice(sounds, TIMED_UTTERANCES) if not isinstance(sound, DataError)]
         began = time.perf_counter()
         for sound in some:
-            self.decoding.ids(self.hear(sound).frames[0].cpu(), self.targets)
-        seconds = sum(map(len, some)) / self.config.model.mel.sample_rate
+            self.read(sound)
+        seconds = sum(map(len, some)) / self.rate
         return (time.perf_counter() - began) / seconds if some else 0.0
 
     def _check_quarantine(self) -> None:

@@ -10,11 +10,16 @@ from omnictl.runs.run import Run
 from omnictl.train.stage import Report, Split, Stage
 
 
-class TrainableStage(Stage, Protocol):
-    """What `omnictl STAGE` and `omnictl eval STAGE` ask of a stage, beyond what the loop asks."""
+class Recipe(Protocol):
+    """What a command's config may be."""
 
     config_type: ClassVar[type[Config]]
     presets: ClassVar[Mapping[str, Config]]
+
+
+class TrainableStage(Recipe, Stage, Protocol):
+    """What `omnictl STAGE` and `omnictl eval STAGE` ask of a stage, beyond what the loop asks."""
+
     config: Any
     """The resolved config, with a `train` section."""
 

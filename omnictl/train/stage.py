@@ -55,6 +55,8 @@ class Report:
     """Further files of the report, for people to read: name and content."""
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     """And for people to look at."""
+    sounds: Mapping[str, bytes] = field(default_factory=dict)
+    """And to listen to."""
 
     @property
     def value(self) -> float:

@@ -15,12 +15,16 @@ from typing import Literal
 from omnictl.world import grammar
 from omnictl.world.markup import ANSWER, CLOSE, NEXT_USER, USER
 from omnictl.world.text import write_spoken
-from omnictl.world.voices import KNOWN_VOICES, UNSEEN_VOICES
+from omnictl.world.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
 
 Split = Literal["train", "val", "test"]
 
 FEWEST_WORDS, MOST_WORDS = 3, 12
 """Of a spoken sentence."""
+
+REPLY_RATE = 140
+"""Words a minute of the voice of replies."""
+REPLY_SNR_DB = 60.0
 
 FEWEST_UNSEEN_WORDS = 5
 """Of a sentence of the validation or test split."""
@@ -75,12 +79,31 @@ def utterance(seed: int, split: Split, index: int) -> Utterance:
     )
 
 
-def _sentences(rng: Random) -> Iterator[str]:
+def reply(seed: int, split: Split, index: int) -> Utterance:
+    """One sentence in the voice of the world's replies, clear and close, the same on every machine and Python version."""
+    rng = Random(_hash(f"reply/{seed}/{split}/{index}"))
+    text = next(sentence for sentence in _sentences(rng, fewest_words=1) if _split_of(sentence) == split)
+    return Utterance(
+        text=text,
+        voice=REPLY_VOICE,
+        rate=REPLY_RATE,
+        pitch=50,
+        gain_db=0.0,
+        lead_seconds=0.0,
+        snr_db=REPLY_SNR_DB,
+        noise_tilt=1.0,
+        reverb=0.0,
+        reverb_seconds=0.1,
+        seed=int(rng.random() * 2**32),
+    )
+
+
+def _sentences(rng: Random, fewest_words: int = FEWEST_WORDS) -> Iterator[str]:
     """Sentences out of endless documents, one of each."""
     while True:
         text = _MARKUP.sub(" ", grammar.sample(write_spoken, rng))
         sentences = [found.strip() for found in _SENTENCE.findall(text)]
-        speakable = [sentence for sentence in sentences if FEWEST_WORDS <= len(sentence.split()) <= MOST_WORDS]
+        speakable = [sentence for sentence in sentences if fewest_words <= len(sentence.split()) <= MOST_WORDS]
         if speakable:
             yield speakable[int(rng.random() * len(speakable))]
 

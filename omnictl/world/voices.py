@@ -15,3 +15,6 @@ KNOWN_VOICES = (
 
 UNSEEN_VOICES = ("en-gb-scotland", "en-gb-scotland+f2", "en-us+f3", "en-gb-x-rp+m8")
 """Speakers of the other half of the test split."""
+
+REPLY_VOICE = "en-us"
+"""The one clear voice of TinyWorld's replies, which a Talker learns."""

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from omnictl.data.buckets import POOL
 from omnictl.data.features import FeatureStore
 from omnictl.data.speech import Recording, SpeechDataConfig
-from omnictl.data.speech_batches import POOL, SpeechBatch, SpeechBatches, evaluation_batches, pad
+from omnictl.data.speech_batches import SpeechBatch, SpeechBatches, evaluation_batches, pad
 from omnictl.data.speech_set import Float32, SpeechSet
 
 BINS = 12
@@ -89,7 +90,7 @@ def test_a_micro_batch_is_a_part_of_its_batch(many: SpeechSet) -> None:
 
 def test_an_epoch_covers_every_utterance_that_fills_a_batch(many: SpeechSet) -> None:
     batches = batches_of(many, 32)
-    assert batches.epoch_size == 2_000 // 32 * 32 == 1_984
+    assert batches.order.epoch_size == 2_000 // 32 * 32 == 1_984
     epochs = []
     for epoch in range(3):
         heard = [n for number in range(62) for n in utterances(step(batches, 62 * epoch + number))]

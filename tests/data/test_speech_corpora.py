@@ -22,9 +22,12 @@ from omnictl.errors import DataError
 from omnictl.nn.mel import MelConfig
 from omnictl.world.acoustics import record
 from omnictl.world.espeak import Request, speak
-from omnictl.world.speech import Utterance, utterance
+from omnictl.world.speech import Utterance, reply, utterance
+from omnictl.world.voices import REPLY_VOICE
 
 RATE = 16_000
+
+SIZES: dict[Split, int] = {"train": 5, "val": 3, "test": 3}
 
 
 def sounds(corpus: speech.SpeechCorpus, split: Split, block: int = 0) -> list[Samples]:
@@ -38,9 +41,9 @@ def sounds(corpus: speech.SpeechCorpus, split: Split, block: int = 0) -> list[Sa
 
 def test_tinyworld_says_what_the_world_says() -> None:
     corpus = TinyWorldSpeech(0, 5, 3)
-    for split, count in (("train", 5), ("val", 3), ("test", 3)):
-        rows = corpus.recordings(split)  # type: ignore[arg-type]
-        plans = [utterance(0, split, index) for index in range(count)]  # type: ignore[arg-type]
+    for split, count in SIZES.items():
+        rows = corpus.recordings(split)
+        plans = [utterance(0, split, index) for index in range(count)]
         assert [(row.text, row.speaker) for row in rows] == [(plan.text, plan.voice) for plan in plans]
         assert [row.id for row in rows] == [f"{split}/{index}" for index in range(count)]
         assert {row.audio for row in rows} == {None}
@@ -92,12 +95,44 @@ def test_a_tinyworld_is_known_by_its_draw_its_sizes_and_its_utterances(monkeypat
         assert TinyWorldSpeech(0, 5, 3).fingerprint != worlds[0].fingerprint, changed
 
 
+def one_voice(seed: int, num_utterances: int, num_eval_utterances: int) -> TinyWorldSpeech:
+    return TinyWorldSpeech(seed, num_utterances, num_eval_utterances, "one")
+
+
+def test_one_voice_says_what_is_replied() -> None:
+    corpus = one_voice(0, 5, 3)
+    for split, count in SIZES.items():
+        plans = [reply(0, split, index) for index in range(count)]
+        assert [(row.text, row.speaker) for row in corpus.recordings(split)] == [(plan.text, REPLY_VOICE) for plan in plans]
+    many = TinyWorldSpeech(0, 5, 3).recordings("train")  # of as many utterances, and yet others
+    assert [row.text for row in many] == [utterance(0, "train", index).text for index in range(5)]
+
+
+def test_one_voice_is_heard_as_it_was_recorded() -> None:
+    plans = [reply(0, "val", index) for index in range(3)]
+    spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
+    many = sounds(TinyWorldSpeech(0, 5, 3), "val")
+    for heard, other, plan, samples in zip(sounds(one_voice(0, 5, 3), "val"), many, plans, spoken.samples, strict=True):
+        clean = resample(samples.astype(np.float32) / np.float32(2**15), spoken.rate, RATE)
+        assert np.array_equal(heard, record(clean, plan, RATE))
+        assert not np.array_equal(heard, other)
+
+
+def test_one_voice_is_known_by_its_utterances_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = one_voice(0, 5, 3).fingerprint
+    assert one_voice(0, 5, 3).fingerprint == before
+    assert len({before, TinyWorldSpeech(0, 5, 3).fingerprint, one_voice(1, 5, 3).fingerprint}) == 3
+    monkeypatch.setattr(speech, "reply", lambda *place: replace(reply(*place), rate=141))
+    assert one_voice(0, 5, 3).fingerprint != before
+
+
 def test_the_source_of_a_config_is_opened(tmp_path: Path) -> None:
     config = SpeechDataConfig(num_utterances=7, num_eval_utterances=2)
     assert open_speech(config) == TinyWorldSpeech(TINYWORLD_SEED, 7, 2)
     other = open_speech(config.model_copy(update={"source": "tinyworld:5"}))
     assert (other.name, other) == ("tinyworld:5", TinyWorldSpeech(5, 7, 2))
     assert open_speech(config).name == "tinyworld"
+    assert open_speech(config.model_copy(update={"voices": "one"})) == one_voice(TINYWORLD_SEED, 7, 2)
     write_corpus(tmp_path, [("a.wav", "one", "train")])
     assert isinstance(open_speech(config.model_copy(update={"source": str(tmp_path)})), SpeechFiles)
 

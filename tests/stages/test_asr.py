@@ -228,7 +228,7 @@ def test_what_is_called_too_short_has_no_path() -> None:
         targets=torch.tensor([target] * len(lengths)),
         target_lengths=torch.tensor([len(target)] * len(lengths)),
     )
-    logits = stage._logits(batch)
+    logits = stage.encode(batch)
     nats = ctc_nats(logits.frames, logits.lengths, batch.targets, batch.target_lengths)
     fits = [2 * math.ceil(length / 4) >= 6 for length in lengths]
     assert nats.isfinite().tolist() == fits
@@ -302,7 +302,7 @@ def test_a_doubled_head_reads_the_same(tmp_path: Path, randomise: Randomise) -> 
     taker = stage_of("model.emissions=2", "train.seed=5", init=run_of(giver, tmp_path))
     batches = giver.batches()
     batch = batches.collate(batches.ids(0))
-    once, twice = (stage._logits(batch) for stage in (giver, taker) if stage.model.eval())
+    once, twice = (stage.encode(batch) for stage in (giver, taker) if stage.model.eval())
     assert torch.equal(twice.lengths, 2 * once.lengths)
     torch.testing.assert_close(twice.frames, once.frames.repeat_interleave(2, 1))
     texts = [greedy(*each) for each in (once, twice)]
@@ -380,7 +380,7 @@ def spelled(batch: SpeechBatch, wrong: Callable[[int], bool] = lambda row: False
 
 @pytest.fixture
 def knows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Asr, "_logits", lambda self, batch: spelled(batch))
+    monkeypatch.setattr(Asr, "encode", lambda self, batch: spelled(batch))
 
 
 @pytest.mark.usefixtures("knows_everything")
@@ -400,7 +400,7 @@ def test_a_perfect_model_makes_no_errors_but_where_sounds_are_shuffled() -> None
 
 
 def test_a_deaf_model_misses_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Asr, "_logits", lambda self, batch: spelled(batch, lambda row: True))
+    monkeypatch.setattr(Asr, "encode", lambda self, batch: spelled(batch, lambda row: True))
     report = stage_of().evaluate("test", limit=None)
     assert [report.metrics[name] for name in ("wer", "cer", "wer_raw", "wer_unseen_voices")] == [1] * 4
     assert report.controls["wer_shuffled"] == 1
@@ -527,7 +527,7 @@ def test_a_recording_is_heard_as_in_the_split(randomise: Randomise) -> None:
         sound = sounds[index]
         assert not isinstance(sound, DataError)
         heard = stage.hear(sound)
-        logits = stage._logits(batch)
+        logits = stage.encode(batch)
         assert torch.equal(heard.lengths, logits.lengths)
         torch.testing.assert_close(heard.frames.exp(), logits.frames.softmax(-1), atol=0.02, rtol=0)
 

@@ -1,5 +1,6 @@
 """What must be true of every stage; a new one inherits these tests by being in the registry."""
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -8,29 +9,33 @@ from typing import Any
 
 import pytest
 import torch
+from stage_factory import make_stage
 from torch import Tensor, nn
 
 from omnictl.config import resolve, to_dict, to_json
 from omnictl.data.cache import cache_dir
-from omnictl.stages import STAGES, stage_type
+from omnictl.data.coded_speech import side_by_side
+from omnictl.nn.statistics import apply_batch_statistics
+from omnictl.stages import COMMANDS, STAGES, recipe_type, stage_type
 from omnictl.stages.pretrain import Pretrain
+from omnictl.stages.talker import TalkerStage
 from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "configs"
-EXAMPLE_OF: Mapping[str, str] = {"pretrain": "thinker_tiny.json", "asr": "audio_enc_tiny.json", "vision": "vision_tiny.json"}
-"""The example file that equals a stage's preset `tiny`."""
+EXAMPLE_OF: Mapping[str, str] = {
+    "pretrain": "thinker_tiny.json",
+    "asr": "audio_enc_tiny.json",
+    "vision": "vision_tiny.json",
+    "talker": "talker_tiny.json",
+}
+"""The example file that equals a command's preset `tiny`."""
 
 FP32 = Precision("fp32", "")
 
 every_stage = pytest.mark.parametrize("name", STAGES)
-
-
-def debug_stage(name: str) -> Any:
-    kind = stage_type(name)
-    return kind.create(kind.presets["debug"], cache=cache_dir())
 
 
 def take_gradient(stage: Any, ids: Sequence[int], *, micro_batch: int | None = None) -> float:
@@ -45,7 +50,7 @@ def take_gradient(stage: Any, ids: Sequence[int], *, micro_batch: int | None = N
 @every_stage
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_every_parameter_gets_a_gradient_within_three_steps(name: str, kind: str) -> None:
-    stage = debug_stage(name)
+    stage = make_stage(name)
     optimizers = Optimizers(stage.model, stage.config.train, kind)
     missing = set(optimizers.named)
     for step in range(3):
@@ -63,7 +68,7 @@ def test_every_parameter_gets_a_gradient_within_three_steps(name: str, kind: str
 
 @every_stage
 def test_a_loss_is_a_sum_over_examples(name: str, randomise: Callable[[nn.Module], None]) -> None:
-    stage = debug_stage(name)
+    stage = make_stage(name)
     randomise(stage.model)
     stage.model.double().eval()
     batches = stage.batches()
@@ -78,7 +83,7 @@ def test_a_loss_is_a_sum_over_examples(name: str, randomise: Callable[[nn.Module
 
 @every_stage
 def test_work_adds_up_too(name: str) -> None:
-    stage = debug_stage(name)
+    stage = make_stage(name)
     batches = stage.batches()
     ids = list(batches.ids(1))
     whole, *halves = (stage.work(batches.collate(part)) for part in (ids, ids[:3], ids[3:]))
@@ -90,7 +95,7 @@ def test_work_adds_up_too(name: str) -> None:
 
 @every_stage
 def test_batches_are_a_function_of_the_step(name: str) -> None:
-    one, two = debug_stage(name), debug_stage(name)
+    one, two = make_stage(name), make_stage(name)
     size = one.config.train.batch_size
     first, second = one.batches(), two.batches()
     later = first.collate(first.ids(5))  # asked for out of order
@@ -105,26 +110,27 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(name: str) ->
     kind = stage_type(name)
     config: Any = kind.presets["debug"]
     other = config.model_copy(update={"train": config.train.model_copy(update={"seed": 1})})
-    one, two, three = (kind.create(c, cache=cache_dir()).model.state_dict() for c in (config, config, other))
+    one, two, three = (make_stage(name, c).model.state_dict() for c in (config, config, other))
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert any(not torch.equal(one[key], three[key]) for key in one)
 
 
 @every_stage
 def test_the_loss_falls_on_one_batch_again_and_again(name: str) -> None:
-    stage = debug_stage(name)
+    stage = make_stage(name)
     optimizers = Optimizers(stage.model, stage.config.train, "adamw")
     losses = []
     for _ in range(15):
         losses.append(take_gradient(stage, stage.batches().ids(0)))
         optimizers.parts[0].step()
         optimizers.zero_grad()
+        apply_batch_statistics(stage.model)
     assert losses[-1] < 0.8 * losses[0]
 
 
 @every_stage
 def test_validation_is_repeatable_and_has_its_headline(name: str) -> None:
-    stage = debug_stage(name)
+    stage = make_stage(name)
     with torch.no_grad():
         one, two = stage.validate(), stage.validate()
     assert one.metrics == two.metrics
@@ -134,7 +140,7 @@ def test_validation_is_repeatable_and_has_its_headline(name: str) -> None:
 
 @every_stage
 def test_a_model_folder_opens_as_the_stage_it_describes(name: str, tmp_path: Path) -> None:
-    stage = debug_stage(name)
+    stage = make_stage(name)
     stage.save_description(tmp_path)
     opened = stage_type(name).open(tmp_path, data=None, cache=cache_dir())
     assert opened.config == stage.config
@@ -145,7 +151,7 @@ def test_a_model_folder_opens_as_the_stage_it_describes(name: str, tmp_path: Pat
 @every_stage
 def test_an_opened_stage_begins_as_the_one_that_was_made(name: str, tmp_path: Path) -> None:
     """A run that was killed before its first checkpoint begins anew, from its description alone."""
-    stage = debug_stage(name)
+    stage = make_stage(name)
     stage.save_description(tmp_path)
     opened = stage_type(name).open(tmp_path, data=None, cache=cache_dir())
     made, again = (each.batches() for each in (stage, opened))  # as the loop begins
@@ -172,9 +178,9 @@ def test_presets_are_valid_and_survive_a_file(name: str, preset: str, tmp_path: 
     assert kind.config_type(**to_dict(config)) == config
 
 
-@every_stage
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_example_file_is_the_tiny_preset(name: str) -> None:
-    kind, path = stage_type(name), EXAMPLES / EXAMPLE_OF[name]
+    kind, path = recipe_type(name), EXAMPLES / EXAMPLE_OF[name]
     assert json.loads(path.read_text(encoding="utf-8")) == to_dict(kind.presets["tiny"])
 
 
@@ -192,11 +198,24 @@ def pretrain_logits(stage: Pretrain, changed: Sequence[int]) -> Tensor:
     return logits
 
 
-AUTOREGRESSIVE: Mapping[str, Callable[[Any, Sequence[int]], Tensor]] = {"pretrain": pretrain_logits}
+def talker_logits(stage: TalkerStage, changed: Sequence[int]) -> Tensor:
+    """As below: the targets of one step are its codes of all books."""
+    found = stage.coded("train")
+    index = max(range(len(found)), key=lambda i: found.codes[i].shape[1])
+    codes = found.codes[index].copy()  # (K, S)
+    for step, book in itertools.product(changed, range(len(codes))):
+        if 0 <= step - book < codes.shape[1]:
+            codes[book, step - book] = (codes[book, step - book] + 1) % stage.layout.codes
+    all_codes = [codes if i == index else each for i, each in enumerate(found.codes)]
+    batch = side_by_side(replace(found, codes=all_codes), [index], [codes], stage.layout)
+    return stage.scores(batch, stage.read(batch))[0].flatten(1)
+
+
+AUTOREGRESSIVE: Mapping[str, Callable[[Any, Sequence[int]], Tensor]] = {"pretrain": pretrain_logits, "talker": talker_logits}
 """For a stage that predicts one target after another: the logits `(T, V)` scored against the T targets of one example after
 some of these targets, given by number, were changed in the data."""
 
-NOT_AUTOREGRESSIVE: frozenset[str] = frozenset({"asr", "vision"})
+NOT_AUTOREGRESSIVE: frozenset[str] = frozenset({"asr", "vision", "codec", "aligner"})
 """Stages whose targets are no inputs."""
 
 
@@ -206,7 +225,7 @@ def test_a_target_is_scored_without_seeing_it(name: str, randomise: Callable[[nn
     assert (name in AUTOREGRESSIVE) != (name in NOT_AUTOREGRESSIVE), f"say of `{name}` whether its targets are inputs"
     if name in NOT_AUTOREGRESSIVE:
         return
-    stage = debug_stage(name)
+    stage = make_stage(name)
     randomise(stage.model)
     stage.model.double().eval()
     logits = AUTOREGRESSIVE[name]

@@ -22,16 +22,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stage_factory import make_stage
 
 from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.runs.run import Run, create_run
-from omnictl.stages import stage_type
+from omnictl.stages import STAGES, stage_type
 from omnictl.train import checkpoint, loop
 from omnictl.train.log import StepRecord
 from omnictl.train.stage import Report
 
 SEED = 20
+SHORT = [
+    "train.precision=fp32",
+    "train.steps=45",
+    "train.save_every=3",
+    "train.eval_every=15",
+    "train.batch_size=5",
+    "train.micro_batch=3",
+]
 SETTINGS = {
     "pretrain": [
         "train.precision=fp32",
@@ -67,6 +76,9 @@ SETTINGS = {
         "model.dropout=0.1",
         "data.augmentation=strong",
     ],
+    "codec": [*SHORT, "book_dropout=0.5"],
+    "aligner": SHORT,
+    "talker": [*SHORT, "model.dropout=0.1"],
 }
 CALLS_OF_A_SAVE = 24
 """Roughly how many calls of one save touch the disk."""
@@ -141,9 +153,7 @@ def processes() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            "omnictl.stages.pretrain",
-            "omnictl.stages.asr",
-            "omnictl.stages.vision",
+            *(entry.module for entry in STAGES.values()),
             "omnictl.train.loop",
             "torch._dynamo",
             "whisper_normalizer.english",
@@ -191,8 +201,8 @@ def write_pictures(folder: Path) -> str:
 
 @pytest.mark.parametrize(
     ("name", "kills", "longest"),
-    [("pretrain", 20, 1 / 15), ("asr", 3, 1 / 6), ("vision", 3, 1 / 6)],
-    ids=["pretrain", "asr", "vision"],
+    [("pretrain", 20, 1 / 15), *((name, 3, 1 / 6) for name in STAGES if name != "pretrain")],
+    ids=STAGES,
 )
 def test_kills_leave_no_trace(name: str, kills: int, longest: float, processes: Any, tmp_path: Path) -> None:
     """So many, those from outside after up to this share of an undisturbed run."""
@@ -200,7 +210,7 @@ def test_kills_leave_no_trace(name: str, kills: int, longest: float, processes: 
     data = [write_pictures(tmp_path)] if name == "vision" else []
     config = resolve(kind.config_type, preset=kind.presets["debug"], overrides=[*SETTINGS[name], *data])
     run = create_run(tmp_path, name, "killed", {"parents": {}})
-    stage = kind.create(config, cache=cache_dir())
+    stage = make_stage(name, config)
     stage.save_description(run.model)
     stage.batches()
     stage.validate()  # now what takes time to make is in the cache

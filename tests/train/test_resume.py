@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stage_factory import make_stage
 
 from omnictl.config import resolve
 from omnictl.data.batches import TextBatch
@@ -64,6 +65,9 @@ VARIANTS = {
     "pictures by workers": ("vision", [*PICTURES, "train.runtime.workers=2"]),
     "scenes": ("vision", ["train.optimizer=muon", "model.dropout=0.2", "train.micro_batch=3"]),
     "captions": ("vision", CAPTIONS),
+    "codec": ("codec", ["train.optimizer=adamw", "train.micro_batch=3", "book_dropout=0.5"]),
+    "aligner": ("aligner", ["train.optimizer=adamw", "train.micro_batch=3"]),
+    "talker": ("talker", ["train.optimizer=muon", "train.micro_batch=3", "model.dropout=0.2"]),
 }
 """A stage and what it changes of its preset `debug`."""
 
@@ -127,7 +131,8 @@ def new_stage(variant: str) -> TrainableStage:
     kind = stage_type(name)
     config = resolve(kind.config_type, preset=kind.presets["debug"], overrides=["train.precision=fp32", *overrides])
     assert config.model_dump()["train"]["steps"] == STEPS
-    return kind.create(config, cache=cache_dir())
+    made: TrainableStage = make_stage(name, config)
+    return made
 
 
 def new_run(folder: Path, stage: TrainableStage) -> Run:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from omnictl.errors import DataError
 from omnictl.world.acoustics import Samples, record
 from omnictl.world.espeak import Request, Spoken, speak
-from omnictl.world.speech import FEWEST_UNSEEN_WORDS, FEWEST_WORDS, MOST_WORDS, Split, Utterance, utterance
-from omnictl.world.voices import KNOWN_VOICES, UNSEEN_VOICES
+from omnictl.world.speech import FEWEST_UNSEEN_WORDS, FEWEST_WORDS, MOST_WORDS, Split, Utterance, reply, utterance
+from omnictl.world.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 RATE = 16_000
@@ -47,6 +47,19 @@ OPEN_AIR = Utterance(
     reverb=0.0,
     reverb_seconds=0.2362392737278606,
     seed=3099672232,
+)
+GOLDEN_REPLY = Utterance(
+    text="Later Nora drew the seals and painted all five seals.",
+    voice="en-us",
+    rate=140,
+    pitch=50,
+    gain_db=0.0,
+    lead_seconds=0.0,
+    snr_db=60.0,
+    noise_tilt=1.0,
+    reverb=0.0,
+    reverb_seconds=0.1,
+    seed=3767527767,
 )
 
 
@@ -118,6 +131,73 @@ def test_there_are_many_voices_and_one_accent_is_kept_for_the_test() -> None:
     trained, tested = ({voice.partition("+")[0] for voice in voices} for voices in (KNOWN_VOICES, UNSEEN_VOICES))
     assert tested - trained == {"en-gb-scotland"}
     assert tested & trained  # and new voices of known accents
+
+
+# The voice of replies
+
+
+def test_a_golden_reply() -> None:
+    assert reply(0, "train", 0) == GOLDEN_REPLY
+
+
+def test_a_reply_is_the_same_in_any_process_and_order() -> None:
+    script = (
+        "from omnictl.world.speech import reply\n"
+        "for index in (9, 3):\n"
+        "    for split in ('test', 'train', 'val'):\n"
+        "        print(reply(1, split, index))\n"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    order: tuple[Split, ...] = ("test", "train", "val")
+    assert child.stdout.splitlines() == [repr(reply(1, split, index)) for index in (9, 3) for split in order]
+
+
+def test_replies_are_said_by_one_voice_that_is_clear_and_close() -> None:
+    plans = [reply(seed, split, index) for seed in (0, 7) for split in SPLITS for index in range(50)]
+    manners = {replace(plan, text="", seed=0) for plan in plans}
+    (manner,) = manners
+    assert (manner.voice, manner.rate, manner.pitch) == (REPLY_VOICE, 140, 50)
+    assert (manner.gain_db, manner.lead_seconds, manner.reverb, manner.snr_db) == (0, 0, 0, 60)
+    assert len({plan.seed for plan in plans}) == len(plans)  # noises differ
+
+
+def test_a_replied_sentence_is_of_the_same_split_as_an_uttered_one() -> None:
+    """So a Talker's test is new to a recogniser that was trained on this world, and to the Talker."""
+    said: dict[Split, set[str]] = {split: set() for split in SPLITS}
+    for split in SPLITS:
+        for seed in (0, 7):
+            said[split] |= {reply(seed, split, index).text for index in range(150)}
+            said[split] |= {utterance(seed, split, index).text for index in range(150)}
+    for one, two in itertools.combinations(SPLITS, 2):
+        assert not said[one] & said[two]
+
+
+def test_replies_may_be_of_one_word_and_short_ones_are_all_trained_on() -> None:
+    lengths = {split: [len(reply(0, split, index).text.split()) for index in range(150)] for split in SPLITS}
+    assert min(lengths["train"]) == 1
+    assert max(itertools.chain.from_iterable(lengths.values())) <= MOST_WORDS
+    assert min(lengths["val"] + lengths["test"]) == FEWEST_UNSEEN_WORDS
+
+
+def test_replies_are_not_what_is_uttered() -> None:
+    """They are draws of their own."""
+    assert [reply(0, "val", index).text for index in range(5)] != [utterance(0, "val", index).text for index in range(5)]
+
+
+def test_the_voice_of_replies_can_be_heard() -> None:
+    """It is among the voices that a recogniser is trained on."""
+    assert REPLY_VOICE in KNOWN_VOICES
+    plans = [reply(0, "train", index) for index in range(16)]
+    spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
+    for plan, samples in zip(plans, spoken.samples, strict=True):
+        clean = samples.astype(np.float32) / np.float32(2**15)
+        found = record(clean, plan, spoken.rate)
+        assert len(found) == len(clean)
+        assert np.abs(found / np.abs(found).max() - clean / np.abs(clean).max()).max() < 0.005, plan
+
+
+# espeak-ng
 
 
 def block(numbers: Sequence[int]) -> list[Request]:

@@ -1,0 +1,155 @@
+"""`omnictl talker` and `omnictl say`: train a voice, and let it speak."""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.configs import DEFAULT_PRESET, resolved
+from omnictl.cli.console import Output
+from omnictl.cli.evaluating import chosen_run
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
+from omnictl.cli.training import Choices, circumstances, conclude, lasting, refuse_with_resume, run_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from omnictl.runs.run import Run
+    from omnictl.stages.protocol import TrainableStage
+    from omnictl.train.log import Observer
+
+
+def talker(
+    preset: Annotated[str | None, typer.Option(help="debug, tiny (the default) or small.", show_default=False)] = None,
+    config: Annotated[Path | None, typer.Option(help="Config file: JSON, TOML or YAML.", show_default=False)] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. talker.train.lr=1e-3; repeatable.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Your own data; default: TinyWorld.", show_default=False)] = None,
+    runs: RunsOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the runs; default: the preset's.", show_default=False)] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a run.", show_default=False)] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Start from another Talker's weights, with its codec and aligner.")
+    ] = None,
+    codec: Annotated[str | None, typer.Option(metavar="RUN", help="Take this codec instead of training one.")] = None,
+    aligner: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Take durations from this aligner, or from an `asr` run.")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Train every part for so many steps in all.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the whole command.")] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and data order.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train a codec, an aligner and the Talker, one after the other."""
+    began = time.monotonic()
+    from omnictl.cli.progress import TrainingProgress
+    from omnictl.data.cache import cache_dir
+    from omnictl.pipeline.talking import train_talker_run
+    from omnictl.runs.run import find_run
+    from omnictl.train.device import choose_device, keep_freed_memory
+
+    output = Output(as_json=as_json, quiet=quiet)
+    choices = Choices(preset, config, set_ or [], data, name, init, seed)
+    deadline = None if max_minutes is None else began + 60 * max_minutes
+    chosen_device = choose_device(device)
+    root = run_root(runs)
+    if resume is None:
+        run = _create(choices, {"codec": codec, "aligner": aligner}, root, output)
+    else:
+        refuse_with_resume({**choices._asdict(), "codec": codec, "aligner": aligner})
+        run = find_run(root, "talker", resume)
+    output.tell_log()
+    keep_freed_memory()
+
+    def watch(stage: "TrainableStage") -> "AbstractContextManager[Observer]":
+        return TrainingProgress(output, stage.name, stage.unit)
+
+    outcome = train_talker_run(run, device=chosen_device, watch=watch, deadline=deadline, max_steps=max_steps, cache=cache_dir())
+    conclude("talker", run, outcome, output, seconds=time.monotonic() - began)
+    return outcome.exit_code
+
+
+def _create(choices: Choices, given: dict[str, str | None], root: Path, output: Output) -> "Run":
+    """The run of a new Talker; its folder appears only once all that the user gave has been found good."""
+    from omnictl.data.cache import cache_dir
+    from omnictl.pipeline.talking import create_talker_run
+    from omnictl.runs.run import find_run
+    from omnictl.stages.speaking import PARTS, SpeakingConfig
+
+    overrides = [*choices.set]
+    if choices.data is not None:
+        overrides.append(f"data.source={json.dumps(lasting(choices.data))}")
+    if choices.seed is not None:
+        overrides += [f"{part}.train.seed={choices.seed}" for part in PARTS]
+    config = resolved("talker", choices.preset, choices.config, overrides)
+    assert isinstance(config, SpeakingConfig)
+    parents: dict[str, Path] = {}
+    if choices.init is not None:
+        other = find_run(root, "talker", choices.init)
+        parents = {"init": other.path, "codec": other.model / "codec", "aligner": other.model / "aligner"}
+    for part, reference in given.items():
+        if reference is not None:
+            parents[part] = _find_part(root, part, reference).path
+    output.say("reading the data …")
+    output.tell_log()
+    name = run_name(choices, choices.preset or DEFAULT_PRESET)
+    return create_talker_run(root, config, name, circumstances(), parents, cache=cache_dir())
+
+
+def _find_part(root: Path, part: str, reference: str) -> "Run":
+    """The run that `--codec` or `--aligner` names; durations may come from a recogniser, too."""
+    from omnictl.runs.run import Run, find_run
+
+    if part == "aligner" and (Path(reference) / "run.json").is_file() and Run(Path(reference)).stage == "asr":
+        return Run(Path(reference))
+    return find_run(root, part, reference)
+
+
+def say(
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="What to say; - reads standard input as it comes.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="WAV", help="Sound file to write.", show_default=False)],
+    run: RunOption = None,
+    speaker: Annotated[str | None, typer.Option(help="Whose voice, if the Talker has several.", show_default=False)] = None,
+    speed: Annotated[float, typer.Option(min=0.25, max=4, help="2 is twice as fast.")] = 1.0,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=10, help="0: always the likeliest; default: the run's own.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Say a text with the newest Talker."""
+    from omnictl.data.cache import cache_dir
+    from omnictl.say import Manner, open_voice, say_to_file
+    from omnictl.train.device import choose_device
+
+    output = Output(as_json=as_json)
+    chosen = chosen_run(run_root(runs), "talker", run)
+    voice = open_voice(chosen, choose_device(device), cache_dir())
+    output.say(f"speaking with {escape(str(chosen.path))} …")
+    said = say_to_file(_pieces(text), out, voice, Manner(speaker=speaker, speed=speed, temperature=temperature, seed=seed))
+    output.result(
+        {"run": str(chosen.path), "speech": str(out), **said._asdict()},
+        f"wrote {escape(str(out))}: {said.seconds:.1f} s of speech, first sound after {said.first_audio_seconds * 1000:.0f} ms,"
+        f" {said.real_time_factor:.2f} s a second\nhear what a recogniser makes of it\n"
+        f"  omnictl transcribe {escape(shlex.quote(str(out)))}",
+    )
+
+
+def _pieces(text: str) -> "Iterator[str]":
+    if text == "-":
+        yield from sys.stdin
+    else:
+        yield text

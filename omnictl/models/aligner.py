@@ -1,0 +1,101 @@
+"""The aligner: which symbol of its text each stretch of an utterance belongs to.
+
+Two small convolutional encoders, one over mel frames and one over symbols, meet in a matrix of distances: every frame, 20 ms of
+sound, has a distribution over the symbols of its own text. Trained by the forward sum over all monotonic paths it needs no
+alignment to learn from; what comes out are durations. Source: Badlani et al. 2022, "One TTS Alignment To Rule Them All".
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from omnictl.config.base import Config
+from omnictl.nn.conv import ResidualConv, TimeConv, through, valid_mask
+from omnictl.nn.mel import MelConfig
+from omnictl.nn.monotonic import beta_binomial_prior, likeliest_durations
+
+STRIDE = 2
+"""Mel frames that one frame of the alignment stands for: 50 Hz with 10 ms mels."""
+
+KERNEL = 3
+EPS = 1e-6
+
+
+class AlignerConfig(Config):
+    """Shape of an aligner."""
+
+    mel: MelConfig = MelConfig()
+    width: int = Field(128, ge=1)
+    layers: int = Field(2, ge=1, description="residual convolutions in each of the two encoders")
+    prior: float = Field(1.0, ge=0, description="weight of the prior that favours the diagonal")
+
+
+class Aligned(NamedTuple):
+    """How frames and symbols of a batch meet."""
+
+    log_probs: Tensor  # (B, S, T) of every position of the text, frame by frame
+    lengths: Tensor  # (B,) frames at 50 Hz
+
+
+class Aligner(nn.Module):
+    """Mel frames and symbols in, distributions over positions out."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: AlignerConfig, num_symbols: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.register_buffer("mean", torch.zeros(config.mel.bins))
+        self.register_buffer("std", torch.ones(config.mel.bins))
+        self.symbols = nn.Embedding(num_symbols, width)
+        self.text = nn.ModuleList(ResidualConv(width, KERNEL, EPS) for _ in range(config.layers))
+        self.key = nn.Linear(width, width)
+        self.inwards = TimeConv(config.mel.bins, width, KERNEL)
+        self.halve = nn.Linear(STRIDE * width, width)
+        self.sound = nn.ModuleList(ResidualConv(width, KERNEL, EPS) for _ in range(config.layers))
+        self.query = nn.Linear(width, width)
+
+    def forward(self, mel: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Aligned:
+        """Compare a batch of utterances `(B, T', F)` of `lengths` mel frames with their texts `(B, T)`."""
+        frames, inside = -(-lengths // STRIDE), valid_mask(symbol_lengths, symbols.shape[1])
+        queries = self.query(through(self.sound, self._frames(mel, lengths), frames))  # (B, S, D)
+        keys = self.key(through(self.text, self.symbols(symbols), symbol_lengths))  # (B, T, D)
+        with torch.autocast(mel.device.type, enabled=False):
+            wide = torch.promote_types(queries.dtype, torch.float32)
+            queries, keys = queries.to(wide), keys.to(wide)
+            near = 2 * queries @ keys.mT - keys.square().sum(-1)[:, None]  # what the square of the query adds is the same for all
+            prior = beta_binomial_prior(frames.cpu(), symbol_lengths.cpu(), near.shape[1], near.shape[2]).to(near)
+            scores = near / self.config.width**0.5 + self.config.prior * prior
+            return Aligned(scores.masked_fill(~inside[:, None], -1e4).log_softmax(-1), frames)
+
+    def _frames(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        inside = valid_mask(lengths, mel.shape[1])[:, :, None]
+        x = F.gelu(self.inwards(((mel - self.mean) / self.std).masked_fill(~inside, 0.0))) * inside
+        x = F.pad(x, (0, 0, 0, -x.shape[1] % STRIDE))
+        return F.gelu(self.halve(x.reshape(len(x), x.shape[1] // STRIDE, -1)))
+
+
+def durations(found: Aligned, symbol_lengths: Tensor) -> list[NDArray[np.int64]]:
+    """Frames at 50 Hz of every symbol of each text, `(T,)` each, that add up to the utterance."""
+    lengths, texts = found.lengths.cpu().numpy(), symbol_lengths.cpu().numpy()
+    spread = likeliest_durations(found.log_probs.detach().float().cpu().numpy(), lengths, texts)
+    return [row[:length] for row, length in zip(spread, texts, strict=True)]
+
+
+def training_flops(model: Aligner, lengths: Tensor, symbol_lengths: Tensor) -> float:
+    """Floating-point operations of a training step on utterances of these mel frames and symbols, padding not counted."""
+
+    def weights(*modules: nn.Module) -> int:
+        return sum(p.numel() for module in modules for p in module.parameters() if p.ndim >= 2)
+
+    frames, symbols = lengths.double(), symbol_lengths.double()
+    sound = weights(model.inwards) * frames + weights(model.halve, model.sound, model.query) * frames / STRIDE
+    pairs = model.config.width * frames / STRIDE * symbols
+    return float((6.0 * (sound + weights(model.text, model.key) * symbols + pairs)).sum())

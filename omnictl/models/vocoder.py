@@ -1,0 +1,127 @@
+"""A small neural vocoder: log-mel frames to the spectrum of a sound, magnitude and phase at once, and that to samples.
+
+Source: Siuzdak 2023, "Vocos" (a stack of ConvNeXt blocks at the frames' rate and an inverse short-time Fourier transform, nothing
+at the samples' rate), here without its adversary, and causal but for a few frames of look-ahead, so that it streams.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from omnictl.config.base import Config
+from omnictl.nn.conv import TimeConv
+from omnictl.nn.mel import RANGE, MelConfig
+from omnictl.nn.overlap import overlapped
+
+EPS = 1e-6
+
+LOUDEST = 3.0
+"""Natural logarithm of the largest magnitude of one frequency."""
+
+CHUNK = 8
+"""Frames made at a time in use."""
+
+Samples = NDArray[np.float32]
+
+
+class VocoderConfig(Config):
+    """Shape of a vocoder."""
+
+    mel: MelConfig = MelConfig()
+    width: int = Field(192, ge=1)
+    hidden: int = Field(576, ge=1, description="inner width of a block")
+    layers: int = Field(6, ge=1)
+    kernel: int = Field(7, ge=1, description="frames that a block sees, all but the last of them past")
+    lookahead: int = Field(6, ge=0, description="mel frames after its own that a frame of sound is made from")
+
+
+class Spectrum(NamedTuple):
+    """A short-time spectrum as the network gives it."""
+
+    magnitude: Tensor  # (B, T, fft / 2 + 1)
+    phase: Tensor  # (B, T, fft / 2 + 1), any real number
+
+
+class NeuralVocoder(nn.Module):
+    """Log-mel frames in, samples out. `mean` and `std` of the training data are part of the weights."""
+
+    mean: Tensor
+    std: Tensor
+    window: Tensor
+
+    def __init__(self, config: VocoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.zeros(config.mel.bins))
+        self.register_buffer("std", torch.ones(config.mel.bins))
+        self.register_buffer("window", torch.hann_window(config.mel.fft), persistent=False)
+        self.inwards = TimeConv(config.mel.bins, config.width, config.kernel, causal=True)
+        self.blocks = nn.ModuleList(ConvNeXt(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, EPS)
+        self.head = nn.Linear(config.width, config.mel.fft + 2)
+
+    @property
+    def memory(self) -> int:
+        """Mel frames before the newest that a frame of sound depends on."""
+        return (self.config.layers + 1) * (self.config.kernel - 1)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Samples `(B, T · hop)` of log-mels `(B, T, F)`, the first of them in the middle of the first frame."""
+        ahead = F.pad(mel, (0, 0, 0, self.config.lookahead), value=-RANGE)
+        spectrum = self.spectrum(ahead)
+        return self.samples(Spectrum(*(part[:, self.config.lookahead :] for part in spectrum)))
+
+    def spectrum(self, mel: Tensor) -> Spectrum:
+        """What frames of log-mels `(B, T, F)` say of the sound `lookahead` frames before each."""
+        x = self.inwards((mel - self.mean) / self.std)
+        for block in self.blocks:
+            x = block(x)
+        magnitude, phase = self.head(self.norm(x)).float().chunk(2, -1)
+        return Spectrum(magnitude.clamp(max=LOUDEST).exp(), phase)
+
+    def samples(self, spectrum: Spectrum) -> Tensor:
+        """Samples `(B, T · hop)`."""
+        mel = self.config.mel
+        pieces = self.pieces(spectrum)
+        sound = overlapped(pieces, mel.hop) / self.envelope(pieces.shape[1])
+        first = mel.fft // 2
+        return sound[:, first : first + pieces.shape[1] * mel.hop]
+
+    def pieces(self, spectrum: Spectrum) -> Tensor:
+        """Windowed stretches of sound `(B, T, fft)`, one a frame."""
+        made: Tensor = torch.fft.irfft(torch.polar(spectrum.magnitude, spectrum.phase), self.config.mel.fft) * self.window
+        return made
+
+    def envelope(self, frames: int) -> Tensor:
+        """How much the windows of so many frames weigh at every sample, `((T − 1) · hop + fft,)`."""
+        weights = self.window.square().expand(1, frames, -1)
+        return overlapped(weights, self.config.mel.hop)[0].clamp(min=1e-2)
+
+
+class ConvNeXt(nn.Module):
+    """Depthwise causal convolution over time, norm, two linear layers, added to the input (Liu et al. 2022)."""
+
+    def __init__(self, config: VocoderConfig) -> None:
+        super().__init__()
+        self.padding = config.kernel - 1
+        self.depthwise = nn.Conv1d(config.width, config.width, config.kernel, groups=config.width)
+        self.norm = nn.LayerNorm(config.width, EPS)
+        self.up = nn.Linear(config.width, config.hidden)
+        self.down = nn.Linear(config.hidden, config.width)
+        self.scale = nn.Parameter(torch.full((config.width,), 1 / config.layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, T, D)` to `(B, T, D)`."""
+        seen = self.depthwise(F.pad(x.mT, (self.padding, 0))).mT
+        added: Tensor = self.down(F.gelu(self.up(self.norm(seen))))
+        return x + self.scale * added
+
+
+def training_flops(model: NeuralVocoder, frames: float) -> float:
+    """Floating-point operations of a training step on so many mel frames, transforms not counted."""
+    return 6.0 * frames * sum(p.numel() for p in model.parameters() if p.ndim >= 2)

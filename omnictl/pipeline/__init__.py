@@ -1,0 +1,1 @@
+"""Stages trained one after the other."""

@@ -1,0 +1,35 @@
+"""The directory of a run whose stage is ready to be trained."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from omnictl.config import to_json
+from omnictl.errors import OmniError
+from omnictl.runs.files import write_text
+from omnictl.runs.run import Run, create_run
+from omnictl.stages.protocol import TrainableStage
+
+
+def settle(root: Path, stage: TrainableStage, name: str, record: Mapping[str, object]) -> Run:
+    """A new run directory with the stage's config, what of its data was set aside, and its description.
+
+    Raises:
+        RunError: the root cannot be written.
+        DiskFull: no space left.
+    """
+    run = create_run(root, stage.name, name, dict(record))
+    try:
+        write_text(run.config_file, to_json(stage.config))
+        describe(run, stage)
+    except OmniError:  # half a run is none
+        shutil.rmtree(run.path)
+        raise
+    return run
+
+
+def describe(run: Run, stage: TrainableStage) -> None:
+    """Write what of the stage's data was set aside, and what its model folder holds beside the weights."""
+    write_text(run.quarantine_file, "".join(json.dumps(row._asdict()) + "\n" for row in stage.quarantine))
+    stage.save_description(run.model)

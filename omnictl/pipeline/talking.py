@@ -1,0 +1,140 @@
+"""Stage D from one command: codec, aligner and Talker, each a run of its own, the Talker's naming the others as its parents.
+
+The Talker's run exists from the beginning, so that it can be resumed whichever part was under way.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from omnictl.config import resolve, to_json
+from omnictl.data.targets import ReadAloud
+from omnictl.errors import ConfigError, OmniError
+from omnictl.nn.mel import MelConfig
+from omnictl.pipeline.runs import describe, settle
+from omnictl.runs.files import read_json, write_text
+from omnictl.runs.run import Run, create_run
+from omnictl.stages import stage_type
+from omnictl.stages.aligner import alignable
+from omnictl.stages.protocol import TrainableStage
+from omnictl.stages.recordings import Recordings
+from omnictl.stages.speaking import PARTS, SHARES, SpeakingConfig
+from omnictl.stages.talker import TalkerStage, TalkerTraining
+from omnictl.train.log import Observer
+from omnictl.train.loop import Outcome, train
+
+Watch = Callable[[TrainableStage], AbstractContextManager[Observer]]
+
+
+def create_talker_run(
+    root: Path, config: SpeakingConfig, name: str, record: Mapping[str, object], parents: Mapping[str, Path], *, cache: Path
+) -> Run:
+    """A run of the Talker whose parts are yet to be trained, but for those that `parents` names.
+
+    Raises:
+        ConfigError: a part that is given hears other features than the config's.
+        DataError: the data cannot be read, or too much of it is broken.
+        RunError: the root cannot be written.
+    """
+    for part, path in parents.items():
+        _check_features(part, path, config.codec.model.mel)
+    Recordings(config.data, config.codec.model.mel, ReadAloud(), cache, usable=alignable).check()
+    run = create_run(root, "talker", name, {**record, "parents": {part: str(path.absolute()) for part, path in parents.items()}})
+    try:
+        write_text(run.config_file, to_json(config))
+    except OmniError:  # half a run is none
+        shutil.rmtree(run.path)
+        raise
+    return run
+
+
+def train_talker_run(
+    run: Run, *, device: torch.device, watch: Watch, deadline: float | None, max_steps: int | None, cache: Path
+) -> Outcome:
+    """Train what is not finished yet of a Talker's run, part after part.
+
+    Args:
+        run: the Talker's run.
+        device: where to compute.
+        watch: gives the observer of a stage's training.
+        deadline: on `time.monotonic`'s clock, shared out among the parts.
+        max_steps: total steps of every part instead of the configured ones.
+        cache: folder of the cache.
+
+    Returns:
+        How the last part that was trained ended.
+    """
+    config = resolve(SpeakingConfig, preset=None, file=run.config_file)
+    for number, part in enumerate(PARTS):
+        if part != "talker" and _is_ready(run, part):
+            continue
+        stage, own = _open(run, part, config, cache)
+        until = None if deadline is None else _share(deadline, PARTS[number:])
+        with watch(stage) as observer:
+            outcome = train(stage, stage.config.train, own, device=device, observer=observer, deadline=until, max_steps=max_steps)
+        if outcome.status != "finished":
+            run.update(status=outcome.status)
+            return outcome
+    return outcome
+
+
+def part_folder(parent: Path) -> Path:
+    """The model folder of a parent, which is a run or such a folder itself."""
+    return Run(parent).model if (parent / "run.json").is_file() else parent
+
+
+def _check_features(part: str, parent: Path, mel: MelConfig) -> None:
+    """Refuse a codec or an aligner that hears other features.
+
+    Raises:
+        ConfigError: it does.
+        CheckpointError: its folder holds no model.
+    """
+    folder = part_folder(parent)
+    found = MelConfig(**read_json(folder / "config.json")["config"]["model"]["mel"]) if part in TalkerStage.needs else mel
+    if found != mel:
+        raise ConfigError(
+            f"the model of {parent} hears {found.described}, the config asks for {mel.described}",
+            where=f"--{part}",
+            fix=f"set codec.model.mel and aligner.model.mel as in {folder / 'config.json'}, or leave --{part} out",
+        )
+
+
+def _is_ready(run: Run, part: str) -> bool:
+    parent = run.record()["parents"].get(part)
+    if parent is None:
+        return False
+    path = Path(parent)
+    return not (path / "run.json").is_file() or Run(path).record()["status"] == "finished"
+
+
+def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[TrainableStage, Run]:
+    """A part to be trained, and its run: the one that was begun, else a new one."""
+    record = run.record()
+    begun = run if part == "talker" else None if part not in record["parents"] else Run(Path(record["parents"][part]))
+    if begun is not None and (begun.model / "config.json").is_file():
+        return stage_type(part).open(begun.model, data=None, cache=cache), begun
+    parents = {name: Path(parent) for name, parent in record["parents"].items()}
+    if part == "talker":
+        init = Run(parents["init"]) if "init" in parents else None
+        upstream = {name: part_folder(parents[name]) for name in TalkerStage.needs}
+        stage = TalkerStage.create(cast("TalkerTraining", config.part(part)), cache=cache, init=init, upstream=upstream)
+        trainable = cast("TrainableStage", stage)
+        describe(run, trainable)
+        return trainable, run
+    new = stage_type(part).create(config.part(part), cache=cache)
+    kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
+    own = settle(run.path.parent.parent, new, record["name"], {"parents": {}, **kept})
+    run.update(parents={**record["parents"], part: str(own.path.absolute())})
+    return new, own
+
+
+def _share(deadline: float, parts: tuple[str, ...]) -> float:
+    """When the first of the parts that are left must have ended."""
+    now = time.monotonic()
+    return now + (deadline - now) * SHARES[parts[0]] / sum(SHARES[part] for part in parts)

@@ -1,0 +1,264 @@
+"""Stage D, first part: the codec learns to write speech in a few codes.
+
+    loss = mean over bins of (x̂ − x)² + |x̂ − x|, a mel frame  +  β · commitment of its codes
+
+x is the log-mel with zero mean and unit deviation in every bin. The codebooks follow the encoder by averages, not by gradient.
+Source: Zeghidour et al. 2021 (SoundStream), without its adversary. Headline metric: `mel_mse`, the share of the features' variance
+that is lost.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from omnictl import __version__
+from omnictl.config import Config, to_dict
+from omnictl.data.crops import CropBatches, Crops
+from omnictl.data.manifest import BrokenRow
+from omnictl.data.speech import SpeechDataConfig
+from omnictl.data.speech_set import SpeechSet
+from omnictl.data.targets import ReadAloud
+from omnictl.models.codec import Codec, CodecConfig, training_flops
+from omnictl.nn.rvq import QuantiserConfig, perplexity
+from omnictl.runs.model_folder import read_config, write_description
+from omnictl.runs.run import Run
+from omnictl.stages.recordings import Recordings
+from omnictl.train.checkpoint import load_weights
+from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.stage import LossSum, Report, Split, Work
+
+START_BATCHES = 8
+"""Batches whose frames the codebooks begin with."""
+
+DECIBELS = 4.342944819
+"""10 · log10 e: decibels of a nat of power."""
+
+
+class CodecRecipe(Config):
+    """How the codec is trained."""
+
+    model: CodecConfig = CodecConfig()
+    crop_frames: int = Field(128, ge=1, description="mel frames of a training example")
+    commitment: float = Field(0.25, ge=0, description="weight of what keeps the encoder near its codes")
+    book_dropout: float = Field(0.0, ge=0, le=1, description="share of examples coded with fewer books, any number alike")
+    train: TrainConfig = TrainConfig()
+
+
+class CodecTraining(CodecRecipe):
+    """Config of the codec's training."""
+
+    data: SpeechDataConfig = SpeechDataConfig(voices="one")
+
+
+PRESETS: Mapping[str, CodecTraining] = {
+    "debug": CodecTraining(
+        model=CodecConfig(width=32, layers=1, fine_layers=1, quantiser=QuantiserConfig(books=2, codes=16, width=8)),
+        data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4),
+        crop_frames=32,
+        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+    ),
+    "tiny": CodecTraining(
+        data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
+        train=TrainConfig(
+            steps=1400,
+            batch_size=16,
+            optimizer="adamw",
+            lr=1e-3,
+            weight_decay=0.01,
+            eval_every=700,
+            save_every=700,
+            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.5),
+        ),
+    ),
+    "small": CodecTraining(
+        model=CodecConfig(width=512, layers=6, fine_layers=4, quantiser=QuantiserConfig(books=8, codes=512, width=128)),
+        data=SpeechDataConfig(voices="one", num_utterances=50_000, num_eval_utterances=1_000),
+        book_dropout=0.5,
+        train=TrainConfig(
+            steps=50_000,
+            batch_size=64,
+            optimizer="adamw",
+            lr=3e-4,
+            weight_decay=0.01,
+            eval_every=2000,
+            save_every=2000,
+            schedule=ScheduleConfig(warmup_steps=500),
+        ),
+    ),
+}
+
+
+class Reproduced(NamedTuple):
+    """What a number of utterances lost on their way through the codec."""
+
+    errors: list[float]  # of each utterance, by mel frame
+    frames: int
+    decibels: float  # log-spectral distance
+    counts: Tensor  # (K, V) how often every code was used
+
+    def rates(self, lengths: Sequence[int]) -> dict[str, float]:
+        """The metrics; `lengths` are the utterances' mel frames."""
+        used = perplexity(self.counts)
+        return {
+            "mel_mse": sum(error * length for error, length in zip(self.errors, lengths, strict=True)) / self.frames,
+            "log_spectral_distance_db": self.decibels,
+            "codebook_perplexity_min_ratio": float(used.min()) / self.counts.shape[1],
+            "codebook_usage_min": float((self.counts > 0).double().mean(1).min()),
+        }
+
+
+class CodecStage:
+    """The codec, its recordings, its loss."""
+
+    name: ClassVar[str] = "codec"
+    unit: ClassVar[str] = "seconds"
+    needs: ClassVar[tuple[str, ...]] = ()
+    config_type: ClassVar[type[CodecTraining]] = CodecTraining
+    presets: ClassVar[Mapping[str, CodecTraining]] = PRESETS
+
+    def __init__(self, config: CodecTraining, *, cache: Path) -> None:
+        self.config = config
+        torch.manual_seed(config.train.seed)
+        self.model = Codec(config.model)
+        self.recordings = Recordings(config.data, config.model.mel, ReadAloud(), cache, usable=lambda found: found)
+
+    @classmethod
+    def create(cls, config: CodecTraining, *, cache: Path, init: Run | None = None) -> "CodecStage":
+        """A fresh codec, or one that starts from another run's weights.
+
+        Raises:
+            DataError: the data cannot be read, or too much of it is broken.
+            CheckpointError: the other run has no whole model, or one of another shape.
+        """
+        stage = cls(config, cache=cache)
+        stage.recordings.check()
+        if init is None:
+            stage._start()
+        else:
+            stage.take_weights(init)
+        return stage
+
+    @classmethod
+    def open(cls, folder: Path, *, data: str | None, cache: Path) -> "CodecStage":
+        """The codec of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
+        config = read_config(folder, cls.name, CodecTraining)
+        if data is not None:
+            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
+        return cls(config, cache=cache)
+
+    def save_description(self, folder: Path) -> None:
+        """Write what the model folder holds beside the weights."""
+        write_description(folder, self.name, omnictl=__version__, config=to_dict(self.config))
+
+    def take_weights(self, run: Run) -> None:
+        """Take over the weights of another run, its features' statistics and codebooks too.
+
+        Raises:
+            CheckpointError: it has no whole model, or one of another shape.
+        """
+        load_weights(run.model / "model.safetensors", self.model)
+
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Rows that are neither trained nor validated on, each with the reason."""
+        return self.recordings.quarantine
+
+    def batches(self) -> CropBatches:
+        """Stretches of the training set."""
+        if not self.model.quantiser.started:  # of a run that is taken up before its first checkpoint
+            self._start()
+        return self._crops()
+
+    def _crops(self) -> CropBatches:
+        return CropBatches(
+            self.recordings.training_set,
+            frames=self.config.crop_frames,
+            batch_size=self.config.train.batch_size,
+            seed=self.config.train.seed,
+            books=self.config.model.quantiser.books,
+            dropout=self.config.book_dropout,
+        )
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        """Begin with the features' statistics and with codebooks that lie where the encoder's frames do."""
+        mean, std = self.recordings.statistics
+        self.model.mean.copy_(mean)
+        self.model.std.copy_(std)
+        crops = self._crops()
+        mel = torch.cat([crops.collate(crops.ids(step)).mel for step in range(START_BATCHES)]).to(mean.device)
+        frames = self.model.encoder(self.model.normalised(mel.to(self.model.mean.device)))
+        self.model.quantiser.start(frames.flatten(0, 1), torch.Generator().manual_seed(self.config.train.seed))
+
+    def loss(self, batch: Crops) -> LossSum:
+        """Squared and absolute errors of the reconstruction and the codes' commitment, counted in mel frames."""
+        mel, books = batch.mel.to(self.model.mean.device), batch.books.to(self.model.mean.device)
+        coded = self.model(mel, books)
+        error = coded.mel - self.model.normalised(mel)
+        squared, absolute = error.square().mean(-1).sum(), error.abs().mean(-1).sum()
+        commitment = coded.commitment.sum() * self.config.model.stride
+        count = mel.shape[0] * mel.shape[1]
+        scalars = {"mel_mse": squared.detach(), "commitment": commitment.detach()}
+        return LossSum(squared + absolute + self.config.commitment * commitment, count, scalars)
+
+    def work(self, batch: Crops) -> Work:
+        """Seconds of sound and floating-point operations of a training step on this batch."""
+        frames = batch.mel.shape[0] * batch.mel.shape[1]
+        return Work(frames / self.config.model.mel.frames_hz, training_flops(self.model, frames), frames, frames)
+
+    def validate(self) -> Report:
+        """What is lost of the validation split, and how much of the codebooks is used."""
+        found = self.recordings.split("val")
+        reproduced = self._reproduce(found, self.config.model.quantiser.books)
+        return Report("mel_mse", "lower", reproduced.rates(found.lengths().tolist()), len(found))
+
+    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+        """What is lost of a split or its first `limit` utterances, with all books and with only the first ones."""
+        found = self.recordings.split(split)
+        found = found.only(range(min(limit or len(found), len(found))), ())
+        lengths = found.lengths().tolist()
+        books = range(1, self.config.model.quantiser.books + 1)
+        each = {number: self._reproduce(found, number) for number in books}
+        whole = each[books[-1]]
+        return Report(
+            "mel_mse",
+            "lower",
+            {**whole.rates(lengths), "bits_per_second": self.config.model.bits_per_second},
+            len(found),
+            controls={"mel_mse_mean_frame": self._variance(found)},
+            predictions=[
+                {"id": row.id, "task": "reproduce", "reference": row.text, "prediction": None, "mel_mse": error}
+                for row, error in zip(found.recordings, whole.errors, strict=True)
+            ],
+            groups={f"{number} books": each[number].rates(lengths) for number in books},
+        )
+
+    def _variance(self, found: SpeechSet) -> float:
+        """The error of a codec that always says the average frame."""
+        frames = (
+            torch.from_numpy(found.features(0))
+            if len(found) == 1
+            else torch.cat([torch.from_numpy(found.features(index)) for index in range(len(found))])
+        )
+        return float(self.model.normalised(frames.to(self.model.mean.device)).square().mean())
+
+    @torch.no_grad()
+    def _reproduce(self, found: SpeechSet, books: int) -> Reproduced:
+        self.model.eval()
+        shape = self.config.model.quantiser
+        counts = torch.zeros(books, shape.codes, dtype=torch.float64)
+        errors, decibels, frames = [], 0.0, 0
+        for index in range(len(found)):
+            mel = torch.from_numpy(found.features(index)).to(self.model.mean.device)
+            codes = self.model.encode(mel[None])[:, :books]
+            back = self.model.decode(codes)[0, : len(mel)]
+            errors.append(float(((back - mel) / self.model.std).square().mean()))
+            decibels += DECIBELS * float((back - mel).square().mean(-1).sqrt().sum())
+            frames += len(mel)
+            for book in range(books):
+                counts[book] += torch.bincount(codes[0, book].cpu(), minlength=shape.codes)
+        return Reproduced(errors, frames, decibels / frames, counts)

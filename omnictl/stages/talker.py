@@ -1,0 +1,323 @@
+"""Stage D, last part: the Talker learns to say a text in the codec's codes.
+
+    loss = −Σ ln p(code | text, codes before it) + w · Σ (ln d̂ − ln d)²   ÷ number of codes
+
+d is how long a symbol lasts by the aligner, d̂ what the Talker predicts. In training a tenth of the codes that it reads back are any
+others, since it will read its own mistakes. Sources: Ren et al. 2021 (FastSpeech 2: durations), Copet et al. 2023 (delay pattern).
+Headline metric of an evaluation: `cer_free_running`, how a recogniser of stage B understands what the Talker says.
+
+    omnictl talker --preset tiny [--data my/recordings]
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from omnictl import __version__
+from omnictl.config import Config, to_dict
+from omnictl.data.coded_speech import NOTHING, CodedBatch, CodedBatches, CodedSpeech, Layout, evaluation_batches, side_by_side
+from omnictl.data.manifest import BrokenRow
+from omnictl.data.speech import SpeechDataConfig
+from omnictl.data.speech_set import SpeechSet
+from omnictl.data.spoken_text import speech_text
+from omnictl.data.targets import ReadAloud
+from omnictl.generate.speaking import CodeSampling, Voice
+from omnictl.generate.vocoding import GriffinLim
+from omnictl.metrics.speech import character_errors
+from omnictl.models.aligner import STRIDE
+from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
+from omnictl.nn.conv import valid_mask
+from omnictl.nn.delay import undelayed
+from omnictl.nn.rvq import perplexity
+from omnictl.runs.files import writing
+from omnictl.runs.model_folder import read_config, read_description, write_description
+from omnictl.runs.run import Run
+from omnictl.stages.aligner import alignable
+from omnictl.stages.codec import CodecStage, CodecTraining
+from omnictl.stages.coding import code_speech
+from omnictl.stages.ladder import Example, Judge, Ladder, ladder_report
+from omnictl.stages.recordings import Recordings
+from omnictl.train.checkpoint import load_weights
+from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.stage import LossSum, Report, Split, Work
+
+VALIDATED_FRAMES = 4_000
+"""Frames of codes judged at a time."""
+
+UNTRAINED_SENTENCES = 20
+"""Said by the control that has learned nothing."""
+
+
+class TalkerRecipe(Config):
+    """How the Talker is trained."""
+
+    model: TalkerConfig = TalkerConfig()
+    books: int = Field(0, ge=0, description="of the codec's books, the first so many that it writes; 0: all")
+    corruption: float = Field(0.1, ge=0, lt=1, description="share of the codes read back that are replaced by any others")
+    duration_weight: float = Field(
+        2.0, ge=0, description="weight of the squared error of a duration's logarithm beside a code's nats"
+    )
+    sampling: CodeSampling = CodeSampling()
+    train: TrainConfig = TrainConfig()
+
+
+class TalkerTraining(TalkerRecipe):
+    """Config of the Talker's training."""
+
+    data: SpeechDataConfig = SpeechDataConfig(voices="one")
+
+
+PRESETS: Mapping[str, TalkerTraining] = {
+    "debug": TalkerTraining(
+        model=TalkerConfig(layers=1, width=32, heads=2, hidden=64, text_layers=1, dropout=0.0),
+        data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4),
+        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+    ),
+    "tiny": TalkerTraining(
+        data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
+        train=TrainConfig(
+            steps=1500,
+            batch_size=32,
+            optimizer="muon",
+            lr=3e-3,
+            eval_every=500,
+            save_every=500,
+            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.7),
+        ),
+    ),
+    "small": TalkerTraining(
+        model=TalkerConfig(layers=12, width=512, heads=8, hidden=1408, text_layers=4),
+        data=SpeechDataConfig(voices="one", num_utterances=50_000, num_eval_utterances=1_000),
+        train=TrainConfig(
+            steps=60_000,
+            batch_size=64,
+            lr=1e-3,
+            eval_every=2000,
+            save_every=2000,
+            schedule=ScheduleConfig(warmup_steps=500),
+        ),
+    ),
+}
+
+
+class TalkerStage:
+    """The Talker, the codec it speaks through, its recordings, its loss."""
+
+    name: ClassVar[str] = "talker"
+    unit: ClassVar[str] = "seconds"
+    needs: ClassVar[tuple[str, ...]] = ("codec", "aligner")
+    config_type: ClassVar[type[TalkerTraining]] = TalkerTraining
+    presets: ClassVar[Mapping[str, TalkerTraining]] = PRESETS
+
+    def __init__(self, config: TalkerTraining, parts: Mapping[str, Path], speakers: Sequence[str], *, cache: Path) -> None:
+        self.config, self.parts, self.speakers, self._cache = config, parts, tuple(speakers), cache
+        self.codec = CodecStage.open(parts["codec"], data=None, cache=cache).model
+        load_weights(parts["codec"] / "model.safetensors", self.codec)
+        self.codec.eval().requires_grad_(requires_grad=False)
+        shape = self.codec.config
+        self.layout = Layout(shape.stride // STRIDE, shape.quantiser.codes)
+        torch.manual_seed(config.train.seed)
+        self.model = Talker(
+            config.model,
+            Interface(
+                num_symbols=ReadAloud.num_symbols,
+                books=config.books or shape.quantiser.books,
+                codes=shape.quantiser.codes,
+                subframes=self.layout.subframes,
+                speakers=len(self.speakers) if len(self.speakers) > 1 else 0,
+            ),
+        )
+        self.recordings = Recordings(config.data, shape.mel, ReadAloud(), cache, usable=alignable)
+        self._coded: dict[Split, CodedSpeech] = {}
+        self.judge: Judge | None = None
+        """Who listens in an evaluation."""
+
+    @classmethod
+    def create(
+        cls, config: TalkerTraining, *, cache: Path, init: Run | None = None, upstream: Mapping[str, Path] | None = None
+    ) -> "TalkerStage":
+        """A fresh Talker for the codec and the durations of the model folders `upstream`, or one with another's weights.
+
+        Raises:
+            DataError: the data cannot be read, or too much of it is broken.
+            CheckpointError: a folder holds no whole model, or `init` one of another shape.
+        """
+        assert upstream is not None, "a Talker needs a codec and an aligner"
+        mel = read_config(upstream["codec"], CodecStage.name, CodecTraining).model.mel
+        recordings = Recordings(config.data, mel, ReadAloud(), cache, usable=alignable)
+        recordings.check()
+        speakers = sorted({row.speaker for row in recordings.training_set.recordings if row.speaker is not None})
+        stage = cls(config, upstream, speakers, cache=cache)
+        if init is not None:
+            stage.take_weights(init)
+        return stage
+
+    @classmethod
+    def open(cls, folder: Path, *, data: str | None, cache: Path) -> "TalkerStage":
+        """The Talker of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
+        config = read_config(folder, cls.name, TalkerTraining)
+        if data is not None:
+            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
+        speakers = read_description(folder, cls.name)["speakers"]
+        return cls(config, {name: folder / name for name in cls.needs}, speakers, cache=cache)
+
+    def save_description(self, folder: Path) -> None:
+        """Write what the model folder holds beside the weights, the codec and the aligner among it: it needs no other run."""
+        write_description(folder, self.name, omnictl=__version__, speakers=list(self.speakers), config=to_dict(self.config))
+        for name, part in self.parts.items():
+            with writing(folder):
+                shutil.copytree(part, folder / name, dirs_exist_ok=True)
+
+    def take_weights(self, run: Run) -> None:
+        """Take over the weights of another run of the same shape.
+
+        Raises:
+            CheckpointError: it has no whole model, or one of another shape.
+        """
+        load_weights(run.model / "model.safetensors", self.model)
+
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Rows that are neither trained nor validated on, each with the reason."""
+        return self.recordings.quarantine
+
+    def coded(self, split: Split) -> CodedSpeech:
+        """A split in codes, with durations."""
+        if split not in self._coded:
+            found = self.recordings.training_set if split == "train" else self.recordings.split(split)
+            numbers = {name: number for number, name in enumerate(self.speakers)}
+            speakers = [numbers.get(row.speaker or "", 0) for row in found.recordings]
+            coded = code_speech(found, split, speakers, self.codec, self.parts, self._cache)
+            self._coded[split] = replace(coded, codes=[codes[: self.model.interface.books] for codes in coded.codes])
+        return self._coded[split]
+
+    def batches(self) -> CodedBatches:
+        """Utterances of similar length, some of their codes corrupted."""
+        train = self.config.train
+        return CodedBatches(
+            self.coded("train"), self.layout, batch_size=train.batch_size, seed=train.seed, corruption=self.config.corruption
+        )
+
+    def loss(self, batch: CodedBatch) -> LossSum:
+        """Nats of the codes and squared errors of the durations' logarithms, counted in codes."""
+        errors = self._errors(batch)
+        count = int((batch.targets != NOTHING).sum())
+        scalars = {"nats": errors.nats.detach(), "duration_error": errors.durations.detach()}
+        return LossSum(errors.nats + self.config.duration_weight * errors.durations, count, scalars)
+
+    def _errors(self, batch: CodedBatch) -> "Errors":
+        states = self.read(batch)
+        device = states.device
+        targets = batch.targets.to(device)
+        scores = self.scores(batch, states)  # (B, L, K, V)
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        nats = F.cross_entropy(scores.permute(0, 3, 2, 1).to(wide), targets, ignore_index=NOTHING, reduction="sum")
+        valid = valid_mask(batch.symbol_lengths, batch.symbols.shape[1]).to(device)
+        wanted = batch.durations.to(device).clamp(min=1).to(wide).log()
+        found = self.model.log_durations(states).to(wide)
+        return Errors(nats, ((found - wanted).square() * valid).sum())
+
+    def read(self, batch: CodedBatch) -> Tensor:
+        """States `(B, T, D)` of the batch's symbols."""
+        device = self.model.cos.device
+        speakers = batch.speakers.to(device)
+        states: Tensor = self.model.read(batch.symbols.to(device), batch.symbol_lengths.to(device), speakers)
+        return states
+
+    def scores(self, batch: CodedBatch, states: Tensor) -> Tensor:
+        """Scores `(B, L, K, V)` of every code of the batch after the ones before it."""
+        device = states.device
+        frames = self.model.frames(states, type(batch.spread)(*(part.to(device) for part in batch.spread)))
+        delay = self.model.interface.books - 1
+        scores: Tensor = self.model.scores(F.pad(frames, (0, 0, 0, delay)), batch.history.to(device))
+        return scores
+
+    def work(self, batch: CodedBatch) -> Work:
+        """Seconds of sound and floating-point operations of a training step on this batch, padding not counted."""
+        frames = int(batch.lengths.sum())
+        return Work(
+            units=frames / self.codec.config.frames_hz,
+            flops=training_flops(self.model, batch.lengths, batch.symbol_lengths),
+            positions=frames,
+            slots=len(batch.lengths) * int(batch.lengths.max()),
+        )
+
+    @torch.no_grad()
+    def validate(self) -> Report:
+        """Nats of a code on the validation split, and how far off durations are."""
+        self.model.eval()
+        found = self.coded("val")
+        nats, durations, codes, symbols = 0.0, 0.0, 0, 0
+        for _, batch in evaluation_batches(found, self.layout, VALIDATED_FRAMES):
+            errors = self._errors(batch)
+            nats, durations = nats + float(errors.nats), durations + float(errors.durations)
+            codes, symbols = codes + int((batch.targets != NOTHING).sum()), symbols + int(batch.symbol_lengths.sum())
+        return Report(
+            "nats_per_code", "lower", {"nats_per_code": nats / codes, "duration_rms": (durations / symbols) ** 0.5}, len(found)
+        )
+
+    def voice(self) -> Voice:
+        """The Talker with its codec and a vocoder, ready to speak."""
+        self.model.eval()
+        longest = (CAPACITY - self.model.interface.books) * self.layout.subframes // LONGEST_DURATION - 2  # without the edges
+        return Voice(self.model, self.codec, GriffinLim(self.codec.config.mel), longest)
+
+    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+        """How a recogniser understands a split or its first `limit` sentences: recorded, resynthesised, and said by the Talker."""
+        assert self.judge is not None, "a recogniser is to be chosen first"
+        found = self.recordings.split(split)
+        found = found.only(range(min(limit or len(found), len(found))), ())
+        coded, voice = self.coded(split), self.voice()
+        ladder = Ladder(voice, self.judge, self.config.sampling, self.config.train.seed)
+        originals = self.recordings.sounds(split, found, voice.vocoder.sample_rate)
+        said = [
+            ladder.climb(
+                Example(text, sound, torch.from_numpy(coded.codes[index]).long(), self.guess(coded, index), coded.speakers[index])
+            )
+            for index, (text, sound) in enumerate(zip(found.texts, originals, strict=True))
+        ]
+        return ladder_report(
+            found.recordings, said, voice, self._codec_metrics(found, coded), self._untrained(ladder, found, coded)
+        )
+
+    def _codec_metrics(self, found: SpeechSet, coded: CodedSpeech) -> dict[str, float]:
+        shape = self.codec.config.quantiser
+        counts, error, frames = torch.zeros(self.model.interface.books, shape.codes), 0.0, 0
+        for index in range(len(found)):
+            mel, codes = torch.from_numpy(found.features(index)), torch.from_numpy(coded.codes[index]).long()
+            back = self.codec.decode(codes.to(self.codec.mean.device)[None])[0, : len(mel)].cpu()
+            error += float(((back - mel) / self.codec.std.cpu()).square().mean(-1).sum())
+            frames += len(mel)
+            counts += torch.stack([torch.bincount(book, minlength=shape.codes) for book in codes])
+        return {"mel_mse": error / frames, "codebook_perplexity_min_ratio": float(perplexity(counts).min()) / shape.codes}
+
+    def _untrained(self, ladder: Ladder, found: SpeechSet, coded: CodedSpeech) -> dict[str, float]:
+        """The control: what is understood of a Talker that has learned nothing, but how long symbols last on average."""
+        fresh = Talker(self.config.model, self.model.interface).to(self.codec.mean.device).eval()
+        typical = np.concatenate(coded.durations).clip(1)
+        fresh.expect_durations(float(np.log(typical).mean()))
+        some = range(min(UNTRAINED_SENTENCES, len(found)))
+        mute = replace(ladder, voice=replace(ladder.voice, talker=fresh))
+        heard = [mute.hear(found.texts[index], coded.speakers[index]) for index in some]
+        return {"cer_untrained": character_errors([speech_text(found.texts[index]) for index in some], heard).rate}
+
+    @torch.no_grad()
+    def guess(self, coded: CodedSpeech, index: int) -> Tensor:
+        """The likeliest codes `(K, S)` of an utterance, each after the recorded ones before it, for the recorded durations."""
+        batch = side_by_side(coded, [index], [coded.codes[index]], self.layout)
+        return undelayed(self.scores(batch, self.read(batch)).argmax(-1).mT)[0]
+
+
+class Errors(NamedTuple):
+    """What the Talker gets wrong in a batch."""
+
+    nats: Tensor  # ()
+    durations: Tensor  # () squared errors of their logarithms

@@ -1,0 +1,254 @@
+"""Stage D, a part for those who ask for it: a neural vocoder learns to make sound of the codec's mel frames.
+
+    loss = spectral distance of made and recorded sound, several resolutions  +  w · mean |difference of their log-mels|
+
+It reads what the codec gives back, not the recordings' own frames, so that it makes up for what the codec smooths away. Source:
+Siuzdak 2023 (Vocos), without its adversary. Headline metric: `spectral_distance` on the validation split, beside Griffin-Lim's.
+
+    omnictl talker --set vocoder=istft
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from omnictl import __version__
+from omnictl.config import Config, to_dict
+from omnictl.data.manifest import BrokenRow
+from omnictl.data.resampling import resample
+from omnictl.data.sound_crops import SoundCropBatches, SoundCrops
+from omnictl.data.speech import Samples, SpeechDataConfig
+from omnictl.data.speech_set import SpeechSet
+from omnictl.data.targets import ReadAloud
+from omnictl.generate.vocoding import GriffinLim, Neural, Vocoder, synthesise
+from omnictl.metrics.intelligibility import RATE, quality
+from omnictl.models.vocoder import NeuralVocoder, VocoderConfig, training_flops
+from omnictl.nn.mel import at_feature_level, filterbank
+from omnictl.nn.spectral import magnitudes, spectral_distance
+from omnictl.runs.files import writing
+from omnictl.runs.model_folder import read_config, write_description
+from omnictl.runs.run import Run
+from omnictl.stages.codec import CodecStage
+from omnictl.stages.recordings import Recordings
+from omnictl.train.checkpoint import load_weights
+from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.stage import LossSum, Report, Split, Work
+
+MOST_SECONDS = 3600.0
+"""Of recordings that are learned from; they are held in memory, 290 MB an hour."""
+
+VALIDATED = 32
+"""Utterances judged while training."""
+
+
+class VocoderRecipe(Config):
+    """How the vocoder is trained."""
+
+    model: VocoderConfig = VocoderConfig()
+    crop_frames: int = Field(64, ge=8, description="mel frames of a training example")
+    mel_weight: float = Field(1.0, ge=0, description="weight of the log-mels' difference")
+    train: TrainConfig = TrainConfig()
+
+
+class VocoderTraining(VocoderRecipe):
+    """Config of the vocoder's training."""
+
+    data: SpeechDataConfig = SpeechDataConfig(voices="one")
+
+
+PRESETS: Mapping[str, VocoderTraining] = {
+    "debug": VocoderTraining(
+        model=VocoderConfig(width=32, hidden=48, layers=1),
+        data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4),
+        crop_frames=24,
+        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+    ),
+    "tiny": VocoderTraining(
+        data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
+        train=TrainConfig(
+            steps=4000,
+            batch_size=16,
+            optimizer="adamw",
+            lr=1e-3,
+            weight_decay=0.01,
+            eval_every=1000,
+            save_every=1000,
+            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.7),
+        ),
+    ),
+    "small": VocoderTraining(
+        model=VocoderConfig(width=384, hidden=1152, layers=8),
+        data=SpeechDataConfig(voices="one", num_utterances=50_000, num_eval_utterances=1_000),
+        train=TrainConfig(
+            steps=100_000,
+            batch_size=32,
+            optimizer="adamw",
+            lr=5e-4,
+            weight_decay=0.01,
+            eval_every=5000,
+            save_every=5000,
+            schedule=ScheduleConfig(warmup_steps=500),
+        ),
+    ),
+}
+
+
+class VocoderStage:
+    """The vocoder, the codec whose frames it reads, its recordings, its loss."""
+
+    name: ClassVar[str] = "vocoder"
+    unit: ClassVar[str] = "seconds"
+    needs: ClassVar[tuple[str, ...]] = ("codec",)
+    config_type: ClassVar[type[VocoderTraining]] = VocoderTraining
+    presets: ClassVar[Mapping[str, VocoderTraining]] = PRESETS
+
+    def __init__(self, config: VocoderTraining, parts: Mapping[str, Path], *, cache: Path) -> None:
+        self.config, self.parts = config, parts
+        self.codec = CodecStage.open(parts["codec"], data=None, cache=cache).model
+        load_weights(parts["codec"] / "model.safetensors", self.codec)
+        self.codec.eval().requires_grad_(requires_grad=False)
+        torch.manual_seed(config.train.seed)
+        self.model = NeuralVocoder(config.model)
+        self.recordings = Recordings(config.data, config.model.mel, ReadAloud(), cache, usable=lambda found: found)
+
+    @classmethod
+    def create(
+        cls, config: VocoderTraining, *, cache: Path, init: Run | None = None, upstream: Mapping[str, Path] | None = None
+    ) -> "VocoderStage":
+        """A fresh vocoder for the codec of the model folders `upstream`, or one with another's weights.
+
+        Raises:
+            DataError: the data cannot be read, or too much of it is broken.
+            CheckpointError: a folder holds no whole model, or `init` one of another shape.
+        """
+        assert upstream is not None, "a vocoder needs a codec"
+        stage = cls(config, upstream, cache=cache)
+        stage.recordings.check()
+        stage._take_statistics()
+        if init is not None:
+            stage.take_weights(init)
+        return stage
+
+    @classmethod
+    def open(cls, folder: Path, *, data: str | None, cache: Path) -> "VocoderStage":
+        """The vocoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
+        config = read_config(folder, cls.name, VocoderTraining)
+        if data is not None:
+            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
+        return cls(config, {name: folder / name for name in cls.needs}, cache=cache)
+
+    def save_description(self, folder: Path) -> None:
+        """Write what the model folder holds beside the weights, the codec among it: it needs no other run."""
+        write_description(folder, self.name, omnictl=__version__, config=to_dict(self.config))
+        for name, part in self.parts.items():
+            with writing(folder):
+                shutil.copytree(part, folder / name, dirs_exist_ok=True)
+
+    def take_weights(self, run: Run) -> None:
+        """Take over the weights of another run of the same shape.
+
+        Raises:
+            CheckpointError: it has no whole model, or one of another shape.
+        """
+        load_weights(run.model / "model.safetensors", self.model)
+
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Rows that are neither trained nor validated on, each with the reason."""
+        return self.recordings.quarantine
+
+    def _take_statistics(self) -> None:
+        self.model.mean.copy_(self.codec.mean)
+        self.model.std.copy_(self.codec.std)
+
+    def batches(self) -> SoundCropBatches:
+        """Stretches of the training set's first hour."""
+        self._take_statistics()  # of a run that is taken up before its first checkpoint
+        train = self.config.train
+        mels, sounds = self._training_sounds
+        hop = self.config.model.mel.hop
+        return SoundCropBatches(mels, sounds, hop=hop, frames=self.config.crop_frames, batch_size=train.batch_size, seed=train.seed)
+
+    @cached_property
+    def _training_sounds(self) -> tuple[list[NDArray[np.float16]], list[Samples]]:
+        found = self.recordings.training_set
+        seconds = np.cumsum(found.lengths()) / self.config.model.mel.frames_hz
+        found = found.only(range(max(1, int(np.searchsorted(seconds, MOST_SECONDS)))), ())
+        return [self.passed(found, index).numpy().astype(np.float16) for index in range(len(found))], self.sounds("train", found)
+
+    def sounds(self, split: Split, found: SpeechSet) -> list[Samples]:
+        """The recordings `(n,)` of a set, as loud as sound that is made of features."""
+        mel = self.config.model.mel
+        return [at_feature_level(sound, mel) for sound in self.recordings.sounds(split, found, mel.sample_rate)]
+
+    @torch.no_grad()
+    def passed(self, found: SpeechSet, index: int) -> Tensor:
+        """Log-mels `(T, F)` of an utterance as the codec gives them back, on the CPU."""
+        mel = torch.from_numpy(found.features(index)).to(self.codec.mean.device)
+        return self.codec.decode(self.codec.encode(mel[None]))[0, : len(mel)].cpu()
+
+    def loss(self, batch: SoundCrops) -> LossSum:
+        """Distances of sound made and sound recorded, counted in stretches."""
+        device = self.model.mean.device
+        made, wanted = self.model(batch.mel.to(device)), batch.samples.to(device)
+        with torch.autocast(device.type, enabled=False):
+            spectral, mel = spectral_distance(made, wanted).sum(), self._mel_distance(made, wanted).sum()
+        return LossSum(spectral + self.config.mel_weight * mel, len(made), {"spectral_distance": spectral.detach()})
+
+    def _mel_distance(self, made: Tensor, wanted: Tensor) -> Tensor:
+        """Mean absolute difference of log-mels `(B,)` of sounds `(B, n)`."""
+        mel = self.config.model.mel
+        bank = filterbank(mel).to(made)
+        found, real = (bank.T @ magnitudes(sound, mel.fft, mel.hop).square() for sound in (made, wanted))
+        return (found.log() - real.log()).abs().mean((1, 2)) / 2  # as magnitudes
+
+    def work(self, batch: SoundCrops) -> Work:
+        """Seconds of sound and floating-point operations of a training step on this batch."""
+        frames = batch.mel.shape[0] * batch.mel.shape[1]
+        return Work(frames / self.config.model.mel.frames_hz, training_flops(self.model, frames), frames, frames)
+
+    def validate(self) -> Report:
+        """How far the sound of the validation split is from the recordings."""
+        found = self.recordings.split("val")
+        found = found.only(range(min(VALIDATED, len(found))), ())
+        made = self._made(Neural(self.model.eval()), found)
+        return Report("spectral_distance", "lower", {"spectral_distance": _distance(made, self.sounds("val", found))}, len(found))
+
+    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+        """How far the sound of a split or its first `limit` utterances is from the recordings, beside Griffin-Lim's."""
+        found = self.recordings.split(split)
+        found = found.only(range(min(limit or len(found), len(found))), ())
+        wanted = self.sounds(split, found)
+        made = {
+            "": self._made(Neural(self.model.eval()), found),
+            "_griffin_lim": self._made(GriffinLim(self.config.model.mel), found),
+        }
+        metrics = {f"spectral_distance{kind}": _distance(sounds, wanted) for kind, sounds in made.items()}
+        for kind, sounds in made.items():
+            scores = [self._quality(one, other) for one, other in zip(wanted, sounds, strict=True)]
+            metrics |= {f"{name}{kind}": float(np.mean([score[name] for score in scores])) for name in scores[0]}
+        return Report("spectral_distance", "lower", metrics, len(found))
+
+    def _made(self, vocoder: Vocoder, found: SpeechSet) -> list[Samples]:
+        return [synthesise(vocoder, self.passed(found, index)) for index in range(len(found))]
+
+    def _quality(self, wanted: Samples, made: Samples) -> dict[str, float]:
+        rate = self.config.model.mel.sample_rate
+        return quality(resample(wanted, rate, RATE), resample(made, rate, RATE))
+
+
+def _distance(made: Sequence[Samples], wanted: Sequence[Samples]) -> float:
+    """Mean spectral distance of sounds, pair by pair; what is longer is cut."""
+    total = 0.0
+    for one, other in zip(made, wanted, strict=True):
+        length = min(len(one), len(other))
+        total += float(spectral_distance(torch.from_numpy(one[None, :length]), torch.from_numpy(other[None, :length])))
+    return total / len(made)

@@ -1,0 +1,252 @@
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from omnictl.cli.app import run
+from omnictl.generate import speaking
+from omnictl.pipeline import talking
+from omnictl.runs.run import Run
+from omnictl.stages.speaking import PARTS
+from omnictl.train import loop
+from omnictl.train.log import StepRecord
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def voices_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run root with a finished debug Talker, its parts, and a recogniser. Not to be changed: `talker` is a copy."""
+    root = tmp_path_factory.mktemp("voices")
+    assert run(["talker", "--preset", "debug", "--quiet", "--runs", str(root)]) == 0
+    assert run(["asr", "--preset", "debug", "--quiet", "--runs", str(root)]) == 0
+    return root
+
+
+@pytest.fixture
+def talker(voices_once: Path, runs: Path) -> Run:
+    """A finished debug Talker in this test's run root."""
+    shutil.copytree(voices_once, runs)
+    (path,) = (runs / "talker").iterdir()
+    return Run(path)
+
+
+def the_run(runs: Path, stage: str) -> Run:
+    (path,) = (runs / stage).iterdir()
+    return Run(path)
+
+
+def test_one_command_trains_all_three(omnictl: Command, runs: Path) -> None:
+    ended = omnictl("talker", "--preset", "debug", "--json")
+    assert ended.code == 0
+    result = ended.json
+    assert (result["stage"], result["status"], result["headline"]["name"]) == ("talker", "finished", "nats_per_code")
+    assert result["run"] == str(the_run(runs, "talker").path)
+    assert set(result["parents"]) == {"codec", "aligner"}
+    for part in PARTS:
+        record = the_run(runs, part).record()
+        assert record["status"] == "finished"
+        assert record["name"] == "debug"
+    for part, path in result["parents"].items():
+        assert Path(path) == the_run(runs, part).path
+
+
+def test_the_model_folder_needs_no_other_run(omnictl: Command, talker: Run, runs: Path) -> None:
+    shutil.rmtree(runs / "codec")
+    shutil.rmtree(runs / "aligner")
+    moved = Path(shutil.move(talker.path, runs / "talker" / "moved"))
+    ended = omnictl("say", "Hello.", "--out", "a.wav", "--run", moved)
+    assert ended.code == 0
+    assert soundfile.info("a.wav").frames > 0
+
+
+def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in each part; `--resume` goes on there and ends as an undisturbed run does."""
+    assert omnictl("talker", "--preset", "debug", "--runs", "whole", "--quiet").code == 0
+    trained: list[str] = []
+
+    def interrupted(stage: Any, *args: Any, observer: Any, **kwargs: Any) -> Any:
+        trained.append(stage.name)
+        if trained.count(stage.name) == 1:
+            step = observer.step
+
+            def stepped(record: StepRecord) -> None:
+                step(record)
+                if record.step == 7:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            monkeypatch.setattr(observer, "step", stepped)
+        return loop.train(stage, *args, observer=observer, **kwargs)
+
+    monkeypatch.setattr(talking, "train", interrupted)
+    assert omnictl("talker", "--preset", "debug", "--quiet").code == 130
+    for _ in range(5):
+        if omnictl("talker", "--resume", "latest", "--quiet").code == 0:
+            break
+    assert trained == [part for part in PARTS for _ in range(2)]
+    for part in PARTS:
+        made, whole = (the_run(root, part) for root in (runs, Path("whole")))
+        assert made.record()["status"] == "finished"
+        for name in ("model/model.safetensors", "metrics.jsonl"):
+            assert (made.path / name).read_bytes() == (whole.path / name).read_bytes(), (part, name)
+
+
+def test_a_codec_and_an_aligner_can_be_given(omnictl: Command, talker: Run, runs: Path) -> None:
+    codec, aligner = the_run(runs, "codec"), the_run(runs, "aligner")
+    ended = omnictl("talker", "--preset", "debug", "--codec", codec.path.name, "--aligner", aligner.path, "--name", "b", "--json")
+    assert ended.code == 0
+    assert ended.json["parents"] == {"codec": str(codec.path.absolute()), "aligner": str(aligner.path.absolute())}
+    assert len(list((runs / "codec").iterdir())) == 1
+    made, old = Run(Path(ended.json["run"])), talker
+    assert (made.model / "model.safetensors").read_bytes() == (old.model / "model.safetensors").read_bytes()
+
+
+def test_a_recogniser_can_align(omnictl: Command, talker: Run, runs: Path) -> None:
+    asr = the_run(runs, "asr")
+    ended = omnictl("talker", "--preset", "debug", "--codec", "latest", "--aligner", asr.path, "--name", "b", "--json")
+    assert ended.code == 0
+    assert ended.json["parents"]["aligner"] == str(asr.path.absolute())
+    assert omnictl("say", "Hello.", "--out", "a.wav", "--run", ended.json["run"]).code == 0
+
+
+def test_init_starts_from_another_talker_and_its_parts(omnictl: Command, talker: Run, runs: Path) -> None:
+    ended = omnictl("talker", "--preset", "debug", "--init", "latest", "--max-steps", 1, "--name", "b", "--json")
+    assert ended.code == 0
+    assert ended.json["parents"]["init"] == str(talker.path.absolute())
+    assert len(list((runs / "codec").iterdir())) == 1
+    first = json.loads((Path(ended.json["run"]) / "metrics.jsonl").read_text().splitlines()[0])
+    last = json.loads(talker.metrics_file.read_text().splitlines()[-1])
+    assert first["nats_per_code"] == pytest.approx(last["nats_per_code"], rel=1e-3)
+
+
+def test_evaluation_is_judged_by_the_newest_recogniser(omnictl: Command, talker: Run, runs: Path) -> None:
+    ended = omnictl("eval", "talker", "--limit", 2, "--json")
+    assert ended.code == 0
+    found = ended.json
+    assert found["judge"] == str(the_run(runs, "asr").path)
+    assert found["headline"]["name"] == "cer_free_running"
+    assert {"cer_original", "wer_resynthesis", "real_time_factor", "first_audio_seconds"} <= set(found["metrics"])
+    assert {"cer_shuffled_text", "cer_shuffled_text_floor", "cer_untrained"} <= set(found["controls"])
+    folder = Path(found["predictions"]).parent
+    assert (folder / "test-0_free_running.wav").is_file()
+    assert (folder / "test-0.png").is_file()
+
+
+def test_the_parts_are_evaluated_too(omnictl: Command, talker: Run) -> None:
+    codec = omnictl("eval", "codec", "--limit", 2, "--json").json
+    assert {"mel_mse", "log_spectral_distance_db", "codebook_usage_min", "codebook_perplexity_min_ratio"} <= set(codec["metrics"])
+    assert set(codec["groups"]) == {"1 books", "2 books"}
+    aligner = omnictl("eval", "aligner", "--limit", 2, "--json").json
+    assert aligner["controls"]["path_nats_uniform"] > aligner["metrics"]["path_nats"]
+
+
+def test_without_a_judge_there_is_no_evaluation(omnictl: Command, talker: Run, runs: Path) -> None:
+    asr = the_run(runs, "asr")
+    asr.update(status="interrupted")
+    ended = omnictl("eval", "talker", "--json")
+    assert ended.code == 4
+    error = ended.json["error"]
+    assert f"{asr.path}: it is interrupted" in error["message"]
+    assert "omnictl asr" in error["fix"]
+    assert (
+        omnictl("eval", "asr", "--run", asr.path, "--judge", "latest", "--json").json["error"]["message"] == "`asr` needs no judge"
+    )
+
+
+def test_a_recogniser_of_other_speech_is_no_judge(omnictl: Command, talker: Run, runs: Path) -> None:
+    asr = the_run(runs, "asr")
+    config = json.loads(asr.config_file.read_text())
+    config["data"]["source"] = "/data/other"
+    asr.config_file.write_text(json.dumps(config))
+    ended = omnictl("eval", "talker", "--limit", 1)
+    assert ended.code == 4
+    assert "it heard /data/other, not tinyworld" in ended.err
+    assert omnictl("eval", "talker", "--limit", 1, "--judge", "latest", "--json").json["judge"] == str(asr.path)
+
+
+def test_say_writes_a_file_and_how_fast(omnictl: Command, talker: Run) -> None:
+    ended = omnictl("say", "Three red cats, and 2 dogs!", "--out", "a.wav", "--json")
+    assert ended.code == 0
+    found = ended.json
+    info = soundfile.info("a.wav")
+    assert (info.samplerate, info.subtype) == (16_000, "PCM_16")
+    assert found["seconds"] == pytest.approx(info.frames / 16_000)
+    assert found["first_audio_seconds"] > 0
+    assert found["real_time_factor"] > 0
+    assert found["run"] == str(talker.path)
+
+
+def test_say_reads_standard_input_as_it_comes(omnictl: Command, talker: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    import sys
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("One. Two.\nThree.\n"))
+    assert omnictl("say", "-", "--out", "a.wav").code == 0
+    assert omnictl("say", "One. Two.\nThree.\n", "--out", "b.wav").code == 0
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+
+
+def test_a_long_text_is_said_in_short_pieces(omnictl: Command, talker: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    code_frames = speaking.code_frames
+
+    def noted(talker: Any, symbols: list[int], *args: Any, **kwargs: Any) -> Any:
+        lengths.append(len(symbols))
+        return code_frames(talker, symbols, *args, **kwargs)
+
+    monkeypatch.setattr(speaking, "code_frames", noted)
+    assert omnictl("say", "word " * 400, "--out", "a.wav").code == 0
+    assert len(lengths) > 10
+    assert max(lengths) <= 163
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["", "--out", "a.wav"], 3, "nothing of the text can be said"),
+        (["🙂 …", "--out", "a.wav"], 3, "nothing of the text can be said"),
+        (["Привет", "--out", "a.wav"], 3, "the Talker reads the letters a to z, the text has: веипрт"),
+        (["Hello", "--out", "no/folder/a.wav"], 2, "there is no folder no/folder"),
+        (["Hello", "--out", "a.wav", "--speaker", "bob"], 2, "no speaker 'bob'"),
+        (["Hello", "--out", "a.wav", "--speed", "9"], 2, "speed"),
+        (["Hello", "--out", "a.wav", "--run", "nowhere"], 4, "no run 'nowhere' of stage `talker`"),
+    ],
+)
+def test_what_cannot_be_said(omnictl: Command, talker: Run, arguments: list[str], code: int, message: str) -> None:
+    ended = omnictl("say", *arguments)
+    assert ended.code == code
+    assert message in ended.err.replace("\n", " ")
+    assert not Path("a.wav").exists()
+
+
+def test_say_without_a_talker_says_how_to_make_one(omnictl: Command) -> None:
+    ended = omnictl("say", "Hello", "--out", "a.wav")
+    assert ended.code == 4
+    assert "omnictl talker" in ended.err
+
+
+def test_a_codec_of_another_rate_is_refused(omnictl: Command, talker: Run, runs: Path) -> None:
+    config = "--set", "codec.model.mel.sample_rate=22050", "--set", "aligner.model.mel.sample_rate=22050"
+    ended = omnictl("talker", "--preset", "debug", *config, "--codec", "latest", "--name", "b")
+    assert ended.code == 2
+    assert "16,000 Hz" in ended.err.replace("\n", " ")
+    assert "22,050 Hz" in ended.err.replace("\n", " ")
+    assert len(list((runs / "talker").iterdir())) == 1
+
+
+def test_more_books_than_the_codec_has_are_refused(omnictl: Command) -> None:
+    ended = omnictl("talker", "--preset", "debug", "--set", "talker.books=3")
+    assert ended.code == 2
+    assert "talker.books" in ended.err
+
+
+def test_resume_keeps_the_config(omnictl: Command, talker: Run) -> None:
+    ended = omnictl("talker", "--resume", "latest", "--codec", "latest")
+    assert ended.code == 2
+    assert "--codec cannot go with --resume" in ended.err

@@ -1,0 +1,32 @@
+"""Fresh stages for tests, each with what it stands on."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omnictl.data.cache import cache_dir
+from omnictl.stages import stage_type
+from omnictl.train.checkpoint import plain_state_dict, save_tensors
+
+
+def make_stage(name: str, config: Any = None) -> Any:
+    """A stage of its preset `debug` or of another config; what it needs is there, though it has learned nothing."""
+    kind: Any = stage_type(name)
+    config = config or kind.presets["debug"]
+    if not kind.needs:
+        return kind.create(config, cache=cache_dir())
+    return kind.create(config, cache=cache_dir(), upstream={part: untrained(part, cache_dir()) for part in kind.needs})
+
+
+@cache
+def untrained(name: str, folder: Path) -> Path:
+    """The model folder of a stage of its preset `debug` that has not been trained, below a folder."""
+    with torch.random.fork_rng(devices=()):
+        stage = make_stage(name)
+        model = folder / "untrained" / name
+        stage.save_description(model)
+        stage.batches()  # codebooks and statistics are begun with
+        save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
+    return model
