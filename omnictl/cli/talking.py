@@ -89,7 +89,7 @@ def _create(choices: Choices, given: dict[str, str | None], root: Path, output: 
     if choices.data is not None:
         overrides.append(f"data.source={json.dumps(lasting(choices.data))}")
     if choices.seed is not None:
-        overrides += [f"{part}.train.seed={choices.seed}" for part in PARTS]
+        overrides += [f"{key}.train.seed={choices.seed}" for key in PARTS.values()]
     config = resolved("talker", choices.preset, choices.config, overrides)
     assert isinstance(config, SpeakingConfig)
     parents: dict[str, Path] = {}

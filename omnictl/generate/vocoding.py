@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnictl.models.vocoder import CHUNK, NeuralVocoder, Spectrum
+from omnictl.models.vocoder import CHUNK, LEAST_WEIGHT, NeuralVocoder, Spectrum
 from omnictl.nn.mel import RANGE, SOUND_GAIN, MelConfig, filterbank
 from omnictl.nn.overlap import overlapped
 
@@ -225,10 +225,12 @@ class NeuralStream:
         pieces = network.pieces(Spectrum(*(part[:, -CHUNK:] for part in spectrum)))
         both = torch.stack([overlapped(pieces, hop).cpu(), network.envelope(CHUNK).cpu()[None]])  # (2, 1, samples)
         both[..., : self._pending.shape[-1]] += self._pending
-        final, self._pending = both[0, 0, : CHUNK * hop] / both[1, 0, : CHUNK * hop], both[..., CHUNK * hop :]
+        (sound, weights), self._pending = both[:, 0, : CHUNK * hop], both[..., CHUNK * hop :]
+        final = sound / weights.clamp(min=LEAST_WEIGHT)
         begin = min(max(-self._skipped, 0), CHUNK * hop)
         self._skipped += CHUNK * hop
-        return final[begin:].clamp(-1, 1).numpy()
+        made: Samples = final[begin:].clamp(-1, 1).numpy()
+        return made
 
 
 def magnitudes(mel: Tensor, config: MelConfig) -> Tensor:

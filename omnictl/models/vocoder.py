@@ -23,6 +23,9 @@ EPS = 1e-6
 LOUDEST = 3.0
 """Natural logarithm of the largest magnitude of one frequency."""
 
+LEAST_WEIGHT = 1e-2
+"""Of windows at a sample: at the ends of a sound only their rims lie over it."""
+
 CHUNK = 8
 """Frames made at a time in use."""
 
@@ -81,14 +84,15 @@ class NeuralVocoder(nn.Module):
         x = self.inwards((mel - self.mean) / self.std)
         for block in self.blocks:
             x = block(x)
-        magnitude, phase = self.head(self.norm(x)).float().chunk(2, -1)
+        found = self.head(self.norm(x))
+        magnitude, phase = found.to(torch.promote_types(found.dtype, torch.float32)).chunk(2, -1)
         return Spectrum(magnitude.clamp(max=LOUDEST).exp(), phase)
 
     def samples(self, spectrum: Spectrum) -> Tensor:
         """Samples `(B, T · hop)`."""
         mel = self.config.mel
         pieces = self.pieces(spectrum)
-        sound = overlapped(pieces, mel.hop) / self.envelope(pieces.shape[1])
+        sound = overlapped(pieces, mel.hop) / self.envelope(pieces.shape[1]).clamp(min=LEAST_WEIGHT)
         first = mel.fft // 2
         return sound[:, first : first + pieces.shape[1] * mel.hop]
 
@@ -100,7 +104,7 @@ class NeuralVocoder(nn.Module):
     def envelope(self, frames: int) -> Tensor:
         """How much the windows of so many frames weigh at every sample, `((T − 1) · hop + fft,)`."""
         weights = self.window.square().expand(1, frames, -1)
-        return overlapped(weights, self.config.mel.hop)[0].clamp(min=1e-2)
+        return overlapped(weights, self.config.mel.hop)[0]
 
 
 class ConvNeXt(nn.Module):

@@ -23,8 +23,9 @@ from omnictl.stages import stage_type
 from omnictl.stages.aligner import alignable
 from omnictl.stages.protocol import TrainableStage
 from omnictl.stages.recordings import Recordings
-from omnictl.stages.speaking import PARTS, SHARES, SpeakingConfig
-from omnictl.stages.talker import TalkerStage, TalkerTraining
+from omnictl.stages.speaking import SHARES, SpeakingConfig
+from omnictl.stages.talker import TalkerStage, TalkerTraining, parts_of
+from omnictl.stages.vocoder import VocoderStage, VocoderTraining
 from omnictl.train.log import Observer
 from omnictl.train.loop import Outcome, train
 
@@ -70,11 +71,12 @@ def train_talker_run(
         How the last part that was trained ended.
     """
     config = resolve(SpeakingConfig, preset=None, file=run.config_file)
-    for number, part in enumerate(PARTS):
+    parts = config.parts
+    for number, part in enumerate(parts):
         if part != "talker" and _is_ready(run, part):
             continue
         stage, own = _open(run, part, config, cache)
-        until = None if deadline is None else _share(deadline, PARTS[number:])
+        until = None if deadline is None else _share(deadline, parts[number:])
         with watch(stage) as observer:
             outcome = train(stage, stage.config.train, own, device=device, observer=observer, deadline=until, max_steps=max_steps)
         if outcome.status != "finished":
@@ -122,16 +124,26 @@ def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[Tra
     parents = {name: Path(parent) for name, parent in record["parents"].items()}
     if part == "talker":
         init = Run(parents["init"]) if "init" in parents else None
-        upstream = {name: part_folder(parents[name]) for name in TalkerStage.needs}
-        stage = TalkerStage.create(cast("TalkerTraining", config.part(part)), cache=cache, init=init, upstream=upstream)
+        training = cast("TalkerTraining", config.part(part))
+        upstream = {name: part_folder(parents[name]) for name in parts_of(training)}
+        stage = TalkerStage.create(training, cache=cache, init=init, upstream=upstream)
         trainable = cast("TrainableStage", stage)
         describe(run, trainable)
         return trainable, run
-    new = stage_type(part).create(config.part(part), cache=cache)
+    new = _create(part, config, parents, cache)
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
     own = settle(run.path.parent.parent, new, record["name"], {"parents": {}, **kept})
     run.update(parents={**record["parents"], part: str(own.path.absolute())})
     return new, own
+
+
+def _create(part: str, config: SpeakingConfig, parents: Mapping[str, Path], cache: Path) -> TrainableStage:
+    """A fresh stage of a part before the Talker."""
+    training = config.part(part)
+    if isinstance(training, VocoderTraining):
+        upstream = {name: part_folder(parents[name]) for name in VocoderStage.needs}
+        return cast("TrainableStage", VocoderStage.create(training, cache=cache, upstream=upstream))
+    return stage_type(part).create(training, cache=cache)
 
 
 def _share(deadline: float, parts: tuple[str, ...]) -> float:

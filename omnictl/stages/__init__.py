@@ -24,6 +24,7 @@ STAGES: dict[str, StageEntry] = {
     "vision": StageEntry("omnictl.stages.vision", "Vision", "Stage C: train the vision encoder to tell pictures apart."),
     "codec": StageEntry("omnictl.stages.codec", "CodecStage", "Stage D, first part: the codec."),
     "aligner": StageEntry("omnictl.stages.aligner", "AlignerStage", "Stage D, second part: the aligner."),
+    "vocoder": StageEntry("omnictl.stages.vocoder", "VocoderStage", "Stage D, a part on request: the neural vocoder."),
     "talker": StageEntry(
         "omnictl.stages.talker", "TalkerStage", "Stage D: train the Talker to speak, and the codec it speaks through."
     ),

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from omnictl.data.speech_set import SpeechSet
 from omnictl.data.spoken_text import speech_text
 from omnictl.data.targets import ReadAloud
 from omnictl.generate.speaking import CodeSampling, Voice
-from omnictl.generate.vocoding import GriffinLim
+from omnictl.generate.vocoding import GriffinLim, Neural, Vocoder
 from omnictl.metrics.speech import character_errors
 from omnictl.models.aligner import STRIDE
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
@@ -45,6 +45,7 @@ from omnictl.stages.codec import CodecStage, CodecTraining
 from omnictl.stages.coding import code_speech
 from omnictl.stages.ladder import Example, Judge, Ladder, ladder_report
 from omnictl.stages.recordings import Recordings
+from omnictl.stages.vocoder import VocoderStage
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
@@ -54,6 +55,9 @@ VALIDATED_FRAMES = 4_000
 
 UNTRAINED_SENTENCES = 20
 """Said by the control that has learned nothing."""
+
+
+VocoderKind = Literal["griffin-lim", "istft"]
 
 
 class TalkerRecipe(Config):
@@ -73,6 +77,7 @@ class TalkerTraining(TalkerRecipe):
     """Config of the Talker's training."""
 
     data: SpeechDataConfig = SpeechDataConfig(voices="one")
+    vocoder: VocoderKind = "griffin-lim"
 
 
 PRESETS: Mapping[str, TalkerTraining] = {
@@ -167,7 +172,7 @@ class TalkerStage:
         if data is not None:
             config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
         speakers = read_description(folder, cls.name)["speakers"]
-        return cls(config, {name: folder / name for name in cls.needs}, speakers, cache=cache)
+        return cls(config, {name: folder / name for name in parts_of(config)}, speakers, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the codec and the aligner among it: it needs no other run."""
@@ -268,7 +273,15 @@ class TalkerStage:
         """The Talker with its codec and a vocoder, ready to speak."""
         self.model.eval()
         longest = (CAPACITY - self.model.interface.books) * self.layout.subframes // LONGEST_DURATION - 2  # without the edges
-        return Voice(self.model, self.codec, GriffinLim(self.codec.config.mel), longest)
+        return Voice(self.model, self.codec, self._vocoder(), longest)
+
+    def _vocoder(self) -> Vocoder:
+        if self.config.vocoder == "griffin-lim":
+            return GriffinLim(self.codec.config.mel)
+        folder = self.parts["vocoder"]
+        network = VocoderStage.open(folder, data=None, cache=self._cache).model
+        load_weights(folder / "model.safetensors", network)
+        return Neural(network.to(self.codec.mean.device).eval())
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
         """How a recogniser understands a split or its first `limit` sentences: recorded, resynthesised, and said by the Talker."""
@@ -314,6 +327,11 @@ class TalkerStage:
         """The likeliest codes `(K, S)` of an utterance, each after the recorded ones before it, for the recorded durations."""
         batch = side_by_side(coded, [index], [coded.codes[index]], self.layout)
         return undelayed(self.scores(batch, self.read(batch)).argmax(-1).mT)[0]
+
+
+def parts_of(config: TalkerTraining) -> tuple[str, ...]:
+    """The stages whose models a Talker of this config holds."""
+    return (*TalkerStage.needs, *(["vocoder"] if config.vocoder == "istft" else []))
 
 
 class Errors(NamedTuple):

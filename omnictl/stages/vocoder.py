@@ -198,7 +198,8 @@ class VocoderStage:
     def loss(self, batch: SoundCrops) -> LossSum:
         """Distances of sound made and sound recorded, counted in stretches."""
         device = self.model.mean.device
-        made, wanted = self.model(batch.mel.to(device)), batch.samples.to(device)
+        made = self.model(batch.mel.to(device))
+        wanted = batch.samples.to(made)
         with torch.autocast(device.type, enabled=False):
             spectral, mel = spectral_distance(made, wanted).sum(), self._mel_distance(made, wanted).sum()
         return LossSum(spectral + self.config.mel_weight * mel, len(made), {"spectral_distance": spectral.detach()})
@@ -219,8 +220,9 @@ class VocoderStage:
         """How far the sound of the validation split is from the recordings."""
         found = self.recordings.split("val")
         found = found.only(range(min(VALIDATED, len(found))), ())
-        made = self._made(Neural(self.model.eval()), found)
-        return Report("spectral_distance", "lower", {"spectral_distance": _distance(made, self.sounds("val", found))}, len(found))
+        with torch.autocast(self.model.mean.device.type, enabled=False):
+            distance = _distance(self._made(Neural(self.model.eval()), found), self.sounds("val", found))
+        return Report("spectral_distance", "lower", {"spectral_distance": distance}, len(found))
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
         """How far the sound of a split or its first `limit` utterances is from the recordings, beside Griffin-Lim's."""

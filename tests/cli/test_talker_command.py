@@ -13,18 +13,21 @@ from omnictl.cli.app import run
 from omnictl.generate import speaking
 from omnictl.pipeline import talking
 from omnictl.runs.run import Run
-from omnictl.stages.speaking import PARTS
+from omnictl.stages.talker import TalkerStage
 from omnictl.train import loop
 from omnictl.train.log import StepRecord
 
 Command = Callable[..., Any]
+
+FP32 = [word for part in (*TalkerStage.needs, "talker") for word in ("--set", f"{part}.train.precision=fp32")]
+"""Which number format is faster may change from one run to the next."""
 
 
 @pytest.fixture(scope="session")
 def voices_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run root with a finished debug Talker, its parts, and a recogniser. Not to be changed: `talker` is a copy."""
     root = tmp_path_factory.mktemp("voices")
-    assert run(["talker", "--preset", "debug", "--quiet", "--runs", str(root)]) == 0
+    assert run(["talker", "--preset", "debug", *FP32, "--quiet", "--runs", str(root)]) == 0
     assert run(["asr", "--preset", "debug", "--quiet", "--runs", str(root)]) == 0
     return root
 
@@ -49,7 +52,7 @@ def test_one_command_trains_all_three(omnictl: Command, runs: Path) -> None:
     assert (result["stage"], result["status"], result["headline"]["name"]) == ("talker", "finished", "nats_per_code")
     assert result["run"] == str(the_run(runs, "talker").path)
     assert set(result["parents"]) == {"codec", "aligner"}
-    for part in PARTS:
+    for part in (*TalkerStage.needs, "talker"):
         record = the_run(runs, part).record()
         assert record["status"] == "finished"
         assert record["name"] == "debug"
@@ -68,7 +71,7 @@ def test_the_model_folder_needs_no_other_run(omnictl: Command, talker: Run, runs
 
 def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in each part; `--resume` goes on there and ends as an undisturbed run does."""
-    assert omnictl("talker", "--preset", "debug", "--runs", "whole", "--quiet").code == 0
+    assert omnictl("talker", "--preset", "debug", *FP32, "--runs", "whole", "--quiet").code == 0
     trained: list[str] = []
 
     def interrupted(stage: Any, *args: Any, observer: Any, **kwargs: Any) -> Any:
@@ -85,12 +88,12 @@ def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, mo
         return loop.train(stage, *args, observer=observer, **kwargs)
 
     monkeypatch.setattr(talking, "train", interrupted)
-    assert omnictl("talker", "--preset", "debug", "--quiet").code == 130
+    assert omnictl("talker", "--preset", "debug", *FP32, "--quiet").code == 130
     for _ in range(5):
         if omnictl("talker", "--resume", "latest", "--quiet").code == 0:
             break
-    assert trained == [part for part in PARTS for _ in range(2)]
-    for part in PARTS:
+    assert trained == [part for part in (*TalkerStage.needs, "talker") for _ in range(2)]
+    for part in (*TalkerStage.needs, "talker"):
         made, whole = (the_run(root, part) for root in (runs, Path("whole")))
         assert made.record()["status"] == "finished"
         for name in ("model/model.safetensors", "metrics.jsonl"):
@@ -99,7 +102,8 @@ def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, mo
 
 def test_a_codec_and_an_aligner_can_be_given(omnictl: Command, talker: Run, runs: Path) -> None:
     codec, aligner = the_run(runs, "codec"), the_run(runs, "aligner")
-    ended = omnictl("talker", "--preset", "debug", "--codec", codec.path.name, "--aligner", aligner.path, "--name", "b", "--json")
+    parts = "--codec", codec.path.name, "--aligner", aligner.path
+    ended = omnictl("talker", "--preset", "debug", *FP32, *parts, "--name", "b", "--json")
     assert ended.code == 0
     assert ended.json["parents"] == {"codec": str(codec.path.absolute()), "aligner": str(aligner.path.absolute())}
     assert len(list((runs / "codec").iterdir())) == 1
@@ -123,6 +127,25 @@ def test_init_starts_from_another_talker_and_its_parts(omnictl: Command, talker:
     first = json.loads((Path(ended.json["run"]) / "metrics.jsonl").read_text().splitlines()[0])
     last = json.loads(talker.metrics_file.read_text().splitlines()[-1])
     assert first["nats_per_code"] == pytest.approx(last["nats_per_code"], rel=1e-3)
+
+
+def test_a_neural_vocoder_is_trained_on_request(omnictl: Command, talker: Run, runs: Path) -> None:
+    ended = omnictl(
+        "talker", "--preset", "debug", "--set", "vocoder=istft", "--init", "latest", "--max-steps", 4, "--name", "b", "--json"
+    )
+    assert ended.code == 0
+    assert Path(ended.json["parents"]["vocoder"]) == the_run(runs, "vocoder").path
+    shutil.rmtree(runs / "vocoder")
+    assert omnictl("say", "Hello.", "--out", "a.wav", "--run", ended.json["run"]).code == 0
+    assert omnictl("say", "Hello.", "--out", "b.wav", "--run", talker.path).code == 0
+    assert Path("a.wav").read_bytes() != Path("b.wav").read_bytes()
+
+
+def test_the_vocoder_is_evaluated_beside_griffin_lim(omnictl: Command, talker: Run) -> None:
+    settings = "--set", "vocoder=istft", "--init", "latest", "--max-steps", 4
+    assert omnictl("talker", "--preset", "debug", *settings, "--name", "b").code == 0
+    found = omnictl("eval", "vocoder", "--limit", 2, "--json").json
+    assert found["metrics"]["spectral_distance_griffin_lim"] < found["metrics"]["spectral_distance"]
 
 
 def test_evaluation_is_judged_by_the_newest_recogniser(omnictl: Command, talker: Run, runs: Path) -> None:

@@ -215,7 +215,7 @@ AUTOREGRESSIVE: Mapping[str, Callable[[Any, Sequence[int]], Tensor]] = {"pretrai
 """For a stage that predicts one target after another: the logits `(T, V)` scored against the T targets of one example after
 some of these targets, given by number, were changed in the data."""
 
-NOT_AUTOREGRESSIVE: frozenset[str] = frozenset({"asr", "vision", "codec", "aligner"})
+NOT_AUTOREGRESSIVE: frozenset[str] = frozenset({"asr", "vision", "codec", "aligner", "vocoder"})
 """Stages whose targets are no inputs."""
 
 
