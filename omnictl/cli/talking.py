@@ -42,6 +42,7 @@ def talker(
     aligner: Annotated[
         str | None, typer.Option(metavar="RUN", help="Take durations from this aligner, or from an `asr` run.")
     ] = None,
+    thinker: Annotated[str | None, typer.Option(metavar="RUN", help="Let the Thinker of this `pretrain` run read along.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Train every part for so many steps in all.")] = None,
     max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the whole command.")] = None,
     device: DeviceOption = "auto",
@@ -62,10 +63,11 @@ def talker(
     deadline = None if max_minutes is None else began + 60 * max_minutes
     chosen_device = choose_device(device)
     root = run_root(runs)
+    given = {"codec": codec, "aligner": aligner, "thinker": thinker}
     if resume is None:
-        run = _create(choices, {"codec": codec, "aligner": aligner}, root, output)
+        run = _create(choices, given, root, output)
     else:
-        refuse_with_resume({**choices._asdict(), "codec": codec, "aligner": aligner})
+        refuse_with_resume({**choices._asdict(), **given})
         run = find_run(root, "talker", resume)
     output.tell_log()
     keep_freed_memory()
@@ -84,6 +86,7 @@ def _create(choices: Choices, given: dict[str, str | None], root: Path, output: 
     from omnictl.pipeline.talking import create_talker_run
     from omnictl.runs.run import find_run
     from omnictl.stages.speaking import PARTS, SpeakingConfig
+    from omnictl.stages.talker import PARTS as HELD
 
     overrides = [*choices.set]
     if choices.data is not None:
@@ -95,7 +98,8 @@ def _create(choices: Choices, given: dict[str, str | None], root: Path, output: 
     parents: dict[str, Path] = {}
     if choices.init is not None:
         other = find_run(root, "talker", choices.init)
-        parents = {"init": other.path, "codec": other.model / "codec", "aligner": other.model / "aligner"}
+        held = {name: other.model / name for name in HELD}
+        parents = {"init": other.path, **{name: folder for name, folder in held.items() if folder.is_dir()}}
     for part, reference in given.items():
         if reference is not None:
             parents[part] = _find_part(root, part, reference).path
@@ -106,12 +110,12 @@ def _create(choices: Choices, given: dict[str, str | None], root: Path, output: 
 
 
 def _find_part(root: Path, part: str, reference: str) -> "Run":
-    """The run that `--codec` or `--aligner` names; durations may come from a recogniser, too."""
+    """The run that `--codec`, `--aligner` or `--thinker` names; durations may come from a recogniser, too."""
     from omnictl.runs.run import Run, find_run
 
     if part == "aligner" and (Path(reference) / "run.json").is_file() and Run(Path(reference)).stage == "asr":
         return Run(Path(reference))
-    return find_run(root, part, reference)
+    return find_run(root, "pretrain" if part == "thinker" else part, reference)
 
 
 def say(

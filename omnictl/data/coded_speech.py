@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from omnictl.data.buckets import Int64, LengthBuckets
 from omnictl.nn.delay import delayed, one_later
@@ -28,6 +29,8 @@ class CodedSpeech:
     """`(K, S)` each."""
     durations: Sequence[Int64]
     """`(T,)` sub-frames of every symbol; together the frames of codes, the last one possibly filled up."""
+    thoughts: Sequence[Tensor] | None = None
+    """`(T, D)` what a Thinker makes of every symbol."""
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -53,6 +56,8 @@ class CodedBatch:
     """(B, K, S + K - 1) int64, what was written one step before; the number of codes where nothing was"""
     targets: Tensor
     """(B, K, S + K - 1) int64, what is to be written; `NOTHING` where nothing is"""
+    thoughts: Tensor | None
+    """(B, T, D) fp32, zero where padded"""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ def side_by_side(found: CodedSpeech, indices: Sequence[int], read: Sequence[NDAr
         lengths=torch.tensor([codes.shape[1] for codes in said]),
         history=history,
         targets=_delayed(said, NOTHING),
+        thoughts=None if found.thoughts is None else pad_sequence([found.thoughts[i] for i in indices], batch_first=True),
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from omnictl.config import Config
 from omnictl.data.spoken_text import sentences, spoken
 from omnictl.data.targets import ReadAloud
+from omnictl.generate.reading_along import Thoughts
 from omnictl.generate.vocoding import Vocoder
 from omnictl.models.codec import Codec
 from omnictl.models.talker import Talker, rounded_durations
@@ -46,6 +47,8 @@ class Voice:
     vocoder: Vocoder
     longest: int
     """Symbols said in one go; longer sentences are cut."""
+    thoughts: Thoughts | None = None
+    """The Thinker that reads along, if one does."""
 
 
 def say(
@@ -67,7 +70,9 @@ def say(
     sound = voice.vocoder.stream()
     for sentence in arriving_sentences(pieces):
         for short in sentences(spoken(sentence), voice.longest):
-            codes = code_frames(voice.talker, ReadAloud().encode(short), sampling, generator, speaker=speaker, speed=speed)
+            thoughts = voice.thoughts(short) if voice.thoughts else None
+            symbols = ReadAloud().encode(short)
+            codes = code_frames(voice.talker, symbols, sampling, generator, thoughts=thoughts, speaker=speaker, speed=speed)
             for mel in voice.codec.stream(codes):
                 samples = sound.push(mel.cpu())
                 if len(samples):
@@ -91,13 +96,22 @@ def arriving_sentences(pieces: Iterable[str]) -> Iterator[str]:
 
 @torch.inference_mode()
 def code_frames(
-    talker: Talker, symbols: list[int], sampling: CodeSampling, generator: torch.Generator, *, speaker: int = 0, speed: float = 1.0
+    talker: Talker,
+    symbols: list[int],
+    sampling: CodeSampling,
+    generator: torch.Generator,
+    *,
+    thoughts: Tensor | None = None,
+    speaker: int = 0,
+    speed: float = 1.0,
 ) -> Iterator[Tensor]:
-    """The codes `(K,)` of one frame after the other that say some symbols."""
+    """The codes `(K,)` of one frame after the other that say some symbols, which a Thinker may have read `(T, D)`."""
     device = talker.cos.device
     shape = talker.interface
     speakers = torch.tensor([speaker], device=device)
-    states = talker.read(torch.tensor([symbols], device=device), torch.tensor([len(symbols)], device=device), speakers)
+    read_along = None if thoughts is None else thoughts[None].to(device)
+    length = torch.tensor([len(symbols)], device=device)
+    states = talker.read(torch.tensor([symbols], device=device), length, speakers, read_along)
     times = rounded_durations(talker.log_durations(states)[0] - float(np.log(speed)))
     spread = spread_out([times.cpu().numpy()], shape.subframes)
     text = talker.frames(states, type(spread)(*(part.to(device) for part in spread)))  # (1, S, D)

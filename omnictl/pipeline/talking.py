@@ -24,7 +24,7 @@ from omnictl.stages.aligner import alignable
 from omnictl.stages.protocol import TrainableStage
 from omnictl.stages.recordings import Recordings
 from omnictl.stages.speaking import SHARES, SpeakingConfig
-from omnictl.stages.talker import TalkerStage, TalkerTraining, parts_of
+from omnictl.stages.talker import TalkerStage, TalkerTraining
 from omnictl.stages.vocoder import VocoderStage, VocoderTraining
 from omnictl.train.log import Observer
 from omnictl.train.loop import Outcome, train
@@ -125,7 +125,7 @@ def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[Tra
     if part == "talker":
         init = Run(parents["init"]) if "init" in parents else None
         training = cast("TalkerTraining", config.part(part))
-        upstream = {name: part_folder(parents[name]) for name in parts_of(training)}
+        upstream = {name: part_folder(path) for name, path in parents.items() if name != "init"}
         stage = TalkerStage.create(training, cache=cache, init=init, upstream=upstream)
         trainable = cast("TrainableStage", stage)
         describe(run, trainable)

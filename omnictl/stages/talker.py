@@ -29,11 +29,14 @@ from omnictl.data.speech import SpeechDataConfig
 from omnictl.data.speech_set import SpeechSet
 from omnictl.data.spoken_text import speech_text
 from omnictl.data.targets import ReadAloud
+from omnictl.data.tokenizer import Tokenizer
+from omnictl.generate.reading_along import ReadingAlong
 from omnictl.generate.speaking import CodeSampling, Voice
 from omnictl.generate.vocoding import GriffinLim, Neural, Vocoder
 from omnictl.metrics.speech import character_errors
 from omnictl.models.aligner import STRIDE
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
+from omnictl.models.thinker import Thinker
 from omnictl.nn.conv import valid_mask
 from omnictl.nn.delay import undelayed
 from omnictl.nn.rvq import perplexity
@@ -44,6 +47,7 @@ from omnictl.stages.aligner import alignable
 from omnictl.stages.codec import CodecStage, CodecTraining
 from omnictl.stages.coding import code_speech
 from omnictl.stages.ladder import Example, Judge, Ladder, ladder_report
+from omnictl.stages.pretrain import PretrainConfig
 from omnictl.stages.recordings import Recordings
 from omnictl.stages.vocoder import VocoderStage
 from omnictl.train.checkpoint import load_weights
@@ -52,6 +56,9 @@ from omnictl.train.stage import LossSum, Report, Split, Work
 
 VALIDATED_FRAMES = 4_000
 """Frames of codes judged at a time."""
+
+PARTS = ("codec", "aligner", "vocoder", "thinker")
+"""Whose models a Talker's folder may hold; it always holds the first two."""
 
 UNTRAINED_SENTENCES = 20
 """Said by the control that has learned nothing."""
@@ -129,6 +136,7 @@ class TalkerStage:
         self.codec.eval().requires_grad_(requires_grad=False)
         shape = self.codec.config
         self.layout = Layout(shape.stride // STRIDE, shape.quantiser.codes)
+        self.thinker = open_thinker(parts["thinker"]) if "thinker" in parts else None
         torch.manual_seed(config.train.seed)
         self.model = Talker(
             config.model,
@@ -138,6 +146,7 @@ class TalkerStage:
                 codes=shape.quantiser.codes,
                 subframes=self.layout.subframes,
                 speakers=len(self.speakers) if len(self.speakers) > 1 else 0,
+                thoughts=self.thinker.model.config.width if self.thinker else 0,
             ),
         )
         self.recordings = Recordings(config.data, shape.mel, ReadAloud(), cache, usable=alignable)
@@ -172,7 +181,7 @@ class TalkerStage:
         if data is not None:
             config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
         speakers = read_description(folder, cls.name)["speakers"]
-        return cls(config, {name: folder / name for name in parts_of(config)}, speakers, cache=cache)
+        return cls(config, {name: folder / name for name in PARTS if (folder / name).is_dir()}, speakers, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the codec and the aligner among it: it needs no other run."""
@@ -182,12 +191,13 @@ class TalkerStage:
                 shutil.copytree(part, folder / name, dirs_exist_ok=True)
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run of the same shape.
+        """Take over the weights of another run of the same shape, whether a Thinker read along there or not.
 
         Raises:
             CheckpointError: it has no whole model, or one of another shape.
         """
-        load_weights(run.model / "model.safetensors", self.model)
+        own = {name: tensor for name, tensor in self.model.state_dict().items() if name == "thoughts.weight"}
+        load_weights(run.model / "model.safetensors", self.model, lambda weights: own | weights)
 
     @property
     def quarantine(self) -> Sequence[BrokenRow]:
@@ -201,7 +211,9 @@ class TalkerStage:
             numbers = {name: number for number, name in enumerate(self.speakers)}
             speakers = [numbers.get(row.speaker or "", 0) for row in found.recordings]
             coded = code_speech(found, split, speakers, self.codec, self.parts, self._cache)
-            self._coded[split] = replace(coded, codes=[codes[: self.model.interface.books] for codes in coded.codes])
+            thoughts = [self.thinker(text) for text in found.texts] if self.thinker else None
+            codes = [codes[: self.model.interface.books] for codes in coded.codes]
+            self._coded[split] = replace(coded, codes=codes, thoughts=thoughts)
         return self._coded[split]
 
     def batches(self) -> CodedBatches:
@@ -234,7 +246,8 @@ class TalkerStage:
         """States `(B, T, D)` of the batch's symbols."""
         device = self.model.cos.device
         speakers = batch.speakers.to(device)
-        states: Tensor = self.model.read(batch.symbols.to(device), batch.symbol_lengths.to(device), speakers)
+        thoughts = None if batch.thoughts is None else batch.thoughts.to(self.model.head.weight)
+        states: Tensor = self.model.read(batch.symbols.to(device), batch.symbol_lengths.to(device), speakers, thoughts)
         return states
 
     def scores(self, batch: CodedBatch, states: Tensor) -> Tensor:
@@ -273,7 +286,10 @@ class TalkerStage:
         """The Talker with its codec and a vocoder, ready to speak."""
         self.model.eval()
         longest = (CAPACITY - self.model.interface.books) * self.layout.subframes // LONGEST_DURATION - 2  # without the edges
-        return Voice(self.model, self.codec, self._vocoder(), longest)
+        device = self.model.cos.device
+        if self.thinker:
+            self.thinker.model.to(device)
+        return Voice(self.model, self.codec.to(device), self._vocoder(), longest, self.thinker)
 
     def _vocoder(self) -> Vocoder:
         if self.config.vocoder == "griffin-lim":
@@ -329,9 +345,16 @@ class TalkerStage:
         return undelayed(self.scores(batch, self.read(batch)).argmax(-1).mT)[0]
 
 
-def parts_of(config: TalkerTraining) -> tuple[str, ...]:
-    """The stages whose models a Talker of this config holds."""
-    return (*TalkerStage.needs, *(["vocoder"] if config.vocoder == "istft" else []))
+def open_thinker(folder: Path) -> ReadingAlong:
+    """The Thinker of a model folder, frozen.
+
+    Raises:
+        CheckpointError: it holds none.
+    """
+    described = read_description(folder, "pretrain")
+    model = Thinker(read_config(folder, "pretrain", PretrainConfig).model, described["vocab_size"])
+    load_weights(folder / "model.safetensors", model)
+    return ReadingAlong(model.eval().requires_grad_(requires_grad=False), Tokenizer.load(folder / "tokenizer.json"))
 
 
 class Errors(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import soundfile
+from safetensors.torch import load_file
 
 from omnictl.cli.app import run
 from omnictl.generate import speaking
@@ -146,6 +147,23 @@ def test_the_vocoder_is_evaluated_beside_griffin_lim(omnictl: Command, talker: R
     assert omnictl("talker", "--preset", "debug", *settings, "--name", "b").code == 0
     found = omnictl("eval", "vocoder", "--limit", 2, "--json").json
     assert found["metrics"]["spectral_distance_griffin_lim"] < found["metrics"]["spectral_distance"]
+
+
+def test_a_thinker_can_read_along(omnictl: Command, talker: Run, runs: Path) -> None:
+    """Behind a gate that is closed at first: it changes nothing before it has been trained."""
+    assert omnictl("pretrain", "--preset", "debug", "--max-steps", 2).code == 0
+    ended = omnictl("talker", "--preset", "debug", *FP32, "--init", "latest", "--thinker", "latest", "--name", "b", "--json")
+    assert ended.code == 0
+    made = Run(Path(ended.json["run"]))
+    first = json.loads(made.metrics_file.read_text().splitlines()[0])
+    last = json.loads(talker.metrics_file.read_text().splitlines()[-1])
+    assert first["nats_per_code"] == pytest.approx(last["nats_per_code"], rel=1e-6)
+    assert load_file(made.model / "model.safetensors")["thoughts.weight"].any()
+    shutil.rmtree(runs / "pretrain")
+    assert omnictl("say", "Hello.", "--out", "a.wav", "--run", made.path).code == 0
+    assert omnictl("eval", "talker", "--run", made.path, "--limit", 1).code == 0
+    shutil.rmtree(made.model / "thinker")
+    assert omnictl("say", "Hello.", "--out", "b.wav", "--run", made.path).code == 4
 
 
 def test_evaluation_is_judged_by_the_newest_recogniser(omnictl: Command, talker: Run, runs: Path) -> None:
