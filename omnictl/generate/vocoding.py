@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnictl.models.vocoder import CHUNK, LEAST_WEIGHT, NeuralVocoder, Spectrum
+from omnictl.models.vocoder import CHUNK, LEAST_WEIGHT, NeuralVocoder
 from omnictl.nn.mel import RANGE, SOUND_GAIN, MelConfig, filterbank
 from omnictl.nn.overlap import overlapped
 
@@ -187,7 +187,8 @@ class NeuralStream:
     def __init__(self, network: NeuralVocoder) -> None:
         self._network = network
         config = network.config
-        self._mel = torch.full((network.memory, config.mel.bins), -RANGE)  # what is still looked at, and what was not yet
+        self._mel = torch.zeros(0, config.mel.bins)  # frames that do not fill a chunk yet
+        self._past = network.new_past()
         self._pending = torch.zeros(2, 1, config.mel.fft - config.mel.hop)  # of sound and weights, what later frames add to
         self._skipped = -config.lookahead * config.mel.hop - config.mel.fft // 2  # samples before the first frame's middle
         self._left = 0  # samples that frames have come for and that are not made yet
@@ -208,7 +209,7 @@ class NeuralStream:
 
     def _make_all(self) -> Samples:
         parts = [np.zeros(0, np.float32)]
-        while len(self._mel) >= self._network.memory + CHUNK:
+        while len(self._mel) >= CHUNK:
             parts.append(self._make())
             self._mel = self._mel[CHUNK:]
         made = np.concatenate(parts)[: self._left]
@@ -220,9 +221,7 @@ class NeuralStream:
         """The samples that the next `CHUNK` frames make final."""
         network = self._network
         hop, device = network.config.mel.hop, network.mean.device
-        seen = self._mel[: network.memory + CHUNK].to(device)[None]
-        spectrum = network.spectrum(seen)
-        pieces = network.pieces(Spectrum(*(part[:, -CHUNK:] for part in spectrum)))
+        pieces = network.pieces(network.spectrum(self._mel[None, :CHUNK].to(device), self._past))
         both = torch.stack([overlapped(pieces, hop).cpu(), network.envelope(CHUNK).cpu()[None]])  # (2, 1, samples)
         both[..., : self._pending.shape[-1]] += self._pending
         (sound, weights), self._pending = both[:, 0, : CHUNK * hop], both[..., CHUNK * hop :]

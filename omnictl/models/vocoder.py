@@ -6,15 +6,12 @@ at the samples' rate), here without its adversary, and causal but for a few fram
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
-from omnictl.nn.conv import TimeConv
 from omnictl.nn.mel import RANGE, MelConfig
 from omnictl.nn.overlap import overlapped
 
@@ -29,7 +26,8 @@ LEAST_WEIGHT = 1e-2
 CHUNK = 8
 """Frames made at a time in use."""
 
-Samples = NDArray[np.float32]
+Past = list[Tensor]
+"""`(B, kernel − 1, width)` the last frames that each convolution has seen."""
 
 
 class VocoderConfig(Config):
@@ -63,15 +61,16 @@ class NeuralVocoder(nn.Module):
         self.register_buffer("mean", torch.zeros(config.mel.bins))
         self.register_buffer("std", torch.ones(config.mel.bins))
         self.register_buffer("window", torch.hann_window(config.mel.fft), persistent=False)
-        self.inwards = TimeConv(config.mel.bins, config.width, config.kernel, causal=True)
+        self.inwards = nn.Conv1d(config.mel.bins, config.width, config.kernel)
         self.blocks = nn.ModuleList(ConvNeXt(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, EPS)
         self.head = nn.Linear(config.width, config.mel.fft + 2)
 
-    @property
-    def memory(self) -> int:
-        """Mel frames before the newest that a frame of sound depends on."""
-        return (self.config.layers + 1) * (self.config.kernel - 1)
+    def new_past(self) -> Past:
+        """What lies before a stretch of sound: nothing."""
+        config = self.config
+        widths = [config.mel.bins, *[config.width] * config.layers]
+        return [self.head.weight.new_zeros(1, config.kernel - 1, width) for width in widths]
 
     def forward(self, mel: Tensor) -> Tensor:
         """Samples `(B, T · hop)` of log-mels `(B, T, F)`, the first of them in the middle of the first frame."""
@@ -79,11 +78,11 @@ class NeuralVocoder(nn.Module):
         spectrum = self.spectrum(ahead)
         return self.samples(Spectrum(*(part[:, self.config.lookahead :] for part in spectrum)))
 
-    def spectrum(self, mel: Tensor) -> Spectrum:
-        """What frames of log-mels `(B, T, F)` say of the sound `lookahead` frames before each."""
-        x = self.inwards((mel - self.mean) / self.std)
-        for block in self.blocks:
-            x = block(x)
+    def spectrum(self, mel: Tensor, past: Past | None = None) -> Spectrum:
+        """What frames of log-mels `(B, T, F)` say of the sound `lookahead` frames before each; `past` goes on to their end."""
+        x = self.inwards(_after(past, 0, (mel - self.mean) / self.std, self.config.kernel - 1).mT).mT
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x, past, number)
         found = self.head(self.norm(x))
         magnitude, phase = found.to(torch.promote_types(found.dtype, torch.float32)).chunk(2, -1)
         return Spectrum(magnitude.clamp(max=LOUDEST).exp(), phase)
@@ -112,18 +111,27 @@ class ConvNeXt(nn.Module):
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
-        self.padding = config.kernel - 1
+        self.reach = config.kernel - 1
         self.depthwise = nn.Conv1d(config.width, config.width, config.kernel, groups=config.width)
         self.norm = nn.LayerNorm(config.width, EPS)
         self.up = nn.Linear(config.width, config.hidden)
         self.down = nn.Linear(config.hidden, config.width)
         self.scale = nn.Parameter(torch.full((config.width,), 1 / config.layers))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, T, D)` to `(B, T, D)`."""
-        seen = self.depthwise(F.pad(x.mT, (self.padding, 0))).mT
+    def forward(self, x: Tensor, past: Past | None, number: int) -> Tensor:
+        """Map `(B, T, D)` to `(B, T, D)`; this block's part of the past has that number."""
+        seen = self.depthwise(_after(past, number, x, self.reach).mT).mT
         added: Tensor = self.down(F.gelu(self.up(self.norm(seen))))
         return x + self.scale * added
+
+
+def _after(past: Past | None, number: int, x: Tensor, reach: int) -> Tensor:
+    """`(B, reach + T, D)` what a convolution sees: the past, or nothing, and then `(B, T, D)`, which becomes the past."""
+    if past is None:
+        return F.pad(x, (0, 0, reach, 0))
+    seen = torch.cat([past[number], x], 1)
+    past[number] = seen[:, seen.shape[1] - reach :]
+    return seen
 
 
 def training_flops(model: NeuralVocoder, frames: float) -> float:

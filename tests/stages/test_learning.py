@@ -1,10 +1,19 @@
 """Stages trained until they have learned something, through the commands a person would use."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from omnictl.cli.app import run
+from omnictl.data.cache import cache_dir
+from omnictl.data.targets import ReadAloud
+from omnictl.runs.run import Run
+from omnictl.stages.talker import TalkerStage
+from omnictl.stages.trained import open_trained
 
 
 @pytest.mark.slow
@@ -85,3 +94,35 @@ def test_a_small_encoder_learns_to_tell_scenes_apart(capsys: pytest.CaptureFixtu
     assert metrics["accuracy_colour"] > 0.9
     assert metrics["top1_heldout_pairs"] > 0.1
     assert metrics["patch_accuracy"] > 0.2
+
+
+@pytest.mark.slow
+def test_a_small_talker_learns_what_the_text_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of recorded codes it is far less surprised with the text they belong to than with another, and so the codec has kept speech."""
+    sizes = ["data.num_utterances=400", "codec.model.width=96", "talker.model.width=96", "talker.model.hidden=192"]
+    schedule = {"codec": (300, 2e-3), "aligner": (150, 5e-3), "talker": (300, 3e-3)}
+    settings = [*sizes, "codec.crop_frames=96", "codec.model.quantiser.codes=64", "aligner.model.width=64"]
+    for part, (steps, lr) in schedule.items():
+        values = {"steps": steps, "lr": lr, "batch_size": 16, "eval_every": steps, "save_every": steps, "precision": "fp32"}
+        settings += [f"{part}.train.{key}={value}" for key, value in values.items()]
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert run(["talker", "--preset", "debug", *options, "--json"]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    codec = evaluated("codec", capsys)
+    assert codec["metrics"]["mel_mse"] < 0.25 * codec["controls"]["mel_mse_mean_frame"]
+    assert codec["metrics"]["codebook_perplexity_min_ratio"] > 0.4
+    aligner = evaluated("aligner", capsys)
+    assert aligner["metrics"]["path_nats"] < 0.3 * aligner["controls"]["path_nats_uniform"]
+    stage = open_trained(TalkerStage, Run(Path(trained["run"])), device=torch.device("cpu"), cache=cache_dir())
+    own = stage.validate().metrics["nats_per_code"]
+    found = stage.coded("val")
+    symbols = [[1 + symbol % (ReadAloud.num_symbols - 1) for symbol in text] for text in found.symbols]
+    stage._coded["val"] = replace(found, symbols=symbols)
+    assert stage.validate().metrics["nats_per_code"] > own + 0.3
+    assert own < trained["headline"]["value"] + 1e-3 < 3.5
+
+
+def evaluated(stage: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    """What the newest run of a stage is worth."""
+    assert run(["eval", stage, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
