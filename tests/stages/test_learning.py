@@ -98,7 +98,7 @@ def test_a_small_encoder_learns_to_tell_scenes_apart(capsys: pytest.CaptureFixtu
 
 @pytest.mark.slow
 def test_a_small_talker_learns_what_the_text_says(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of recorded codes it is far less surprised with the text they belong to than with another, and so the codec has kept speech."""
+    """Recorded codes surprise it far less with the text that they belong to than with another."""
     sizes = ["data.num_utterances=400", "codec.model.width=96", "talker.model.width=96", "talker.model.hidden=192"]
     schedule = {"codec": (300, 2e-3), "aligner": (150, 5e-3), "talker": (300, 3e-3)}
     settings = [*sizes, "codec.crop_frames=96", "codec.model.quantiser.codes=64", "aligner.model.width=64"]
