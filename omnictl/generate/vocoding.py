@@ -107,6 +107,7 @@ class GriffinLimStream:
         parts = [np.zeros(0, np.float32)]
         while len(self._mel) >= CONTEXT + self._vocoder.chunk + self._vocoder.lookahead:
             parts.append(self._make(self._vocoder.chunk))
+        self._mel = self._mel.clone()  # a view would keep all that was pushed
         return np.concatenate(parts)
 
     @torch.no_grad()

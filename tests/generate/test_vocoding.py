@@ -21,12 +21,13 @@ def wanted() -> Tensor:
     """Log-mels of a spoken sentence."""
     spoken = speak([Request("The red circle is left of two small stars.", "en-us", 140, 50)])
     assert spoken.rate == MEL.sample_rate
-    return log_mel(spoken.samples[0].astype(np.float32) / 2**15, MEL)
+    return log_mel(spoken.samples[0].astype(np.float32) / np.float32(2**15), MEL)
 
 
 def in_pieces(mel: Tensor, sizes: Sequence[int]) -> NDArray[np.float32]:
     stream = VOCODER.stream()
-    parts, start = [], 0
+    parts: list[NDArray[np.float32]] = []
+    start = 0
     while start < len(mel):
         size = sizes[len(parts) % len(sizes)]
         parts.append(stream.push(mel[start : start + size]))
@@ -70,6 +71,23 @@ def test_what_is_held_does_not_grow(wanted: Tensor) -> None:
             stream.push(frame[None])
         held.add(sum(value.numel() for value in vars(stream).values() if isinstance(value, Tensor)))
     assert len(held) == 1
+
+
+def test_what_is_held_does_not_depend_on_the_size_of_a_push(wanted: Tensor) -> None:
+    held = set()
+    for times in (1, 50):
+        stream = VOCODER.stream()
+        stream.push(wanted[: VOCODER.chunk * 5].repeat(times, 1))
+        held.add(sum(value.untyped_storage().nbytes() for value in vars(stream).values() if isinstance(value, Tensor)))
+    assert max(held) < 1.2 * min(held)
+
+
+def test_what_comes_later_does_not_change_what_was_said(wanted: Tensor) -> None:
+    quiet = wanted - 4
+    said = VOCODER.stream().push(quiet)
+    assert len(said) > 0
+    later = synthesise(VOCODER, torch.cat([quiet, torch.zeros(50, MEL.bins)]))
+    assert np.array_equal(later[: len(said)], said)
 
 
 def test_silence_is_silent_and_nothing_is_nothing() -> None:
