@@ -38,7 +38,8 @@ class Pocketsphinx:
 
     def __init__(self) -> None:
         if find_spec(OUTSIDER) is None:
-            raise UsageError(f"{OUTSIDER} is not installed", where="--judge", fix=f"pip install {OUTSIDER}, or name an `asr` run")
+            fix = "pip install 'omnictl[judges]', or name an `asr` run"
+            raise UsageError(f"{OUTSIDER} is not installed", where="--judge", fix=fix)
         self._decoder: Any = import_module(OUTSIDER).Decoder(samprate=self.rate, loglevel="FATAL")
 
     def read(self, sound: Samples) -> str:

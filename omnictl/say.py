@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from omnictl.data.media import wav_bytes
+from omnictl.data.spoken_text import spoken
 from omnictl.data.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
 from omnictl.generate.speaking import CodeSampling, Samples, Voice, say
@@ -68,6 +69,7 @@ def open_voice(run: Run, device: torch.device, cache: Path) -> Speaker:
         CheckpointError: the run has no whole model yet.
     """
     stage = open_trained(TalkerStage, run, device=device, cache=cache)
+    spoken("1")  # what reads numbers takes a second to load, which the first sound need not wait for
     return Speaker(stage.voice(), stage.config.sampling, stage.speakers)
 
 

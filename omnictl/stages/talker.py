@@ -205,16 +205,19 @@ class TalkerStage:
         return self.recordings.quarantine
 
     def coded(self, split: Split) -> CodedSpeech:
-        """A split in codes, with durations."""
+        """A split in codes, with durations; made in fp32, whatever the caller computes in."""
         if split not in self._coded:
-            found = self.recordings.training_set if split == "train" else self.recordings.split(split)
-            numbers = {name: number for number, name in enumerate(self.speakers)}
-            speakers = [numbers.get(row.speaker or "", 0) for row in found.recordings]
-            coded = code_speech(found, split, speakers, self.codec, self.parts, self._cache)
-            thoughts = [self.thinker(text) for text in found.texts] if self.thinker else None
-            codes = [codes[: self.model.interface.books] for codes in coded.codes]
-            self._coded[split] = replace(coded, codes=codes, thoughts=thoughts)
+            with torch.autocast(self.codec.mean.device.type, enabled=False):
+                self._coded[split] = self._code(split)
         return self._coded[split]
+
+    def _code(self, split: Split) -> CodedSpeech:
+        found = self.recordings.training_set if split == "train" else self.recordings.split(split)
+        numbers = {name: number for number, name in enumerate(self.speakers)}
+        speakers = [numbers.get(row.speaker or "", 0) for row in found.recordings]
+        coded = code_speech(found, split, speakers, self.codec, self.parts, self._cache)
+        thoughts = [self.thinker(text) for text in found.texts] if self.thinker else None
+        return replace(coded, codes=[codes[: self.model.interface.books] for codes in coded.codes], thoughts=thoughts)
 
     def batches(self) -> CodedBatches:
         """Utterances of similar length, some of their codes corrupted."""

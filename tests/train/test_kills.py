@@ -78,6 +78,7 @@ SETTINGS = {
     ],
     "codec": [*SHORT, "book_dropout=0.5"],
     "aligner": SHORT,
+    "vocoder": SHORT,
     "talker": [*SHORT, "model.dropout=0.1"],
 }
 CALLS_OF_A_SAVE = 24

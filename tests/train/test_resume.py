@@ -67,6 +67,7 @@ VARIANTS = {
     "captions": ("vision", CAPTIONS),
     "codec": ("codec", ["train.optimizer=adamw", "train.micro_batch=3", "book_dropout=0.5"]),
     "aligner": ("aligner", ["train.optimizer=adamw", "train.micro_batch=3"]),
+    "vocoder": ("vocoder", ["train.optimizer=adamw", "train.micro_batch=3"]),
     "talker": ("talker", ["train.optimizer=muon", "train.micro_batch=3", "model.dropout=0.2"]),
 }
 """A stage and what it changes of its preset `debug`."""
@@ -264,6 +265,15 @@ def test_scenes_go_on_with_or_without_their_captions(runs: Runs, tmp_path: Path,
     run = runs.fresh(variant, tmp_path)
     statuses = [go_on(run, send(signal.SIGINT, at=step)).status for step in (1, 10, 17, STEPS)]
     assert statuses == ["interrupted"] * 3 + ["finished"]
+    assert hashes(run) == hashes(runs.finished(variant))
+
+
+@pytest.mark.parametrize("variant", ["codec", "aligner", "vocoder", "talker"])
+def test_the_parts_of_a_voice_go_on(runs: Runs, tmp_path: Path, variant: str) -> None:
+    """What the codebooks have followed, too: their averages are part of the weights."""
+    run = runs.fresh(variant, tmp_path)
+    statuses = [go_on(run, send(signal.SIGINT, at=step)).status for step in (1, 4, 10, 17, STEPS)]
+    assert statuses == ["interrupted"] * 4 + ["finished"]
     assert hashes(run) == hashes(runs.finished(variant))
 
 
