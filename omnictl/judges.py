@@ -14,8 +14,8 @@ import torch
 
 from omnictl.data.speech import Samples
 from omnictl.errors import RunError, UsageError
-from omnictl.runs.files import read_json
-from omnictl.runs.run import Run, list_runs
+from omnictl.runs.compatible import data_source, newest_compatible
+from omnictl.runs.run import Run
 from omnictl.stages.asr import Asr
 from omnictl.stages.ladder import Judge
 from omnictl.stages.trained import open_trained
@@ -73,34 +73,14 @@ def newest_judge(root: Path, run: Run) -> Choice:
     Raises:
         RunError: there is none.
     """
-    rejected: list[str] = []
-    for candidate in list_runs(root, JUDGE):
-        flaw = _flaw(candidate, run)
-        if flaw is None:
-            return Choice(candidate, rejected)
-        rejected.append(f"{candidate.path}: {flaw}")
+    source = data_source(run)
+    found, rejected = newest_compatible(root, JUDGE, source)
+    if found is not None:
+        return Choice(found, rejected)
     reasons = "".join(f"\n  {line}" for line in rejected)
-    source = _source(run)
     own = "" if source.startswith("tinyworld") else f" --data {source}"
     raise RunError(
         f"{run.path} needs a recogniser of the same speech ({source}) as judge, {root / JUDGE} has none{reasons}",
         where="--judge",
         fix=f"make one with `omnictl {JUDGE}{own}`, or name one of other speech with --judge RUN",
     )
-
-
-def _flaw(candidate: Run, run: Run) -> str | None:
-    status = candidate.record()["status"]
-    if status != "finished":
-        return f"it is {status}"
-    source, wanted = _source(candidate), _source(run)
-    return None if _kind(source) == _kind(wanted) else f"it heard {source}, not {wanted}"
-
-
-def _source(run: Run) -> str:
-    return str(read_json(run.config_file)["data"]["source"])
-
-
-def _kind(source: str) -> str:
-    """Every draw of TinyWorld is the same kind of speech."""
-    return source.partition(":")[0] if source.startswith("tinyworld") else str(Path(source).absolute())

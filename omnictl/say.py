@@ -15,9 +15,8 @@ from omnictl.data.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
 from omnictl.generate.speaking import CodeSampling, Samples, Voice, say
 from omnictl.runs.files import write_bytes
-from omnictl.runs.run import Run
 from omnictl.stages.talker import TalkerStage
-from omnictl.stages.trained import open_trained
+from omnictl.stages.trained import open_model
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,13 @@ class Said(NamedTuple):
     real_time_factor: float  # seconds that a second of sound took
 
 
-def open_voice(run: Run, device: torch.device, cache: Path) -> Speaker:
-    """The Talker of a run.
+def open_voice(folder: Path, device: torch.device, cache: Path) -> Speaker:
+    """The Talker of a model folder.
 
     Raises:
-        CheckpointError: the run has no whole model yet.
+        CheckpointError: it holds no whole model.
     """
-    stage = open_trained(TalkerStage, run, device=device, cache=cache)
+    stage = open_model(TalkerStage, folder, device=device, cache=cache)
     spoken("1")  # what reads numbers takes a second to load, which the first sound need not wait for
     return Speaker(stage.voice(), stage.config.sampling, stage.speakers)
 
@@ -115,6 +114,8 @@ def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: Man
         raise UsageError(
             f"there is no folder {path.parent}", where="--out", fix=f"make it (mkdir -p {path.parent}), or name another"
         )
+    if path.suffix.lower() not in ("", ".wav"):
+        raise UsageError(f"what is said is written as WAV, not as {path.suffix}", where="--out", fix=f"name {path.stem}.wav")
     began = time.perf_counter()
     first: float | None = None
     parts: list[Samples] = []

@@ -46,9 +46,9 @@ def commands(markdown: str) -> Iterator[list[str]]:
 def at_debug_size(arguments: list[str]) -> list[str]:
     """The same command with the debug preset and without `--max-minutes`."""
     arguments = without(arguments, "--max-minutes")
-    if arguments[0] not in STAGES or "--resume" in arguments:
+    if arguments[0] not in (*STAGES, "pipeline") or "--resume" in arguments:
         return arguments
-    if "--config" in arguments or "--set" in arguments:
+    if arguments[0] in STAGES and ("--config" in arguments or "--set" in arguments):
         arguments = [*without(arguments, "--max-steps"), "--max-steps", FEWEST_STEPS]
     return arguments if "--config" in arguments else [*without(arguments, "--preset"), "--preset", "debug"]
 
@@ -144,6 +144,7 @@ omnictl chat --text "a # b"   # a comment
         ("pretrain --data my.txt", "pretrain --data my.txt --preset debug"),
         ("pretrain --config a.json", "pretrain --config a.json --max-steps 4"),
         ("pretrain --resume latest", "pretrain --resume latest"),
+        ("pipeline --preset tiny --set asr.train.steps=9 --max-minutes 30", "pipeline --set asr.train.steps=9 --preset debug"),
         ("eval pretrain", "eval pretrain"),
     ],
 )

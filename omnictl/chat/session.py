@@ -1,34 +1,45 @@
-"""A conversation with a Thinker: history, prompt, streamed reply.
+"""A conversation with a model: history, prompt, streamed reply.
 
-A model that was trained on dialogues (its model folder says `chat: chatml`) answers turns in ChatML; any other model continues the
-text it is given.
+A model that was trained on dialogues (its model folder says `chat: chatml`) answers turns in ChatML, and what it was joined with
+encoders for it sees and hears; any other model continues the text it is given.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 
-from omnictl.data.tokenizer import END, IM_END, IM_START, Tokenizer
+from omnictl.data.dialogue import ChatTemplate, Media, MediaKind, Message, Part, Tokens, media_of
+from omnictl.data.dialogue_batches import Shown
+from omnictl.data.tokenizer import END, Tokenizer
+from omnictl.errors import RunError, UsageError
 from omnictl.generate.decode import generate
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.models.omni import Omni, OmniConfig
 from omnictl.models.thinker import Thinker
 from omnictl.runs.model_folder import read_config, read_description
+from omnictl.stages.answering import STOP, Respondent
+from omnictl.stages.modalities import MODALITIES, Encoder
 from omnictl.stages.pretrain import PretrainConfig
+from omnictl.stages.sft import Sft
+from omnictl.stages.trained import open_model
 from omnictl.train.checkpoint import load_weights
 
 Mode = Literal["chatml", "text"]
 
+KINDS: Mapping[MediaKind, str] = {"image": "picture", "audio": "sound"}
+"""What people call them."""
 
-@dataclass(frozen=True)
-class Turn:
-    """What one side said."""
 
-    role: Literal["user", "assistant"]
-    text: str
+class Attachment(NamedTuple):
+    """A picture or a sound to show."""
+
+    kind: MediaKind
+    file: Path
 
 
 @dataclass
@@ -37,52 +48,118 @@ class Reply:
 
     text: str = ""
     prompt_tokens: int = 0
+    """Of text alone."""
+    media_tokens: dict[MediaKind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     new_tokens: int = 0
     dropped_tokens: int = 0
-    """Tokens of the oldest turns that did not fit into the context."""
+    """Positions of the oldest turns that did not fit into the context."""
     first_token_seconds: float | None = None
+
+
+@dataclass
+class Perceived:
+    """The features of what was shown so far, of one kind; see `dialogue_batches.Source`."""
+
+    encoder: Encoder
+    features: list[NDArray[Any]] = field(default_factory=list)
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """See `Source`."""
+        return self.encoder.grid
+
+    def count(self, number: int) -> int:
+        """See `Source`."""
+        return len(self.features[number])
+
+    def value(self, number: int) -> NDArray[Any]:
+        """See `Source`."""
+        return self.features[number]
+
+    def many(self, value: NDArray[Any]) -> int:
+        """See `Source`."""
+        return len(value)
+
+    def flaw(self, number: int) -> str | None:  # noqa: ARG002
+        """See `Source`: what cannot be read is not taken in."""
+        return None
+
+    @torch.no_grad()
+    def perceive(self, kind: MediaKind, file: Path) -> Media:
+        """Look at a picture, or listen to a sound.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        self.features.append(self.encoder([self.encoder.load(file)])[0].float().cpu().numpy())
+        return Media(kind, len(self.features) - 1)
 
 
 @dataclass
 class Session:
     """A model and what was said so far."""
 
-    model: Thinker
-    tokenizer: Tokenizer
+    respondent: Respondent
     mode: Mode
+    senses: Mapping[MediaKind, Perceived] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator)
-    history: list[Turn] = field(default_factory=list)
+    history: list[Message] = field(default_factory=list)
 
     @classmethod
-    def open(cls, folder: Path, device: torch.device) -> "Session":
-        """A session with the model of a run's model folder.
+    def open(cls, folder: Path, device: torch.device, cache: Path) -> "Session":
+        """A session with the model of a run's model folder, of stage A or E.
 
         Raises:
             CheckpointError: it is not a whole model folder.
         """
+        if (folder / Sft.needs[0]).is_dir():
+            stage = open_model(Sft, folder, device=device, cache=cache)
+            senses = {kind: Perceived(encoder) for kind, encoder in stage.encoders.items()}
+            return cls(replace(stage.respondent(), features=None), "chatml", senses)  # senses give features, not what they are of
         described = read_description(folder, "pretrain")
-        model = Thinker(read_config(folder, "pretrain", PretrainConfig).model, described["vocab_size"])
-        load_weights(folder / "model.safetensors", model)
-        return cls(model.to(device).eval(), Tokenizer.load(folder / "tokenizer.json"), described["chat"])
+        thinker = Thinker(read_config(folder, "pretrain", PretrainConfig).model, described["vocab_size"])
+        load_weights(folder / "model.safetensors", thinker)
+        return cls.of(thinker.to(device).eval(), Tokenizer.load(folder / "tokenizer.json"), described["chat"])
 
-    def reply(self, text: str, sampling: SamplingConfig, *, max_tokens: int, into: Reply) -> Iterator[str]:
-        """Say something and stream the answer, piece by piece; `into` is filled in meanwhile.
+    @classmethod
+    def of(cls, thinker: Thinker, tokenizer: Tokenizer, mode: Mode) -> "Session":
+        """A session with a Thinker that reads nothing but text."""
+        omni = Omni(OmniConfig(), thinker, {}, {}).eval()
+        return cls(Respondent(omni, ChatTemplate(tokenizer), placed=False), mode)
+
+    def reply(
+        self,
+        text: str,
+        sampling: SamplingConfig,
+        *,
+        max_tokens: int,
+        into: Reply,
+        attachments: Sequence[Attachment] = (),
+    ) -> Iterator[str]:
+        """Say something, show pictures or play sounds with it, and stream the answer piece by piece; `into` is filled in meanwhile.
 
         The turn joins the history when the answer is complete; one that is broken off leaves no trace.
+
+        Raises:
+            DataError: a picture or a sound cannot be read.
+            RunError: the model cannot see, or hear.
+            UsageError: what is shown is longer than the model can read.
         """
         began = time.perf_counter()
-        turns = [*self.history, Turn("user", text)]
-        context = self.model.config.context
-        prompt = self._fitting_prompt(turns, room=context - 1 - min(max_tokens, context // 2))
-        into.prompt_tokens = len(prompt)
-        into.dropped_tokens = len(self._prompt(turns)) - len(prompt)
-        stream = self.tokenizer.stream()
+        asked = Message("user", (*(self._perceive(each) for each in attachments), *([text] if text else [])))
+        thinker = self.respondent.model.thinker
+        context = thinker.config.context
+        prompt = self._fitting_prompt([*self.history, asked], context - 1 - min(max_tokens, context // 2), into)
+        shown = Shown(self.senses)
+        into.media_tokens = {kind: sum(shown.count(m) for m in prompt.media if m.kind == kind) for kind in KINDS}
+        into.prompt_tokens = len(prompt.tokens) - 1 - sum(into.media_tokens.values())
+        stream = self.respondent.template.tokenizer.stream()
         for token in generate(
-            self.model,
-            [END, *prompt],
+            thinker,
+            self.respondent.embed([prompt], shown),
             max_tokens=max_tokens,
             sampling=sampling,
-            stop={END, IM_END, IM_START},
+            stop=STOP,
             generator=self.generator,
         ):
             if into.first_token_seconds is None:
@@ -92,25 +169,55 @@ class Session:
             into.new_tokens += 1
             yield piece
         if self.mode == "chatml":
-            self.history += [Turn("user", text), Turn("assistant", into.text)]
+            self.history += [asked, Message("assistant", (into.text,))]
 
-    def _fitting_prompt(self, turns: Sequence[Turn], room: int) -> list[int]:
-        """The prompt without the oldest exchanges, and if one message alone is too long, without its beginning."""
-        prompt = self._prompt(turns)
-        while len(prompt) > room and len(turns) > 1:
+    def _perceive(self, attachment: Attachment) -> Part:
+        """What takes the place of a picture or a sound.
+
+        Raises:
+            RunError: the model has no encoder of its kind.
+            DataError: it cannot be read.
+        """
+        sense = self.senses.get(attachment.kind)
+        if sense is None:
+            stage = MODALITIES[attachment.kind].stage
+            raise RunError(
+                f"this model reads text alone; it has never learned from {KINDS[attachment.kind]}s",
+                where=str(attachment.file),
+                fix=f"make one that {MODALITIES[attachment.kind].verb}: `omnictl pipeline --preset tiny`, "
+                f"or `omnictl {stage}` and then `omnictl sft`",
+            )
+        return sense.perceive(attachment.kind, attachment.file)
+
+    def _fitting_prompt(self, turns: Sequence[Message], room: int, into: Reply) -> Tokens:
+        """The prompt without the oldest exchanges, and if one message of text alone is too long, without its beginning.
+
+        Raises:
+            UsageError: what is shown with it is too long; of that nothing may be left out.
+        """
+        prompt = whole = self._prompt(turns)
+        while len(prompt.tokens) > room + 1 and len(turns) > 1:
             turns = turns[2:]
             prompt = self._prompt(turns)
-        return prompt[-room:]
+        if len(prompt.tokens) > room + 1:
+            if prompt.media:
+                raise self._too_long(prompt, room)
+            prompt = prompt._replace(tokens=[END, *prompt.tokens[-room:]])
+        into.dropped_tokens = len(whole.tokens) - len(prompt.tokens)
+        return prompt
 
-    def _prompt(self, turns: Sequence[Turn]) -> list[int]:
-        """Token ids of the conversation, up to where the assistant begins."""
+    def _too_long(self, prompt: Tokens, room: int) -> UsageError:
+        shown = Shown(self.senses)
+        parts = [f"{KINDS[media.kind]} of {shown.count(media)}" for media in prompt.media]
+        return UsageError(
+            f"the question is {len(prompt.tokens)} positions long ({', '.join(parts)}), beside its answer the model reads {room}",
+            where="--audio" if any(media.kind == "audio" for media in prompt.media) else "--image",
+            fix="show fewer pictures, or play a shorter sound: a second of sound is 12.5 positions",
+        )
+
+    def _prompt(self, turns: Sequence[Message]) -> Tokens:
+        """The conversation up to where the assistant begins."""
+        template = self.respondent.template
         if self.mode == "text":
-            return self.tokenizer.encode(turns[-1].text, markup=False)
-        ids = [token for turn in turns for token in [*self._opening(turn.role), *self._closed(turn.text)]]
-        return [*ids, *self._opening("assistant")]
-
-    def _opening(self, role: str) -> list[int]:
-        return [IM_START, *self.tokenizer.encode(f"{role}\n", markup=False)]
-
-    def _closed(self, text: str) -> list[int]:
-        return [*self.tokenizer.encode(text, markup=False), IM_END, *self.tokenizer.encode("\n", markup=False)]
+            return Tokens([END, *template.tokenizer.encode(turns[-1].text, markup=False)], [], media_of(turns[-1:]))
+        return template.prompt(turns, Shown(self.senses).count)

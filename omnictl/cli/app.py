@@ -13,6 +13,8 @@ from omnictl.cli.configs import app as config_app
 from omnictl.cli.console import Output, show_error
 from omnictl.cli.datasets import app as data_app
 from omnictl.cli.evaluating import evaluate
+from omnictl.cli.joining import sft
+from omnictl.cli.pipelining import pipeline
 from omnictl.cli.talking import say, talker
 from omnictl.cli.training import training_command
 from omnictl.cli.transcribing import transcribe
@@ -64,9 +66,13 @@ def _options(
         print(context.get_help())
 
 
+_OWN = {"talker": talker, "sft": sft}
+"""The stages that take other models: their commands have options for these."""
+
 for _name in COMMANDS:
-    _command = talker if _name == "talker" else training_command(_name)
+    _command = _OWN.get(_name) or training_command(_name)
     app.command(_name, help=STAGES[_name].summary, rich_help_panel="Train")(_command)
+app.command("pipeline", rich_help_panel="Train")(pipeline)
 app.command("eval", rich_help_panel="Measure")(evaluate)
 app.command("chat", rich_help_panel="Use")(chat)
 app.command("transcribe", rich_help_panel="Use")(transcribe)

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from omnictl.errors import OmniError
 
 MOST_LINES = 18
 """Lines of an error that are shown to people; programs get them all."""
+
+
+TABLE_WIDTH = 130
+"""Characters of a table that is not written to a terminal."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class Output:
         """A console on that stream."""
         return Console(file=self.text_stream, highlight=False, soft_wrap=True)
 
+    @property
+    def wide_console(self) -> Console:
+        """A console for tables, which have to know how wide it is; wide enough for them where nobody sees an edge."""
+        console = Console(file=self.text_stream, highlight=False)
+        return console if console.is_terminal else Console(file=self.text_stream, highlight=False, width=TABLE_WIDTH)
+
     def say(self, text: str) -> None:
         """A line for people; `[bold]…[/bold]` and the like are markup."""
         if not self.quiet:
@@ -46,12 +56,16 @@ class Output:
         logger.setLevel(logging.INFO)
         logger.handlers = [_Teller(self)]
 
-    def result(self, value: Mapping[str, object], text: str) -> None:
-        """The result: `value` with `--json`, else `text`."""
+    def result(self, value: Mapping[str, object], *shown: RenderableType) -> None:
+        """The result: `value` with `--json`, else texts and tables, one below the other."""
         if self.as_json:
             print(json.dumps(value, ensure_ascii=False), flush=True)
-        else:
-            self.console.print(text)
+            return
+        for part in shown:
+            if isinstance(part, str):
+                self.console.print(part)
+            else:
+                self.wide_console.print(part)
 
 
 class _Teller(logging.Handler):

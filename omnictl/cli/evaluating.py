@@ -1,4 +1,4 @@
-"""`omnictl eval STAGE`: the numbers of a run."""
+"""`omnictl eval STAGE`: the numbers of a run; `omnictl eval all`: those of the newest run of every stage."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,22 +8,24 @@ from rich.markup import escape
 
 from omnictl.cli.console import Output
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName, run_root
+from omnictl.cli.overview import overview
 from omnictl.errors import UsageError
-from omnictl.stages import JUDGED, STAGES
+from omnictl.stages import STAGES
 
 if TYPE_CHECKING:
-    import torch
-
-    from omnictl.evaluate import Evaluation, NamedJudge
+    from omnictl.evaluate import Evaluation
+    from omnictl.pipeline.measuring import Measure
     from omnictl.runs.run import Run
     from omnictl.train.stage import Report
+
+ALL = "all"
 
 MOST_GROUPS = 12
 """Groups of examples shown to people."""
 
 
 def evaluate(
-    stage: Annotated[str, typer.Argument(help=f"One of: {', '.join(STAGES)}.", show_default=False)],
+    stage: Annotated[str, typer.Argument(help=f"{ALL}, or one of: {', '.join(STAGES)}.", show_default=False)],
     run: RunOption = None,
     data: Annotated[str | None, typer.Option(help="Other data than the run's own, e.g. tinyworld:7.", show_default=False)] = None,
     split: Annotated[SplitName, typer.Option(help="Part of the data.")] = SplitName.test,
@@ -38,20 +40,65 @@ def evaluate(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a run on its test split."""
+    """Measure a run on its test split, or with `all` the newest run of every stage."""
     from omnictl.data.cache import cache_dir
-    from omnictl.evaluate import evaluate_run
+    from omnictl.pipeline.measuring import Measure
     from omnictl.train.device import choose_device
 
     output = Output(as_json=as_json)
     output.tell_log()
-    check_stage(stage)
-    chosen = chosen_run(run_root(runs), stage, run)
-    chosen_device, cache = choose_device(device), cache_dir()
-    listener = _chosen_judge(run_root(runs), chosen, judge, output, chosen_device, cache)
-    output.say(f"judging {escape(str(chosen.path))} …")
-    evaluation = evaluate_run(chosen, judge=listener, data=data, split=split.value, limit=limit, device=chosen_device, cache=cache)
-    output.result(evaluation.as_json(), _table(evaluation))
+    if stage != ALL:
+        check_stage(stage)
+    elif run is not None:
+        raise UsageError("--run names one run, `eval all` judges several", where="--run", fix="leave it out, or name its stage")
+    how = Measure(
+        root=run_root(runs),
+        judge=judge,
+        data=data,
+        split=split.value,
+        limit=limit,
+        device=choose_device(device),
+        cache=cache_dir(),
+        tell=lambda text: output.say(escape(text)),
+    )
+    if stage == ALL:
+        _evaluate_all(how, output)
+    else:
+        _evaluate_one(chosen_run(how.root, stage, run), how, output)
+
+
+def _evaluate_one(run: "Run", how: "Measure", output: Output) -> None:
+    from omnictl.pipeline.measuring import measure
+
+    evaluation = measure(run, how)
+    output.result(evaluation.as_json(), f"{_table(evaluation)}\nreport: {escape(str(run.page))}")
+
+
+def _evaluate_all(how: "Measure", output: Output) -> None:
+    from omnictl.pipeline.measuring import Measured, measure_all, newest_runs
+
+    check_tinyworld(how.data)
+    runs, missing = newest_runs(how.root)
+    measured = measure_all(runs, how)
+    everything = Measured(measured.evaluations, [*missing, *measured.missing])
+    output.result(everything.as_json(), *overview(everything))
+
+
+def check_tinyworld(data: str | None) -> None:
+    """Refuse data that not every stage can take.
+
+    Raises:
+        UsageError: it is one's own, which is text, sounds or pictures.
+        DataError: a misspelled TinyWorld.
+    """
+    from omnictl.data.corpus import tinyworld_seed
+
+    if data is not None and tinyworld_seed(data) is None:
+        raise UsageError(
+            f"{data} cannot be the data of all stages: each takes another kind",
+            where="--data",
+            fix="name tinyworld or tinyworld:SEED, or take the stages one by one",
+        )
 
 
 def check_stage(stage: str) -> None:
@@ -77,35 +124,6 @@ def chosen_run(root: Path, stage: str, reference: str | None) -> "Run":
     from omnictl.runs.run import find_run, newest_run
 
     return newest_run(root, stage, "finished") if reference is None else find_run(root, stage, reference)
-
-
-def _chosen_judge(
-    root: Path, run: "Run", reference: str | None, output: Output, device: "torch.device", cache: Path
-) -> "NamedJudge | None":
-    """Who listens to what speaks: whom `--judge` names, else the newest recogniser that knows such speech.
-
-    Raises:
-        UsageError: the stage has no use for one, or the one named is not installed.
-        RunError: there is none.
-    """
-    from omnictl.evaluate import NamedJudge
-    from omnictl.judges import JUDGE, OUTSIDER, Pocketsphinx, newest_judge, open_judge
-    from omnictl.runs.run import find_run
-
-    if run.stage not in JUDGED:
-        if reference is not None:
-            raise UsageError(f"`{run.stage}` needs no judge", where="--judge", fix="leave it out")
-        return None
-    if reference == OUTSIDER:
-        return NamedJudge(OUTSIDER, Pocketsphinx(), label=OUTSIDER)
-    if reference is not None:
-        found = find_run(root, JUDGE, reference)
-    else:
-        found, rejected = newest_judge(root, run)
-        for line in rejected:
-            output.say(f"not the judge: {escape(line)}")
-    output.say(f"the judge is {escape(str(found.path))}")
-    return NamedJudge(str(found.path), open_judge(found, device, cache))
 
 
 def _table(evaluation: "Evaluation") -> str:

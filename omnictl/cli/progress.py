@@ -1,6 +1,7 @@
 """Watching a training run: a bar with ETA on a terminal, a line every ten seconds elsewhere."""
 
 import time
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
@@ -9,11 +10,28 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from omnictl.cli.console import Output, figures
+from omnictl.data.cache import cache_dir
+from omnictl.pipeline.single import Means
 from omnictl.runs.run import Run
-from omnictl.train.log import StepRecord
+from omnictl.stages.protocol import TrainableStage
+from omnictl.train.device import choose_device
+from omnictl.train.log import Observer, StepRecord
 from omnictl.train.stage import Report
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+def means(output: Output, device: str) -> Means:
+    """What trainings are given: the device that was asked for, someone who watches, the cache.
+
+    Raises:
+        UsageError: no such device here.
+    """
+
+    def watch(stage: TrainableStage) -> AbstractContextManager[Observer]:
+        return TrainingProgress(output, stage.name, stage.unit)
+
+    return Means(choose_device(device), watch, cache_dir())
 
 
 class TrainingProgress:

@@ -1,6 +1,5 @@
 """`omnictl talker` and `omnictl say`: train a voice, and let it speak."""
 
-import json
 import shlex
 import sys
 import time
@@ -14,15 +13,12 @@ from omnictl.cli.configs import DEFAULT_PRESET, resolved
 from omnictl.cli.console import Output
 from omnictl.cli.evaluating import chosen_run
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
-from omnictl.cli.training import Choices, circumstances, conclude, lasting, refuse_with_resume, run_name
+from omnictl.cli.training import Choices, circumstances, conclude, refuse_with_resume, run_name, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from omnictl.runs.run import Run
-    from omnictl.stages.protocol import TrainableStage
-    from omnictl.train.log import Observer
 
 
 def talker(
@@ -52,16 +48,14 @@ def talker(
 ) -> int:
     """Train a codec, an aligner and the Talker, one after the other."""
     began = time.monotonic()
-    from omnictl.cli.progress import TrainingProgress
-    from omnictl.data.cache import cache_dir
-    from omnictl.pipeline.talking import train_talker_run
+    from omnictl.cli.progress import means
+    from omnictl.pipeline.single import reopen, train_prepared
     from omnictl.runs.run import find_run
-    from omnictl.train.device import choose_device, keep_freed_memory
 
     output = Output(as_json=as_json, quiet=quiet)
     choices = Choices(preset, config, set_ or [], data, name, init, seed)
     deadline = None if max_minutes is None else began + 60 * max_minutes
-    chosen_device = choose_device(device)
+    how = means(output, device)
     root = run_root(runs)
     given = {"codec": codec, "aligner": aligner, "thinker": thinker}
     if resume is None:
@@ -70,12 +64,8 @@ def talker(
         refuse_with_resume({**choices._asdict(), **given})
         run = find_run(root, "talker", resume)
     output.tell_log()
-    keep_freed_memory()
-
-    def watch(stage: "TrainableStage") -> "AbstractContextManager[Observer]":
-        return TrainingProgress(output, stage.name, stage.unit)
-
-    outcome = train_talker_run(run, device=chosen_device, watch=watch, deadline=deadline, max_steps=max_steps, cache=cache_dir())
+    prepared = reopen(run, cache=how.cache)
+    outcome = train_prepared(prepared, how, deadline=deadline, max_steps=max_steps)
     conclude("talker", run, outcome, output, seconds=time.monotonic() - began)
     return outcome.exit_code
 
@@ -85,20 +75,15 @@ def _create(choices: Choices, given: dict[str, str | None], root: Path, output: 
     from omnictl.data.cache import cache_dir
     from omnictl.pipeline.talking import create_talker_run
     from omnictl.runs.run import find_run
-    from omnictl.stages.speaking import PARTS, SpeakingConfig
-    from omnictl.stages.talker import PARTS as HELD
+    from omnictl.stages.speaking import SpeakingConfig
+    from omnictl.stages.talker import PARTS
 
-    overrides = [*choices.set]
-    if choices.data is not None:
-        overrides.append(f"data.source={json.dumps(lasting(choices.data))}")
-    if choices.seed is not None:
-        overrides += [f"{key}.train.seed={choices.seed}" for key in PARTS.values()]
-    config = resolved("talker", choices.preset, choices.config, overrides)
+    config = resolved("talker", choices.preset, choices.config, [*choices.set, *settings("talker", choices)])
     assert isinstance(config, SpeakingConfig)
     parents: dict[str, Path] = {}
     if choices.init is not None:
         other = find_run(root, "talker", choices.init)
-        held = {name: other.model / name for name in HELD}
+        held = {name: other.model / name for name in PARTS}
         parents = {"init": other.path, **{name: folder for name, folder in held.items() if folder.is_dir()}}
     for part, reference in given.items():
         if reference is not None:
@@ -141,7 +126,7 @@ def say(
 
     output = Output(as_json=as_json)
     chosen = chosen_run(run_root(runs), "talker", run)
-    voice = open_voice(chosen, choose_device(device), cache_dir())
+    voice = open_voice(chosen.model, choose_device(device), cache_dir())
     output.say(f"speaking with {escape(str(chosen.path))} …")
     said = say_to_file(_pieces(text), out, voice, Manner(speaker=speaker, speed=speed, temperature=temperature, seed=seed))
     output.result(

@@ -17,12 +17,11 @@ from omnictl.cli.configs import DEFAULT_PRESET, resolved
 from omnictl.cli.console import Output, figures
 from omnictl.cli.options import DeviceOption, JsonOption, RunsOption, run_root
 from omnictl.errors import UsageError
+from omnictl.stages import COMPOSED
 
 if TYPE_CHECKING:
-    import torch
-
+    from omnictl.pipeline.single import Prepared
     from omnictl.runs.run import Run
-    from omnictl.stages.protocol import TrainableStage
     from omnictl.train.loop import Outcome
 
 
@@ -58,39 +57,64 @@ def training_command(stage: str) -> Callable[..., int]:
         as_json: JsonOption = False,
     ) -> int:
         began = time.monotonic()
-        from omnictl.train.device import choose_device
+        from omnictl.cli.progress import means
+        from omnictl.pipeline.single import train_prepared
 
         output = Output(as_json=as_json, quiet=quiet)
         choices = Choices(preset, config, set_ or [], data, name, init, seed)
         deadline = None if max_minutes is None else began + 60 * max_minutes
-        chosen_device = choose_device(device)
-        run, trained = _begin(stage, choices, run_root(runs), resume, output)
-        outcome = _train(trained, run, output, device=chosen_device, deadline=deadline, max_steps=max_steps)
-        conclude(stage, run, outcome, output, seconds=time.monotonic() - began)
+        how = means(output, device)
+        prepared = _begin(stage, choices, run_root(runs), resume, output, how.cache)
+        outcome = train_prepared(prepared, how, deadline=deadline, max_steps=max_steps)
+        conclude(stage, prepared.run, outcome, output, seconds=time.monotonic() - began)
         return outcome.exit_code
 
     return command
 
 
-def _begin(stage: str, choices: Choices, root: Path, resume: str | None, output: Output) -> "tuple[Run, TrainableStage]":
+def _begin(stage: str, choices: Choices, root: Path, resume: str | None, output: Output, cache: Path) -> "Prepared":
     """A new run, or the one to go on with, and its stage."""
-    from omnictl.data.cache import cache_dir
-    from omnictl.runs.run import Run, find_run
-    from omnictl.stages import stage_type
+    from omnictl.pipeline.single import prepare, reopen
+    from omnictl.runs.run import find_run
 
-    if resume is None:
-        return _create(stage, choices, root, output)
-    refuse_with_resume(choices._asdict())
-    run = find_run(root, stage, resume)
-    trained = stage_type(stage).open(run.model, data=None, cache=cache_dir())
-    parent = run.record()["parents"].get("init")
-    if parent is not None and not any(run.checkpoints.glob("step-*")):  # a checkpoint would replace them
-        trained.take_weights(Run(Path(parent)))
-    return run, trained
+    if resume is not None:
+        refuse_with_resume(choices._asdict())
+        return reopen(find_run(root, stage, resume), cache=cache)
+    name = run_name(choices, choices.preset or DEFAULT_PRESET)
+    config = resolved(stage, choices.preset, choices.config, [*choices.set, *settings(stage, choices)])
+    parents = {} if choices.init is None else {"init": find_run(root, stage, choices.init)}
+    output.say("reading the data …")
+    output.tell_log()
+    return prepare(root, stage, config, name, circumstances(), parents, cache=cache)
 
 
-def refuse_with_resume(choices: Mapping[str, object]) -> None:
+def settings(stage: str, choices: Choices) -> list[str]:
+    """`--data` and `--seed` as settings of a stage's config."""
+    given = []
+    if choices.data is not None:
+        given.append(f"data.source={json.dumps(lasting(choices.data))}")
+    if choices.seed is not None:
+        given += [f"{key}.seed={choices.seed}" for key in _training_keys(stage)]
+    return given
+
+
+def _training_keys(stage: str) -> list[str]:
+    """Where a stage's config, or that of its parts, says how to train."""
+    if stage not in COMPOSED:
+        return ["train"]
+    from omnictl.stages.speaking import PARTS
+
+    return [f"{key}.train" for key in PARTS.values()]
+
+
+def refuse_with_resume(
+    choices: Mapping[str, object], otherwise: str = "start a new run from the weights of the old one with --init RUN"
+) -> None:
     """Refuse what decides a new run's config.
+
+    Args:
+        choices: options and what was given for them.
+        otherwise: what else can be done.
 
     Raises:
         UsageError: some of it was given.
@@ -100,31 +124,8 @@ def refuse_with_resume(choices: Mapping[str, object]) -> None:
         raise UsageError(
             f"{', '.join(given)} cannot go with --resume: a run keeps its config",
             where=given[0],
-            fix="leave that out, or start a new run from the weights of the old one with --init RUN",
+            fix=f"leave that out, or {otherwise}",
         )
-
-
-def _create(stage: str, choices: Choices, root: Path, output: Output) -> "tuple[Run, TrainableStage]":
-    """A new run and its stage; its folder appears only once all that the user gave has been found good."""
-    from omnictl.data.cache import cache_dir
-    from omnictl.pipeline.runs import settle
-    from omnictl.runs.run import find_run
-    from omnictl.stages import stage_type
-
-    kind = stage_type(stage)
-    name = run_name(choices, choices.preset or DEFAULT_PRESET)
-    overrides = [*choices.set]
-    if choices.data is not None:
-        overrides.append(f"data.source={json.dumps(lasting(choices.data))}")
-    if choices.seed is not None:
-        overrides.append(f"train.seed={choices.seed}")
-    config = resolved(stage, choices.preset, choices.config, overrides)
-    parent = None if choices.init is None else find_run(root, stage, choices.init)
-    output.say("reading the data …")
-    output.tell_log()
-    trained = kind.create(config, cache=cache_dir(), init=parent)
-    parents = {} if parent is None else {"init": str(parent.path.absolute())}
-    return settle(root, trained, name, {"parents": parents, **circumstances()}), trained
 
 
 def run_name(choices: Choices, default: str) -> str:
@@ -163,26 +164,6 @@ def circumstances() -> dict[str, object]:
     }
 
 
-def _train(
-    trained: "TrainableStage", run: "Run", output: Output, *, device: "torch.device", deadline: float | None, max_steps: int | None
-) -> "Outcome":
-    from omnictl.cli.progress import TrainingProgress
-    from omnictl.train.device import keep_freed_memory
-    from omnictl.train.loop import train
-
-    keep_freed_memory()
-    with TrainingProgress(output, trained.name, trained.unit) as progress:
-        return train(
-            trained,
-            trained.config.train,
-            run,
-            device=device,
-            observer=progress,
-            deadline=deadline,
-            max_steps=max_steps,
-        )
-
-
 def conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, seconds: float) -> None:
     """Say how it ended and what to do next."""
     record = run.record()
@@ -197,7 +178,7 @@ def conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, seco
         text = f"finished already, at step {outcome.steps}; train it longer with\n  omnictl {stage} --resume {path} --max-steps N"
     else:
         text = f"[bold green]finished[/bold green] {outcome.steps} steps in {seconds:.0f} s: {escape(figures(report.metrics))}\n"
-        text += f"next\n  omnictl eval {stage} --run {path}\n" + _next_commands(stage, path)
+        text += f"next\n  omnictl eval {stage} --run {path}\n" + next_commands(stage, path)
     output.result(
         {
             "stage": stage,
@@ -212,6 +193,7 @@ def conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, seco
     )
 
 
-def _next_commands(stage: str, path: str) -> str:
+def next_commands(stage: str, path: str) -> str:
+    """How to use what a stage has made; `path` is quoted for a shell."""
     use = {"pretrain": "chat", "asr": "transcribe FILE", "vision": "classify FILE", "talker": 'say "Hello." --out hello.wav'}
     return f"  omnictl {use[stage]} --run {path}" if stage in use else ""

@@ -95,7 +95,7 @@ class Schema(Generic[Row]):
         rows: list[Row] = []
         broken: list[BrokenRow] = []
         ids = _Ids()
-        find = cache(partial(_find_file, self.file, folder))  # of some pictures there are several rows
+        find = cache(partial(find_file, self.file, folder))  # of some pictures there are several rows
         for record in records:
             if isinstance(record, BrokenRow):
                 broken.append(record._replace(id=ids.unique(record.id)))
@@ -188,7 +188,12 @@ def _name_of(file: object, where: str) -> str:
     return PurePath(file.strip()).as_posix() if isinstance(file, str) and file.strip() else where
 
 
-def _find_file(what: str, folder: Path, path: str) -> Path:
+def find_file(what: str, folder: Path, path: str) -> Path:
+    """The file that a row names by its path below the folder of its corpus.
+
+    Raises:
+        Flaw: there is none, or it lies elsewhere.
+    """
     name = PurePath(path)
     if name.anchor or ".." in name.parts:
         raise Flaw(f"the {what} path '{name}' should be relative to the folder of the corpus, without '..'")

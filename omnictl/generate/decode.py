@@ -1,16 +1,30 @@
 """Autoregressive decoding with a key–value cache: the prompt is read once, then one position a token."""
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from omnictl.generate.sampling import SamplingConfig, choose_token
 from omnictl.models.thinker import Thinker
 
 
+class Prompt(NamedTuple):
+    """What a Thinker is to go on from: one prompt, or several of equal length."""
+
+    embeddings: Tensor  # (B, T, D)
+    positions: Tensor | None = None  # (B, T, 3), if the model was trained with such
+
+    @classmethod
+    def of(cls, model: Thinker, tokens: Sequence[int]) -> "Prompt":
+        """One prompt of nothing but tokens."""
+        return cls(model.embedding(torch.tensor([list(tokens)], device=model.embedding.weight.device)).detach())
+
+
 def generate(
     model: Thinker,
-    prompt: Sequence[int],
+    prompt: Prompt,
     *,
     max_tokens: int,
     sampling: SamplingConfig,
@@ -21,7 +35,7 @@ def generate(
 
     Args:
         model: in eval mode.
-        prompt: token ids, at least one, shorter than the model's context.
+        prompt: one, of at least one position, shorter than the model's context.
         max_tokens: most tokens to write; the context's end stops as well.
         sampling: how tokens are chosen.
         stop: ids that end the text; they are not yielded.
@@ -30,19 +44,69 @@ def generate(
     Yields:
         Token ids as they are chosen.
     """
-    device = model.embedding.weight.device
-    room = model.config.context - len(prompt)
-    assert len(prompt) > 0 < room, f"a prompt of {len(prompt)} tokens in a context of {model.config.context}"
-    cache = model.new_cache()
+    reading = _Reading(model, prompt, max_tokens)
     written: list[int] = []
-    block = torch.tensor([list(prompt)], device=device)
-    for _ in range(min(max_tokens, room)):
-        with torch.inference_mode():
-            hidden = model(block, cache=cache).hidden[0, -1]  # (D,)
-            scores = model.logits(hidden).cpu()  # (V,)
-        token = choose_token(scores, sampling, previous=written, generator=generator)
+    for _ in range(reading.room):
+        token = choose_token(reading.scores()[0].cpu(), sampling, previous=written, generator=generator)
         if token in stop:
             return
         yield token
         written.append(token)
-        block = torch.tensor([[token]], device=device)
+        if len(written) < reading.room:
+            reading.read([token])
+
+
+def answer_greedily(model: Thinker, prompt: Prompt, *, max_tokens: int, stop: Collection[int]) -> list[list[int]]:
+    """Continue several prompts of equal length with the likeliest tokens, side by side.
+
+    Args:
+        model: in eval mode.
+        prompt: B prompts.
+        max_tokens: most tokens to write; the context's end stops as well.
+        stop: ids that end a text; they are not returned.
+
+    Returns:
+        The tokens written after each prompt.
+    """
+    reading = _Reading(model, prompt, max_tokens)
+    written: list[list[int]] = [[] for _ in prompt.embeddings]
+    going_on = set(range(len(written)))
+    for step in range(reading.room):
+        tokens = reading.scores().argmax(-1).tolist()
+        going_on -= {row for row in going_on if tokens[row] in stop}
+        for row in going_on:
+            written[row].append(tokens[row])
+        if not going_on:
+            break
+        if step + 1 < reading.room:
+            reading.read(tokens)
+    return written
+
+
+class _Reading:
+    """A model that has read something, and can read on."""
+
+    def __init__(self, model: Thinker, prompt: Prompt, max_tokens: int) -> None:
+        batch, length, _ = prompt.embeddings.shape
+        self.room = min(max_tokens, model.config.context - length)
+        assert length > 0 < self.room, f"a prompt of {length} positions in a context of {model.config.context}"
+        self._model = model
+        self._cache = model.new_cache(batch=batch, capacity=length + self.room)
+        self._now = None if prompt.positions is None else prompt.positions.amax((1, 2))  # (B,) position of the last one
+        with torch.inference_mode():
+            self._last = model(embeddings=prompt.embeddings, positions=prompt.positions, cache=self._cache).hidden[:, -1]
+
+    def scores(self) -> Tensor:
+        """`(B, V)` of what may come next."""
+        with torch.inference_mode():
+            return self._model.logits(self._last)
+
+    def read(self, tokens: Sequence[int]) -> None:
+        """Read one more token in each row."""
+        positions = None
+        if self._now is not None:
+            self._now = self._now + 1
+            positions = self._now[:, None, None].expand(-1, 1, 3)
+        block = torch.tensor(tokens, device=self._last.device)[:, None]
+        with torch.inference_mode():
+            self._last = self._model(block, positions=positions, cache=self._cache).hidden[:, -1]

@@ -194,12 +194,14 @@ class NeuralStream:
         self._skipped = -config.lookahead * config.mel.hop - config.mel.fft // 2  # samples before the first frame's middle
         self._left = 0  # samples that frames have come for and that are not made yet
 
+    @torch.no_grad()
     def push(self, mel: Tensor) -> Samples:
         """See `VocoderStream`."""
         self._left += len(mel) * self._network.config.mel.hop
         self._mel = torch.cat([self._mel, mel.float()])
         return self._make_all()
 
+    @torch.no_grad()
     def finish(self) -> Samples:
         """See `VocoderStream`."""
         parts = []
@@ -217,7 +219,6 @@ class NeuralStream:
         self._left -= len(made)
         return made
 
-    @torch.no_grad()
     def _make(self) -> Samples:
         """The samples that the next `CHUNK` frames make final."""
         network = self._network

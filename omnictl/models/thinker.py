@@ -140,6 +140,7 @@ class Thinker(nn.Module):
         *,
         embeddings: Tensor | None = None,
         segments: Tensor | None = None,
+        positions: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> ThinkerOutput:
         """Read a batch of sequences.
@@ -148,6 +149,7 @@ class Thinker(nn.Module):
             tokens: `(B, T)` int64 ids, or None when `embeddings` are given.
             embeddings: `(B, T, D)` ready embeddings instead of tokens.
             segments: `(B, T)` document numbers; attention then stays inside a document. -1 is padding.
+            positions: `(B, T, 3)` int64 moment, row and column, below the context; None counts up. Of text all three are equal.
             cache: keys and values of what came before; it is extended by these T positions.
 
         Returns:
@@ -158,7 +160,7 @@ class Thinker(nn.Module):
         x = self.dropout(x)
         start, length = (cache.length if cache else 0), x.shape[1]
         assert start + length <= self.config.context, f"{start + length} positions, context {self.config.context}"
-        rotary = Rotary(self.cos[start : start + length], self.sin[start : start + length])
+        rotary = self._rotary(start, length) if positions is None else self._placed(positions)
         visible = cached_visibility(start, length, x.device) if segments is None else document_mask(segments)
         valid = None if segments is None else segments >= 0
         balances: list[Tensor] = []
@@ -171,6 +173,16 @@ class Thinker(nn.Module):
         if cache:
             cache.length += length
         return ThinkerOutput(self.norm(x), torch.stack(balances).sum() if balances else None)
+
+    def _rotary(self, start: int, length: int) -> Rotary:
+        return Rotary(self.cos[start : start + length], self.sin[start : start + length])
+
+    def _placed(self, positions: Tensor) -> Rotary:
+        """Rotary positions of which neighbouring frequencies tell moment, row and column in turn (Qwen3-VL's interleaving)."""
+        width = self.config.head_width
+        along = torch.arange(width, device=positions.device)
+        chosen = positions[..., along % (width // 2) % 3]  # (B, T, d)
+        return Rotary(self.cos[chosen, along][:, None], self.sin[chosen, along][:, None])
 
     def _run(
         self,

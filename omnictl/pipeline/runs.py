@@ -2,10 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from omnictl.config import to_json
+from omnictl.config import Config, to_json
 from omnictl.errors import OmniError
 from omnictl.runs.files import write_text
 from omnictl.runs.run import Run, create_run
@@ -20,13 +21,28 @@ def settle(root: Path, stage: TrainableStage, name: str, record: Mapping[str, ob
         DiskFull: no space left.
     """
     run = create_run(root, stage.name, name, dict(record))
-    try:
+    with whole_or_absent(run):
         write_text(run.config_file, to_json(stage.config))
         describe(run, stage)
-    except OmniError:  # half a run is none
+    return run
+
+
+def new_run(root: Path, stage: str, name: str, record: Mapping[str, object], config: Config) -> Run:
+    """A new run directory of what trains several stages, with its config; raises as `settle`."""
+    run = create_run(root, stage, name, dict(record))
+    with whole_or_absent(run):
+        write_text(run.config_file, to_json(config))
+    return run
+
+
+@contextmanager
+def whole_or_absent(run: Run) -> Iterator[None]:
+    """Remove a new run's directory if the block fails: half a run is none."""
+    try:
+        yield
+    except OmniError:
         shutil.rmtree(run.path)
         raise
-    return run
 
 
 def describe(run: Run, stage: TrainableStage) -> None:

@@ -3,8 +3,6 @@
 The Talker's run exists from the beginning, so that it can be resumed whichever part was under way.
 """
 
-import shutil
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,13 +10,14 @@ from typing import cast
 
 import torch
 
-from omnictl.config import resolve, to_json
+from omnictl.config import resolve
 from omnictl.data.targets import ReadAloud
-from omnictl.errors import ConfigError, OmniError
+from omnictl.errors import ConfigError
 from omnictl.nn.mel import MelConfig
-from omnictl.pipeline.runs import describe, settle
-from omnictl.runs.files import read_json, write_text
-from omnictl.runs.run import Run, create_run
+from omnictl.pipeline.runs import describe, new_run, settle
+from omnictl.pipeline.sharing import share
+from omnictl.runs.files import read_json
+from omnictl.runs.run import Run
 from omnictl.stages import stage_type
 from omnictl.stages.aligner import alignable
 from omnictl.stages.protocol import TrainableStage
@@ -45,13 +44,8 @@ def create_talker_run(
     for part, path in parents.items():
         _check_features(part, path, config.codec.model.mel)
     Recordings(config.data, config.codec.model.mel, ReadAloud(), cache, usable=alignable).check()
-    run = create_run(root, "talker", name, {**record, "parents": {part: str(path.absolute()) for part, path in parents.items()}})
-    try:
-        write_text(run.config_file, to_json(config))
-    except OmniError:  # half a run is none
-        shutil.rmtree(run.path)
-        raise
-    return run
+    named = {part: str(path.absolute()) for part, path in parents.items()}
+    return new_run(root, "talker", name, {**record, "parents": named}, config)
 
 
 def train_talker_run(
@@ -76,7 +70,7 @@ def train_talker_run(
         if part != "talker" and _is_ready(run, part):
             continue
         stage, own = _open(run, part, config, cache)
-        until = None if deadline is None else _share(deadline, parts[number:])
+        until = None if deadline is None else share(deadline, [SHARES[left] for left in parts[number:]])
         with watch(stage) as observer:
             outcome = train(stage, stage.config.train, own, device=device, observer=observer, deadline=until, max_steps=max_steps)
         if outcome.status != "finished":
@@ -144,9 +138,3 @@ def _create(part: str, config: SpeakingConfig, parents: Mapping[str, Path], cach
         upstream = {name: part_folder(parents[name]) for name in VocoderStage.needs}
         return cast("TrainableStage", VocoderStage.create(training, cache=cache, upstream=upstream))
     return stage_type(part).create(training, cache=cache)
-
-
-def _share(deadline: float, parts: tuple[str, ...]) -> float:
-    """When the first of the parts that are left must have ended."""
-    now = time.monotonic()
-    return now + (deadline - now) * SHARES[parts[0]] / sum(SHARES[part] for part in parts)

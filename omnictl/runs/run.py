@@ -8,7 +8,7 @@ import datetime
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,6 +67,11 @@ class Run:
         """Reports and predictions."""
         return self.path / "eval"
 
+    @property
+    def page(self) -> Path:
+        """One offline page to look at: numbers, curves, samples."""
+        return self.path / "report.html"
+
     def record(self) -> dict[str, Any]:
         """What `run.json` holds."""
         record = read_json(self.path / "run.json")
@@ -103,6 +108,19 @@ class Run:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def end_recorded(self) -> Iterator[None]:
+        """Note in the record that the block was interrupted, or why it failed; what it raises goes on its way."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.update(status="interrupted")
+            raise
+        except Exception as error:
+            with suppress(OmniError):  # the disk is full or read-only: the error on its way says so
+                self.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
 
 
 def create_run(root: Path, stage: str, name: str, record: dict[str, object]) -> Run:

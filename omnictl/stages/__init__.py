@@ -28,10 +28,11 @@ STAGES: dict[str, StageEntry] = {
     "talker": StageEntry(
         "omnictl.stages.talker", "TalkerStage", "Stage D: train the Talker to speak, and the codec it speaks through."
     ),
+    "sft": StageEntry("omnictl.stages.sft", "Sft", "Stage E: join them all, and train to answer about text, pictures and sounds."),
 }
 """By name."""
 
-COMMANDS = ("pretrain", "asr", "vision", "talker")
+COMMANDS = ("pretrain", "asr", "vision", "talker", "sft")
 """The stages that a command trains; `talker` trains the parts that it needs, too."""
 
 JUDGED = ("talker",)

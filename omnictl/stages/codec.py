@@ -110,6 +110,11 @@ class Reproduced(NamedTuple):
             "codebook_usage_min": float((self.counts > 0).double().mean(1).min()),
         }
 
+    def last_book(self) -> dict[str, float]:
+        """How many codes of the last book are used, as the exponential of their entropy, and the share of those used at all."""
+        counts = self.counts[-1:]
+        return {"perplexity_last_book": float(perplexity(counts)), "usage_last_book": float((counts > 0).double().mean())}
+
 
 class CodecStage:
     """The codec, its recordings, its loss."""
@@ -217,7 +222,7 @@ class CodecStage:
         return Report("mel_mse", "lower", reproduced.rates(found.lengths().tolist()), len(found))
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
-        """What is lost of a split or its first `limit` utterances, with all books and with only the first ones."""
+        """What is lost of a split or its first `limit` utterances, with all books and with only the first ones; each book's use."""
         found = self.recordings.split(split)
         found = found.only(range(min(limit or len(found), len(found))), ())
         lengths = found.lengths().tolist()
@@ -234,7 +239,7 @@ class CodecStage:
                 {"id": row.id, "task": "reproduce", "reference": row.text, "prediction": None, "mel_mse": error}
                 for row, error in zip(found.recordings, whole.errors, strict=True)
             ],
-            groups={f"{number} books": each[number].rates(lengths) for number in books},
+            groups={f"{number} books": {**each[number].rates(lengths), **each[number].last_book()} for number in books},
         )
 
     def _variance(self, found: SpeechSet) -> float:

@@ -61,7 +61,10 @@ def _read(folder: Path, shapes: tuple[tuple[int, ...], ...]) -> tuple[NDArray[np
 
 def _write(found: SpeechSet, codec: Codec, aligner: Path, cache: Path, folder: Path) -> None:
     device = codec.mean.device
-    times = open_alignment(aligner, device, cache).durations(found)
+    # A stage that is opened draws weights. A split may be coded in the midst of training, or before, or lie in the cache.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        alignment = open_alignment(aligner, device, cache)
+    times = alignment.durations(found)
     with (folder / "durations.bin").open("wb") as file:
         file.write(np.concatenate(times).astype(np.int16).tobytes())
         flush(file)

@@ -22,7 +22,7 @@ from omnictl.data.spoken_text import speech_text
 from omnictl.generate.speaking import CodeSampling, Voice, say
 from omnictl.generate.vocoding import synthesise
 from omnictl.metrics.figures import spectrogram_picture
-from omnictl.metrics.intelligibility import RATE, quality
+from omnictl.metrics.intelligibility import RATE, mean_quality, quality
 from omnictl.metrics.shuffling import shuffled_inputs
 from omnictl.metrics.speech import character_errors, word_errors
 from omnictl.nn.mel import log_mel
@@ -107,7 +107,11 @@ class Ladder:
 
     def hear(self, text: str, speaker: int) -> str:
         """What the judge understands of a text that the Talker says."""
-        return self._read(np.concatenate(list(self._say(text, speaker))))
+        return self._read(self.sound(text, speaker))
+
+    def sound(self, text: str, speaker: int) -> Samples:
+        """`(n,)` samples of a text that the Talker says."""
+        return np.concatenate(list(self._say(text, speaker)))
 
     def _say(self, text: str, speaker: int) -> Iterator[Samples]:
         return say(self.voice, [text], self.sampling, torch.Generator().manual_seed(self.seed), speaker=speaker)
@@ -173,8 +177,7 @@ def _rates(texts: Sequence[str], heard: Sequence[str]) -> list[tuple[str, float]
 def _quality(said: Sequence[Said], rate: int) -> dict[str, float]:
     """How much the resynthesis sounds like the recordings, by what of STOI and PESQ is installed."""
     pairs = [[resample(one.sounds[rung], rate, RATE) for rung in ("original", "resynthesis")] for one in said]
-    found = [quality(*pair) for pair in pairs]
-    return {f"{name}_resynthesis": float(np.mean([one[name] for one in found])) for name in found[0]}
+    return {f"{name}_resynthesis": value for name, value in mean_quality([quality(*pair) for pair in pairs]).items()}
 
 
 def _others(one: Said) -> dict[str, str]:

@@ -27,7 +27,7 @@ from omnictl.data.manifest import BrokenRow
 from omnictl.data.store import TokenStore, first_documents, open_store
 from omnictl.data.tokenizer import END, Tokenizer
 from omnictl.errors import ConfigError
-from omnictl.generate.decode import generate
+from omnictl.generate.decode import Prompt, generate
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.metrics.text import bits_per_byte, perplexity
 from omnictl.models.thinker import Thinker, ThinkerConfig, training_flops
@@ -243,7 +243,7 @@ class Pretrain:
             half = max(1, len(ids) // 2)
             written = generate(
                 self.model,
-                [END, *ids[:half]],
+                Prompt.of(self.model, [END, *ids[:half]]),
                 max_tokens=len(ids) - half,
                 sampling=greedy,
                 stop={END},

@@ -20,6 +20,8 @@ class Recipe(Protocol):
 class TrainableStage(Recipe, Stage, Protocol):
     """What `omnictl STAGE` and `omnictl eval STAGE` ask of a stage, beyond what the loop asks."""
 
+    needs: ClassVar[tuple[str, ...]]
+    """The stages whose models it is made from."""
     config: Any
     """The resolved config, with a `train` section."""
 

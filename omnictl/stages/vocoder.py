@@ -29,7 +29,7 @@ from omnictl.data.speech import Samples, SpeechDataConfig
 from omnictl.data.speech_set import SpeechSet
 from omnictl.data.targets import ReadAloud
 from omnictl.generate.vocoding import GriffinLim, Neural, Vocoder, synthesise
-from omnictl.metrics.intelligibility import RATE, quality
+from omnictl.metrics.intelligibility import RATE, mean_quality, quality
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig, training_flops
 from omnictl.nn.mel import at_feature_level, filterbank
 from omnictl.nn.spectral import magnitudes, spectral_distance
@@ -236,7 +236,7 @@ class VocoderStage:
         metrics = {f"spectral_distance{kind}": _distance(sounds, wanted) for kind, sounds in made.items()}
         for kind, sounds in made.items():
             scores = [self._quality(one, other) for one, other in zip(wanted, sounds, strict=True)]
-            metrics |= {f"{name}{kind}": float(np.mean([score[name] for score in scores])) for name in scores[0]}
+            metrics |= {f"{name}{kind}": value for name, value in mean_quality(scores).items()}
         return Report("spectral_distance", "lower", metrics, len(found))
 
     def _made(self, vocoder: Vocoder, found: SpeechSet) -> list[Samples]:

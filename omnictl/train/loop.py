@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from omnictl.errors import Diverged, OmniError
+from omnictl.errors import Diverged
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.runs.files import write_json, writing
 from omnictl.runs.run import Run, Status
@@ -88,9 +88,9 @@ class Trainer:
             torch.use_deterministic_algorithms(mode=True)
         stage.model.to(device)
         self.batches = stage.batches()
-        self.precision = Precision(*record["precision"]) if "precision" in record else self._choose_precision()
         kind = record.get("optimizer") or choose_optimizer(config, stage.model, self._first_step_flops())
-        self.optimizers = Optimizers(stage.model, config, kind)
+        self.optimizers = Optimizers(stage.model, config, kind)  # before any loss, in which a stage may keep some weights still
+        self.precision = Precision(*record["precision"]) if "precision" in record else self._choose_precision()
         self.scaler = self.precision.scaler(device)
         self.micro_batch = config.batch_size if config.micro_batch == "auto" else config.micro_batch
         self.matmul_rate = matmul_rate(device)
@@ -281,26 +281,19 @@ def train(
         DiskFull: no space left.
         RunError: another process writes to the run, or it is read-only.
     """
-    with run.lock(), listening() as requests:
+    with run.lock(), run.end_recorded(), listening() as requests:
+        trainer = Trainer(stage, config, run, device=device, observer=observer)
+        state = trainer.state
+        if max_steps is not None:
+            state.steps = max_steps
+        elif state.steps is None and deadline is None:
+            state.steps = config.steps
         try:
-            trainer = Trainer(stage, config, run, device=device, observer=observer)
-            state = trainer.state
-            if max_steps is not None:
-                state.steps = max_steps
-            elif state.steps is None and deadline is None:
-                state.steps = config.steps
-            try:
-                observer.begin(run, _facts(trainer), state.step)
-                status = _run_steps(trainer, requests, deadline)
-            finally:
-                trainer.feed.close()
-                trainer.log.close()
-        except KeyboardInterrupt:
-            run.update(status="interrupted")
-            raise
-        except Exception as error:
-            _record_failure(run, error)
-            raise
+            observer.begin(run, _facts(trainer), state.step)
+            status = _run_steps(trainer, requests, deadline)
+        finally:
+            trainer.feed.close()
+            trainer.log.close()
         run.update(status=status, steps=state.step)
         return Outcome(status, state.step, trainer.report, requests.exit_code if status == "interrupted" else 0)
 
@@ -339,11 +332,3 @@ def _facts(trainer: Trainer) -> dict[str, str]:
         "optimizer": trainer.optimizers.kind,
         "batch": f"{trainer.config.batch_size} = {trainer.config.batch_size / trainer.micro_batch:g} × {trainer.micro_batch}",
     }
-
-
-def _record_failure(run: Run, error: Exception) -> None:
-    """Note the failure in the run's record, if the run can still be written."""
-    try:
-        run.update(status="failed", error=f"{type(error).__name__}: {error}")
-    except OmniError:  # the disk is full or read-only: the error on its way says so
-        return

@@ -4,7 +4,7 @@ Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon). Both imple
 the weights (Polyak & Juditsky 1992) may be kept beside them, to be judged and kept in their place.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -43,6 +43,19 @@ def choose_optimizer(config: TrainConfig, model: nn.Module, step_flops: float) -
     return "muon" if 0 < extra <= MUON_WORTH * step_flops else "adamw"
 
 
+def rate_of(parameter: nn.Parameter) -> float:
+    """Its learning rate as a share of the config's: what a model says by an attribute `rate` of the parameter, else 1."""
+    return float(getattr(parameter, "rate", 1.0))
+
+
+def by_rate(parameters: Iterable[nn.Parameter]) -> dict[float, list[nn.Parameter]]:
+    """Parameters of the same rate together."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault(rate_of(parameter), []).append(parameter)
+    return groups
+
+
 class Optimizers:
     """One or two torch optimizers that step together under one learning-rate factor."""
 
@@ -51,15 +64,18 @@ class Optimizers:
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         hidden = hidden_matrices(model) if kind == "muon" else {}
         rest = {name: p for name, p in self.named.items() if name not in hidden}
+        decayed = (config.weight_decay, [p for p in rest.values() if p.ndim >= 2])
+        plain = (0.0, [p for p in rest.values() if p.ndim < 2])
         groups = [
-            {"params": [p for p in rest.values() if p.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in rest.values() if p.ndim < 2], "weight_decay": 0.0},
+            {"params": group, "weight_decay": decay, "lr": rate * config.lr}
+            for decay, parameters in (decayed, plain)
+            for rate, group in by_rate(parameters).items()
         ]
-        groups = [group for group in groups if group["params"]]
         adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
         self.parts: list[torch.optim.Optimizer] = [adamw]
         if hidden:
-            self.parts.append(torch.optim.Muon(list(hidden.values()), lr=config.muon_lr, weight_decay=config.weight_decay))
+            matrices = [{"params": group, "lr": rate * config.muon_lr} for rate, group in by_rate(hidden.values()).items()]
+            self.parts.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
         self._peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
         self._decay = config.average
         self._averages = {name: p.detach().clone() for name, p in self.named.items()} if config.average else {}

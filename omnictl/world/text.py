@@ -78,6 +78,12 @@ def write_spoken(w: Writer) -> None:
         _write_prose(w, _TOPICS[opening])
 
 
+def write_talk(w: Writer) -> None:
+    """The grammar of the dialogues among the documents."""
+    w.say(USER)
+    _write_dialogue(w)
+
+
 def _write_prose(w: Writer, tell: Teller) -> None:
     topic = tell(w)
     used: set[str] = set()

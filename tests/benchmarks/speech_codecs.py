@@ -1,5 +1,7 @@
 """The codec of a run beside Codec2 and Opus, on the same test recordings: bits a second, STOI, PESQ.
 
+Bits are nominal and as counted: whole frames and, of Codec2, whole bytes; of Opus its container too.
+
     python tests/benchmarks/speech_codecs.py runs/codec/RUN [--data my/recordings] [--limit 71]
 
 STOI and PESQ compare with the 16 kHz original (pip install pystoi pesq). Codec2 (`c2enc`, `c2dec`, 8 kHz, which PESQ's wide band is
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from omnictl.data.cache import cache_dir
 from omnictl.data.resampling import resample
 from omnictl.generate.vocoding import GriffinLim, synthesise
-from omnictl.metrics.intelligibility import RATE, quality
+from omnictl.metrics.intelligibility import RATE, mean_quality, quality
 from omnictl.nn.mel import log_mel
 from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage
@@ -70,16 +72,22 @@ def opus(kbits: int, sound: Samples) -> tuple[Samples, float]:
         return soundfile.read(back, dtype="float32")[0], 8.0 * coded.stat().st_size
 
 
-def candidates(stage: CodecStage) -> Iterator[tuple[str, Passing]]:
-    yield "unquantised", partial(unquantised, stage)
-    for books in range(1, stage.config.model.quantiser.books + 1):
-        yield f"{books} books", partial(ours, stage, books)
+def candidates(stage: CodecStage) -> Iterator[tuple[str, float, Passing]]:
+    """Name, nominal bits a second, and what passes sound through."""
+    model = stage.config.model
+    yield "unquantised", float("nan"), partial(unquantised, stage)
+    for books in range(1, model.quantiser.books + 1):
+        yield f"{books} books", model.bits_per_second * books / model.quantiser.books, partial(ours, stage, books)
     if shutil.which("c2enc"):
         for mode in CODEC2_MODES:
-            yield f"Codec2 {mode}", partial(codec2, mode)
+            yield f"Codec2 {mode}", float(mode.rstrip("C")), partial(codec2, mode)
+    else:
+        print("Codec2 is left out: c2enc is not installed (apt install codec2)")
     if shutil.which("opusenc"):
         for kbits in OPUS_KBITS:
-            yield f"Opus {kbits} kbit/s", partial(opus, kbits)
+            yield f"Opus {kbits} kbit/s", 1000.0 * kbits, partial(opus, kbits)
+    else:
+        print("Opus is left out: opusenc is not installed (apt install opus-tools)")
 
 
 def in_time(original: Samples, made: Samples, furthest: int = 1_600) -> Samples:
@@ -103,13 +111,13 @@ def main() -> None:
     sounds = list(stage.recordings.sounds("test", found, RATE))
     seconds = sum(map(len, sounds)) / RATE
     print(f"{len(sounds)} recordings, {seconds:.0f} s")
-    print(f"{'':<16} bit/s  STOI   PESQ")
-    for name, passing in candidates(stage):
+    print(f"{'':<16} bit/s counted STOI   PESQ")
+    for name, nominal, passing in candidates(stage):
         passed = [passing(sound) for sound in sounds]
-        scores = [quality(sound, in_time(sound, made)) for sound, (made, _) in zip(sounds, passed, strict=True)]
+        scores = mean_quality([quality(sound, in_time(sound, made)) for sound, (made, _) in zip(sounds, passed, strict=True)])
         bits = sum(bits for _, bits in passed) / seconds
-        measured = "  ".join(f"{np.mean([score[key] for score in scores]):.3f}" for key in ("stoi", "pesq"))
-        print(f"{name:<16} {bits:>6.0f} {measured}", flush=True)
+        measured = "  ".join(f"{scores.get(key, float('nan')):.3f}" for key in ("stoi", "pesq"))
+        print(f"{name:<16} {nominal:>5.0f} {bits:>7.0f} {measured}", flush=True)
 
 
 if __name__ == "__main__":

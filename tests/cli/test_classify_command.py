@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from omnictl.cli.app import run
-from omnictl.cli.training import _next_commands
+from omnictl.cli.training import next_commands
 from omnictl.data.images import TinyWorldImages, View
 from omnictl.stages.captions import CaptionReader
 from omnictl.stages.vision import Vision
@@ -260,7 +260,7 @@ def test_a_name_in_no_encoding(omnictl: Command, sees: Path) -> None:
 
 
 def test_training_says_how_to_go_on() -> None:
-    assert _next_commands("vision", "runs/x") == "  omnictl classify FILE --run runs/x"
+    assert next_commands("vision", "runs/x") == "  omnictl classify FILE --run runs/x"
 
 
 # Judging

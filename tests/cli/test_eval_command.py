@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from omnictl.stages import COMMANDS
+
 Command = Callable[..., Any]
 
 METRICS = [
@@ -87,3 +89,57 @@ def test_the_newest_finished_run_is_judged(omnictl: Command, trained: Path) -> N
     newer = omnictl("pretrain", "--preset", "debug", "--max-steps", 1, "--json").json["run"]
     assert omnictl("eval", "pretrain", "--limit", 1, "--json").json["run"] == newer
     assert omnictl("eval", "pretrain", "--limit", 1, "--run", trained.name, "--json").json["run"] == str(trained)
+
+
+@pytest.fixture
+def two_stages(omnictl: Command, trained: Path) -> dict[str, Path]:
+    """A finished run of `pretrain` and one of `asr`."""
+    asr = omnictl("asr", "--preset", "debug", "--max-steps", 2, "--json").json["run"]
+    return {"pretrain": trained, "asr": Path(asr)}
+
+
+def test_all_judges_the_newest_run_of_every_stage(omnictl: Command, two_stages: dict[str, Path]) -> None:
+    ended = omnictl("eval", "all", "--limit", 4, "--json")
+    assert ended.code == 0
+    assert [report["run"] for report in ended.json["stages"]] == [str(path) for path in two_stages.values()]
+    missing = {entry["stage"]: entry for entry in ended.json["missing"]}
+    assert list(missing) == [stage for stage in COMMANDS if stage not in two_stages]
+    assert "no finished run of stage `vision`" in missing["vision"]["message"]
+    assert missing["vision"]["fix"] == "make one with `omnictl vision`"
+    alone = omnictl("eval", "pretrain", "--limit", 4, "--json").json
+    assert ended.json["stages"][0] == alone
+
+
+def test_all_is_one_table(omnictl: Command, two_stages: dict[str, Path]) -> None:
+    ended = omnictl("eval", "all", "--limit", 4, "--data", "tinyworld:7")
+    assert ended.code == 0
+    for word in ("perplexity", "excess_ratio", "wer", "wer_shuffled_floor", *(path.name for path in two_stages.values())):
+        assert word in ended.out
+    assert "vision is missing: no finished run" in ended.out
+    assert all((path / "eval" / "test_tinyworld-7" / "report.json").is_file() for path in two_stages.values())
+
+
+def test_all_without_a_run(omnictl: Command) -> None:
+    ended = omnictl("eval", "all", "--json")
+    assert ended.code == 4
+    assert ended.json["error"]["fix"] == "make them with `omnictl pipeline`"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run", "latest"], "--run names one run"),
+        (["--data", "my.txt"], "my.txt cannot be the data of all stages"),
+    ],
+)
+def test_what_all_cannot_take(omnictl: Command, trained: Path, arguments: list[str], message: str) -> None:
+    Path("my.txt").write_text("Some text.")
+    ended = omnictl("eval", "all", *arguments)
+    assert ended.code == 2
+    assert message in ended.err.replace("\n", " ")
+
+
+def test_an_evaluation_makes_a_page(omnictl: Command, trained: Path) -> None:
+    ended = omnictl("eval", "pretrain", "--limit", 3)
+    assert f"report: {trained / 'report.html'}" in ended.out
+    assert "3 examples of the test split" in (trained / "report.html").read_text()

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from safetensors.torch import load_file
 
+from omnictl import judges
 from omnictl.cli.app import run
 from omnictl.generate import speaking
 from omnictl.pipeline import talking
@@ -149,6 +150,16 @@ def test_the_vocoder_is_evaluated_beside_griffin_lim(omnictl: Command, talker: R
     assert found["metrics"]["spectral_distance_griffin_lim"] < found["metrics"]["spectral_distance"]
 
 
+def test_half_the_frames_and_two_books_go_all_the_way(omnictl: Command) -> None:
+    """12.5 Hz: each frame of codes is four of durations."""
+    settings = "--set", "codec.model.stride=8", "--set", "codec.model.quantiser.books=2"
+    ended = omnictl("talker", "--preset", "debug", *settings, "--max-steps", 4, "--json")
+    assert ended.code == 0
+    assert omnictl("eval", "codec", "--limit", 1, "--json").json["metrics"]["bits_per_second"] == 100  # 2 books of 16 codes
+    assert omnictl("say", "Hello.", "--out", "a.wav").code == 0
+    assert soundfile.info("a.wav").frames > 0
+
+
 def test_a_thinker_can_read_along(omnictl: Command, talker: Run, runs: Path) -> None:
     """Behind a gate that is closed at first: it changes nothing before it has been trained."""
     assert omnictl("pretrain", "--preset", "debug", "--max-steps", 2).code == 0
@@ -198,6 +209,10 @@ def test_the_parts_are_evaluated_too(omnictl: Command, talker: Run) -> None:
     codec = omnictl("eval", "codec", "--limit", 2, "--json").json
     assert {"mel_mse", "log_spectral_distance_db", "codebook_usage_min", "codebook_perplexity_min_ratio"} <= set(codec["metrics"])
     assert set(codec["groups"]) == {"1 books", "2 books"}
+    least = min(group["perplexity_last_book"] for group in codec["groups"].values())
+    assert least / 16 == pytest.approx(codec["metrics"]["codebook_perplexity_min_ratio"])
+    least = min(group["usage_last_book"] for group in codec["groups"].values())
+    assert least == pytest.approx(codec["metrics"]["codebook_usage_min"])
     aligner = omnictl("eval", "aligner", "--limit", 2, "--json").json
     assert aligner["controls"]["path_nats_uniform"] > aligner["metrics"]["path_nats"]
 
@@ -215,6 +230,22 @@ def test_without_a_judge_there_is_no_evaluation(omnictl: Command, talker: Run, r
     )
 
 
+def test_all_names_what_nobody_can_judge(omnictl: Command, talker: Run, runs: Path) -> None:
+    ended = omnictl("eval", "all", "--limit", 2, "--json")
+    assert [report["stage"] for report in ended.json["stages"]] == ["asr", "talker"]
+    the_run(runs, "asr").update(status="interrupted")
+    ended = omnictl("eval", "all", "--limit", 2, "--json")
+    assert ended.code == 0
+    assert ended.json["stages"] == []
+    missing = {entry["stage"]: entry for entry in ended.json["missing"]}
+    assert "needs a recogniser" in missing["talker"]["message"]
+    assert "omnictl asr" in missing["talker"]["fix"]
+    assert omnictl("eval", "all", "--judge", "nowhere").code == 4
+    assert (
+        omnictl("eval", "all", "--limit", 1, "--judge", the_run(runs, "asr").path, "--json").json["stages"][0]["stage"] == "talker"
+    )
+
+
 def test_a_recogniser_of_other_speech_is_no_judge(omnictl: Command, talker: Run, runs: Path) -> None:
     asr = the_run(runs, "asr")
     config = json.loads(asr.config_file.read_text())
@@ -222,8 +253,15 @@ def test_a_recogniser_of_other_speech_is_no_judge(omnictl: Command, talker: Run,
     asr.config_file.write_text(json.dumps(config))
     ended = omnictl("eval", "talker", "--limit", 1)
     assert ended.code == 4
-    assert "it heard /data/other, not tinyworld" in ended.err
+    assert "it was trained on /data/other, not tinyworld" in ended.err
     assert omnictl("eval", "talker", "--limit", 1, "--judge", "latest", "--json").json["judge"] == str(asr.path)
+
+
+def test_an_outsider_that_is_not_installed_is_no_judge(omnictl: Command, talker: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judges, "find_spec", lambda name: None)
+    error = omnictl("eval", "talker", "--limit", 1, "--judge", "pocketsphinx", "--json").json["error"]
+    assert (error["exit_code"], error["where"], error["message"]) == (2, "--judge", "pocketsphinx is not installed")
+    assert "pip install 'omnictl[judges]'" in error["fix"]
 
 
 def test_say_writes_a_file_and_how_fast(omnictl: Command, talker: Run) -> None:
@@ -269,6 +307,7 @@ def test_a_long_text_is_said_in_short_pieces(omnictl: Command, talker: Run, monk
         (["🙂 …", "--out", "a.wav"], 3, "nothing of the text can be said"),
         (["Привет", "--out", "a.wav"], 3, "the Talker reads the letters a to z, the text has: веипрт"),
         (["Hello", "--out", "no/folder/a.wav"], 2, "there is no folder no/folder"),
+        (["Hello", "--out", "a.mp3"], 2, "written as WAV, not as .mp3"),
         (["Hello", "--out", "a.wav", "--speaker", "bob"], 2, "no speaker 'bob'"),
         (["Hello", "--out", "a.wav", "--speed", "9"], 2, "speed"),
         (["Hello", "--out", "a.wav", "--run", "nowhere"], 4, "no run 'nowhere' of stage `talker`"),
@@ -278,7 +317,7 @@ def test_what_cannot_be_said(omnictl: Command, talker: Run, arguments: list[str]
     ended = omnictl("say", *arguments)
     assert ended.code == code
     assert message in ended.err.replace("\n", " ")
-    assert not Path("a.wav").exists()
+    assert not list(Path().glob("a.*"))
 
 
 def test_say_without_a_talker_says_how_to_make_one(omnictl: Command) -> None:

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from omnictl.cli.app import run
-from omnictl.cli.training import _next_commands
+from omnictl.cli.training import next_commands
 from omnictl.data.speech import Samples
 from omnictl.models.audio_encoder import Encoded
 from omnictl.stages.asr import Asr
@@ -300,4 +300,4 @@ def test_a_model_that_has_learned_nothing(omnictl: Command, recogniser: Path) ->
 
 
 def test_training_says_how_to_go_on() -> None:
-    assert _next_commands("asr", "runs/x") == "  omnictl transcribe FILE --run runs/x"
+    assert next_commands("asr", "runs/x") == "  omnictl transcribe FILE --run runs/x"

@@ -1,19 +1,23 @@
 """Saying a text: the same however it arrives, and as the Talker would have it all at once."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from omnictl.data.targets import ReadAloud
 from omnictl.generate.speaking import LONGEST_BUFFER, CodeSampling, Voice, arriving_sentences, choose_codes, code_frames, say
-from omnictl.generate.vocoding import GriffinLim
+from omnictl.generate.vocoding import GriffinLim, Neural
 from omnictl.models.codec import Codec, CodecConfig
 from omnictl.models.talker import Interface, Talker, TalkerConfig, rounded_durations
+from omnictl.models.vocoder import NeuralVocoder, VocoderConfig
 from omnictl.nn.delay import delayed, one_later, undelayed
 from omnictl.nn.rvq import QuantiserConfig
 from omnictl.nn.spreading import spread_out
@@ -130,3 +134,23 @@ def test_sound_comes_before_the_text_has_ended(voice: Voice) -> None:
     assert len(next(made)) > 0
     assert len(arrived) < 4
     assert all(len(samples) > 0 for samples in made)
+
+
+def held_bytes() -> int:
+    """Of all tensors that there are."""
+    storages = [thing.untyped_storage() for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@pytest.mark.parametrize("vocoder", ["griffin-lim", "istft"])
+def test_a_long_text_takes_no_more_memory_than_a_short_one(voice: Voice, vocoder: Literal["griffin-lim", "istft"]) -> None:
+    if vocoder == "istft":
+        network = NeuralVocoder(VocoderConfig(mel=voice.codec.config.mel, width=16, hidden=16, layers=1)).eval()
+        voice = replace(voice, vocoder=Neural(network))
+
+    def most(sentences: int) -> int:
+        chunks = enumerate(say(voice, ["Hello there, you two. " * sentences], LIKELIEST, torch.Generator()))
+        return max(held_bytes() for number, _ in chunks if number % 8 == 0)
+
+    most(1)  # what is made once is there
+    assert most(16) < 1.01 * most(2)

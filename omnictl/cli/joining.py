@@ -1,0 +1,78 @@
+"""`omnictl sft`: join what was trained, and train it to answer."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.configs import DEFAULT_PRESET, resolved
+from omnictl.cli.console import Output
+from omnictl.cli.options import DeviceOption, JsonOption, RunsOption, run_root
+from omnictl.cli.training import Choices, circumstances, conclude, refuse_with_resume, run_name, settings
+
+if TYPE_CHECKING:
+    from omnictl.pipeline.single import Prepared
+
+STAGE = "sft"
+
+
+def sft(
+    preset: Annotated[str | None, typer.Option(help="debug, tiny (the default) or small.", show_default=False)] = None,
+    config: Annotated[Path | None, typer.Option(help="Config file: JSON, TOML or YAML.", show_default=False)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")] = None,
+    data: Annotated[str | None, typer.Option(help="Your own dialogues; default: TinyWorld.", show_default=False)] = None,
+    runs: RunsOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the preset's.", show_default=False)] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a run.", show_default=False)] = None,
+    init: Annotated[str | None, typer.Option(metavar="RUN", help="Start from another run's weights.")] = None,
+    thinker: Annotated[str | None, typer.Option(metavar="RUN", help="The Thinker; default: the newest that fits.")] = None,
+    asr: Annotated[str | None, typer.Option(metavar="RUN", help="The audio encoder; default: likewise.")] = None,
+    vision: Annotated[str | None, typer.Option(metavar="RUN", help="The vision encoder; default: likewise.")] = None,
+    talker: Annotated[str | None, typer.Option(metavar="RUN", help="The Talker to keep beside; default: likewise.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Train for so many steps in all.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the whole command.")] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and data order.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Stage E: join a Thinker with encoders, and train it to answer about text, pictures and sounds."""
+    began = time.monotonic()
+    from omnictl.cli.progress import means
+    from omnictl.pipeline.single import reopen, train_prepared
+    from omnictl.runs.run import find_run
+
+    output = Output(as_json=as_json, quiet=quiet)
+    choices = Choices(preset, config, set_ or [], data, name, init, seed)
+    given = {"pretrain": thinker, "asr": asr, "vision": vision, "talker": talker}
+    deadline = None if max_minutes is None else began + 60 * max_minutes
+    how = means(output, device)
+    if resume is None:
+        prepared = _create(choices, given, run_root(runs), output, how.cache)
+    else:
+        flags = {"thinker": thinker, "asr": asr, "vision": vision, "talker": talker}
+        refuse_with_resume({**choices._asdict(), **flags})
+        prepared = reopen(find_run(run_root(runs), STAGE, resume), cache=how.cache)
+    outcome = train_prepared(prepared, how, deadline=deadline, max_steps=max_steps)
+    conclude(STAGE, prepared.run, outcome, output, seconds=time.monotonic() - began)
+    return outcome.exit_code
+
+
+def _create(choices: Choices, given: dict[str, str | None], root: Path, output: Output, cache: Path) -> "Prepared":
+    """A new run of what was chosen; its folder appears only once all that the user gave has been found good."""
+    from omnictl.pipeline.single import prepare
+    from omnictl.runs.run import find_run
+    from omnictl.stages.sft import SftConfig
+    from omnictl.upstream import choose_upstream
+
+    name = run_name(choices, choices.preset or DEFAULT_PRESET)
+    config = resolved(STAGE, choices.preset, choices.config, [*choices.set, *settings(STAGE, choices)])
+    assert isinstance(config, SftConfig)
+    output.tell_log()
+    parents = choose_upstream(root, config, given, cache=cache, tell=lambda line: output.say(escape(line)))
+    if choices.init is not None:
+        parents["init"] = find_run(root, STAGE, choices.init)
+    output.say("reading the data …")
+    return prepare(root, STAGE, config, name, circumstances(), parents, cache=cache)

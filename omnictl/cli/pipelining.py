@@ -1,0 +1,151 @@
+"""`omnictl pipeline`: every stage from one command, and the numbers of all of them."""
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.configs import DEFAULT_PRESET
+from omnictl.cli.console import Output
+from omnictl.cli.evaluating import check_tinyworld
+from omnictl.cli.options import DeviceOption, JsonOption, RunsOption, run_root
+from omnictl.cli.overview import overview
+from omnictl.cli.training import Choices, circumstances, next_commands, refuse_with_resume, run_name, settings
+from omnictl.errors import OmniError, UsageError
+from omnictl.stages import COMMANDS
+
+if TYPE_CHECKING:
+    from omnictl.pipeline.measuring import Tell
+    from omnictl.pipeline.single import Means
+    from omnictl.pipeline.whole import Ended
+    from omnictl.runs.run import Run
+
+EXAMPLES = Path("examples/scene.png"), Path("examples/question.wav")
+"""A picture and a question about it, where the repository is at hand."""
+
+
+def pipeline(
+    preset: Annotated[str | None, typer.Option(help="debug, tiny (the default) or small.", show_default=False)] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting, e.g. asr.train.steps=100; repeatable."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Another draw of TinyWorld, tinyworld:SEED.", show_default=False)] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Train only this stage; repeatable. What it needs is taken from the newest runs."),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STAGE", help="Train from this stage on; the others are taken from the newest runs."),
+    ] = None,
+    runs: RunsOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the runs; default: the preset's.", show_default=False)] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a pipeline.", show_default=False)] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the whole command.")] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and data order.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train every stage, one after the other, then judge them all and write a page about them."""
+    began = time.monotonic()
+    from omnictl.cli.progress import means
+    from omnictl.runs.run import find_run
+
+    output = Output(as_json=as_json, quiet=quiet)
+    output.tell_log()
+    choices = Choices(preset, None, set_ or [], data, name, None, seed)
+    deadline = None if max_minutes is None else began + 60 * max_minutes
+    how = means(output, device)
+
+    def tell(text: str) -> None:
+        output.say(escape(text))
+
+    if resume is None:
+        run = _create(choices, only or [], from_, run_root(runs), tell)
+    else:
+        refuse_with_resume({**choices._asdict(), "only": only, "from": from_}, "start a new pipeline without --resume")
+        run = find_run(run_root(runs), "pipeline", resume)
+    ended = _run(run, how, tell, deadline)
+    _conclude(run, ended, output, seconds=time.monotonic() - began)
+    return ended.exit_code
+
+
+def _create(choices: Choices, only: list[str], first: str | None, root: Path, tell: "Tell") -> "Run":
+    """A new pipeline; its folder appears only once all that the user gave has been found good."""
+    from omnictl.pipeline.whole import choose_config, create_pipeline_run, make_plan
+
+    preset = choices.preset or DEFAULT_PRESET
+    name = run_name(choices, preset)
+    check_tinyworld(choices.data)
+    if only and first is not None:
+        raise UsageError("--only and --from cannot go together", where="--from", fix="leave one of them out")
+    for flag, stage in [*(("--only", stage) for stage in only), *([("--from", first)] if first is not None else [])]:
+        _check_stage(flag, stage)
+    plan = make_plan(only, first)
+    overrides = [f"{stage}.{setting}" for stage in plan.train for setting in settings(stage, choices)]
+    config = choose_config(plan.train, preset, [*choices.set, *overrides])
+    return create_pipeline_run(root, plan, config, name, circumstances(), tell=tell)
+
+
+def _check_stage(flag: str, stage: str) -> None:
+    """Refuse what is no stage of a pipeline.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if stage not in COMMANDS:
+        raise UsageError(
+            f"a pipeline has no stage {stage!r}, expected one of: {', '.join(COMMANDS)}", where=flag, fix="name one of these"
+        )
+
+
+def _run(run: "Run", how: "Means", tell: "Tell", deadline: float | None) -> "Ended":
+    """Run the pipeline; an error says how to go on afterwards."""
+    from omnictl.pipeline.whole import Ended, run_pipeline
+
+    try:
+        return run_pipeline(run, how, tell, deadline=deadline)
+    except KeyboardInterrupt:  # outside of a training, or the second one
+        return Ended("interrupted", 130, None, None)
+    except OmniError as error:
+        error.fix = f"{error.fix}\nthen go on with `{_resume(run)}`"
+        raise
+
+
+def _resume(run: "Run") -> str:
+    return f"omnictl pipeline --resume {shlex.quote(str(run.path))}"
+
+
+def _conclude(run: "Run", ended: "Ended", output: Output, *, seconds: float) -> None:
+    """Say how it ended and what to do next."""
+    from omnictl.pipeline.whole import states
+
+    measured, stages = ended.measured, states(run)
+    value = {
+        "run": str(run.path),
+        "status": ended.status,
+        "seconds": round(seconds, 3),
+        "stages": stages,
+        "evaluation": None if measured is None else measured.as_json(),
+        "report": None if ended.page is None else str(ended.page),
+    }
+    if measured is None:
+        output.result(value, f"interrupted, saved; go on with\n  {escape(_resume(run))}")
+        return
+    text = f"[bold green]finished[/bold green] {len(stages)} stages in {seconds:.0f} s\nreport: {escape(str(ended.page))}\nnext"
+    output.result(
+        value, *overview(measured), "\n".join([text, *_next_lines({name: state["run"] for name, state in stages.items()})])
+    )
+
+
+def _next_lines(runs: dict[str, str]) -> list[str]:
+    """How to use what was trained: all of it together, else each by itself."""
+    if "sft" not in runs:
+        return [escape(next_commands(stage, shlex.quote(path))) for stage, path in runs.items()]
+    picture, question = EXAMPLES if all(file.is_file() for file in EXAMPLES) else ("PICTURE.png", "QUESTION.wav")
+    return [f"  omnictl chat --image {picture} --audio {question} --speak reply.wav", '  omnictl chat --text "Hello."']

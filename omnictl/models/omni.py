@@ -1,0 +1,110 @@
+"""The omni model: a Thinker that reads pictures and sounds, through projectors from their encoders' features.
+
+Each feature takes the place of a placeholder token's embedding. Encoders that are trained along are part of the model; frozen ones
+stand outside, so that nothing here can move them. Sources: Liu et al. 2023 (LLaVA: a two-layer MLP as projector, and training it
+alone first), Xu et al. 2025 (Qwen2.5-Omni: time-aware multimodal rotary positions).
+"""
+
+from collections.abc import Mapping
+from typing import Literal, cast
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from omnictl.config.base import Config
+from omnictl.data.dialogue import PLACEHOLDERS, MediaKind
+from omnictl.models.thinker import Thinker
+from omnictl.nn.lora import adapt
+from omnictl.nn.transformer import RMSNorm
+
+
+class OmniConfig(Config):
+    """What joins the parts."""
+
+    projector_hidden: int = Field(512, ge=1, description="inner width of the two-layer projectors")
+    positions: Literal["sequential", "time"] = Field(
+        "sequential", description="time: features of a picture lie side by side in rows and columns, at one moment"
+    )
+    encoders: Literal["frozen", "trained"] = Field("frozen", description="trained: with a learning rate of their own")
+    encoder_rate: float = Field(0.1, gt=0, description="learning rate of trained encoders, as a share of the others'")
+    lora_rank: int = Field(0, ge=0, description="of low-rank updates of a Thinker that is frozen otherwise; 0: all of it learns")
+    lora_alpha: float = Field(16.0, gt=0)
+
+
+class Projector(nn.Module):
+    """Features of an encoder to embeddings of the Thinker, as large as those of words."""
+
+    def __init__(self, features: int, hidden: int, width: int, eps: float) -> None:
+        super().__init__()
+        self.up = nn.Linear(features, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.norm = RMSNorm(width, eps)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map `(N, features)` to `(N, D)`."""
+        projected: Tensor = self.norm(self.down(nn.functional.gelu(self.up(features))))
+        return projected
+
+
+class Omni(nn.Module):
+    """A Thinker with a projector for each kind of media.
+
+    Args:
+        config: what joins the parts.
+        thinker: the language model.
+        widths: width of the features of each kind of media.
+        encoders: those that are trained along, by kind.
+    """
+
+    def __init__(
+        self,
+        config: OmniConfig,
+        thinker: Thinker,
+        widths: Mapping[MediaKind, int],
+        encoders: Mapping[MediaKind, nn.Module],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.thinker = thinker
+        inner = thinker.config
+        self.projectors = nn.ModuleDict(
+            {kind: Projector(width, config.projector_hidden, inner.width, inner.norm_eps) for kind, width in widths.items()}
+        )
+        self.encoders = nn.ModuleDict(dict(encoders.items()))
+        if config.lora_rank:
+            adapt(thinker, config.lora_rank, config.lora_alpha)
+        self._thinker_learns = [parameter for parameter in thinker.parameters() if parameter.requires_grad]
+        for parameter in self.encoders.parameters():
+            parameter.rate = config.encoder_rate  # type: ignore[attr-defined]  # read by `train.optim`
+
+    def learn_projectors_only(self, *, only: bool) -> None:
+        """Whether, from now on, only the projectors get gradients; else all that is trained does."""
+        for parameter in (*self._thinker_learns, *self.encoders.parameters()):
+            parameter.requires_grad = not only
+
+    def embed(self, tokens: Tensor, features: Mapping[MediaKind, Tensor]) -> Tensor:
+        """Embeddings `(B, T, D)` of tokens, projected features in the place of placeholders.
+
+        Args:
+            tokens: `(B, T)` int64.
+            features: by kind `(N, features)`, in the order of the placeholders, row by row.
+        """
+        embeddings: Tensor = self.thinker.embedding(tokens)
+        for kind, found in features.items():
+            projected = self.projectors[kind](found)
+            where = tokens == PLACEHOLDERS[kind]
+            embeddings = embeddings.masked_scatter(where[..., None], projected.to(embeddings.dtype))
+        return embeddings
+
+    def forward(
+        self,
+        tokens: Tensor,
+        features: Mapping[MediaKind, Tensor],
+        *,
+        segments: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states `(B, T, D)`; arguments as of `embed` and of the Thinker."""
+        embeddings = self.embed(tokens, features)
+        hidden = self.thinker(embeddings=embeddings, segments=segments, positions=positions).hidden
+        return cast("Tensor", hidden)

@@ -1,0 +1,196 @@
+"""Judging runs, one or one of every stage: who listens to what speaks, the numbers, the page."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from omnictl.errors import RunError, UsageError
+from omnictl.evaluate import Evaluation, NamedJudge, evaluate_run
+from omnictl.judges import JUDGE, OUTSIDER, Pocketsphinx, newest_judge, open_judge
+from omnictl.pipeline.sharing import share
+from omnictl.report import write_report
+from omnictl.runs.run import Run, find_run, newest_run
+from omnictl.stages import COMMANDS, JUDGED
+from omnictl.train.stage import Split
+
+Tell = Callable[[str], None]
+"""Takes a plain line for people."""
+
+Listener = Run | Literal["pocketsphinx"] | None
+
+FIRST_EXAMPLES = 8
+"""Judged first where time is short."""
+
+GROWTH = 4.0
+"""So many times more examples at most are judged next, if the time allows it: what is judged again costs a third at most."""
+
+LEAST_GROWTH = 1.5
+"""What is not worth doing all of it again."""
+
+TIME_RESERVE = 0.2
+"""Share of the time left that is not planned with."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How runs are judged: what `omnictl eval` is asked for."""
+
+    root: Path
+    """The folder of all runs, for the judge."""
+    judge: str | None
+    """Who listens to what speaks; None: the newest recogniser of such speech."""
+    data: str | None
+    split: Split
+    limit: int | None
+    device: torch.device
+    cache: Path
+    tell: Tell
+
+
+class Missing(NamedTuple):
+    """A stage that cannot be judged, and what to do about it."""
+
+    stage: str
+    message: str
+    fix: str
+
+
+class Measured(NamedTuple):
+    """The stages that could be judged, and the others."""
+
+    evaluations: list[Evaluation]
+    missing: list[Missing]
+
+    def as_json(self) -> dict[str, object]:
+        """The object that `--json` prints."""
+        return {
+            "stages": [evaluation.as_json() for evaluation in self.evaluations],
+            "missing": [missing._asdict() for missing in self.missing],
+        }
+
+
+def measure(run: Run, how: Measure) -> Evaluation:
+    """Judge a run and write its page.
+
+    Raises:
+        UsageError: a judge is named and the stage has no use for one, or it is not installed.
+        RunError: there is no judge.
+        CheckpointError: the run has no whole model yet.
+        DataError: the data cannot be read.
+    """
+    return _measure(run, _opened(_listener(run, how), how), how, None)
+
+
+def newest_runs(root: Path) -> tuple[dict[str, Run], list[Missing]]:
+    """The newest finished run of every stage that has one, by stage, and the stages that have none.
+
+    Raises:
+        RunError: no stage has one.
+    """
+    runs: dict[str, Run] = {}
+    missing: list[Missing] = []
+    for stage in COMMANDS:
+        try:
+            runs[stage] = newest_run(root, stage, "finished")
+        except RunError as error:
+            missing.append(Missing(stage, error.message, error.fix))
+    if not runs:
+        raise RunError(f"no finished run of any stage in {root}", where=str(root), fix="make them with `omnictl pipeline`")
+    return runs, missing
+
+
+def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None = None) -> Measured:
+    """Judge runs of several stages.
+
+    Args:
+        runs: by stage.
+        how: its judge is asked where one is needed.
+        deadline: on `time.monotonic`'s clock, shared out evenly; so many examples are judged as the time allows.
+
+    Returns:
+        The evaluations, and what nobody could judge.
+
+    Raises:
+        UsageError, RunError: the judge that is named cannot be had.
+        CheckpointError: a run has no whole model.
+        DataError: the data cannot be read.
+    """
+    listeners: dict[str, Listener] = {}
+    missing: list[Missing] = []
+    for stage, run in runs.items():  # before anything is judged, which takes time
+        try:
+            listeners[stage] = _listener(run, how) if stage in JUDGED else None
+        except RunError as error:
+            if how.judge is not None:
+                raise
+            missing.append(Missing(stage, error.message, error.fix))
+    evaluations = []
+    for number, (stage, listener) in enumerate(listeners.items()):
+        until = None if deadline is None else share(deadline, [1.0] * (len(listeners) - number))
+        evaluations.append(_measure(runs[stage], _opened(listener, how), how, until))
+    return Measured(evaluations, missing)
+
+
+def _listener(run: Run, how: Measure) -> Listener:
+    """Who listens to what speaks: whom the user names, else the newest recogniser that knows such speech.
+
+    Raises:
+        UsageError: the stage has no use for one.
+        RunError: there is none.
+    """
+    if run.stage not in JUDGED:
+        if how.judge is not None:
+            raise UsageError(f"`{run.stage}` needs no judge", where="--judge", fix="leave it out")
+        return None
+    if how.judge == OUTSIDER:
+        return "pocketsphinx"
+    if how.judge is not None:
+        return find_run(how.root, JUDGE, how.judge)
+    found, rejected = newest_judge(how.root, run)
+    for line in rejected:
+        how.tell(f"not the judge: {line}")
+    return found
+
+
+def _opened(listener: Listener, how: Measure) -> NamedJudge | None:
+    """The judge, ready to listen.
+
+    Raises:
+        UsageError: it is not installed.
+        CheckpointError: the run has no whole model yet.
+    """
+    if listener is None:
+        return None
+    if not isinstance(listener, Run):
+        return NamedJudge(OUTSIDER, Pocketsphinx(), label=OUTSIDER)
+    how.tell(f"the judge is {listener.path}")
+    return NamedJudge(str(listener.path), open_judge(listener, how.device, how.cache))
+
+
+def _measure(run: Run, judge: NamedJudge | None, how: Measure, until: float | None) -> Evaluation:
+    """Judge a run, within the time given if any, and write its page."""
+
+    def judged(limit: int | None) -> Evaluation:
+        return evaluate_run(run, judge=judge, data=how.data, split=how.split, limit=limit, device=how.device, cache=how.cache)
+
+    how.tell(f"judging {run.path} …")
+    evaluation = judged(how.limit) if until is None else _as_much_as_fits(judged, until)
+    write_report(run)
+    return evaluation
+
+
+def _as_much_as_fits(judged: Callable[[int], Evaluation], until: float) -> Evaluation:
+    """Judge more and more of the split, until it is all of it or the time would not suffice for more."""
+    limit = FIRST_EXAMPLES
+    while True:
+        began = time.monotonic()
+        evaluation = judged(limit)
+        now = time.monotonic()
+        growth = min(GROWTH, (until - now) * (1 - TIME_RESERVE) / (now - began))
+        if evaluation.report.num_examples < limit or growth < LEAST_GROWTH:
+            return evaluation
+        limit = int(limit * growth)

@@ -1,0 +1,93 @@
+"""One command's training, from a resolved config to a trained run; `omnictl STAGE` and `omnictl pipeline` share it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+
+from omnictl.config import Config
+from omnictl.pipeline.runs import settle
+from omnictl.pipeline.talking import Watch, create_talker_run, train_talker_run
+from omnictl.runs.run import Run
+from omnictl.stages import COMPOSED, stage_type
+from omnictl.stages.protocol import TrainableStage
+from omnictl.train.device import keep_freed_memory
+from omnictl.train.loop import Outcome, train
+
+if TYPE_CHECKING:
+    from omnictl.stages.speaking import SpeakingConfig
+
+
+class Means(NamedTuple):
+    """What every training of a command is given."""
+
+    device: torch.device
+    watch: Watch
+    cache: Path
+
+
+class Prepared(NamedTuple):
+    """A run and its stage, ready to be trained."""
+
+    run: Run
+    stage: TrainableStage | None  # None for the Talker's run: its parts are opened when their turn comes
+
+
+def prepare(
+    root: Path, stage: str, config: Config, name: str, record: Mapping[str, object], parents: Mapping[str, Run], *, cache: Path
+) -> Prepared:
+    """A new run; its folder appears only once the data and all else that was given has been found good.
+
+    Args:
+        root: the folder of all runs.
+        stage: what to train.
+        config: its resolved config.
+        name: of the run.
+        record: what else the run's record holds.
+        parents: `init`, whose weights it starts from; and the runs that the stage joins, by their stages.
+        cache: folder of the cache.
+
+    Raises:
+        ConfigError: a parent does not suit the config.
+        CheckpointError: a parent has no whole model, or one of another shape.
+        DataError: the data cannot be read, or too much of it is broken.
+        RunError: the root cannot be written.
+        DiskFull: no space left.
+    """
+    if stage in COMPOSED:
+        folders = {parent: run.path for parent, run in parents.items()}
+        return Prepared(create_talker_run(root, cast("SpeakingConfig", config), name, record, folders, cache=cache), None)
+    upstream = {parent: run.model for parent, run in parents.items() if parent != "init"}
+    joined = {"upstream": upstream} if upstream else {}  # only what joins others has such a parameter
+    kind = cast("Any", stage_type(stage))
+    made: TrainableStage = kind.create(config, cache=cache, init=parents.get("init"), **joined)
+    named = {parent: str(run.path.absolute()) for parent, run in parents.items()}
+    return Prepared(settle(root, made, name, {"parents": named, **record}), made)
+
+
+def reopen(run: Run, *, cache: Path) -> Prepared:
+    """A run to go on with.
+
+    Raises:
+        CheckpointError: it is damaged.
+        DataError: its data can no longer be read.
+    """
+    if run.stage in COMPOSED:
+        return Prepared(run, None)
+    stage = stage_type(run.stage).open(run.model, data=None, cache=cache)
+    parent = run.record()["parents"].get("init")
+    if parent is not None and not any(run.checkpoints.glob("step-*")):  # a checkpoint would replace them
+        stage.take_weights(Run(Path(parent)))
+    return Prepared(run, stage)
+
+
+def train_prepared(prepared: Prepared, means: Means, *, deadline: float | None, max_steps: int | None) -> Outcome:
+    """Train a run to its end, or go on with it; raises as `omnictl.train.loop.train`."""
+    run, stage = prepared
+    keep_freed_memory()
+    device, watch, cache = means
+    if stage is None:
+        return train_talker_run(run, device=device, watch=watch, deadline=deadline, max_steps=max_steps, cache=cache)
+    with watch(stage) as observer:
+        return train(stage, stage.config.train, run, device=device, observer=observer, deadline=deadline, max_steps=max_steps)

@@ -1,0 +1,114 @@
+"""Curves of a training as inline SVG."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from omnictl.report.html import Html, element
+
+WIDTH, HEIGHT = 540, 240
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 34
+"""Margins in pixels, for the ticks."""
+
+MOST_POINTS = 300
+"""Of a curve; more are averaged."""
+
+LOG_RATIO = 30.0
+"""From such a ratio of the largest to the smallest value on, the axis is logarithmic."""
+
+
+class Point(NamedTuple):
+    """A value after so many steps."""
+
+    step: int
+    value: float
+
+
+class _Axis(NamedTuple):
+    """Where values of a range lie, in pixels."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        low, high, value = (math.log10(each) if self.log else each for each in (self.low, self.high, value))
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+
+def curve(name: str, points: Sequence[Point], *, best: Point | None = None) -> Html:
+    """A curve over the steps, with its points marked where they are few; empty without any.
+
+    Args:
+        name: of what is drawn.
+        points: at least one, in order.
+        best: one of them, marked.
+    """
+    if not points:
+        return Html("")
+    shown = averaged(points)
+    x = _Axis(0, max(1, points[-1].step), LEFT, WIDTH - RIGHT)
+    y = _value_axis([point.value for point in shown])
+    path = " ".join(f"{x.at(point.step):.1f},{y.at(point.value):.1f}" for point in shown)
+    dots = shown if len(shown) <= 30 else []
+    drawing = element(
+        "svg",
+        *_grid(x, y),
+        element("polyline", points=path, class_="curve"),
+        *(_dot(x, y, point, "point", 2.5) for point in dots),
+        *([_dot(x, y, best, "best", 5)] if best else []),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_label=f"{name} from {shown[0].value:.4g} to {shown[-1].value:.4g} over {points[-1].step} steps",
+    )
+    at_best = f", best {best.value:.4g} at step {best.step}" if best else ""
+    scale = ", logarithmic" if y.log else ""
+    return element("figure", element("figcaption", f"{name}{scale}{at_best}"), drawing)
+
+
+def averaged(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+    """At most so many points, each the mean of its neighbours; the last step stays where it is."""
+    size = math.ceil(len(points) / most)
+    parts = [points[start : start + size] for start in range(0, len(points), size)]
+    return [Point(part[-1].step, math.fsum(point.value for point in part) / len(part)) for part in parts]
+
+
+def _value_axis(values: Sequence[float]) -> _Axis:
+    low, high = min(values), max(values)
+    if low > 0 and high / low > LOG_RATIO:
+        return _Axis(low, high, HEIGHT - BOTTOM, TOP, log=True)
+    room = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
+    return _Axis(0 if low == 0 else low - room, high + room, HEIGHT - BOTTOM, TOP)
+
+
+def _grid(x: _Axis, y: _Axis) -> list[Html]:
+    lines = []
+    for tick in _ticks(y):
+        at = f"{y.at(tick):.1f}"
+        lines += [
+            element("line", x1=str(LEFT), x2=str(WIDTH - RIGHT), y1=at, y2=at, class_="grid"),
+            element("text", f"{tick:.4g}", x=str(LEFT - 6), y=at, text_anchor="end", dominant_baseline="middle"),
+        ]
+    for tick in _ticks(x):
+        lines.append(element("text", f"{tick:g}", x=f"{x.at(tick):.1f}", y=str(HEIGHT - BOTTOM + 18), text_anchor="middle"))
+    return [*lines, element("text", "step", x=str(WIDTH - RIGHT), y=str(HEIGHT - 2), text_anchor="end")]
+
+
+def _ticks(axis: _Axis) -> list[float]:
+    """Round values in the range of an axis."""
+    if axis.log:
+        powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
+        candidates = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    else:
+        rough = (axis.high - axis.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        width = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+        first = math.ceil(axis.low / width)
+        candidates = [number * width for number in range(first, math.floor(axis.high / width) + 1)]
+    return [value for value in candidates if axis.low <= value <= axis.high]
+
+
+def _dot(x: _Axis, y: _Axis, point: Point, kind: str, radius: float) -> Html:
+    return element("circle", cx=f"{x.at(point.step):.1f}", cy=f"{y.at(point.value):.1f}", r=f"{radius:g}", class_=kind)

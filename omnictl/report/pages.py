@@ -1,0 +1,243 @@
+"""The pages: one of a run, one of a pipeline over all its stages."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omnictl.report.curves import curve
+from omnictl.report.html import Html, described, element, embedded, folded, items, joined, number, page, table
+from omnictl.report.reading import Judged, evaluations, history, key_figures, read_judged
+from omnictl.runs.files import write_text
+from omnictl.runs.run import Run
+
+MOST_SAMPLES = 20
+MOST_PICTURES = 12
+MOST_SOUNDS = 10
+MOST_GROUPS = 60
+MOST_TEXT = 20_000
+"""Characters of a text file that are shown."""
+
+FACTS = ("status", "error", "created", "steps", "device", "precision", "optimizer", "command")
+"""Of a run's record, in this order."""
+
+
+def write_report(run: Run) -> Path:
+    """Write a run's page; its newest evaluation is shown in full, the others in numbers.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        RunError: the run's files are damaged, or its folder cannot be written.
+        DiskFull: no space left.
+    """
+    judged = evaluations(run)
+    parents = [(f"from {name}", path) for name, path in run.record()["parents"].items()]
+    content = [_title(run), described([*_facts(run), *parents]), *_training(run)]
+    for found in judged[:1]:
+        content += [element("h2", _described(found)), *_in_full(found)]
+    for found in judged[1:]:
+        content += [element("h2", _described(found)), *_in_numbers(found)]
+    if not judged:
+        content.append(element("p", f"Not judged yet: omnictl eval {run.stage} --run {run.path}", class_="about"))
+    content.append(_config(run))
+    return _write(run, content)
+
+
+def write_pipeline_report(run: Run, folders: Sequence[Path], missing: Mapping[str, str]) -> Path:
+    """Write the page of a pipeline: a table over its stages, then each stage.
+
+    Args:
+        run: the pipeline's run.
+        folders: the evaluation of each stage.
+        missing: by stage, why it could not be judged.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        RunError: a file is damaged, or the run's folder cannot be written.
+        DiskFull: no space left.
+    """
+    judged = [read_judged(folder) for folder in folders]
+    absent = (element("p", f"{stage}: {why}", class_="about") for stage, why in missing.items())
+    content = [_title(run), described(_facts(run)), _overview(judged), *absent]
+    for found in judged:
+        stage = found.report["stage"]
+        content += [
+            element("h2", stage, id=stage),
+            element("p", str(found.run.path), class_="about"),
+            *_training(found.run),
+            element("h3", _described(found)),
+            *_in_full(found),
+        ]
+    content.append(_config(run))
+    return _write(run, content)
+
+
+def _write(run: Run, content: Iterable[str]) -> Path:
+    write_text(run.page, page(f"{run.stage} {run.path.name}", *content))
+    return run.page
+
+
+def _title(run: Run) -> Html:
+    return element("h1", f"{run.stage} · {run.path.name}")
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    record = run.record()
+    return [(name, _fact(record[name])) for name in FACTS if name in record]
+
+
+def _fact(value: object) -> str:
+    return f"{value[0]} ({value[1]})" if isinstance(value, list) and len(value) == 2 else str(value)
+
+
+def _training(run: Run) -> list[Html]:
+    """The curves."""
+    found = history(run)
+    drawn = [curve("training loss", found.loss)]
+    if found.headline is not None:
+        drawn.append(curve(f"validation {found.headline}", found.values, best=found.best))
+    return [element("div", *drawn, class_="curves")]
+
+
+def _described(judged: Judged) -> str:
+    report = judged.report
+    data = judged.folder.name.removeprefix(report["split"]).lstrip("_")
+    judge = f", judged by {report['judge']}" if "judge" in report else ""
+    return f"{report['num_examples']} examples of the {report['split']} split{f' of {data}' if data else ''}{judge}"
+
+
+def _in_numbers(judged: Judged) -> list[Html]:
+    """Headline, metrics and controls."""
+    report = judged.report
+    tables = [table(["metric", ""], _figures(report["metrics"]))]
+    if report["controls"]:
+        tables.append(table(["control", ""], _figures(report["controls"])))
+    return [_headline(report), element("div", *tables, class_="row")]
+
+
+def _in_full(judged: Judged) -> list[Html]:
+    """The numbers, and what there is to read, to look at and to listen to."""
+    rows = judged.predictions(MOST_SAMPLES)
+    attached = [_attached(judged, row) for row in rows]
+    elsewhere = {file for files in attached for file in files.values()}
+    return [
+        *_in_numbers(judged),
+        *_groups(judged.report),
+        *_sounds([file for file in judged.files(".wav") if file not in elsewhere], MOST_SOUNDS),
+        *_samples(rows, attached, judged.report["num_examples"]),
+        *_pictures([file for file in judged.files(".png") if file not in elsewhere]),
+        *(folded(file.name, element("pre", _text(file))) for file in judged.files(".txt")),
+    ]
+
+
+def _headline(report: Mapping[str, Any]) -> Html:
+    headline = report["headline"]
+    return element(
+        "div",
+        element("strong", number(headline["value"])),
+        element("span", headline["name"]),
+        element("span", f"{headline['better']} is better", class_="about"),
+        class_="headline",
+    )
+
+
+def _figures(values: Mapping[str, float]) -> list[list[str]]:
+    return [[name, number(value)] for name, value in values.items()]
+
+
+def _groups(report: Mapping[str, Any]) -> list[Html]:
+    groups: dict[str, dict[str, float]] = report.get("groups", {})
+    if not groups:
+        return []
+    names = list(dict.fromkeys(name for metrics in groups.values() for name in metrics))
+    rows = [[group, *(number(metrics.get(name, "")) for name in names)] for group, metrics in list(groups.items())[:MOST_GROUPS]]
+    return [folded(f"by group ({len(groups)})", table(["", *names], rows), _left_out(len(groups) - len(rows), "report.json"))]
+
+
+def _samples(rows: Sequence[Mapping[str, object]], attached: Sequence[Mapping[str, Path]], total: int) -> list[Html]:
+    """A table of predictions, with the pictures and sounds that they name."""
+    if not rows:
+        return []
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_sample(name, row, files) for name in names] for row, files in zip(rows, attached, strict=True)]
+    return [element("h3", "samples"), table(names, cells), _left_out(total - len(rows), "predictions.jsonl")]
+
+
+def _sample(name: str, row: Mapping[str, object], files: Mapping[str, Path]) -> str:
+    value = row.get(name)
+    if name in files:
+        return embedded(files[name])
+    if isinstance(value, float):
+        return number(value)
+    if name == "prediction" and value == row.get("reference"):
+        return element("span", str(value), class_="right")
+    return "" if value is None else str(value)
+
+
+def _attached(judged: Judged, row: Mapping[str, object]) -> dict[str, Path]:
+    """The files of the evaluation's folder that a prediction names, by the name of the field."""
+    named = {name: judged.folder / Path(str(row[name])).name for name in ("image", "audio") if row.get(name)}
+    return {name: file for name, file in named.items() if file.suffix in (".png", ".wav") and file.is_file()}
+
+
+def _pictures(files: Sequence[Path]) -> list[Html]:
+    if not files:
+        return []
+    shown = [element("figure", embedded(file), element("figcaption", file.stem)) for file in files[:MOST_PICTURES]]
+    return [
+        element("h3", "pictures"),
+        element("div", *shown, class_="row"),
+        _left_out(len(files) - len(shown), _within_run(files[0].parent)),
+    ]
+
+
+def _sounds(files: Sequence[Path], most: int) -> list[Html]:
+    if not files:
+        return []
+    shown = [element("figure", element("figcaption", _spaced(file.stem)), embedded(file)) for file in files[:most]]
+    return [
+        element("h3", "sounds"),
+        element("div", *shown, class_="row"),
+        _left_out(len(files) - len(shown), _within_run(files[0].parent)),
+    ]
+
+
+def _within_run(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _spaced(stem: str) -> str:
+    return stem.replace("_", " ")
+
+
+def _left_out(count: int, place: str) -> Html:
+    """Where the rest is, if there is one."""
+    return element("p", f"{count} more in {place}", class_="about") if count > 0 else Html("")
+
+
+def _overview(judged: Sequence[Judged]) -> Html:
+    """A row for each stage."""
+    rows = []
+    for found in judged:
+        report = found.report
+        metrics, controls = key_figures(report)
+        headline = {report["headline"]["name"]: report["headline"]["value"]}
+        named = element("a", report["stage"], href=f"#{report['stage']}")
+        rows.append([named, found.run.path.name, *(_short(values) for values in (headline, metrics, controls))])
+    return table(["stage", "run", "headline", "further metrics", "controls"], rows)
+
+
+def _short(values: Mapping[str, float]) -> Html:
+    return items(joined([f"{name} ", element("b", number(value))]) for name, value in values.items())
+
+
+def _config(run: Run) -> Html:
+    return folded("config.json", element("pre", _text(run.config_file)))
+
+
+def _text(file: Path) -> str:
+    text = file.read_text(encoding="utf-8")
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n… {len(text) - MOST_TEXT} characters more"

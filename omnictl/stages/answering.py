@@ -1,0 +1,158 @@
+"""How well a model answers: every dialogue of a split, its media as they are, exchanged, and taken away.
+
+An answer is right if it has the words of the reference; a caption, if every fact that it states is true; transcripts are judged by
+their word error rate. Exchanged media must not help more than none at all, or the model does not really look and listen.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omnictl.data.dialogue import PLACEHOLDERS, ChatTemplate, Dialogue, Media, MediaKind, Message, Tokens, place, without_media
+from omnictl.data.dialogue_batches import Shown
+from omnictl.data.tokenizer import END, IM_END, IM_START
+from omnictl.data.transcript import normalise
+from omnictl.generate.decode import Prompt, answer_greedily
+from omnictl.metrics.answers import is_same, is_true
+from omnictl.metrics.shuffling import shuffled_inputs
+from omnictl.metrics.speech import word_errors
+from omnictl.models.omni import Omni
+
+AT_ONCE = 32
+"""Prompts of equal length answered side by side."""
+
+SHUFFLE_SEED = 0
+
+TRANSCRIBE = "transcribe"
+CAPTION = "caption"
+
+STOP = frozenset({END, IM_END, IM_START})
+"""Tokens that end an answer."""
+
+
+class Answered(NamedTuple):
+    """A dialogue and what the model said in the place of its last answer."""
+
+    dialogue: Dialogue
+    answer: str
+
+    @property
+    def right(self) -> bool:
+        """Whether it is."""
+        judge = is_true if self.dialogue.task == CAPTION else is_same
+        return judge(self.answer, self.dialogue.answer)
+
+
+def joined(values: Sequence[NDArray[Any]], like: Tensor) -> Tensor:
+    """Features `(N, width)`, those of one picture or sound behind the other's, where another tensor is and of its type."""
+    return torch.from_numpy(np.concatenate(values)).to(like)
+
+
+@dataclass(frozen=True)
+class Respondent:
+    """A model that answers."""
+
+    model: Omni
+    template: ChatTemplate
+    placed: bool
+    """Whether positions are time-aware."""
+    features: Callable[[MediaKind, Sequence[NDArray[Any]]], Tensor] | None = None
+    """Features `(N, width)` of some values of one kind, one after the other; None: the values are such themselves."""
+
+    @torch.no_grad()
+    def embed(self, found: Sequence[Tokens], shown: Shown) -> Prompt:
+        """Prompts of equal length, ready for the Thinker."""
+        weight = self.model.thinker.embedding.weight
+        values: dict[MediaKind, list[NDArray[Any]]] = {}
+        for each in found:
+            for media, value in shown.values(each, "the conversation"):
+                values.setdefault(media.kind, []).append(value)
+        features = {kind: self.features(kind, some) if self.features else joined(some, weight) for kind, some in values.items()}
+        tokens = torch.tensor([each.tokens for each in found], device=weight.device)
+        embeddings = self.model.embed(tokens, features)
+        if not self.placed:
+            return Prompt(embeddings, None)
+        positions = np.stack([place(each, shown.count, shown.grids) for each in found])
+        return Prompt(embeddings, torch.from_numpy(positions).to(weight.device))
+
+    def answer_all(self, dialogues: Sequence[Dialogue], shown: Shown, *, max_reply: int) -> list[Answered]:
+        """What it says in the place of each dialogue's last answer, always the likeliest."""
+        found = [self.template.prompt(dialogue.messages[:-1], shown.count) for dialogue in dialogues]
+        answers = [""] * len(found)
+        for numbers in _of_equal_length([len(each.tokens) for each in found]):
+            prompt = self.embed([found[number] for number in numbers], shown)
+            written = answer_greedily(self.model.thinker, prompt, max_tokens=max_reply, stop=STOP)
+            for number, tokens in zip(numbers, written, strict=True):
+                answers[number] = self.template.tokenizer.decode(tokens).strip()
+        return [Answered(dialogue, answer) for dialogue, answer in zip(dialogues, answers, strict=True)]
+
+
+def _of_equal_length(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """The numbers of up to `AT_ONCE` prompts of one length."""
+    order = sorted(range(len(lengths)), key=lambda number: lengths[number])
+    for _, group in groupby(order, key=lambda number: lengths[number]):
+        numbers = list(group)
+        yield from (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
+
+
+def rates(answered: Sequence[Answered]) -> dict[str, float]:
+    """Accuracy of each task, or word error rate of transcripts, by the names of metrics."""
+    by_task: dict[str, list[Answered]] = {}
+    for one in answered:
+        by_task.setdefault(one.dialogue.task, []).append(one)
+    return {metric_of(task): _rate(task, found) for task, found in by_task.items()}
+
+
+def metric_of(task: str) -> str:
+    """What a task is measured by."""
+    return f"wer_{task}" if task == TRANSCRIBE else f"accuracy_{task}"
+
+
+def _rate(task: str, found: Sequence[Answered]) -> float:
+    if task == TRANSCRIBE:
+        said, heard = (
+            [normalise(text) for text in texts] for texts in zip(*((o.dialogue.answer, o.answer) for o in found), strict=True)
+        )
+        return word_errors(said, heard).rate
+    return sum(one.right for one in found) / len(found)
+
+
+def mean_accuracy(found: Mapping[str, float]) -> float:
+    """Over the tasks that have one; of none, nothing is right."""
+    accuracies = [value for name, value in found.items() if name.startswith("accuracy_")]
+    return sum(accuracies) / len(accuracies) if accuracies else 0.0
+
+
+def exchanged(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """The dialogues that have media, each with those of another one of its task: none keeps its own if there are two or more."""
+    result = [dialogue for dialogue in dialogues if dialogue.media]
+    for task in dict.fromkeys(dialogue.task for dialogue in result):
+        numbers = [number for number, dialogue in enumerate(result) if dialogue.task == task]
+        before = [result[number] for number in numbers]
+        for number, other in zip(numbers, shuffled_inputs(len(numbers), SHUFFLE_SEED), strict=True):
+            for kind in PLACEHOLDERS:
+                result[number] = _with_media(result[number], kind, [m for m in before[other].media if m.kind == kind])
+    return result
+
+
+def _with_media(dialogue: Dialogue, kind: MediaKind, others: Sequence[Media]) -> Dialogue:
+    """A dialogue with the other pictures (or sounds) in the place of its own, taken in turn; its own if there are no others."""
+    if not others:
+        return dialogue
+    taken = cycle(others)
+    messages = tuple(
+        Message(message.role, tuple(next(taken) if isinstance(p, Media) and p.kind == kind else p for p in message.parts))
+        for message in dialogue.messages
+    )
+    return dialogue._replace(messages=messages)
+
+
+def text_only(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """The dialogues that have media, without these."""
+    return [dialogue._replace(messages=without_media(dialogue.messages)) for dialogue in dialogues if dialogue.media]

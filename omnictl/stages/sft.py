@@ -1,0 +1,483 @@
+"""Stage E: a Thinker learns to answer about text, pictures and sounds.
+
+    loss = −Σ ln p(token_t | what was said, shown and heard before) ÷ number of tokens of the assistant's answers
+
+Encoders of stages B and C see and hear; what they make of a picture or a sound takes the place of tokens, through projectors that
+learn alone first and with the Thinker afterwards (Liu et al. 2023, LLaVA). A share of each batch is the Thinker's own text, lest it
+forget how to write. The Talker is not trained here, only kept beside: the result needs no other run.
+Headline metric: `accuracy`, the mean over tasks.
+
+    omnictl sft --preset tiny [--data my/dialogues.jsonl]
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from omnictl import __version__
+from omnictl.config import Config, to_dict
+from omnictl.data.corpus import open_corpus, tinyworld_seed
+from omnictl.data.dialogue import ChatTemplate, MediaKind
+from omnictl.data.dialogue_batches import (
+    DialogueBatch,
+    DialogueBatches,
+    DialogueSet,
+    Mixture,
+    Shown,
+    Source,
+    open_dialogue_set,
+    side_by_side,
+    spell_last,
+)
+from omnictl.data.dialogues import DialogueCorpus, DialogueDataConfig, open_dialogues
+from omnictl.data.manifest import BrokenRow
+from omnictl.data.quarantine import refuse_too_many
+from omnictl.data.quarantine import shown as told
+from omnictl.data.store import TokenStore, open_store
+from omnictl.data.tokenizer import Tokenizer
+from omnictl.errors import CheckpointError, DataError
+from omnictl.metrics.figures import Tile, contact_sheet
+from omnictl.models.omni import Omni, OmniConfig
+from omnictl.models.thinker import Thinker, training_flops
+from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
+from omnictl.runs.files import writing
+from omnictl.runs.model_folder import read_config, write_description
+from omnictl.runs.run import Run
+from omnictl.stages.answering import Answered, Respondent, exchanged, joined, mean_accuracy, rates, text_only
+from omnictl.stages.ladder import Judge, Ladder
+from omnictl.stages.modalities import MODALITIES, Encoder, Raw
+from omnictl.stages.perception import Unperceived, perceive
+from omnictl.stages.pretrain import Pretrain, PretrainConfig
+from omnictl.stages.spoken_replies import SpokenReplies, say_replies
+from omnictl.stages.talker import TalkerStage
+from omnictl.stages.trained import open_model
+from omnictl.train.checkpoint import load_weights
+from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.stage import LossSum, Report, Split, Work
+
+VALIDATED_AT_ONCE = 64
+"""Dialogues scored at a time."""
+
+MOST_TILES = 36
+SHOWN_SIDE = 160
+"""Pixels of a picture beside its question and answer."""
+
+
+class SftConfig(Config):
+    """Config of stage E."""
+
+    model: OmniConfig = OmniConfig()
+    data: DialogueDataConfig = DialogueDataConfig()
+    projector_steps: int = Field(100, ge=0, description="first steps, in which only the projectors learn")
+    max_reply: int = Field(64, ge=1, description="most tokens of an answer that is judged")
+    train: TrainConfig = TrainConfig()
+
+
+PRESETS: Mapping[str, SftConfig] = {
+    # Seconds on a CPU: for trying things out and for the tests.
+    "debug": SftConfig(
+        model=OmniConfig(projector_hidden=32),
+        data=DialogueDataConfig(
+            counts={"spoken": 8, "spoken_image": 8, "transcribe": 8}, num_pictures=16, num_eval_dialogues=4, replay=0.1
+        ),
+        projector_steps=1,
+        max_reply=8,
+        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+    ),
+    # Minutes on a laptop CPU.
+    "tiny": SftConfig(
+        data=DialogueDataConfig(
+            weights={
+                "text": 3,
+                "image_colour": 1,
+                "image_shape": 1,
+                "image_place": 1,
+                "image_count": 1,
+                "image_relation": 1,
+                "image_yesno": 1,
+                "caption": 2,
+                "spoken": 3,
+                "spoken_image": 4,
+                "transcribe": 3,
+                "two_images": 1.5,
+                "multi_turn": 6,
+            },
+        ),
+        train=TrainConfig(
+            steps=3000,
+            batch_size=48,
+            optimizer="muon",
+            lr=5e-3,
+            eval_every=750,
+            save_every=750,
+            schedule=ScheduleConfig(decay_fraction=0.8),
+        ),
+    ),
+    # Hours on a 12 GB GPU.
+    "small": SftConfig(
+        model=OmniConfig(projector_hidden=1280),
+        data=DialogueDataConfig(
+            counts={"spoken": 50_000, "spoken_image": 100_000, "transcribe": 100_000}, num_pictures=200_000, num_eval_dialogues=400
+        ),
+        projector_steps=1000,
+        train=TrainConfig(
+            steps=40_000, batch_size=128, lr=1e-3, eval_every=2000, save_every=2000, schedule=ScheduleConfig(warmup_steps=500)
+        ),
+    ),
+}
+
+
+class Sft:
+    """The omni model, its dialogues, its loss."""
+
+    name: ClassVar[str] = "sft"
+    unit: ClassVar[str] = "tokens"
+    needs: ClassVar[tuple[str, ...]] = (Pretrain.name, *(modality.stage for modality in MODALITIES.values()), "talker")
+    config_type: ClassVar[type[SftConfig]] = SftConfig
+    presets: ClassVar[Mapping[str, SftConfig]] = PRESETS
+
+    def __init__(self, config: SftConfig, parts: Mapping[str, Path], *, cache: Path) -> None:
+        self.config, self.parts, self._cache = config, parts, cache
+        self.pretrained = read_config(parts["pretrain"], Pretrain.name, PretrainConfig)
+        self.tokenizer = Tokenizer.load(parts["pretrain"] / "tokenizer.json")
+        self.template = ChatTemplate(self.tokenizer)
+        self.encoders: dict[MediaKind, Encoder] = {
+            kind: modality.open(parts[modality.stage], cache) for kind, modality in MODALITIES.items() if modality.stage in parts
+        }
+        torch.manual_seed(config.train.seed)
+        thinker = Thinker(self.pretrained.model, self.tokenizer.vocab_size)
+        load_weights(parts["pretrain"] / "model.safetensors", thinker)
+        thinker.checkpointing = "off" if config.train.checkpointing == "auto" else config.train.checkpointing
+        widths = {kind: encoder.width for kind, encoder in self.encoders.items()}
+        self.model = Omni(config.model, thinker, widths, self._modules if self.learns_to_perceive else {})
+        if not self.learns_to_perceive:
+            for encoder in self._modules.values():
+                encoder.eval().requires_grad_(requires_grad=False)
+        self._shown: dict[Split, Shown] = {}
+        self.judge: Judge | None = None
+        """Who listens to spoken replies in an evaluation."""
+
+    @classmethod
+    def create(
+        cls, config: SftConfig, *, cache: Path, init: Run | None = None, upstream: Mapping[str, Path] | None = None
+    ) -> "Sft":
+        """A Thinker joined with the encoders that its data needs, or one that goes on from another run's weights.
+
+        Args:
+            config: the resolved config.
+            cache: folder of the cache.
+            init: a run of this stage whose weights to take over.
+            upstream: model folders of the parts by the names of their stages; the Talker may be missing.
+
+        Raises:
+            DataError: the data cannot be read, too much of it is broken, or it has media that no part perceives.
+            CheckpointError: a folder holds no whole model, or `init` one of another shape.
+        """
+        assert upstream is not None, "an omni model is made of others"
+        corpus = open_dialogues(config.data, cache)
+        wanted = needed_parts(corpus)
+        missing = [stage for stage in wanted if stage not in upstream]
+        if missing:
+            raise CheckpointError(
+                f"{corpus.name} needs a trained model of stage `{missing[0]}`",
+                where=missing[0],
+                fix=f"make one: omnictl {missing[0]}",
+            )
+        parts = {stage: upstream[stage] for stage in (*wanted, "talker") if stage in upstream}
+        stage = cls(config, parts, cache=cache)
+        stage.corpus = corpus
+        stage._check_quarantine()
+        if init is not None:
+            stage.take_weights(init)
+        return stage
+
+    @classmethod
+    def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Sft":
+        """The omni model of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
+        config = read_config(folder, cls.name, SftConfig)
+        if data is not None:
+            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data})})
+        return cls(config, {name: folder / name for name in cls.needs if (folder / name).is_dir()}, cache=cache)
+
+    def save_description(self, folder: Path) -> None:
+        """Write what the model folder holds beside the weights, the parts among it: it needs no other run."""
+        write_description(folder, self.name, omnictl=__version__, chat="chatml", config=to_dict(self.config))
+        self.tokenizer.save(folder / "tokenizer.json")
+        for name, part in self.parts.items():
+            with writing(folder):
+                shutil.copytree(part, folder / name, dirs_exist_ok=True)
+
+    def take_weights(self, run: Run) -> None:
+        """Take over the weights of another run of the same shape.
+
+        Raises:
+            CheckpointError: it has no whole model, or one of another shape.
+        """
+        load_weights(run.model / "model.safetensors", self.model)
+
+    @property
+    def learns_to_perceive(self) -> bool:
+        """Whether the encoders are trained along."""
+        return self.config.model.encoders == "trained"
+
+    @property
+    def _modules(self) -> dict[MediaKind, nn.Module]:
+        """The encoders as what they are besides."""
+        modules: dict[MediaKind, nn.Module] = {}
+        for kind, encoder in self.encoders.items():
+            assert isinstance(encoder, nn.Module)
+            modules[kind] = encoder
+        return modules
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.thinker.embedding.weight.device
+
+    @cached_property
+    def corpus(self) -> DialogueCorpus:
+        """The dialogues, looked for only when they are needed: a model is used without them, too."""
+        return open_dialogues(self.config.data, self._cache)
+
+    @cached_property
+    def training_set(self) -> DialogueSet:
+        """What is trained on."""
+        return self._set("train")
+
+    @cached_property
+    def validation_set(self) -> DialogueSet:
+        """What is validated on."""
+        return self._set("val")
+
+    def _set(self, split: Split) -> DialogueSet:
+        """The usable dialogues of a split.
+
+        Raises:
+            DataError: there is none.
+        """
+        found = open_dialogue_set(self.corpus, split, self.template, self.shown(split), self.model.thinker.config.context)
+        if not found:
+            reasons = f":\n{told(found.set_aside)}" if found.set_aside else ""
+            raise DataError(
+                f"nothing in the {split} split of {self.corpus.name} can be used{reasons}",
+                where=self.corpus.name,
+                fix="give more dialogues" if split == "train" else f"give more dialogues, or --set data.{split}_fraction=0.1",
+            )
+        return found
+
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Rows that are neither trained nor validated on, each with the reason."""
+        return (*self.corpus.broken, *self.training_set.set_aside, *self.validation_set.set_aside)
+
+    def _check_quarantine(self) -> None:
+        refuse_too_many(
+            [*self.corpus.broken, *self.training_set.set_aside],
+            usable=len(self.training_set),
+            allowed=self.config.data.max_broken,
+            source=self.corpus.name,
+        )
+
+    def shown(self, split: Split) -> Shown:
+        """How the pictures and sounds of a split reach the model: as features of frozen encoders, or as they are."""
+        if split not in self._shown:
+            self._shown[split] = Shown({kind: self._source(kind, split) for kind in self.encoders if kind in self.corpus.kinds})
+        return self._shown[split]
+
+    def _source(self, kind: MediaKind, split: Split) -> Source:
+        encoder = self.encoders[kind]
+        inputs = encoder.inputs(self.corpus, split, self._cache)
+        if self.learns_to_perceive:
+            return Unperceived(inputs, encoder)
+        self._modules[kind].to(self.device)
+        return perceive(encoder, inputs, self._cache, f"{kind}s of the {split} split")
+
+    @cached_property
+    def _texts(self) -> TokenStore | None:
+        """The Thinker's own text, if some of it is to be replayed.
+
+        Raises:
+            DataError: it is not there any more.
+        """
+        if self.config.data.replay == 0:
+            return None
+        try:
+            return open_store(open_corpus(self.pretrained.data), "train", self.tokenizer, self._cache)
+        except DataError as error:
+            raise DataError(
+                f"the text that the Thinker was trained on is to be replayed: {error.message}",
+                where="data.replay",
+                fix="bring it back, or do without: --set data.replay=0",
+            ) from error
+
+    def batches(self) -> DialogueBatches:
+        """Dialogues of all tasks as their weights say, and replayed text."""
+        train, data = self.config.train, self.config.data
+        counts = {task: len(numbers) for task, numbers in self.training_set.numbers.items()}
+        unknown = sorted(set(data.weights) - set(counts))
+        if unknown:
+            raise DataError(
+                f"data.weights names {unknown[0]!r}, the tasks are {', '.join(counts)}",
+                where="data.weights",
+                fix="name tasks that the training split has",
+            )
+        weights = data.weights or (dict.fromkeys(counts, 1.0) if self.corpus.generated else counts)
+        return DialogueBatches(
+            self.training_set,
+            self._texts,
+            self.template,
+            self.shown("train"),
+            Mixture(weights, data.replay),
+            batch_size=train.batch_size,
+            seed=train.seed,
+            context=self.model.thinker.config.context,
+            warmup=self.config.projector_steps * train.batch_size,
+            placed=self.placed,
+        )
+
+    @property
+    def placed(self) -> bool:
+        """Whether positions are time-aware."""
+        return self.config.model.positions == "time"
+
+    def loss(self, batch: DialogueBatch) -> LossSum:
+        """Cross-entropy in nats, counted in tokens of answers and of replayed text."""
+        self.model.learn_projectors_only(only=batch.projectors_only)
+        hidden, targets = self._scored(batch)
+        return LossSum(cross_entropy_sum(hidden, self.model.thinker.embedding.weight, targets), batch.num_targets, {})
+
+    def _scored(self, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
+        """Hidden states `(N, D)` where something is to be predicted, and what, `(N,)`."""
+        segments, positions = batch.segments.to(self.device), self._moved(batch.positions)
+        features = {kind: self.features(kind, values) for kind, values in batch.media.items()}
+        hidden = self.model(batch.tokens.to(self.device), features, segments=segments, positions=positions)
+        targets = batch.targets.to(self.device)
+        scored = targets != IGNORE
+        return hidden[scored], targets[scored]
+
+    def features(self, kind: MediaKind, values: Sequence[Raw]) -> Tensor:
+        """Features `(N, width)` of all pictures or sounds of a batch, one after the other."""
+        if self.learns_to_perceive:
+            return torch.cat(self.encoders[kind](values))
+        return joined(values, self.model.thinker.embedding.weight)
+
+    def _moved(self, positions: Tensor | None) -> Tensor | None:
+        return None if positions is None else positions.to(self.device)
+
+    def work(self, batch: DialogueBatch) -> Work:
+        """Positions and floating-point operations of a training step on this batch, padding not counted."""
+        positions = int(batch.lengths.sum())
+        return Work(positions, training_flops(self.model.thinker, batch.lengths), positions=positions, slots=batch.tokens.numel())
+
+    @torch.no_grad()
+    def validate(self) -> Report:
+        """How often the likeliest tokens are those of the whole last answer, and their nats, on the validation split."""
+        found = self.validation_set
+        right: dict[str, list[bool]] = {}
+        nats, tokens = 0.0, 0
+        dialogues = list(found.all())
+        for start in range(0, len(dialogues), VALIDATED_AT_ONCE):
+            some = dialogues[start : start + VALIDATED_AT_ONCE]
+            batch = side_by_side(
+                [spell_last(dialogue, self.template, self.shown("val")) for dialogue in some],
+                self.model.thinker.config.context,
+                placed=self.placed,
+            )
+            rows = score_rows(*self._for_scores(batch))
+            owner = batch.segments[batch.targets != IGNORE].to(self.device)
+            wrong = torch.zeros(len(some), device=self.device).index_add(0, owner, (~rows.is_likeliest).float())
+            for dialogue, mistakes in zip(some, wrong.tolist(), strict=True):
+                right.setdefault(dialogue.task, []).append(mistakes == 0)
+            nats, tokens = nats + float(rows.nats.sum()), tokens + len(owner)
+        by_task = {f"accuracy_{task}": sum(hits) / len(hits) for task, hits in right.items()}
+        return Report("accuracy", "higher", {"accuracy": mean_accuracy(by_task), "loss": nats / tokens, **by_task}, len(dialogues))
+
+    def _for_scores(self, batch: DialogueBatch) -> tuple[Tensor, Tensor, Tensor]:
+        hidden, targets = self._scored(batch)
+        return hidden, self.model.thinker.embedding.weight, targets
+
+    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+        """How well it answers a split, or the first `limit` dialogues of each task; spoken replies and text of its own, too."""
+        dialogues = list(self._set(split).all(limit))
+        respondent, shown = self.respondent(), self.shown(split)
+        answered = respondent.answer_all(dialogues, shown, max_reply=self.config.max_reply)
+        found = rates(answered)
+        controls = {
+            f"{name}_{control}": value
+            for control, changed in (("shuffled", exchanged(dialogues)), ("text_only", text_only(dialogues)))
+            for name, value in rates(respondent.answer_all(changed, shown, max_reply=self.config.max_reply)).items()
+        }
+        spoken = self._spoken_replies(answered)
+        metrics = {"accuracy": mean_accuracy(found), **found, **spoken.metrics, **self._writing(split, limit)}
+        return Report(
+            "accuracy",
+            "higher",
+            metrics,
+            len(dialogues),
+            controls={**controls, **spoken.controls},
+            predictions=[self._prediction(one, split) for one in answered],
+            pictures={"answers.png": contact_sheet(list(islice(self._tiles(answered, split), MOST_TILES)))},
+            sounds=spoken.sounds,
+        )
+
+    def _spoken_replies(self, answered: Sequence[Answered]) -> SpokenReplies:
+        """Some of the answers, said by the Talker; none without it or without a judge."""
+        if "talker" not in self.parts or self.judge is None:
+            return SpokenReplies({}, {}, {})
+        talker = open_model(TalkerStage, self.parts["talker"], device=self.device, cache=self._cache)
+        ladder = Ladder(talker.voice(), self.judge, talker.config.sampling, self.config.train.seed)
+        return say_replies([one.answer for one in answered], ladder)
+
+    def _writing(self, split: Split, limit: int | None) -> dict[str, float]:
+        """How well the Thinker still writes the text that is replayed: the metrics of stage A, named as there but for the loss."""
+        if self.config.data.replay == 0:
+            return {}
+        generated = all(tinyworld_seed(source) is not None for source in (self.config.data.source, self.pretrained.data.source))
+        pretrain = Pretrain.open(self.parts["pretrain"], data=self.config.data.source if generated else None, cache=self._cache)
+        pretrain.model = self.model.thinker
+        found = dict(pretrain.evaluate(split, limit=limit).metrics)
+        return {"text_loss": found.pop("loss"), **found}
+
+    def _prediction(self, one: Answered, split: Split) -> dict[str, object]:
+        dialogue = one.dialogue
+        files: dict[str, object] = {
+            media.kind: str(file) for media in dialogue.media if (file := self.corpus.file(split, media)) is not None
+        }
+        return {
+            "id": dialogue.id,
+            "task": dialogue.task,
+            "prompt": dialogue.messages[-2].text,
+            "reference": dialogue.answer,
+            "prediction": one.answer,
+            **files,
+        }
+
+    def _tiles(self, answered: Sequence[Answered], split: Split) -> Iterator[Tile]:
+        """Questions about pictures with their answers, of all tasks in turn."""
+        seen = [one for one in answered if any(media.kind == "image" for media in one.dialogue.media)]
+        by_task = [[one for one in seen if one.dialogue.task == task] for task in dict.fromkeys(one.dialogue.task for one in seen)]
+        for one in (one for row in zip_longest(*by_task) for one in row if one is not None):
+            picture = next(media for media in one.dialogue.media if media.kind == "image")
+            pixels = self.corpus.pictures(split).picture(picture.number, SHOWN_SIDE).transpose(1, 2, 0)
+            question = one.dialogue.messages[-2].text or f"({one.dialogue.task})"
+            yield Tile(pixels, (question, one.answer, "right" if one.right else f"not: {one.dialogue.answer}"))
+
+    def respondent(self) -> Respondent:
+        """The model, ready to answer."""
+        self.model.eval()
+        for encoder in self._modules.values():
+            encoder.to(self.device).eval()
+        features = self.features if self.learns_to_perceive else None
+        return Respondent(self.model, self.template, self.placed, features)
+
+
+def needed_parts(corpus: DialogueCorpus) -> tuple[str, ...]:
+    """The stages whose models dialogues cannot do without."""
+    return (Pretrain.name, *(modality.stage for kind, modality in MODALITIES.items() if kind in corpus.kinds))

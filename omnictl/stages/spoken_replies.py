@@ -1,0 +1,41 @@
+"""How well a recogniser understands answers that the Talker says."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from omnictl.data.media import wav_bytes
+from omnictl.data.spoken_text import speech_text, spoken
+from omnictl.data.transcript import foreign_characters
+from omnictl.metrics.shuffling import shuffled_inputs
+from omnictl.metrics.speech import character_errors
+from omnictl.stages.ladder import SHUFFLE_SEED, Ladder
+
+SAID = 100
+"""Answers that are said, evenly taken from all."""
+
+KEPT = 5
+"""Of these, kept for people to hear."""
+
+
+class SpokenReplies(NamedTuple):
+    """What was understood."""
+
+    metrics: Mapping[str, float]
+    controls: Mapping[str, float]
+    sounds: Mapping[str, bytes]
+
+
+def say_replies(answers: Sequence[str], ladder: Ladder) -> SpokenReplies:
+    """Say some of the answers, and let the judge write down what it hears; what has no sound counts as said and not heard."""
+    chosen = answers if len(answers) <= SAID else [answers[number * len(answers) // SAID] for number in range(SAID)]
+    sayable = [not foreign_characters(answer) and bool(speech_text(spoken(answer))) for answer in chosen]
+    texts = [speech_text(spoken(answer)) if can else answer for answer, can in zip(chosen, sayable, strict=True)]
+    heard = [ladder.hear(answer, 0) if can else "" for answer, can in zip(chosen, sayable, strict=True)]
+    exchanged = [texts[number] for number in shuffled_inputs(len(texts), SHUFFLE_SEED)]
+    rate = ladder.voice.vocoder.sample_rate
+    kept = [answer for answer, can in zip(chosen, sayable, strict=True) if can][:KEPT]
+    return SpokenReplies(
+        {"speech_reply_cer": character_errors(texts, heard).rate},
+        {"speech_reply_cer_shuffled": character_errors(exchanged, heard).rate},
+        {f"reply_{number}.wav": wav_bytes(ladder.sound(answer, 0), rate) for number, answer in enumerate(kept, start=1)},
+    )

@@ -1,0 +1,50 @@
+"""Measures of others, and what they cannot judge."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from omnictl.metrics import intelligibility
+from omnictl.metrics.intelligibility import RATE, mean_quality, quality
+
+both = pytest.mark.skipif(intelligibility.installed() != ("stoi", "pesq"), reason="STOI and PESQ are not installed")
+
+
+def noise(samples: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+
+
+@both
+def test_a_sound_is_like_itself_and_more_noise_is_worse() -> None:
+    sound, other = noise(2 * RATE), np.random.default_rng(1).normal(0, 0.1, 2 * RATE).astype(np.float32)
+    assert quality(sound, sound) == pytest.approx({"stoi": 1.0, "pesq": 4.64}, abs=0.01)
+    little, much = (quality(sound, sound + share * other) for share in (0.1, 2.0))
+    assert 1 > little["stoi"] > much["stoi"]
+    assert 4.64 > little["pesq"] > much["pesq"] >= 1
+
+
+@both
+def test_what_is_longer_is_cut() -> None:
+    sound = noise(2 * RATE)
+    assert quality(sound, np.concatenate([sound, noise(RATE)])) == quality(sound, sound)
+
+
+@both
+@pytest.mark.parametrize(
+    ("samples", "judged"), [(1, set()), (100, set()), (3_000, set()), (5_000, {"pesq"}), (RATE, {"stoi", "pesq"})]
+)
+def test_what_is_too_short_is_not_judged(samples: int, judged: set[str]) -> None:
+    assert set(quality(noise(samples), noise(samples))) == judged
+
+
+@both
+def test_silence_is_not_judged_but_what_became_silent_is() -> None:
+    silence = np.zeros(RATE, np.float32)
+    assert quality(silence, noise(RATE)) == {}
+    assert quality(noise(RATE), silence) == pytest.approx({"stoi": 0.0, "pesq": 1.0}, abs=1e-6)
+
+
+def test_means_are_of_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intelligibility, "installed", lambda: ("stoi", "pesq"))
+    assert mean_quality([{"stoi": 0.5}, {}, {"stoi": 0.7}]) == pytest.approx({"stoi": 0.6})
+    assert mean_quality([]) == {}
