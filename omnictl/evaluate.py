@@ -16,6 +16,7 @@ from omnictl.stages.trained import open_trained
 from omnictl.train.stage import Report, Split
 
 if TYPE_CHECKING:
+    from omnictl.stages.sft import Sft
     from omnictl.stages.talker import TalkerStage
 
 
@@ -70,7 +71,7 @@ def evaluate_run(
 
     Args:
         run: the run; its stage decides the metrics.
-        judge: who listens to it, if its stage is one of `JUDGED`.
+        judge: who listens to it, if its stage is one of `HEARD`.
         data: another data source than the one it was trained on.
         split: which split.
         limit: only so many examples.
@@ -82,9 +83,9 @@ def evaluate_run(
         DataError: the data cannot be read.
     """
     stage = open_trained(stage_type(run.stage), run, device=device, cache=cache, data=data)
-    if run.stage in JUDGED:
-        assert judge is not None, "what speaks is judged by what hears"
-        cast("TalkerStage", stage).judge = judge.judge
+    assert judge is not None or run.stage not in JUDGED, "what speaks is judged by what hears"
+    if judge is not None:
+        cast("TalkerStage | Sft", stage).judge = judge.judge
     report = stage.evaluate(split, limit=limit)
     parts = [split, *([data] if data else []), *([judge.label] if judge and judge.label else [])]
     folder = run.evaluations / "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)

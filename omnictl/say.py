@@ -103,6 +103,22 @@ def _sayable(piece: str) -> str:
     return piece
 
 
+def check_place(path: Path, option: str) -> None:
+    """Refuse a file that no speech can be written to, before anything is said.
+
+    Raises:
+        UsageError: its folder is not there, it is a folder, or it is to be no WAV.
+    """
+    if not path.absolute().parent.is_dir():
+        raise UsageError(
+            f"there is no folder {path.parent}", where=option, fix=f"make it (mkdir -p {path.parent}), or name another"
+        )
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", where=option, fix=f"name a file, such as {path / 'reply.wav'}")
+    if path.suffix.lower() not in ("", ".wav"):
+        raise UsageError(f"what is said is written as WAV, not as {path.suffix}", where=option, fix=f"name {path.stem}.wav")
+
+
 def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: Manner) -> Said:
     """Say a text into a WAV file of 16 bits.
 
@@ -110,12 +126,7 @@ def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: Man
         UsageError, DataError: as `stream`.
         RunError, DiskFull: the file cannot be written.
     """
-    if not path.absolute().parent.is_dir():
-        raise UsageError(
-            f"there is no folder {path.parent}", where="--out", fix=f"make it (mkdir -p {path.parent}), or name another"
-        )
-    if path.suffix.lower() not in ("", ".wav"):
-        raise UsageError(f"what is said is written as WAV, not as {path.suffix}", where="--out", fix=f"name {path.stem}.wav")
+    check_place(path, "--out")
     began = time.perf_counter()
     first: float | None = None
     parts: list[Samples] = []

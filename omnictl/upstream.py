@@ -6,7 +6,7 @@ from pathlib import Path
 from omnictl.data.corpus import tinyworld_seed
 from omnictl.data.dialogues import open_dialogues
 from omnictl.errors import RunError
-from omnictl.runs.compatible import newest_compatible
+from omnictl.runs.compatible import needed_run
 from omnictl.runs.run import Run, find_run, newest_run
 from omnictl.stages.sft import Sft, SftConfig, needed_parts
 
@@ -14,6 +14,9 @@ OPTIONS: Mapping[str, str] = {"pretrain": "--thinker", "asr": "--asr", "vision":
 """The option that names a run of each stage."""
 
 assert OPTIONS.keys() == set(Sft.needs)
+
+TALKER = "talker"
+"""The stage that an omni model can do without, whatever its data."""
 
 
 def choose_upstream(
@@ -36,17 +39,17 @@ def choose_upstream(
     chosen: dict[str, Run] = {}
     for stage in Sft.needs:
         reference = given[stage]
-        if reference is not None:
+        if stage not in (*needed, TALKER):
+            tell(f"no run of `{stage}` is taken: the dialogues do not need it")
+        elif reference is not None:
             chosen[stage] = find_run(root, stage, reference)
         elif stage in needed:
             chosen[stage] = _newest(root, stage, config.data.source, tell)
-        elif stage == "talker":
+        else:
             try:
                 chosen[stage] = _newest(root, stage, config.data.source, tell)
-            except RunError:
-                tell("no Talker: answers will be written, not said; `omnictl talker` makes one")
-        else:
-            tell(f"no run of `{stage}` is taken: the dialogues do not need it")
+            except RunError as error:
+                tell(f"no Talker, so answers will be written, not said: {error.message}; `omnictl {stage}` makes one")
     for stage, run in chosen.items():
         tell(f"{stage}: {run.path}")
     return chosen
@@ -60,14 +63,5 @@ def _newest(root: Path, stage: str, source: str, tell: Callable[[str], None]) ->
     """
     if tinyworld_seed(source) is None:
         return newest_run(root, stage, "finished")
-    found, rejected = newest_compatible(root, stage, source)
-    if found is None:
-        reasons = "".join(f"\n  {line}" for line in rejected)
-        raise RunError(
-            f"this needs a finished run of stage `{stage}` on TinyWorld, {root / stage} has none{reasons}",
-            where=OPTIONS[stage],
-            fix=f"make one with `omnictl {stage}`, or name a run with {OPTIONS[stage]} RUN; `omnictl pipeline` makes all of them",
-        )
-    for line in rejected:
-        tell(f"not taken: {line}")
-    return found
+    fix = f"make one with `omnictl {stage}`, or name a run with {OPTIONS[stage]} RUN; `omnictl pipeline` makes all of them"
+    return needed_run(root, stage, source, tell, where=OPTIONS[stage], fix=fix)

@@ -1,5 +1,6 @@
 """Fresh stages for tests, each with what it stands on."""
 
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import torch
 
 from omnictl.data.cache import cache_dir
+from omnictl.runs.files import read_json, write_json
+from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_type
 from omnictl.train.checkpoint import plain_state_dict, save_tensors
 
@@ -30,3 +33,12 @@ def untrained(name: str, folder: Path) -> Path:
         stage.batches()  # codebooks and statistics are begun with
         save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
     return model
+
+
+def finished_run(root: Path, stage: str) -> Run:
+    """A finished run of a stage's preset `debug`, with a model that has learned nothing."""
+    run = create_run(root, stage, "debug", {"parents": {}})
+    shutil.copytree(untrained(stage, cache_dir()), run.model)
+    write_json(run.config_file, read_json(run.model / "config.json")["config"])
+    run.update(status="finished")
+    return run

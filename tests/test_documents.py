@@ -1,5 +1,6 @@
 """Every command in README and docs runs: in a fresh folder, in the order of the document, at the size of the debug preset."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -70,10 +71,17 @@ def make_files(arguments: list[str]) -> None:
         if option == "--data" and path.suffix == ".txt":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n\n\n".join(document(99, "train", number) for number in range(200)))
-        wanted = (("--data", "asr"), ("--data", "vision"), ("--data", "talker"), ("check", "data"), ("stats", "data"))
+        wanted = (
+            ("--data", "asr"),
+            ("--data", "vision"),
+            ("--data", "talker"),
+            ("--data", "sft"),
+            ("check", "data"),
+            ("stats", "data"),
+        )
         if not path.suffix and (option, arguments[0]) in wanted:
-            write = write_pictures if "pictures" in path.name else write_recordings
-            write(path)
+            writers = {"pictures": write_pictures, "dialogues": write_dialogues}
+            writers.get(path.name, write_recordings)(path)
         if option == "--config":
             path.write_text(SMALL_TOML if path.suffix == ".toml" else to_json(PRESETS["debug"]))
 
@@ -99,6 +107,18 @@ def write_pictures(folder: Path) -> None:
         picture = Image.fromarray(scenes.shown(number, View(32, 2)).picture.transpose(1, 2, 0))
         picture.save(folder / ("dogs", "cats")[number % 2] / f"{number}.png")
         picture.save("photo.jpg")
+
+
+def write_dialogues(folder: Path) -> None:
+    """Twenty dialogues about ten pictures."""
+    write_pictures(folder / "images")
+    rows = []
+    for number in range(20):
+        picture = f"images/{('dogs', 'cats')[number % 2]}/{number % 10}.png"
+        asked = [{"type": "image", "image": picture}, {"type": "text", "text": f"What is this, number {number}?"}]
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": ("A dog.", "A cat.")[number % 2]}]
+        rows.append(json.dumps({"messages": messages, "task": "animals"}))
+    (folder / "dialogues.jsonl").write_text("\n".join(rows))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -154,7 +174,7 @@ def test_commands_at_debug_size(given: str, run_as: str) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_example_configs_are_valid(path: Path) -> None:
-    stages = {"audio": "asr", "thinker": "pretrain", "shakespeare": "pretrain"}
+    stages = {"audio": "asr", "thinker": "pretrain", "shakespeare": "pretrain", "omni": "sft"}
     word = path.stem.partition("_")[0]
     kind = recipe_type(stages.get(word, word)).config_type
     assert isinstance(resolve(kind, preset=None, file=path), kind)

@@ -1,6 +1,7 @@
 """The `omnictl` command and how it ends: named errors become one screen (or one JSON object) and an exit code."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -66,7 +67,7 @@ def _options(
         print(context.get_help())
 
 
-_OWN = {"talker": talker, "sft": sft}
+_OWN: dict[str, Callable[..., int]] = {"talker": talker, "sft": sft}
 """The stages that take other models: their commands have options for these."""
 
 for _name in COMMANDS:

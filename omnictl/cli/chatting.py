@@ -1,22 +1,32 @@
 """`omnictl chat`: one question, with pictures and sounds, answered in writing and aloud; or a conversation."""
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+from rich.markup import escape
 
 from omnictl.cli.console import Output
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
 from omnictl.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from omnictl.chat.session import Attachment, Reply
-    from omnictl.runs.run import Run
+    from collections.abc import Callable
+
+    from omnictl.chat.session import Reply
     from omnictl.say import Speaker
 
 TALKERS = ("sft", "pretrain")
 """The stages whose models can be talked to, the ablest first."""
+
+
+class Partner(NamedTuple):
+    """Whom one talks to."""
+
+    path: Path
+    """The run, or a model folder that was copied from one."""
+    stage: str
+    model: Path
 
 
 def chat(
@@ -53,96 +63,113 @@ def chat(
 
     A Thinker that was not trained on dialogues continues your text.
     """
-    from omnictl.chat.session import Attachment, Session
-    from omnictl.cli.conversation import Conversation, answer
+    from omnictl.chat.session import Attachment, Reply, Session
+    from omnictl.cli.conversation import Aloud, Conversation, Manners, answer
+    from omnictl.cli.playing import open_loudspeaker
     from omnictl.data.cache import cache_dir
     from omnictl.generate.sampling import SamplingConfig
+    from omnictl.say import check_place, open_voice
     from omnictl.train.device import choose_device
 
     output = Output(as_json=as_json)
-    shown = [*(Attachment("image", file) for file in image or ()), *([Attachment("audio", audio)] if audio else [])]
-    _check_question(text, shown, as_json=as_json)
-    chosen = chosen_partner(run_root(runs), run)
+    pictures = image or []
+    _check_question(text, pictures, audio, as_json=as_json)
+    if speak is not None:
+        check_place(speak, "--speak")
+    partner = find_partner(run_root(runs), run)
     where, cache = choose_device(device), cache_dir()
-    voice = open_speaker(run_root(runs), chosen, where, cache) if speak else None
-    session = Session.open(chosen.model, where, cache)
-    chosen_temperature = temperature if temperature is not None else 0.0 if chosen.stage == "sft" else 0.7
+    session = Session.open(partner.model, where, cache)
+    chosen_temperature = temperature if temperature is not None else 0.0 if partner.stage == "sft" else 0.7
     sampling = SamplingConfig(temperature=chosen_temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty)
+    manners = Manners(sampling, max_tokens)
     if seed is None:
         session.generator.seed()
     else:
         session.generator.manual_seed(seed)
-    if text is None and not shown:
-        Conversation(session, sampling, max_tokens, output, lambda: open_speaker(run_root(runs), chosen, where, cache), speak).hold(
-            chosen.path.name
-        )
+
+    def voice() -> "Speaker":
+        return open_voice(_find_talker(run_root(runs), partner, lambda line: output.say(escape(line))), where, cache)
+
+    if text is None and not pictures and audio is None:
+        Conversation(session, manners, output, voice, speak).hold(partner.path.name)
         return
-    began = time.perf_counter()
-    said = answer(session, text or "", shown, sampling, max_tokens, output, voice, speak)
+    aloud: Aloud | None = None
+    if speak is not None:
+        speaker = voice()
+        aloud = Aloud(speaker, speak, None if as_json else open_loudspeaker(speaker.voice.vocoder.sample_rate))
+    reply = Reply()
+    shown = [session.show(Attachment("image", file)) for file in pictures]
+    shown += [session.show(Attachment("audio", audio))] if audio else []
+    speech = answer(session, (text or "").strip(), shown, manners, output, reply, aloud)
     if as_json:
-        first_audio = None if said.first_audio is None else said.first_audio - began
-        output.result(_as_json(str(chosen.path), said.reply, said.speech, first_audio), "")
+        output.result(_as_json(str(partner.path), reply, speech), "")
 
 
-def _check_question(text: str | None, shown: "list[Attachment]", *, as_json: bool) -> None:
+def _check_question(text: str | None, pictures: list[Path], audio: Path | None, *, as_json: bool) -> None:
     """Refuse what is no question.
 
     Raises:
-        UsageError: nothing is asked.
+        UsageError: nothing is asked, or in no encoding.
     """
-    from omnictl.chat.session import KINDS
-
-    if as_json and text is None and not shown:
+    if as_json and text is None and not pictures and audio is None:
         raise UsageError("--json is for one reply, a conversation has many", where="--json", fix="say something with --text TEXT")
-    if text is not None and not text.strip() and not shown:
-        raise UsageError("the question is empty", where="--text", fix="write something, or leave --text out for a conversation")
-    if text is None and shown and all(each.kind == "image" for each in shown):
-        raise UsageError(
-            f"a {KINDS['image']} alone asks nothing", where="--image", fix="ask with --text TEXT, or aloud with --audio FILE"
-        )
+    if audio is None and not (text or "").strip():
+        if pictures:
+            fix = "ask with --text TEXT, or aloud with --audio FILE"
+            raise UsageError("a picture alone asks nothing", where="--image", fix=fix)
+        if text is not None:
+            fix = "write something, or leave --text out for a conversation"
+            raise UsageError("the question is empty", where="--text", fix=fix)
+    if text is not None and not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError("the question is no UTF-8", where="--text", fix="write it in a terminal whose encoding is UTF-8")
 
 
-def chosen_partner(root: Path, reference: str | None) -> "Run":
-    """The run that `--run` names, else the newest finished one of the ablest stage there is.
+def find_partner(root: Path, reference: str | None) -> Partner:
+    """The run or model folder that `--run` names, else the newest finished run of the ablest stage there is.
 
     Raises:
         RunError: there is none.
     """
+    from omnictl.runs.files import read_json
     from omnictl.runs.run import Run, find_run, list_runs
 
-    if reference is None:
-        for stage in TALKERS:
-            finished = next((found for found in list_runs(root, stage) if found.record()["status"] == "finished"), None)
-            if finished is not None:
-                return finished
-        raise RunError(
-            f"no finished run of stage `{TALKERS[0]}` or `{TALKERS[1]}` in {root}",
-            where=str(root),
-            fix="make one with `omnictl pipeline --preset tiny --max-minutes 30`, or a Thinker alone with `omnictl pretrain`",
-        )
-    if (Path(reference) / "run.json").is_file() and Run(Path(reference)).stage in TALKERS:
-        return Run(Path(reference))
-    stage = next((stage for stage in TALKERS if (root / stage / reference / "run.json").is_file()), TALKERS[1])
-    return find_run(root, stage, reference)
+    if reference is not None and reference != "latest":
+        folder = Path(reference)
+        if (folder / "config.json").is_file() and not (folder / "run.json").exists():
+            described = read_json(folder / "config.json")
+            return Partner(folder, str(described.get("stage")) if isinstance(described, dict) else "", folder)
+        places = ((stage, path / "run.json") for path in (folder, *(root / s / folder for s in TALKERS)) for stage in TALKERS)
+        found = next((stage for stage, record in places if record.is_file() and Run(record.parent).stage == stage), TALKERS[1])
+        run = find_run(root, found, reference)
+        return Partner(run.path, found, run.model)
+    for stage in TALKERS:
+        for run in list_runs(root, stage):
+            if reference is not None or run.record()["status"] == "finished":
+                return Partner(run.path, stage, run.model)
+    raise RunError(
+        f"no finished run of stage `{TALKERS[0]}` or `{TALKERS[1]}` in {root}",
+        where=str(root),
+        fix="make one with `omnictl pipeline --preset tiny --max-minutes 30`, or a Thinker alone with `omnictl pretrain`",
+    )
 
 
-def open_speaker(root: Path, chosen: "Run", device: "object", cache: Path) -> "Speaker":
-    """The Talker of a model folder, else the newest finished one.
+def _find_talker(root: Path, partner: Partner, tell: "Callable[[str], None]") -> Path:
+    """The Talker that a model folder holds, else that of the newest finished run.
 
     Raises:
         RunError: there is none.
     """
-    import torch
-
     from omnictl.runs.run import newest_run
-    from omnictl.say import open_voice
 
-    assert isinstance(device, torch.device)
-    own = chosen.model / "talker"
-    return open_voice(own if own.is_dir() else newest_run(root, "talker", "finished").model, device, cache)
+    own = partner.model / "talker"
+    if own.is_dir():
+        return own
+    run = newest_run(root, "talker", "finished")
+    tell(f"spoken by {run.path}")
+    return run.model
 
 
-def _as_json(run: str, reply: "Reply", speech: Path | None, first_audio: float | None) -> dict[str, object]:
+def _as_json(run: str, reply: "Reply", speech: Path | None) -> dict[str, object]:
     media = reply.media_tokens
     tokens = {"text": reply.prompt_tokens, "image": media["image"], "audio": media["audio"], "new": reply.new_tokens}
     return {
@@ -151,5 +178,5 @@ def _as_json(run: str, reply: "Reply", speech: Path | None, first_audio: float |
         "speech": None if speech is None else str(speech),
         "tokens": tokens,
         "first_token_seconds": reply.first_token_seconds,
-        "first_audio_seconds": first_audio,
+        "first_audio_seconds": reply.first_audio_seconds,
     }

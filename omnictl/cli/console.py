@@ -18,7 +18,7 @@ MOST_LINES = 18
 """Lines of an error that are shown to people; programs get them all."""
 
 
-TABLE_WIDTH = 130
+TABLE_WIDTH = 150
 """Characters of a table that is not written to a terminal."""
 
 

@@ -37,6 +37,7 @@ class KindName(StrEnum):
     text = "text"
     speech = "speech"
     images = "images"
+    dialogues = "dialogues"
 
 
 PathArgument = Annotated[
@@ -49,11 +50,14 @@ KindOption = Annotated[
     KindName | None, typer.Option(help="What it is; default: what it looks like, TinyWorld speech.", show_default=False)
 ]
 LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Only so many recordings or pictures of each split.", show_default=False)
+    int | None, typer.Option(min=1, help="Only so many recordings, pictures or dialogues of each split.", show_default=False)
 ]
 
 EXPORTED_PICTURES = 10_000
 """Of TinyWorld's endless training scenes, unless --num says otherwise: about 250 MB with the rest."""
+
+EXPORTED_DIALOGUES, EXPORTED_EVAL_DIALOGUES = 1_000, 200
+"""Over all tasks, of the training split and of each other one, unless --num and --num-eval say otherwise."""
 
 
 @app.command()
@@ -68,7 +72,8 @@ def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None
     Warnings: too long for 25 symbols a second, suspicious speaking rates,
     very long recordings; pictures with two different labels, or smaller
     than 16 pixels a side; values that few training pictures have, an
-    attribute that most lack; one sound or picture in two splits.
+    attribute that most lack; one sound or picture in two splits; spoken
+    replies that cannot be decoded.
     """
     output = Output(as_json=as_json)
     output.tell_log()
@@ -88,10 +93,10 @@ def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None
 
 @app.command()
 def stats(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> None:
-    """Print how much of what there is; of recordings and pictures, only headers are read.
+    """Print how much of what there is; of sounds and pictures, only headers are read.
 
     What cannot be read is counted and left out. TinyWorld is spoken for
-    it, or drawn: 1,000 pictures of each split.
+    it, or drawn: 1,000 pictures of each split, 200 dialogues.
     """
     output = Output(as_json=as_json)
     output.tell_log()
@@ -108,7 +113,7 @@ def export(
         int | None,
         typer.Option(
             min=1,
-            help="Training documents or recordings, default: as in training; or pictures, default: 10,000.",
+            help="Training documents or recordings, default: as in training; pictures, default: 10,000; dialogues: 1,000.",
             show_default=False,
         ),
     ] = None,
@@ -116,7 +121,7 @@ def export(
         int | None,
         typer.Option(
             min=1,
-            help="Test ones, and as many validation ones (half as many pictures); default: as in training.",
+            help="Test ones, and as many validation ones (half as many pictures); default: as in training; dialogues: 200.",
             show_default=False,
         ),
     ] = None,
@@ -132,6 +137,9 @@ def export(
     Images: metadata.jsonl with labels and captions, and PNG of 112 x 112
     pixels in images/, to train on with data.augmentation=none (mirrored,
     "on the left" would be wrong) and data.top1='["shape", "colour"]'.
+
+    Dialogues: dialogues.jsonl, all tasks in turn, with PNG in images/, what
+    is asked aloud in audio/, and each last answer spoken in replies/.
     """
     from omnictl.data.corpus import tinyworld_seed
 
@@ -142,7 +150,12 @@ def export(
         raise UsageError(
             f"only TinyWorld is written out, found {data!r}", where="--data", fix="leave --data out, or --data tinyworld:SEED"
         )
-    write = {KindName.text: _export_text, KindName.speech: _export_speech, KindName.images: _export_images}[kind]
+    write = {
+        KindName.text: _export_text,
+        KindName.speech: _export_speech,
+        KindName.images: _export_images,
+        KindName.dialogues: _export_dialogues,
+    }[kind]
     name, unit, counts = write(seed, out, num, num_eval)
     sizes = {split: {unit: count} for split, count in counts.items()}
     told = ", ".join(f"{count:,} {split}" for split, count in counts.items())
@@ -180,11 +193,23 @@ def _export_images(seed: int, out: Path, num: int | None, num_eval: int | None) 
     return Exported(world.name, "pictures", export_images(world, out, num=num or EXPORTED_PICTURES))
 
 
+def _export_dialogues(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+    from omnictl.data.dialogues import TinyWorldDialogues
+    from omnictl.data.export import export_dialogues
+
+    world = TinyWorldDialogues.few(seed, num or EXPORTED_DIALOGUES, num_eval or EXPORTED_EVAL_DIALOGUES)
+    return Exported(world.name, "dialogues", export_dialogues(world, out))
+
+
 def _checked(path: str, kind: str, limit: int | None) -> "Report":
     if kind == "images":
         from omnictl.data.check_images import check_images
 
         return check_images(path, limit=limit)
+    if kind == "dialogues":
+        from omnictl.data.check_dialogues import check_dialogues
+
+        return check_dialogues(path, limit=limit)
     from omnictl.data.check import check_speech, check_text
 
     return check_text(path) if kind == "text" else check_speech(path, limit=limit)
@@ -195,6 +220,10 @@ def _measured(path: str, kind: str, limit: int | None) -> "Report":
         from omnictl.data.check_images import measure_images
 
         return measure_images(path, limit=limit)
+    if kind == "dialogues":
+        from omnictl.data.check_dialogues import measure_dialogues
+
+        return measure_dialogues(path, limit=limit)
     from omnictl.data.check import check_text, measure_speech
 
     return check_text(path) if kind == "text" else measure_speech(path, limit=limit)
@@ -212,7 +241,7 @@ def _kind(path: str, wanted: KindName | None, limit: int | None) -> str:
     kind = find_kind(path) if wanted is None else wanted.value
     if kind == "text" and limit is not None:
         raise UsageError(
-            f"--limit is for recordings and pictures; {path} is text, which is read whole",
+            f"--limit is for recordings, pictures and dialogues; {path} is text, which is read whole",
             where="--limit",
             fix="leave --limit out",
         )
@@ -244,8 +273,8 @@ def _table(report: "Report") -> list[str]:
     for name, value in report.summary.items():
         if name == "splits" and isinstance(value, Mapping):
             lines += [f"  {split:<32} {_sizes(sizes)}" for split, sizes in value.items()]
-        elif name == "labels" and isinstance(value, Mapping):
-            lines += [f"  {escape(f'labels.{attribute}'):<32} {escape(_counts(counts))}" for attribute, counts in value.items()]
+        elif name in ("labels", "tasks") and isinstance(value, Mapping):
+            lines += [f"  {escape(f'{name}.{each}'):<32} {escape(_counts(counts))}" for each, counts in value.items()]
         elif isinstance(value, Mapping):
             lines.append(f"  {name:<32} {escape(_counts(value))}")
         else:

@@ -195,5 +195,11 @@ def conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, seco
 
 def next_commands(stage: str, path: str) -> str:
     """How to use what a stage has made; `path` is quoted for a shell."""
-    use = {"pretrain": "chat", "asr": "transcribe FILE", "vision": "classify FILE", "talker": 'say "Hello." --out hello.wav'}
+    use = {
+        "pretrain": "chat",
+        "asr": "transcribe FILE",
+        "vision": "classify FILE",
+        "talker": 'say "Hello." --out hello.wav',
+        "sft": "chat --image FILE --audio FILE --speak reply.wav",
+    }
     return f"  omnictl {use[stage]} --run {path}" if stage in use else ""

@@ -112,9 +112,10 @@ class DialogueSet:
         """One of a task."""
         return self.corpus.dialogue(self.split, task, self.numbers[task][index])
 
-    def all(self, limit: int | None = None) -> Iterator[Dialogue]:
-        """Every dialogue, task after task, at most `limit` of each."""
-        return (self.dialogue(task, index) for task, found in self.numbers.items() for index in range(len(found))[:limit])
+    def all(self) -> Iterator[Dialogue]:
+        """Every dialogue, one of each task in turn."""
+        longest = max(map(len, self.numbers.values()), default=0)
+        return (self.dialogue(task, i) for i in range(longest) for task, found in self.numbers.items() if i < len(found))
 
 
 def open_dialogue_set(corpus: DialogueCorpus, split: Split, template: ChatTemplate, shown: Shown, context: int) -> DialogueSet:

@@ -3,25 +3,31 @@
     {"messages": [{"role": "user", "content": [{"type": "image", "image": "images/1.png"}, {"type": "text", "text": "What?"}]},
                   {"role": "assistant", "content": "A red circle."}], "task": "naming", "split": "train"}
 
-`content` is a string, or a list of parts. Paths are relative to the file, and none may leave its folder. What the assistant says is
-text; a sound beside it is that text spoken. A row that cannot be used becomes a `BrokenRow`.
+`content` is a string, or a list of parts; texts that follow one another are one. Paths are relative to the file, and none may leave
+its folder. What the assistant says is text; a sound beside it is that text spoken, which is there to be checked and heard, not to
+be trained on. A row that cannot be used becomes a `BrokenRow`.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from omnictl.config.suggest import nearest
-from omnictl.data.dialogue import MediaKind, Role
 from omnictl.data.manifest import BrokenRow, Flaw, Manifest, filled, filled_or_none, find_file, no_such, split_or_none, type_of
 from omnictl.data.tables import read_lines
 from omnictl.data.text_files import Split
 from omnictl.errors import DataError
 
+if TYPE_CHECKING:  # it needs torch, which takes seconds to load
+    from omnictl.data.dialogue import MediaKind, Role
+
 FILE_NAMES = ("dialogues.jsonl", "metadata.jsonl", "manifest.jsonl")
 """Of a folder's manifest."""
+
+RECOGNISED = "manifest: dialogues.jsonl, metadata.jsonl or manifest.jsonl with messages[,task,id,split]"
 
 ANY_TASK = "dialogue"
 """The task of rows that name none."""
@@ -37,7 +43,7 @@ Find = Callable[[str, str], Path]
 class MediaFile(NamedTuple):
     """A picture or a sound."""
 
-    kind: MediaKind
+    kind: "MediaKind"
     file: Path
     """Absolute, below the corpus folder."""
 
@@ -45,8 +51,10 @@ class MediaFile(NamedTuple):
 class MessageRow(NamedTuple):
     """What one side says."""
 
-    role: Role
+    role: "Role"
     parts: tuple[str | MediaFile, ...]
+    spoken: tuple[MediaFile, ...] = ()
+    """The assistant's text as a sound, if there is one."""
 
 
 class DialogueRow(NamedTuple):
@@ -104,12 +112,12 @@ def read_dialogues(path: Path) -> DialogueManifest:
     for number, line in read_lines(file, f"write a line a dialogue into it; {_NEEDS}"):
         where = f"{file}:{number}"
         try:
-            row = _row(_object(line), str(number), where, lambda what, name: find(what, path=name))
+            row = _row(_object(line), f"line {number}", where, lambda what, name: find(what, path=name))
             if row.id in rows:
                 raise Flaw(f"the id {row.id!r} is that of {rows[row.id].where}, too")
             rows[row.id] = row
         except Flaw as flaw:
-            broken.append(BrokenRow(str(number), where, str(flaw)))
+            broken.append(BrokenRow(f"line {number}", where, str(flaw)))
     if not rows:
         reason = f": {broken[0].message}" if broken else ""
         raise DataError(f"no row of {file} can be used{reason}", where=broken[0].where if broken else str(file), fix=_NEEDS)
@@ -162,13 +170,26 @@ def _message(value: object, number: int, find: Find) -> MessageRow:
     parts = tuple(_parts(content, what, find)) if isinstance(content, list) else (filled(f"content of {what}", content),)
     if not parts:
         raise Flaw(f"the content of {what} is an empty list")
-    if role != "user":
-        if any(isinstance(part, MediaFile) and part.kind == "image" for part in parts):
-            raise Flaw(f"{what} is the {role}'s and shows a picture; only what the user says may")
-        parts = tuple(part for part in parts if isinstance(part, str))
-        if not parts:
-            raise Flaw(f"{what} is the {role}'s and has no text")
-    return MessageRow(cast("Role", role), parts)
+    if role == "user":
+        return MessageRow("user", tuple(_joined(parts)))
+    media = tuple(part for part in parts if isinstance(part, MediaFile))
+    if any(part.kind == "image" for part in media):
+        raise Flaw(f"{what} is the {role}'s and shows a picture; only what the user says may")
+    if media and role == "system":
+        raise Flaw(f"{what} is the system's and has a sound; only those of the user and the assistant may")
+    texts = tuple(_joined(part for part in parts if isinstance(part, str)))
+    if not texts:
+        raise Flaw(f"{what} is the {role}'s and has no text")
+    return MessageRow(cast("Role", role), texts, media)
+
+
+def _joined(parts: Iterable[str | MediaFile]) -> Iterator[str | MediaFile]:
+    """The parts, texts that follow one another as one, without white space around it."""
+    for is_text, group in groupby(parts, lambda part: isinstance(part, str)):
+        if is_text:
+            yield "".join(cast("Iterable[str]", group)).strip()
+        else:
+            yield from group
 
 
 def _parts(content: list[object], what: str, find: Find) -> Iterator[str | MediaFile]:
@@ -182,6 +203,7 @@ def _parts(content: list[object], what: str, find: Find) -> Iterator[str | Media
         if kind not in part:
             raise Flaw(f"{place} is of type {kind!r} and has no key {kind!r} (found {', '.join(map(repr, part))})")
         if kind == "text":
-            yield filled(place, part[kind])
+            filled(place, part[kind])  # or it is a flaw
+            yield cast("str", part[kind])
         else:
             yield MediaFile(cast("MediaKind", kind), find(cast("str", kind), filled(f"path of {place}", part[kind])))

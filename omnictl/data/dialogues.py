@@ -28,7 +28,7 @@ from omnictl.data.speech import BLOCK, Recording, Samples, SpeechCorpus, heard
 from omnictl.data.splits import fill_splits
 from omnictl.data.text_files import SPLITS, Split
 from omnictl.errors import DataError
-from omnictl.world.dialogues import SPOKEN_TASKS, TASKS, Exchange, dialogue
+from omnictl.world.dialogues import SPOKEN_TASKS, TASKS, Exchange, dialogue, spoken_answer
 from omnictl.world.drawing import draw
 from omnictl.world.espeak import Request, speak
 from omnictl.world.scenes import scene
@@ -140,7 +140,7 @@ def open_dialogues(config: DialogueDataConfig, cache: Path) -> DialogueCorpus:
     """
     seed = tinyworld_seed(config.source)
     if seed is not None:
-        return TinyWorldDialogues(seed, config)
+        return TinyWorldDialogues.of(seed, config)
     return DialogueFiles(read_dialogues(Path(config.source).expanduser()), config, cache)
 
 
@@ -151,13 +151,34 @@ class TinyWorldDialogues:
     broken: Sequence[BrokenRow] = ()
     kinds: frozenset[MediaKind] = frozenset({"image", "audio"})
 
-    def __init__(self, seed: int, config: DialogueDataConfig) -> None:
+    def __init__(self, seed: int, counts: Mapping[Split, Mapping[str, int]], num_pictures: int) -> None:
+        self.seed, self._counts, self._num_pictures = seed, counts, num_pictures
+
+    @classmethod
+    def of(cls, seed: int, config: DialogueDataConfig) -> "TinyWorldDialogues":
+        """As many of each task as a config says.
+
+        Raises:
+            DataError: it names a task that there is not.
+        """
         unknown = sorted(set(config.counts) - set(TASKS))
         if unknown:
             raise DataError(
                 f"TinyWorld has no task {unknown[0]!r}", where="data.counts", fix=f"name some of these: {', '.join(TASKS)}"
             )
-        self.seed, self._config = seed, config
+        few = config.num_eval_dialogues
+        counts: Mapping[Split, Mapping[str, int]] = {
+            "train": {task: config.counts.get(task, MANY) for task in TASKS},
+            "val": dict.fromkeys(TASKS, max(1, few // 4)),
+            "test": dict.fromkeys(TASKS, few),
+        }
+        return cls(seed, counts, config.num_pictures)
+
+    @classmethod
+    def few(cls, seed: int, num: int, num_eval: int) -> "TinyWorldDialogues":
+        """So many dialogues of the training split, and of each other one, over all tasks in turn."""
+        few = _in_turn(num_eval)
+        return cls(seed, {"train": _in_turn(num), "val": few, "test": few}, DialogueDataConfig().num_pictures)
 
     @property
     def name(self) -> str:
@@ -175,9 +196,7 @@ class TinyWorldDialogues:
 
     def tasks(self, split: Split) -> Mapping[str, int]:
         """See `DialogueCorpus`."""
-        counts = {task: self._config.counts.get(task, MANY) for task in TASKS}
-        few = self._config.num_eval_dialogues
-        return counts if split == "train" else dict.fromkeys(TASKS, few if split == "test" else max(1, few // 4))
+        return self._counts[split]
 
     def dialogue(self, split: Split, task: str, number: int) -> Dialogue:
         """See `DialogueCorpus`."""
@@ -200,19 +219,29 @@ class TinyWorldDialogues:
         """A dialogue as the world has it."""
         return dialogue(self.seed, split, task, number, pictures=self.num_pictures(split))
 
+    def spoken_answer(self, split: Split, task: str, number: int) -> Utterance:
+        """The last answer of a dialogue, as it is said."""
+        return spoken_answer(self.seed, split, task, number, self.exchanges(split, task, number)[-1].answer)
+
     def utterances(self, split: Split) -> tuple[Utterance, ...]:
         """What is heard, by the number of the sound."""
         counts = self.tasks(split)
-        found = (self.exchanges(split, task, number)[-1].spoken for task in SPOKEN_TASKS for number in range(counts[task]))
+        found = (self.exchanges(split, task, number)[-1].spoken for task in SPOKEN_TASKS for number in range(counts.get(task, 0)))
         return tuple(utterance for utterance in found if utterance is not None)
 
     def num_pictures(self, split: Split) -> int:
         """How many scenes are talked about."""
-        return self._config.num_pictures if split == "train" else min(self._config.num_pictures, EVALUATION_PICTURES)
+        return self._num_pictures if split == "train" else min(self._num_pictures, EVALUATION_PICTURES)
 
     def _first_sound(self, split: Split, task: str) -> int:
         counts = self.tasks(split)
-        return sum(counts[other] for other in SPOKEN_TASKS[: SPOKEN_TASKS.index(task)])
+        return sum(counts.get(other, 0) for other in SPOKEN_TASKS[: SPOKEN_TASKS.index(task)])
+
+
+def _in_turn(total: int) -> dict[str, int]:
+    """So many dialogues over all tasks, those that have some: the first of each task, the second of each, and so on."""
+    counts = {task: (total - place - 1) // len(TASKS) + 1 for place, task in enumerate(TASKS)}
+    return {task: count for task, count in counts.items() if count}
 
 
 class WorldSounds:
@@ -238,10 +267,18 @@ class WorldSounds:
 
     def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         """See `SpeechCorpus`."""
-        plans = self._utterances(split)[block * BLOCK : (block + 1) * BLOCK]
-        spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
-        for plan, samples in zip(plans, spoken.samples, strict=True):
-            yield heard(plan, samples, spoken.rate, rate)
+        return say(self._utterances(split)[block * BLOCK : (block + 1) * BLOCK], rate)
+
+
+def say(plans: Sequence[Utterance], rate: int) -> Iterator[Samples]:
+    """A block of utterances, as one fresh process says them and as they are recorded at `rate` Hz.
+
+    Raises:
+        DataError: espeak-ng cannot run here.
+    """
+    spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
+    for plan, samples in zip(plans, spoken.samples, strict=True):
+        yield heard(plan, samples, spoken.rate, rate)
 
 
 @dataclass(frozen=True)
@@ -290,7 +327,7 @@ class DialogueFiles:
         """Its folder."""
         return str(self._folder)
 
-    @property
+    @cached_property
     def sounds(self) -> SpeechCorpus:
         """See `DialogueCorpus`."""
         files: Mapping[Split, tuple[Path, ...]] = {split: found.files["audio"] for split, found in self._splits.items()}

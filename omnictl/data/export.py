@@ -1,5 +1,5 @@
 """Writes TinyWorld out as ordinary files, which the file loaders read back the same: documents, recordings with
-transcripts, or pictures with labels and captions.
+transcripts, pictures with labels and captions, or dialogues with pictures and sounds.
 
 A folder appears whole or not at all: it is written under a hidden name beside its place, and renamed at the end.
 """
@@ -10,7 +10,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,10 +21,12 @@ from PIL import Image
 
 from omnictl.data.cache import flush
 from omnictl.data.corpus import TinyWorldText
+from omnictl.data.dialogue import Dialogue, Media
+from omnictl.data.dialogues import TinyWorldDialogues, say
 from omnictl.data.images import TinyWorldImages
 from omnictl.data.pictures import pixels_of
 from omnictl.data.progress import told
-from omnictl.data.speech import BLOCK, Samples, TinyWorldSpeech
+from omnictl.data.speech import BLOCK, Samples, SpeechCorpus, TinyWorldSpeech
 from omnictl.data.speech_manifest import FIELDS
 from omnictl.data.text_files import SPLITS, Split
 from omnictl.errors import DataError, DiskFull, OmniError, UsageError
@@ -36,6 +38,7 @@ RATE = 16_000
 DOCUMENTS = "documents.jsonl"
 RECORDINGS = "metadata.csv"
 PICTURES = "metadata.jsonl"
+DIALOGUES = "dialogues.jsonl"
 
 
 def export_text(world: TinyWorldText, out: Path) -> dict[Split, int]:
@@ -97,7 +100,7 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
     return counts
 
 
-def _sounds(world: TinyWorldSpeech, split: Split) -> Iterator[Samples]:
+def _sounds(world: SpeechCorpus, split: Split) -> Iterator[Samples]:
     for block in range(-(-len(world.recordings(split)) // BLOCK)):
         for sound in world.sounds(split, block, RATE):
             if isinstance(sound, DataError):
@@ -139,6 +142,89 @@ def export_images(world: TinyWorldImages, out: Path, *, num: int) -> dict[Split,
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         flush(file)
     return counts
+
+
+def export_dialogues(world: TinyWorldDialogues, out: Path) -> dict[Split, int]:
+    """Writes `dialogues.jsonl`, pictures (PNG, 112 px), sounds, and each last answer as it is said (FLAC, 16 bits, 16 kHz).
+
+    Args:
+        world: the dialogues, `TinyWorldDialogues.few`.
+        out: a new or empty folder.
+
+    Returns:
+        Dialogues of each split.
+
+    Raises:
+        UsageError: the folder holds something, or may not be written.
+        DiskFull: no space left; nothing of the folder is.
+        DataError: espeak-ng cannot run here.
+    """
+    counts: dict[Split, int] = {split: sum(world.tasks(split).values()) for split in SPLITS}
+    with _whole(out) as draft, (draft / DIALOGUES).open("w", encoding="utf-8", newline="\n") as file:
+        for folder in ("images", "audio", "replies"):
+            (draft / folder).mkdir()
+        places = [(split, task, number) for split in SPLITS for task, number in _in_turn(world.tasks(split))]
+        _write_sounds(world, draft, places)
+        for split, task, number in told(places, "writing dialogues", len(places)):
+            dialogue = world.dialogue(split, task, number)
+            _write_pictures(world, split, dialogue.media, draft)
+            row = {"messages": _messages(dialogue, split), "task": task, "id": dialogue.id, "split": split}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        flush(file)
+    return counts
+
+
+def _in_turn(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """The first dialogue of each task, the second of each, and so on."""
+    for number in range(max(counts.values(), default=0)):
+        yield from ((task, number) for task, count in counts.items() if number < count)
+
+
+def _write_sounds(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple[Split, str, int]]) -> None:
+    """What is asked aloud, by the number of the sound, and what is answered."""
+    questions = [(split, number) for split in SPLITS for number in range(len(world.sounds.recordings(split)))]
+    sounds = (sound for split in SPLITS for sound in _sounds(world.sounds, split))
+    for (split, number), sound in zip(told(questions, "writing sounds", len(questions)), sounds, strict=True):
+        (draft / _file_of(Media("audio", number), split)).write_bytes(_flac(sound))
+    plans = [world.spoken_answer(*place) for place in places]
+    answers = (sound for start in range(0, len(plans), BLOCK) for sound in say(plans[start : start + BLOCK], RATE))
+    for (split, task, number), sound in zip(told(places, "writing replies", len(places)), answers, strict=True):
+        (draft / _reply_of(f"{split}/{task}/{number}")).write_bytes(_flac(sound))
+
+
+def _write_pictures(world: TinyWorldDialogues, split: Split, shown: Sequence[Media], draft: Path) -> None:
+    """Those that are not there yet."""
+    for media in shown:
+        file = draft / _file_of(media, split)
+        if media.kind == "image" and not file.exists():
+            file.write_bytes(_png(pixels_of(scene(world.seed, split, media.number))))
+
+
+def _messages(dialogue: Dialogue, split: Split) -> list[dict[str, object]]:
+    """As `dialogue_manifest` reads them; content without media is a string."""
+    messages: list[dict[str, object]] = []
+    for message in dialogue.messages:
+        parts: list[dict[str, str]] = []
+        for part in message.parts:
+            if isinstance(part, Media):
+                parts.append({"type": part.kind, part.kind: _file_of(part, split)})
+            else:
+                parts.append({"type": "text", "text": part})
+        if message is dialogue.messages[-1]:
+            parts.append({"type": "audio", "audio": _reply_of(dialogue.id)})
+        plain = all(part["type"] == "text" for part in parts)
+        messages.append({"role": message.role, "content": message.text if plain else parts})
+    return messages
+
+
+def _file_of(media: Media, split: Split) -> str:
+    folder, suffix = ("images", "png") if media.kind == "image" else ("audio", "flac")
+    return f"{folder}/{split}_{media.number:06}.{suffix}"
+
+
+def _reply_of(dialogue_id: str) -> str:
+    split, task, number = dialogue_id.split("/")
+    return f"replies/{split}_{task}_{int(number):06}.flac"
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

@@ -7,15 +7,15 @@ from typing import Literal, NamedTuple
 from omnictl.data.quarantine import shown
 from omnictl.errors import DataError
 
-Kind = Literal["speech", "images", "text"]
+Kind = Literal["speech", "images", "dialogues", "text"]
 
 
 class Problem(NamedTuple):
-    """Something wrong with a recording, a picture, a file, or all values of an attribute."""
+    """Something wrong with a recording, a picture, a dialogue, a file, or all values of an attribute."""
 
     kind: str
     """`row`, `audio`, `transcript`, `infeasible_50hz`, `image`, `label`, `file`; of warnings `infeasible_25hz`, `rate`, `long`,
-    `duplicate`, `conflict`, `small`, `rare`, `missing`."""
+    `duplicate`, `conflict`, `small`, `rare`, `missing`, `reply`."""
     id: str
     """Of the row, the file or the attribute."""
     where: str

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-from omnictl.data import class_folders, image_layouts, speech_layouts, text_files
+from omnictl.data import class_folders, dialogue_manifest, image_layouts, speech_layouts, text_files
 from omnictl.data.class_folders import class_names
 from omnictl.data.coco import coco_indexes
 from omnictl.data.corpus import tinyworld_seed
@@ -16,7 +16,7 @@ from omnictl.data.speech_layouts import public_corpora
 from omnictl.data.text_files import open_bytes
 from omnictl.errors import DataError
 
-_COLUMNS: dict[str, Kind] = {"image": "images", "audio": "speech"}
+_COLUMNS: dict[str, Kind] = {"messages": "dialogues", "image": "images", "audio": "speech"}
 _SUFFIXES: dict[str, Kind] = {
     **dict.fromkeys(class_folders.SUFFIXES, "images"),
     **dict.fromkeys((".wav", ".flac", ".ogg", ".opus", ".mp3"), "speech"),
@@ -29,6 +29,8 @@ Speech
 {speech_layouts.RECOGNISED}
 Pictures
 {image_layouts.RECOGNISED}
+Dialogues
+{dialogue_manifest.RECOGNISED}
 Text
 {", ".join(text_files.SUFFIXES)} files"""
 
@@ -47,7 +49,7 @@ def find_kind(source: str) -> Kind:
     kind = _of_folder(path) if path.is_dir() else _of_file(path)
     if kind is None:
         raise DataError(
-            f"{path} is neither speech nor pictures nor text that is known\nRecognised are\n{_RECOGNISED}",
+            f"{path} is neither speech nor pictures nor dialogues nor text that is known\nRecognised are\n{_RECOGNISED}",
             where=source,
             fix="name a manifest, a text file, or the folder that directly holds one of these",
         )
@@ -64,6 +66,8 @@ def _of_file(file: Path) -> Kind | None:
 
 def _of_folder(folder: Path) -> Kind | None:
     tables = manifest_files(folder)
+    if (folder / dialogue_manifest.FILE_NAMES[0]).is_file():
+        return "dialogues"
     named = next((kind for table in tables if (kind := _of_table(table)) is not None), None)
     if named is not None:
         return named
@@ -77,7 +81,7 @@ def _of_folder(folder: Path) -> Kind | None:
 
 
 def _of_table(file: Path) -> Kind | None:
-    """By the column of paths, or if it is called otherwise, by the files that are named."""
+    """By the column of paths or messages, or if it is called otherwise, by the files that are named."""
     names, values = _beginning(file)
     for column, kind in _COLUMNS.items():
         if column in names:

@@ -98,10 +98,13 @@ def look(source: str, limit: int | None, measure: Callable[[Path], Picture], doi
 def _drawn(seed: int, count: int) -> Iterator[Seen]:
     for split in SPLITS:
         for index in range(count):
-            name = f"tinyworld:{seed}/{split}/{index}"
-            found = scene(seed, split, index)
-            picture = Picture(name, SIDE, SIDE, "drawn", _digest(pixels_of(found)))
-            yield Seen(f"{split}/{index}", name, split, found.labels(), found.caption, picture)
+            found, picture = scene(seed, split, index), drawn(seed, split, index)
+            yield Seen(f"{split}/{index}", picture.name, split, found.labels(), found.caption, picture)
+
+
+def drawn(seed: int, split: Split, index: int) -> Picture:
+    """A scene of TinyWorld, which is drawn for it."""
+    return Picture(f"tinyworld:{seed}/{split}/{index}", SIDE, SIDE, "drawn", _digest(pixels_of(scene(seed, split, index))))
 
 
 def pixels_of(found: Scene) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from omnictl.data.corpus import tinyworld_seed
 from omnictl.data.manifest import BrokenRow
 from omnictl.data.media import probe_audio, read_audio
 from omnictl.data.parallel import in_parallel
-from omnictl.data.speech import BLOCK, Recording, SpeechDataConfig, TinyWorldSpeech
+from omnictl.data.speech import BLOCK, Recording, SpeechCorpus, SpeechDataConfig, TinyWorldSpeech
 from omnictl.data.speech_layouts import find_speech
 from omnictl.data.speech_splits import split_rows
 from omnictl.data.text_files import SPLITS, Split
@@ -88,10 +88,20 @@ def _open_tinyworld(seed: int, limit: int | None) -> SpeechSource:
 
 
 def _spoken(world: TinyWorldSpeech) -> Iterator[Sound | DataError]:
-    for split in SPLITS:
-        for block in range(-(-len(world.recordings(split)) // BLOCK)):
-            for sound in world.sounds(split, block, _RATE):
-                yield sound if isinstance(sound, DataError) else Sound(len(sound), _RATE, 1, _digest(sound))
+    return (sound for split in SPLITS for sound in spoken(world, split))
+
+
+def spoken(world: SpeechCorpus, split: Split) -> Iterator[Sound]:
+    """The sounds of a split of TinyWorld, which is spoken for it.
+
+    Raises:
+        DataError: espeak-ng cannot run here.
+    """
+    for block in range(-(-len(world.recordings(split)) // BLOCK)):
+        for sound in world.sounds(split, block, _RATE):
+            if isinstance(sound, DataError):
+                raise sound
+            yield Sound(len(sound), _RATE, 1, _digest(sound))
 
 
 def probe(file: Path) -> Sound:

@@ -12,6 +12,7 @@ from omnictl.data.text_files import SPLITS, Split
 from omnictl.errors import DataError
 
 if TYPE_CHECKING:  # sounds need torch, which takes seconds to load; pictures and text do not
+    from omnictl.data.conversations import Conversation
     from omnictl.data.pictures import Seen
     from omnictl.data.sounds import Heard
 
@@ -78,6 +79,38 @@ def _extent(name: str, values: Sequence[int]) -> dict[str, float]:
     if not values:
         return {}
     return {f"{name}_min": min(values), f"{name}_median": float(np.median(values)), f"{name}_max": max(values)}
+
+
+def dialogue_summary(seen: Sequence["Conversation"]) -> dict[str, object]:
+    """Dialogues, pictures and sounds of each split, dialogues of each task, messages of each role, and how long dialogues are.
+
+    Pictures and sounds are counted once in each split, however many dialogues have them.
+    """
+    tasks = dict.fromkeys(each.task for each in seen)
+    sounds = {name: sound for each in seen for name, sound in each.sounds.items()}
+    return {
+        "splits": {split: _told([each for each in seen if each.split == split]) for split in SPLITS},
+        "tasks": {task: _by_split(each for each in seen if each.task == task) for task in tasks},
+        "messages_by_role": _counts(role for each in seen for role in each.roles),
+        "spoken_replies": sum(each.num_replies for each in seen),
+        **_extent("characters_per_dialogue", [each.characters for each in seen]),
+        **_quantiles("seconds_per_sound", [sound.seconds for sound in sounds.values()]),
+    }
+
+
+def _by_split(seen: Iterable["Conversation"]) -> dict[Split, int]:
+    counts = Counter(each.split for each in seen)
+    return {split: counts[split] for split in SPLITS}
+
+
+def _told(seen: Sequence["Conversation"]) -> dict[str, float]:
+    sounds = {name: sound for each in seen for name, sound in each.sounds.items()}
+    return {
+        "dialogues": len(seen),
+        "pictures": len({name for each in seen for name in each.pictures}),
+        "sounds": len(sounds),
+        "seconds": sum(sound.seconds for sound in sounds.values()),
+    }
 
 
 def text_summary(corpus: Corpus) -> dict[str, object]:

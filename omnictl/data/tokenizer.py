@@ -33,6 +33,19 @@ SPECIAL_TOKENS = (
 END, PAD, IM_START, IM_END, IMAGE, AUDIO, SPEECH, UNK = range(len(SPECIAL_TOKENS))
 """END closes a document and stands before the first token of one; UNK is used by the character kind alone."""
 
+CHAT_TEMPLATE = """\
+{{ '<|end|>' }}{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}\
+{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}\
+{{ part['text'] if part['type'] == 'text' else '<|' + part['type'] + '|>' }}{% endfor %}{% endif %}{{ '<|im_end|>' }}\
+{% if not loop.last or add_generation_prompt %}{{ '\\n' }}{% endif %}{% endfor %}\
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+"""ChatML as a Jinja template, for other libraries: `data.dialogue.ChatTemplate` makes the same tokens of the same texts, with as
+many media placeholders as there are features instead of one, and nothing that a text could forge."""
+
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+"""Beside `tokenizer.json`, where `transformers` looks for it. A key of `tokenizer.json` it cannot be: `tokenizers` refuses to read
+a file with keys that it does not know."""
+
 _MARKUP = re.compile("|".join(re.escape(token) for token in SPECIAL_TOKENS))
 _PIECE_CHARACTERS = 100_000
 _SAFE_CUT = re.compile(r"(?<=\S)[ \n]")  # no word of the BPE goes on across this place
@@ -168,6 +181,15 @@ class Tokenizer:
             DiskFull, RunError: it cannot be written.
         """
         write_text(path, self._with_markup.to_str(pretty=True))
+
+    def save_for_chat(self, folder: Path) -> None:
+        """Write `tokenizer.json`, and the chat template beside it.
+
+        Raises:
+            DiskFull, RunError: they cannot be written.
+        """
+        self.save(folder / "tokenizer.json")
+        write_text(folder / CHAT_TEMPLATE_FILE, CHAT_TEMPLATE)
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":

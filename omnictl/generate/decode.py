@@ -19,7 +19,8 @@ class Prompt(NamedTuple):
     @classmethod
     def of(cls, model: Thinker, tokens: Sequence[int]) -> "Prompt":
         """One prompt of nothing but tokens."""
-        return cls(model.embedding(torch.tensor([list(tokens)], device=model.embedding.weight.device)).detach())
+        ids = torch.tensor([list(tokens)], dtype=torch.int64, device=model.embedding.weight.device)
+        return cls(model.embedding(ids).detach())
 
 
 def generate(

@@ -2,9 +2,12 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 _MARKS = re.compile(r"[^\w\s']")
+_SENTENCES = re.compile(r"[.?!]\s*")
 _JOINTS = re.compile(r",\s*|\s+and\s+")
+_SUBJECT = re.compile(r"(the \w+) (?:is|are) ", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
@@ -18,8 +21,18 @@ def is_same(answer: str, reference: str) -> bool:
 
 
 def statements(text: str) -> frozenset[str]:
-    """What a list names: `A red ring and a blue star.` names `a red ring` and `a blue star`."""
-    return frozenset(found for part in _JOINTS.split(text.strip().rstrip(".")) if (found := plain(part)))
+    """What a description says, fact by fact.
+
+    `A red ring and a blue star.` says `a red ring` and `a blue star`; `The star is big and blue.` says `the star big` and
+    `the star blue`.
+    """
+    return frozenset(fact for sentence in _SENTENCES.split(text) for fact in _facts(sentence.strip()))
+
+
+def _facts(sentence: str) -> Iterator[str]:
+    subject = _SUBJECT.match(sentence)
+    about, rest = (f"{subject[1]} ", sentence[subject.end() :]) if subject else ("", sentence)
+    return (plain(about + part) for part in _JOINTS.split(rest) if plain(part))
 
 
 def is_true(answer: str, reference: str) -> bool:

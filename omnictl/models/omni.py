@@ -6,8 +6,9 @@ alone first), Xu et al. 2025 (Qwen2.5-Omni: time-aware multimodal rotary positio
 """
 
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -31,18 +32,33 @@ class OmniConfig(Config):
     lora_alpha: float = Field(16.0, gt=0)
 
 
-class Projector(nn.Module):
-    """Features of an encoder to embeddings of the Thinker, as large as those of words."""
+class Features(NamedTuple):
+    """What an encoder makes of one kind of media."""
 
-    def __init__(self, features: int, hidden: int, width: int, eps: float) -> None:
+    width: int
+    places: int  # features of each, if each has as many and they have fixed places, as in a picture; 0 otherwise
+
+
+class Projector(nn.Module):
+    """Features of an encoder to embeddings of the Thinker, as large as those of words.
+
+    Where features have fixed places, the inner layer is told each one's: the Thinker is asked where things are, and its own
+    positions only say how far back a token stands.
+    """
+
+    def __init__(self, features: Features, hidden: int, width: int, eps: float) -> None:
         super().__init__()
-        self.up = nn.Linear(features, hidden)
+        self.up = nn.Linear(features.width, hidden)
+        self.place = nn.Parameter(torch.randn(features.places, hidden)) if features.places else None
         self.down = nn.Linear(hidden, width)
         self.norm = RMSNorm(width, eps)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map `(N, features)` to `(N, D)`."""
-        projected: Tensor = self.norm(self.down(nn.functional.gelu(self.up(features))))
+        """Map `(N, features)`, one picture or sound after the other, to `(N, D)`."""
+        inner = self.up(features)
+        if self.place is not None:
+            inner = inner + self.place.repeat(len(features) // len(self.place), 1)
+        projected: Tensor = self.norm(self.down(nn.functional.gelu(inner)))
         return projected
 
 
@@ -52,7 +68,7 @@ class Omni(nn.Module):
     Args:
         config: what joins the parts.
         thinker: the language model.
-        widths: width of the features of each kind of media.
+        features: of each kind of media.
         encoders: those that are trained along, by kind.
     """
 
@@ -60,7 +76,7 @@ class Omni(nn.Module):
         self,
         config: OmniConfig,
         thinker: Thinker,
-        widths: Mapping[MediaKind, int],
+        features: Mapping[MediaKind, Features],
         encoders: Mapping[MediaKind, nn.Module],
     ) -> None:
         super().__init__()
@@ -68,7 +84,7 @@ class Omni(nn.Module):
         self.thinker = thinker
         inner = thinker.config
         self.projectors = nn.ModuleDict(
-            {kind: Projector(width, config.projector_hidden, inner.width, inner.norm_eps) for kind, width in widths.items()}
+            {kind: Projector(each, config.projector_hidden, inner.width, inner.norm_eps) for kind, each in features.items()}
         )
         self.encoders = nn.ModuleDict(dict(encoders.items()))
         if config.lora_rank:

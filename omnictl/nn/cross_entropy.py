@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from omnictl.nn.ignore import IGNORE as IGNORE  # noqa: PLC0414  others take it from here
+
 MAX_LOGITS = 1 << 22
 """Logits held at a time: 16 MiB in fp32."""
-
-IGNORE = -100
-"""Target of a position that is not scored."""
 
 
 class RowScores(NamedTuple):

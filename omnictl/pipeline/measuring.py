@@ -14,7 +14,7 @@ from omnictl.judges import JUDGE, OUTSIDER, Pocketsphinx, newest_judge, open_jud
 from omnictl.pipeline.sharing import share
 from omnictl.report import write_report
 from omnictl.runs.run import Run, find_run, newest_run
-from omnictl.stages import COMMANDS, JUDGED
+from omnictl.stages import COMMANDS, HEARD, JUDGED
 from omnictl.train.stage import Split
 
 Tell = Callable[[str], None]
@@ -123,7 +123,7 @@ def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None
     missing: list[Missing] = []
     for stage, run in runs.items():  # before anything is judged, which takes time
         try:
-            listeners[stage] = _listener(run, how) if stage in JUDGED else None
+            listeners[stage] = _listener(run, how) if stage in HEARD else None
         except RunError as error:
             if how.judge is not None:
                 raise
@@ -142,7 +142,7 @@ def _listener(run: Run, how: Measure) -> Listener:
         UsageError: the stage has no use for one.
         RunError: there is none.
     """
-    if run.stage not in JUDGED:
+    if run.stage not in HEARD:
         if how.judge is not None:
             raise UsageError(f"`{run.stage}` needs no judge", where="--judge", fix="leave it out")
         return None
@@ -150,7 +150,13 @@ def _listener(run: Run, how: Measure) -> Listener:
         return "pocketsphinx"
     if how.judge is not None:
         return find_run(how.root, JUDGE, how.judge)
-    found, rejected = newest_judge(how.root, run)
+    try:
+        found, rejected = newest_judge(how.root, run)
+    except RunError as error:
+        if run.stage in JUDGED:
+            raise
+        how.tell(f"spoken replies are not judged: {error.message}")
+        return None
     for line in rejected:
         how.tell(f"not the judge: {line}")
     return found

@@ -20,7 +20,7 @@ from omnictl.pipeline.sharing import share
 from omnictl.pipeline.single import Means, Prepared, prepare, reopen, train_prepared
 from omnictl.report import write_pipeline_report
 from omnictl.report.reading import history
-from omnictl.runs.compatible import newest_compatible
+from omnictl.runs.compatible import needed_run
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run, Status
 from omnictl.stages import COMMANDS, JUDGED, recipe_type, stage_type
@@ -178,16 +178,8 @@ def _taken(root: Path, stage: str, source: str, tell: Tell) -> Run:
     Raises:
         RunError: there is none.
     """
-    found, rejected = newest_compatible(root, stage, source)
-    if found is None:
-        reasons = "".join(f"\n  {line}" for line in rejected)
-        raise RunError(
-            f"this needs a finished run of stage `{stage}` on {source}, {root / stage} has none{reasons}",
-            where=stage,
-            fix=f"make one with `omnictl {stage}`, or let the pipeline train it too: --only {stage} beside the others",
-        )
-    for line in rejected:
-        tell(f"not taken: {line}")
+    fix = f"make one with `omnictl {stage}`, or let the pipeline train it too: --only {stage} beside the others"
+    found = needed_run(root, stage, source, tell, where=stage, fix=fix)
     tell(f"{stage} is taken from {found.path}")
     return found
 

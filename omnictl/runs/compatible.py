@@ -1,8 +1,10 @@
 """Which runs fit together: those of the same kind of data."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from omnictl.errors import RunError
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run, list_runs
 
@@ -31,8 +33,36 @@ def newest_compatible(root: Path, stage: str, source: str) -> Found:
     return Found(None, rejected)
 
 
+def needed_run(root: Path, stage: str, source: str, tell: Callable[[str], None], *, where: str, fix: str) -> Run:
+    """The run that `newest_compatible` finds.
+
+    Args:
+        root: the folder of all runs.
+        stage: whose runs.
+        source: the data that it must fit.
+        tell: is told which newer runs do not fit, and why.
+        where: who asks for it, for the error.
+        fix: what to do if there is none.
+
+    Raises:
+        RunError: there is none.
+    """
+    found, rejected = newest_compatible(root, stage, source)
+    if found is None:
+        reasons = "".join(f"\n  {line}" for line in rejected)
+        raise RunError(
+            f"this needs a finished run of stage `{stage}` on {source}, {root / stage} has none{reasons}", where=where, fix=fix
+        )
+    for line in rejected:
+        tell(f"not taken: {line}")
+    return found
+
+
 def data_source(run: Run) -> str:
-    """What a run was trained on."""
+    """What a run was trained on; of one that holds a Talker, what that was."""
+    talker = run.model / "talker" / "config.json"
+    if talker.is_file():
+        return str(read_json(talker)["config"]["data"]["source"])
     return str(read_json(run.config_file)["data"]["source"])
 
 

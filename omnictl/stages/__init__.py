@@ -38,6 +38,9 @@ COMMANDS = ("pretrain", "asr", "vision", "talker", "sft")
 JUDGED = ("talker",)
 """The stages whose evaluation needs a recogniser that listens."""
 
+HEARD = (*JUDGED, "sft")
+"""And those of which it judges a part, if there is one."""
+
 COMPOSED: dict[str, StageEntry] = {
     "talker": StageEntry("omnictl.stages.speaking", "Speaking", STAGES["talker"].summary),
 }

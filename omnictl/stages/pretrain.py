@@ -162,7 +162,10 @@ class Pretrain:
             chat="chatml" if self.corpus.markup else "text",
             config=to_dict(self.config),
         )
-        self.tokenizer.save(folder / "tokenizer.json")
+        if self.corpus.markup:
+            self.tokenizer.save_for_chat(folder)
+        else:
+            self.tokenizer.save(folder / "tokenizer.json")
 
     def take_weights(self, run: Run) -> None:
         """Take over the weights of another run, whose tokenizer this stage already has.

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice, zip_longest
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
@@ -44,7 +45,7 @@ from omnictl.data.store import TokenStore, open_store
 from omnictl.data.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
 from omnictl.metrics.figures import Tile, contact_sheet
-from omnictl.models.omni import Omni, OmniConfig
+from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.files import writing
@@ -87,7 +88,7 @@ PRESETS: Mapping[str, SftConfig] = {
         data=DialogueDataConfig(
             counts={"spoken": 8, "spoken_image": 8, "transcribe": 8}, num_pictures=16, num_eval_dialogues=4, replay=0.1
         ),
-        projector_steps=1,
+        projector_steps=0,
         max_reply=8,
         train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
     ),
@@ -99,24 +100,25 @@ PRESETS: Mapping[str, SftConfig] = {
                 "image_colour": 1,
                 "image_shape": 1,
                 "image_place": 1,
-                "image_count": 1,
+                "image_count": 0.5,
                 "image_relation": 1,
                 "image_yesno": 1,
-                "caption": 2,
-                "spoken": 3,
+                "caption": 3,
+                "spoken": 2,
                 "spoken_image": 4,
-                "transcribe": 3,
+                "transcribe": 2.5,
                 "two_images": 1.5,
-                "multi_turn": 6,
+                "multi_turn": 10,
             },
         ),
+        projector_steps=400,
         train=TrainConfig(
-            steps=3000,
+            steps=4000,
             batch_size=48,
             optimizer="muon",
             lr=5e-3,
-            eval_every=750,
-            save_every=750,
+            eval_every=1000,
+            save_every=1000,
             schedule=ScheduleConfig(decay_fraction=0.8),
         ),
     ),
@@ -155,8 +157,8 @@ class Sft:
         thinker = Thinker(self.pretrained.model, self.tokenizer.vocab_size)
         load_weights(parts["pretrain"] / "model.safetensors", thinker)
         thinker.checkpointing = "off" if config.train.checkpointing == "auto" else config.train.checkpointing
-        widths = {kind: encoder.width for kind, encoder in self.encoders.items()}
-        self.model = Omni(config.model, thinker, widths, self._modules if self.learns_to_perceive else {})
+        features = {kind: Features(encoder.width, prod(encoder.grid or (0,))) for kind, encoder in self.encoders.items()}
+        self.model = Omni(config.model, thinker, features, self._modules if self.learns_to_perceive else {})
         if not self.learns_to_perceive:
             for encoder in self._modules.values():
                 encoder.eval().requires_grad_(requires_grad=False)
@@ -209,7 +211,7 @@ class Sft:
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the parts among it: it needs no other run."""
         write_description(folder, self.name, omnictl=__version__, chat="chatml", config=to_dict(self.config))
-        self.tokenizer.save(folder / "tokenizer.json")
+        self.tokenizer.save_for_chat(folder)
         for name, part in self.parts.items():
             with writing(folder):
                 shutil.copytree(part, folder / name, dirs_exist_ok=True)
@@ -404,8 +406,8 @@ class Sft:
         return hidden, self.model.thinker.embedding.weight, targets
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
-        """How well it answers a split, or the first `limit` dialogues of each task; spoken replies and text of its own, too."""
-        dialogues = list(self._set(split).all(limit))
+        """How well it answers a split, or `limit` dialogues, of all tasks in turn; spoken replies and text of its own, too."""
+        dialogues = list(islice(self._set(split).all(), limit))
         respondent, shown = self.respondent(), self.shown(split)
         answered = respondent.answer_all(dialogues, shown, max_reply=self.config.max_reply)
         found = rates(answered)

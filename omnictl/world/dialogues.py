@@ -15,14 +15,14 @@ from omnictl.world.animals import ANIMAL_QUESTIONS
 from omnictl.world.chat import GREETINGS
 from omnictl.world.grammar import END, Sampler, render
 from omnictl.world.groups import Groups
-from omnictl.world.lexicon import COLOURS, RELATIONS, SHAPES, plural, with_article
+from omnictl.world.lexicon import COLOURS, NUMBERS, RELATIONS, SHAPES, plural, with_article
 from omnictl.world.markup import ANSWER, CLOSE, NEXT_USER, USER
 from omnictl.world.numbers import SUM_QUESTIONS
 from omnictl.world.pictures import Item, Picture
 from omnictl.world.scenes import Scene, scene, sentence
 from omnictl.world.speech import Utterance, replied, said, utterance
 from omnictl.world.text import write_talk
-from omnictl.world.topic import Question
+from omnictl.world.topic import Question, fixed_question
 
 Split = Literal["train", "val", "test"]
 
@@ -36,7 +36,12 @@ SPOKEN_TASKS = ("spoken", "spoken_image", "transcribe")
 
 TRANSCRIBE = "Please write down what you hear."
 
+ALL_FACTS = "tell me all about the picture"
+"""Opens the one question that the texts do not ask: size, colour and place, or number, of every shape."""
+
 MOST_TURNS = 4
+MOST_TRAINING_TURNS = 12
+"""About one picture: many questions, and many answers to learn from, for one look."""
 
 _SPOKEN_QUESTIONS = ANIMAL_QUESTIONS | SUM_QUESTIONS
 _KINDS: Mapping[str, str] = {
@@ -55,6 +60,7 @@ _KINDS: Mapping[str, str] = {
     "are there more": "image_yesno",
     "what do you": "caption",
     "please describe": "caption",
+    ALL_FACTS: "caption",
     "what size is the": "size",
     "what size": "size",
     "tell me what is": "number_and_shape",
@@ -63,8 +69,6 @@ _KINDS: Mapping[str, str] = {
 
 _UNASKED = {"where", "who made"}
 """Of two groups in a drawn picture the side is not always plain, and nobody painted it."""
-
-_SIDED = ("on the left", "on the right", "at the top", "at the bottom")
 
 
 class Exchange(NamedTuple):
@@ -153,22 +157,22 @@ class _Talk:
 
     def two_images(self) -> tuple[Exchange, ...]:
         """A question about one of two pictures, or about which of them shows something."""
-        numbers = (self._below(self._pictures), self._below(self._pictures))
-        first, second = (scene(self._seed, self._split, number) for number in numbers)
-        asked = _compared(first, second, self._rng)
-        return (Exchange(numbers, None, asked.question, asked.answer),)
+        while True:
+            numbers = (self._below(self._pictures), self._below(self._pictures))
+            options = list(_comparisons(*(scene(self._seed, self._split, number) for number in numbers)))
+            if options:
+                asked = options[self._below(len(options))]
+                return (Exchange(numbers, None, asked.question, asked.answer),)
 
     def multi_turn(self) -> tuple[Exchange, ...]:
-        """Two to four different questions about one picture, of any kind."""
+        """Two to four questions about one picture, of any kind; in training up to twelve."""
         picture = self._below(self._pictures)
-        topic = topic_of(scene(self._seed, self._split, picture))
-        wanted = 2 + self._below(MOST_TURNS - 1)
+        questions = questions_of(topic_of(scene(self._seed, self._split, picture)))
+        most = MOST_TRAINING_TURNS if self._split == "train" else MOST_TURNS
         exchanges: list[Exchange] = []
-        openings: tuple[str, ...] = _openings(topic)
-        for _ in range(min(wanted, len(openings))):
-            opening = self._pick(openings)
-            openings = tuple(other for other in openings if other != opening)
-            question, answer = _written(opening, topic.questions()[opening], self._rng)
+        for _ in range(2 + self._below(most - 1)):
+            opening = self._pick(tuple(questions))
+            question, answer = _written(opening, questions[opening], self._rng)
             exchanges.append(Exchange(() if exchanges else (picture,), None, question, answer))
         return tuple(exchanges)
 
@@ -176,9 +180,10 @@ class _Talk:
         while True:
             picture = self._below(self._pictures)
             topic = topic_of(scene(self._seed, self._split, picture))
+            questions = questions_of(topic)
             for _ in range(4):
-                opening = self._pick(_openings(topic))
-                asked = _asked(opening, topic.questions()[opening], self._rng)
+                opening = self._pick(tuple(questions))
+                asked = _asked(opening, questions[opening], self._rng)
                 if asked.kind in kinds:
                     return picture, asked
 
@@ -212,10 +217,24 @@ def _number_of(items: list[Item], shape: str) -> int:
     return sum(item.shape == shape for item in items)
 
 
-def _openings(topic: Picture | Groups) -> tuple[str, ...]:
-    """Of the questions that a drawn picture answers."""
-    sided = {"what is"} if isinstance(topic, Groups) else set()
-    return tuple(opening for opening in topic.questions() if opening not in _UNASKED | sided)
+def questions_of(topic: Picture | Groups) -> dict[str, Question]:
+    """What a drawn picture answers, by opening words."""
+    unasked = _UNASKED | ({"what is"} if isinstance(topic, Groups) else set())
+    questions = {opening: ask for opening, ask in topic.questions().items() if opening not in unasked}
+    return questions | {ALL_FACTS: fixed_question(".", all_facts(topic))}
+
+
+def all_facts(topic: Picture | Groups) -> str:
+    """`the star is big, blue and on the right.`, and so on for every shape; of like shapes their number instead of a place."""
+    if isinstance(topic, Picture):
+        facts = [f"the {shape} is {item.size}, {item.colour} and {item.place}." for shape, item in topic.items.items()]
+    else:
+        verbs = {noun: "is" if number == 1 else "are" for noun, number in topic.numbers.items()}
+        facts = [
+            f"the {noun} {verbs[noun]} {item.size}, {item.colour} and {NUMBERS[topic.numbers[noun]]}."
+            for noun, item in topic.items.items()
+        ]
+    return " ".join(facts)
 
 
 def _asked(opening: str, ask: Question, rng: Random) -> Asked:
@@ -231,12 +250,6 @@ def _written(opening: str, ask: Question, rng: Random) -> tuple[str, str]:
     answer = ask(writer)
     writer.say(END)
     return render(writer.phrases), render([answer, END])
-
-
-def _compared(first: Scene, second: Scene, rng: Random) -> Asked:
-    """The question about two pictures: the colour or the shape of something in one of them, or which one has it."""
-    options = list(_comparisons(first, second))
-    return options[int(rng.random() * len(options))]
 
 
 def _comparisons(first: Scene, second: Scene) -> Iterator[Asked]:

@@ -131,7 +131,7 @@ CASES = {
     "run root is a file": run("pretrain --preset debug --runs afile", ["afile", "ot a directory"], ["--runs DIR"]),
     "run root in a place that is none": run("pretrain --preset debug --runs /proc/runs", ["/proc/runs"], ["--runs DIR"]),
     "nothing to judge": run("eval pretrain", ["no finished run of stage `pretrain`"], ["omnictl pretrain"]),
-    "nobody to talk to": run("chat --text hi", ["no finished run of stage `pretrain`"], ["omnictl pretrain"]),
+    "nobody to talk to": run("chat --text hi", ["no finished run of stage `sft` or `pretrain`"], ["omnictl pipeline"]),
     "nothing to resume": run("pretrain --resume latest", ["no run of stage `pretrain`"], ["omnictl pretrain"]),
     "unknown run": run("eval pretrain --run best", ["no run 'best' of stage `pretrain`"], ["path"]),
     "unknown parent": run("pretrain --preset debug --init best", ["no run 'best'"], ["path"]),

@@ -187,12 +187,13 @@ def test_broken_text(omnictl: Command, runs: Path, tmp_path: Path) -> None:
         ("check gone", 3, "no such file or folder: gone", "check the path, or name tinyworld or tinyworld:SEED"),
         ("check tinywrld", 3, "no such file or folder: tinywrld", "did you mean --data tinyworld?"),
         ("check tinyworld:x", 3, "the seed of tinyworld should be a whole number", "--data tinyworld:7"),
-        ("stats photo.png", 3, "photo.png is neither speech nor pictures nor text that is known", "name a manifest, a text file,"),
+        ("stats photo.png", 3, "photo.png is neither speech nor pictures nor dialogues nor text", "name a manifest, a text file,"),
         ("stats photos", 3, "photos has pictures in no class folder: 1.png", "move each into a folder named after its class"),
-        ("check my.txt --limit 3", 2, "--limit is for recordings and pictures; my.txt is text", "leave --limit out"),
+        ("check my.txt --limit 3", 2, "--limit is for recordings, pictures and dialogues; my.txt is text", "leave --limit out"),
         ("check my.txt --limit 0", 2, "'--limit'", "omnictl data check --help"),
         ("check my.txt --kind speech", 3, "my.txt is not a .csv or .jsonl manifest", "or a folder"),
         ("check my.txt --kind images", 3, "my.txt is not a .csv or .jsonl manifest", "or a folder"),
+        ("check my.txt --kind dialogues", 3, "my.txt is not a .jsonl file of dialogues", "a row is an object"),
         ("check", 2, "Missing argument 'PATH'", "omnictl data check --help"),
         ("export", 2, "Missing option '--out'", "omnictl data export --help"),
         ("export --out new --data my.txt", 2, "only TinyWorld is written out, found 'my.txt'", "leave --data out"),
@@ -255,6 +256,38 @@ def test_exported_pictures_train_and_check_like_the_world(omnictl: Command, runs
     assert list(report["labels"]) == list(world["labels"])
     as_the_world = ("--set", "data.augmentation=none", "--set", 'data.top1=["shape", "colour"]')
     assert omnictl("vision", "--preset", "debug", "--data", "drawn", *as_the_world, "--max-steps", 1, "--json").code == 0
+
+
+def test_exported_dialogues_check_like_the_world(omnictl: Command, runs: Path) -> None:
+    ended = omnictl("data", "export", "--kind", "dialogues", "--num", 13, "--num-eval", 13, "--out", "talked", "--json")
+    assert ended.json == {
+        "source": "tinyworld",
+        "kind": "dialogues",
+        "out": "talked",
+        "splits": {split: {"dialogues": 13} for split in ("train", "val", "test")},
+    }
+    report = omnictl("data", "check", "talked", "--json").json
+    assert (report["kind"], report["rows"], report["rows_broken"], report["warnings"]) == ("dialogues", 39, 0, [])
+    world = omnictl("data", "stats", "tinyworld", "--kind", "dialogues", "--limit", 13, "--json").json
+    assert (world["source"], world["rows"], world["limit_per_split"]) == ("tinyworld", 39, 13)
+    for key in ("splits", "tasks", "messages_by_role", "characters_per_dialogue_max", "seconds_per_sound_max"):
+        assert report[key] == world[key]
+    assert (report["spoken_replies"], world["spoken_replies"]) == (39, 0)
+    lines = omnictl("data", "stats", "talked").out.splitlines()
+    assert lines[0] == "dialogues in talked: 39 rows"
+    assert "  tasks.image_colour               train (1), val (1), test (1)" in lines
+
+
+def test_broken_dialogues(omnictl: Command, runs: Path, tmp_path: Path) -> None:
+    said = '{"role": "assistant", "content": "Yes."}'
+    rows = (f'{{"messages": [{{"role": "user", "content": {content}}}, {said}]}}\n' for content in ('"What?"', "[]"))
+    (tmp_path / "my.jsonl").write_text("".join(rows))
+    ended = omnictl("data", "check", "my.jsonl", "--json")
+    assert ended.code == 3
+    assert ended.json["broken"] == [
+        {"kind": "row", "id": "line 2", "where": "my.jsonl:2", "message": "the content of message 1 is an empty list"}
+    ]
+    assert omnictl("data", "stats", "my.jsonl", "--json").json["rows_broken"] == 1
 
 
 def test_the_kind_can_be_given(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,16 @@ import soundfile
 
 from omnictl.data import export
 from omnictl.data.corpus import TextDataConfig, TinyWorldText, open_corpus
-from omnictl.data.export import export_images, export_speech, export_text
+from omnictl.data.dialogue import Media
+from omnictl.data.dialogue_manifest import read_dialogues
+from omnictl.data.dialogues import DialogueDataConfig, TinyWorldDialogues, open_dialogues, say
+from omnictl.data.export import export_dialogues, export_images, export_speech, export_text
 from omnictl.data.image_media import probe_image
 from omnictl.data.images import ImageDataConfig, TinyWorldImages, View, open_images
+from omnictl.data.media import read_audio
 from omnictl.data.speech import SpeechDataConfig, TinyWorldSpeech, open_speech
 from omnictl.errors import DataError, DiskFull, UsageError
+from omnictl.world.dialogues import TASKS
 
 SPLITS = ("train", "val", "test")
 
@@ -20,6 +25,7 @@ TEXT = TinyWorldText(7, 30, 5)
 SPEECH = TinyWorldSpeech(7, 6, 4)
 PICTURES = TinyWorldImages(7, 8, ())
 NUM_PICTURES = 12
+DIALOGUES = TinyWorldDialogues.few(7, 28, 13)
 
 
 def export_pictures(world, out):
@@ -39,6 +45,14 @@ def drawn(tmp_path_factory):
     """The folder of exported pictures; not to be changed."""
     out = tmp_path_factory.mktemp("exported") / "pictures"
     assert export_pictures(PICTURES, out) == {"train": NUM_PICTURES, "val": 4, "test": 8}
+    return out
+
+
+@pytest.fixture(scope="module")
+def talked(tmp_path_factory):
+    """The folder of exported dialogues; not to be changed."""
+    out = tmp_path_factory.mktemp("exported") / "dialogues"
+    assert export_dialogues(DIALOGUES, out) == {"train": 28, "val": 13, "test": 13}
     return out
 
 
@@ -97,8 +111,8 @@ def test_files_are_16_bit_flac_at_16_khz(spoken):
 
 @pytest.mark.parametrize(
     ("written", "write", "world"),
-    [("spoken", export_speech, SPEECH), ("drawn", export_pictures, PICTURES)],
-    ids=["speech", "pictures"],
+    [("spoken", export_speech, SPEECH), ("drawn", export_pictures, PICTURES), ("talked", export_dialogues, DIALOGUES)],
+    ids=["speech", "pictures", "dialogues"],
 )
 def test_the_same_world_is_written_the_same(request, tmp_path, written, write, world):
     before = request.getfixturevalue(written)
@@ -139,6 +153,83 @@ def test_files_are_png_with_a_manifest(drawn):
     names = [json.loads(line)["image"] for line in lines]
     assert sorted(names) == sorted(path.relative_to(drawn).as_posix() for path in (drawn / "images").iterdir())
     assert probe_image(drawn / "images" / "test_000007.png") == (112, 112, "PNG")
+
+
+# Dialogues
+
+
+def test_dialogues_read_back_the_same(talked, tmp_path):
+    files = open_dialogues(DialogueDataConfig(source=str(talked)), tmp_path)
+    assert (list(files.broken), files.kinds) == ([], {"image", "audio"})
+    for split in SPLITS:
+        assert files.tasks(split) == DIALOGUES.tasks(split)
+        heard = [list(corpus.sounds.sounds(split, 0, 16_000)) for corpus in (files, DIALOGUES)]
+        for task, count in DIALOGUES.tasks(split).items():
+            for number in range(count):
+                found, expected = files.dialogue(split, task, number), DIALOGUES.dialogue(split, task, number)
+                assert (found.id, found.task) == (expected.id, expected.task)
+                assert len(found.messages) == len(expected.messages)
+                for message, original in zip(found.messages, expected.messages, strict=True):
+                    assert message.role == original.role
+                    for part, other in zip(message.parts, original.parts, strict=True):
+                        same_part(part, other, files, split, heard)
+
+
+def same_part(part, original, files, split, heard):
+    if not isinstance(original, Media):
+        assert part == original
+        return
+    assert part.kind == original.kind
+    if part.kind == "image":
+        pictures = [corpus.pictures(split).picture(each.number, 112) for corpus, each in ((files, part), (DIALOGUES, original))]
+        np.testing.assert_array_equal(*pictures)
+    else:
+        read, spoken = heard[0][part.number], heard[1][original.number]
+        assert read.shape == spoken.shape
+        assert np.abs(read - spoken).max() <= 2**-16
+
+
+def test_answers_lie_beside_as_they_are_said(talked):
+    rows = read_dialogues(talked).rows
+    assert [row.task for row in rows[:15]] == [*TASKS, *TASKS[:2]]
+    plans = [DIALOGUES.spoken_answer(*row.id.split("/")[:2], int(row.id.split("/")[2])) for row in rows]
+    for row, plan, sound in zip(rows, plans, say(plans, 16_000), strict=True):
+        *before, last = row.messages
+        assert plan.text == last.parts[0]
+        assert not any(message.spoken for message in before)
+        (reply,) = last.spoken
+        assert np.abs(read_audio(reply.file, rate=16_000) - sound).max() <= 2**-16
+
+
+def test_every_file_of_dialogues_is_named_and_written_once(talked):
+    assert sorted(path.name for path in talked.iterdir()) == ["audio", "dialogues.jsonl", "images", "replies"]
+    rows = read_dialogues(talked).rows
+    named = {media.file for row in rows for media in row.media} | {m.file for row in rows for t in row.messages for m in t.spoken}
+    assert named == set(talked.resolve().glob("*/*"))
+    assert probe_image(next((talked / "images").iterdir())) == (112, 112, "PNG")
+    info = soundfile.info(next((talked / "replies").iterdir()))
+    assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", 16_000, 1)
+
+
+def test_a_picture_that_dialogues_share_is_drawn_once(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(export, "pixels_of", lambda found: drawn.append(found) or np.zeros((112, 112, 3), np.uint8))
+    monkeypatch.setattr(export, "_write_sounds", lambda *_: None)
+    world = TinyWorldDialogues(7, {"train": {"image_colour": 20, "caption": 20}, "val": {}, "test": {}}, 3)
+    assert export_dialogues(world, tmp_path / "out") == {"train": 40, "val": 0, "test": 0}
+    assert len(drawn) == len(list((tmp_path / "out" / "images").iterdir())) == 3
+
+
+def test_a_dialogue_without_media_is_plain(talked):
+    row = json.loads((talked / "dialogues.jsonl").read_text().splitlines()[0])
+    assert list(row) == ["messages", "task", "id", "split"]
+    assert (row["task"], row["id"], row["split"]) == ("text", "train/text/0", "train")
+    assert all(isinstance(message["content"], str) for message in row["messages"][:-1])
+    answer = DIALOGUES.dialogue("train", "text", 0).answer
+    assert row["messages"][-1]["content"] == [
+        {"type": "text", "text": answer},
+        {"type": "audio", "audio": "replies/train_text_000000.flac"},
+    ]
 
 
 # Places
@@ -189,8 +280,8 @@ def interrupted(*_):
 @pytest.mark.parametrize(("fails", "kind"), [(full, DiskFull), (interrupted, KeyboardInterrupt)])
 @pytest.mark.parametrize(
     ("write", "world"),
-    [(export_text, TEXT), (export_speech, SPEECH), (export_pictures, PICTURES)],
-    ids=["text", "speech", "pictures"],
+    [(export_text, TEXT), (export_speech, SPEECH), (export_pictures, PICTURES), (export_dialogues, DIALOGUES)],
+    ids=["text", "speech", "pictures", "dialogues"],
 )
 def test_what_fails_leaves_nothing(tmp_path, monkeypatch, fails, kind, write, world):
     monkeypatch.setattr(export, "flush", fails)

@@ -31,6 +31,9 @@ def write(folder, files):
         ("rows.jsonl", '{"text": "say \\"audio\\": now"}\n', "text"),
         ("rows.jsonl", '{"text": "see image.png"}\n{"text": 3}\n[1]\n{', "text"),
         ("rows.jsonl", "", "text"),
+        ("rows.jsonl", '{"messages": [{"role": "user", "content": "see a.png"}], "image": "a.png"}\n', "dialogues"),
+        ("rows.jsonl", '{"id": "1", "messages": 3}\n{"text": "x"}\n', "dialogues"),
+        ("rows.jsonl", '{"text": "my messages", "meta": {"messages": []}}\n', "text"),
         ("rows.txt", "", "text"),
         ("rows.PARQUET", "", "text"),
     ],
@@ -55,6 +58,9 @@ def test_what_a_file_looks_like(tmp_path, name, content, kind):
         ({"cat/1.jpg": "", "dog/1.jpg": "", "classes.txt": ""}, "images"),
         ({"train/cat/1.jpg": "", "train/dog/1.jpg": "", "metadata.csv": "name,licence\nx,y\n"}, "images"),
         ({"photo.png": ""}, "images"),
+        ({"dialogues.jsonl": "", "images/a.png": "", "audio/a.wav": ""}, "dialogues"),
+        ({"dialogues.jsonl": "{}", "metadata.jsonl": '{"image": "a.png"}\n'}, "dialogues"),
+        ({"metadata.jsonl": '{"messages": []}\n', "images/a.png": ""}, "dialogues"),
         ({"deep/down/rows.txt": ""}, "text"),
         ({"rows.txt": "", "metadata.csv": "title,author\nA,B\n"}, "text"),
         ({"metadata.jsonl": '{"text": "a document"}\n'}, "text"),
@@ -86,8 +92,15 @@ def test_nothing_that_is_known(tmp_path, name):
     with pytest.raises(DataError) as error:
         find_kind(str(path))
     first, *recognised = error.value.message.splitlines()
-    assert first == f"{path} is neither speech nor pictures nor text that is known"
-    assert [line for line in recognised if ":" not in line] == ["Recognised are", "Speech", "Pictures", "Text", recognised[-1]]
+    assert first == f"{path} is neither speech nor pictures nor dialogues nor text that is known"
+    assert [line for line in recognised if ":" not in line] == [
+        "Recognised are",
+        "Speech",
+        "Pictures",
+        "Dialogues",
+        "Text",
+        recognised[-1],
+    ]
     assert recognised[-1] == ".jsonl, .parquet, .txt files"
     assert error.value.fix == "name a manifest, a text file, or the folder that directly holds one of these"
 

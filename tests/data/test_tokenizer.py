@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
+from omnictl.data.dialogue import ChatTemplate, Message
 from omnictl.data.tokenizer import (
+    CHAT_TEMPLATE_FILE,
     END,
     IM_END,
     IM_START,
@@ -138,6 +140,46 @@ def test_load_refuses_what_is_corrupt(tmp_path, content):
     with pytest.raises(CheckpointError, match="cannot read the tokenizer") as error:
         Tokenizer.load(path)
     assert error.value.where == str(path)
+
+
+def read_by_transformers(tokenizer, folder):
+    from transformers import PreTrainedTokenizerFast
+
+    folder.mkdir(exist_ok=True)
+    tokenizer.save_for_chat(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+SPOKEN = [("system", "Be brief."), ("user", "Where is\nthe dog?"), ("assistant", "At 7 o'clock."), ("user", "And the café?")]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_other_libraries_chat_with_the_same_tokens(bpe, char, tmp_path, count):
+    messages = [Message(role, (text,)) for role, text in SPOKEN[:count]]
+    theirs = [{"role": role, "content": text} for role, text in SPOKEN[:count]]
+    for tokenizer in (bpe, char):
+        other, template = read_by_transformers(tokenizer, tmp_path), ChatTemplate(tokenizer)
+        ids = other.apply_chat_template(theirs, add_generation_prompt=True, return_dict=False)
+        assert ids == template.prompt(messages, len).tokens
+        whole = other.apply_chat_template(theirs, return_dict=False)
+        assert whole[:-1] == template.dialogue(messages, len).tokens
+        assert whole[-1] == IM_END
+
+
+def test_other_libraries_see_media_as_one_placeholder_each(bpe, tmp_path):
+    content = [{"type": "image", "image": "1.png"}, {"type": "audio", "audio": "1.wav"}, {"type": "text", "text": "dog?"}]
+    other = read_by_transformers(bpe, tmp_path)
+    written = other.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+    assert written == "<|end|><|im_start|>user\n<|image|><|audio|>dog?<|im_end|>"
+
+
+def test_the_chat_template_changes_nothing_of_the_tokenizer(bpe, tmp_path):
+    bpe.save_for_chat(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHAT_TEMPLATE_FILE, "tokenizer.json"]
+    alone = tmp_path / "alone.json"
+    bpe.save(alone)
+    assert (tmp_path / "tokenizer.json").read_bytes() == alone.read_bytes()
+    assert Tokenizer.load(alone).fingerprint == Tokenizer.load(tmp_path / "tokenizer.json").fingerprint == bpe.fingerprint
 
 
 def test_load_refuses_another_projects_tokenizer(bpe, tmp_path):

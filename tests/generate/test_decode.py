@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from omnictl.generate.decode import generate
+from omnictl.generate.decode import Prompt, answer_greedily, generate
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.models.thinker import Thinker, ThinkerConfig
 
@@ -33,7 +33,7 @@ def written(
     seed: int = 0,
 ) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
-    return list(generate(model, prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, generator=generator))
+    return list(generate(model, Prompt.of(model, prompt), max_tokens=max_tokens, sampling=sampling, stop=stop, generator=generator))
 
 
 @torch.no_grad()
@@ -61,7 +61,7 @@ def test_a_stop_token_ends_the_text_and_is_not_yielded(model: Thinker) -> None:
 def test_tokens_come_one_by_one(model: Thinker) -> None:
     calls: list[int] = []
     handle = model.register_forward_hook(lambda *_: calls.append(1))
-    stream = generate(model, PROMPT, max_tokens=9, sampling=GREEDY, stop=(), generator=torch.Generator())
+    stream = generate(model, Prompt.of(model, PROMPT), max_tokens=9, sampling=GREEDY, stop=(), generator=torch.Generator())
     next(stream)
     assert len(calls) == 1
     next(stream)
@@ -82,5 +82,14 @@ def test_the_penalty_knows_what_was_written(model: Thinker) -> None:
 
 @pytest.mark.parametrize("length", [0, CONTEXT])
 def test_a_prompt_needs_a_token_and_room_for_one_more(model: Thinker, length: int) -> None:
-    with pytest.raises(AssertionError, match=f"a prompt of {length} tokens in a context of {CONTEXT}"):
+    with pytest.raises(AssertionError, match=f"a prompt of {length} positions in a context of {CONTEXT}"):
         written(model, [1] * length)
+
+
+def test_prompts_side_by_side_are_answered_as_one_by_one(model: Thinker) -> None:
+    prompts = [PROMPT, [1, 2, 3, 4, 5], [9, 5, 5, 17, 3]]
+    together = Prompt(torch.cat([Prompt.of(model, prompt).embeddings for prompt in prompts]))
+    stop = {written(model)[3]}
+    found = answer_greedily(model, together, max_tokens=12, stop=stop)
+    assert found == [written(model, prompt, max_tokens=12, stop=stop) for prompt in prompts]
+    assert len({len(each) for each in found}) > 1  # some ended before the others

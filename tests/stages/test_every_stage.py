@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from omnictl.config import resolve, to_dict, to_json
 from omnictl.data.cache import cache_dir
-from omnictl.data.coded_speech import side_by_side
+from omnictl.data.coded_speech import side_by_side as codes_side_by_side
+from omnictl.data.dialogue import PLACEHOLDERS
+from omnictl.data.dialogue_batches import side_by_side
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.stages import COMMANDS, STAGES, recipe_type, stage_type
 from omnictl.stages.pretrain import Pretrain
+from omnictl.stages.sft import Sft
 from omnictl.stages.talker import TalkerStage
 from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
@@ -30,6 +33,7 @@ EXAMPLE_OF: Mapping[str, str] = {
     "asr": "audio_enc_tiny.json",
     "vision": "vision_tiny.json",
     "talker": "talker_tiny.json",
+    "sft": "omni_sft_tiny.json",
 }
 """The example file that equals a command's preset `tiny`."""
 
@@ -207,11 +211,30 @@ def talker_logits(stage: TalkerStage, changed: Sequence[int]) -> Tensor:
         if 0 <= step - book < codes.shape[1]:
             codes[book, step - book] = (codes[book, step - book] + 1) % stage.layout.codes
     all_codes = [codes if i == index else each for i, each in enumerate(found.codes)]
-    batch = side_by_side(replace(found, codes=all_codes), [index], [codes], stage.layout)
+    batch = codes_side_by_side(replace(found, codes=all_codes), [index], [codes], stage.layout)
     return stage.scores(batch, stage.read(batch))[0].flatten(1)
 
 
-AUTOREGRESSIVE: Mapping[str, Callable[[Any, Sequence[int]], Tensor]] = {"pretrain": pretrain_logits, "talker": talker_logits}
+def sft_logits(stage: Sft, changed: Sequence[int]) -> Tensor:
+    """As below: the targets of an example are its tokens, read one later; of media, whose places stay as they are, those after."""
+    examples = map(stage.batches().example, itertools.count())
+    example = next(each for each in examples if each.found.media and len(each.found.tokens) > 90)
+    tokens = example.found.tokens.copy()
+    first = max(place for place, token in enumerate(tokens) if token in PLACEHOLDERS.values()) + 1
+    for target in changed:
+        tokens[first + target] = 10 + (tokens[first + target] + 1) % 200
+    batch = side_by_side([example._replace(found=example.found._replace(tokens=tokens))], len(tokens), placed=stage.placed)
+    features = {kind: stage.features(kind, values) for kind, values in batch.media.items()}
+    hidden = stage.model(batch.tokens, features, segments=batch.segments)
+    logits: Tensor = stage.model.thinker.logits(hidden)[0, first - 1 : -1]
+    return logits
+
+
+AUTOREGRESSIVE: Mapping[str, Callable[[Any, Sequence[int]], Tensor]] = {
+    "pretrain": pretrain_logits,
+    "talker": talker_logits,
+    "sft": sft_logits,
+}
 """For a stage that predicts one target after another: the logits `(T, V)` scored against the T targets of one example after
 some of these targets, given by number, were changed in the data."""
 

@@ -80,6 +80,7 @@ SETTINGS = {
     "aligner": SHORT,
     "vocoder": SHORT,
     "talker": [*SHORT, "model.dropout=0.1"],
+    "sft": [*SHORT, "projector_steps=10"],
 }
 CALLS_OF_A_SAVE = 24
 """Roughly how many calls of one save touch the disk."""

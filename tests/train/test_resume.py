@@ -69,6 +69,8 @@ VARIANTS = {
     "aligner": ("aligner", ["train.optimizer=adamw", "train.micro_batch=3"]),
     "vocoder": ("vocoder", ["train.optimizer=adamw", "train.micro_batch=3"]),
     "talker": ("talker", ["train.optimizer=muon", "train.micro_batch=3", "model.dropout=0.2"]),
+    "dialogues": ("sft", ["train.optimizer=muon", "train.micro_batch=3", "projector_steps=6"]),
+    "dialogues with encoders": ("sft", ["train.optimizer=adamw", "train.micro_batch=3", "model.encoders=trained"]),
 }
 """A stage and what it changes of its preset `debug`."""
 
@@ -268,8 +270,8 @@ def test_scenes_go_on_with_or_without_their_captions(runs: Runs, tmp_path: Path,
     assert hashes(run) == hashes(runs.finished(variant))
 
 
-@pytest.mark.parametrize("variant", ["codec", "aligner", "vocoder", "talker"])
-def test_the_parts_of_a_voice_go_on(runs: Runs, tmp_path: Path, variant: str) -> None:
+@pytest.mark.parametrize("variant", ["codec", "aligner", "vocoder", "talker", "dialogues", "dialogues with encoders"])
+def test_what_stands_on_others_goes_on(runs: Runs, tmp_path: Path, variant: str) -> None:
     """What the codebooks have followed, too: their averages are part of the weights."""
     run = runs.fresh(variant, tmp_path)
     statuses = [go_on(run, send(signal.SIGINT, at=step)).status for step in (1, 4, 10, 17, STEPS)]

@@ -1,0 +1,277 @@
+"""Stage E at its smallest: what moves and what does not, what is kept, what is asked of the data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from stage_factory import make_stage, untrained
+
+from omnictl.config import resolve
+from omnictl.data.cache import cache_dir
+from omnictl.data.dialogue import Message
+from omnictl.errors import CheckpointError, DataError
+from omnictl.generate.decode import Prompt, answer_greedily
+from omnictl.stages.answering import Answered, exchanged, mean_accuracy, rates, text_only
+from omnictl.stages.sft import PRESETS, Sft, SftConfig
+from omnictl.stages.talker import TalkerStage
+from omnictl.stages.trained import open_model
+from omnictl.train.checkpoint import plain_state_dict, save_tensors
+from omnictl.train.gradient import accumulate, normalise
+from omnictl.train.optim import Optimizers
+from omnictl.train.precision import Precision
+
+FP32 = Precision("fp32", "")
+
+
+def config_of(*overrides: str) -> SftConfig:
+    return resolve(SftConfig, preset=PRESETS["debug"], overrides=overrides)
+
+
+def take_steps(stage: Any, steps: int) -> None:
+    optimizers = Optimizers(stage.model, stage.config.train, "adamw")
+    batches, scaler = stage.batches(), FP32.scaler(torch.device("cpu"))
+    stage.model.train()
+    for step in range(steps):
+        sums = accumulate(stage, iter([batches.collate(batches.ids(step))]), precision=FP32, scaler=scaler)
+        normalise(optimizers.parameters, sums.count, 1.0)
+        optimizers.parts[0].step()
+        optimizers.zero_grad()
+    stage.model.eval()
+
+
+def snapshot(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(before: dict[str, torch.Tensor], module: torch.nn.Module) -> bool:
+    return all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_frozen_encoders_stay_bit_for_bit_and_in_eval_mode() -> None:
+    stage = make_stage("sft")
+    before = {kind: snapshot(encoder) for kind, encoder in stage.encoders.items()}
+    thinker = snapshot(stage.model.thinker)
+    take_steps(stage, 3)
+    assert set(before) == {"image", "audio"}
+    for kind, encoder in stage.encoders.items():
+        assert same(before[kind], encoder)
+        assert not any(module.training for module in encoder.modules())
+        assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert not same(thinker, stage.model.thinker)
+
+
+def test_projectors_learn_alone_first() -> None:
+    stage = make_stage("sft", config_of("projector_steps=2"))
+    thinker, projectors = snapshot(stage.model.thinker), snapshot(stage.model.projectors)
+    take_steps(stage, 2)
+    assert same(thinker, stage.model.thinker)
+    assert not same(projectors, stage.model.projectors)
+    stage = make_stage("sft", config_of("projector_steps=2"))
+    take_steps(stage, 3)
+    assert not same(thinker, stage.model.thinker)
+
+
+def test_encoders_may_be_trained_along() -> None:
+    stage = make_stage("sft", config_of("model.encoders=trained"))
+    before = snapshot(stage.model.encoders["image"])
+    take_steps(stage, 3)
+    changed = {name for name, tensor in stage.model.encoders["image"].state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert not any(".head." in name for name in changed)
+
+
+def test_low_rank_updates_leave_the_thinker_itself_alone() -> None:
+    stage = make_stage("sft", config_of("model.lora_rank=2"))
+    before = snapshot(stage.model.thinker)
+    take_steps(stage, 3)
+    changed = {name for name, tensor in stage.model.thinker.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(name.endswith((".up", ".down")) for name in changed)
+
+
+@pytest.mark.parametrize("overrides", [(), ("model.encoders=trained",), ("model.lora_rank=2",), ("model.positions=time",)], ids=str)
+def test_what_is_saved_answers_and_speaks_the_same(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    stage = make_stage("sft", config_of(*overrides))
+    take_steps(stage, 2)
+    stage.save_description(tmp_path)
+    save_tensors(plain_state_dict(stage.model), tmp_path / "model.safetensors")
+    opened = open_model(Sft, tmp_path, device=torch.device("cpu"), cache=cache_dir())
+    batch = stage.batches().collate([5, 6, 7])
+    with torch.no_grad():
+        one, two = stage.loss(batch), opened.loss(batch)
+        logits = [each.model.thinker.logits(each._scored(batch)[0]) for each in (stage, opened)]
+    assert torch.equal(one.sum, two.sum)
+    assert torch.equal(*logits)
+    first, second = (
+        open_model(TalkerStage, folder, device=torch.device("cpu"), cache=cache_dir()).model.state_dict()
+        for folder in (stage.parts["talker"], tmp_path / "talker")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_answers_side_by_side_are_those_one_by_one() -> None:
+    for overrides in ((), ("model.positions=time",)):
+        stage = make_stage("sft", config_of(*overrides))
+        take_steps(stage, 3)
+        dialogues, shown, respondent = list(stage.validation_set.all()), stage.shown("val"), stage.respondent()
+        together = [one.answer for one in respondent.answer_all(dialogues, shown, max_reply=6)]
+        alone = [respondent.answer_all([dialogue], shown, max_reply=6)[0].answer for dialogue in dialogues]
+        assert together == alone
+        assert len(set(together)) > 1
+
+
+def test_cached_answers_are_those_of_the_full_forward() -> None:
+    stage = make_stage("sft", config_of("model.positions=time"))
+    take_steps(stage, 3)
+    dialogue = next(dialogue for dialogue in stage.validation_set.all() if dialogue.media)
+    respondent, shown = stage.respondent(), stage.shown("val")
+    prompt = respondent.embed([stage.template.prompt(dialogue.messages[:-1], shown.count)], shown)
+    (written,) = answer_greedily(stage.model.thinker, prompt, max_tokens=5, stop=())
+    embeddings, positions = prompt.embeddings, prompt.positions
+    assert positions is not None
+    for token in written:
+        with torch.no_grad():
+            hidden = stage.model.thinker(embeddings=embeddings, positions=positions).hidden[:, -1]
+            assert int(stage.model.thinker.logits(hidden).argmax()) == token
+            embeddings = torch.cat([embeddings, stage.model.thinker.embedding(torch.tensor([[token]]))], 1)
+        positions = torch.cat([positions, positions.amax().expand(1, 1, 3) + 1], 1)
+
+
+def test_validation_counts_what_is_wholly_right() -> None:
+    """Against answers written out token by token."""
+    stage = make_stage("sft")
+    take_steps(stage, 6)
+    with torch.no_grad():
+        report = stage.validate()
+    respondent, shown = stage.respondent(), stage.shown("val")
+    dialogues = list(stage.validation_set.all())
+    limit = max(len(stage.tokenizer.encode(dialogue.answer, markup=False)) for dialogue in dialogues) + 1
+    found = respondent.answer_all(dialogues, shown, max_reply=min(limit, 40))
+    by_task: dict[str, list[bool]] = {}
+    for one in found:
+        by_task.setdefault(one.dialogue.task, []).append(one.answer == one.dialogue.answer)
+    for task, hits in by_task.items():
+        assert report.metrics[f"accuracy_{task}"] == pytest.approx(sum(hits) / len(hits)), task
+
+
+def test_controls_exchange_media_and_take_them_away() -> None:
+    stage = make_stage("sft", config_of("data.num_eval_dialogues=8"))
+    dialogues = list(stage._set("test").all())
+    changed, bare = exchanged(dialogues), text_only(dialogues)
+    having = [dialogue for dialogue in dialogues if dialogue.media]
+    assert [each.id for each in changed] == [each.id for each in bare] == [each.id for each in having]
+    assert not any(dialogue.media for dialogue in bare)
+    for before, after in zip(having, changed, strict=True):
+        assert [media.kind for media in before.media] == [media.kind for media in after.media]
+        assert [message.text for message in before.messages] == [message.text for message in after.messages]
+    for task in {dialogue.task for dialogue in having}:
+        pairs = [(b, a) for b, a in zip(having, changed, strict=True) if b.task == task]
+        assert sorted(m for b, _ in pairs for m in b.media) == sorted(m for _, a in pairs for m in a.media)
+
+
+def test_rates_by_task() -> None:
+    def one(task: str, reference: str, answer: str) -> Answered:
+        from omnictl.data.dialogue import Dialogue
+
+        return Answered(Dialogue("1", task, (Message("user", ("?",)), Message("assistant", (reference,))), "here"), answer)
+
+    found = rates(
+        [
+            one("text", "The star.", "the star"),
+            one("text", "Red.", "Blue."),
+            one("caption", "A red ring and a blue star.", "A blue star."),
+            one("transcribe", "There are two cats.", "there are two dogs"),
+        ]
+    )
+    assert found == {"accuracy_text": 0.5, "accuracy_caption": 1.0, "wer_transcribe": 0.25}
+    assert mean_accuracy(found) == 0.75
+
+
+def test_an_evaluation_has_metrics_controls_and_a_sheet() -> None:
+    stage = make_stage("sft")
+    report = stage.evaluate("test", limit=26)
+    assert report.num_examples == 26
+    assert report.headline == next(iter(report.metrics)) == "accuracy"
+    assert {"accuracy_image_colour", "accuracy_spoken", "wer_transcribe", "excess_ratio", "text_loss"} <= set(report.metrics)
+    assert {"accuracy_image_colour_shuffled", "accuracy_spoken_text_only", "wer_transcribe_shuffled"} <= set(report.controls)
+    assert not any(name.startswith("accuracy_text_") for name in report.controls)
+    assert report.pictures["answers.png"].startswith(b"\x89PNG")
+    assert {"id", "task", "prompt", "reference", "prediction"} <= set(report.predictions[0])
+
+
+def test_a_part_that_the_data_needs_is_asked_for() -> None:
+    parts = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
+    with pytest.raises(CheckpointError, match="needs a trained model of stage `asr`"):
+        Sft.create(PRESETS["debug"], cache=cache_dir(), upstream=parts)
+
+
+def write_own(folder: Path, rows: int = 24) -> Path:
+    """Dialogues about pictures alone."""
+    lines = []
+    for number in range(rows):
+        colour, value = [("red", (200, 0, 0)), ("blue", (0, 0, 200))][number % 2]
+        Image.fromarray(np.full((40, 40, 3), value, np.uint8)).save(folder / f"{number}.png")
+        question = [{"type": "image", "image": f"{number}.png"}, {"type": "text", "text": "What colour is it?"}]
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": f"{colour.title()}."}]
+        lines.append(json.dumps({"messages": messages, "task": "naming"}))
+    (folder / "dialogues.jsonl").write_text("\n".join(lines))
+    return folder / "dialogues.jsonl"
+
+
+def own_config(path: Path, *overrides: str) -> SftConfig:
+    return config_of(
+        f"data.source={json.dumps(str(path))}", "data.counts={}", "data.val_fraction=0.2", "data.test_fraction=0.2", *overrides
+    )
+
+
+def test_dialogues_of_ones_own_take_only_the_parts_they_need(tmp_path: Path) -> None:
+    upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "asr", "vision")}
+    stage = Sft.create(own_config(write_own(tmp_path)), cache=cache_dir(), upstream=upstream)
+    assert set(stage.parts) == {"pretrain", "vision"}
+    assert set(stage.model.projectors) == {"image"}
+    take_steps(stage, 3)
+    report = stage.evaluate("test", limit=None)
+    assert "accuracy_naming" in report.metrics
+    assert Path(str(report.predictions[0]["image"])).is_file()
+
+
+def test_weights_must_name_tasks(tmp_path: Path) -> None:
+    upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
+    stage = Sft.create(own_config(write_own(tmp_path), 'data.weights={"nameing":1}'), cache=cache_dir(), upstream=upstream)
+    with pytest.raises(DataError, match=r"data\.weights names 'nameing', the tasks are naming"):
+        stage.batches()
+
+
+def test_text_that_is_gone_cannot_be_replayed(tmp_path: Path) -> None:
+    own = tmp_path / "my.txt"
+    own.write_text("\n\n\n".join(f"This is document number {number}." for number in range(60)))
+    config = resolve(
+        type(make_stage("pretrain").config),
+        preset=make_stage("pretrain").config,
+        overrides=[f"data.source={json.dumps(str(own))}", "data.vocab_size=270", "data.seq_len=16"],
+    )
+    thinker = make_stage("pretrain", config)
+    folder = tmp_path / "thinker"
+    thinker.save_description(folder)
+    save_tensors(plain_state_dict(thinker.model), folder / "model.safetensors")
+    upstream = {"pretrain": folder, "vision": untrained("vision", cache_dir())}
+    data = write_own(tmp_path)
+    own.unlink()
+    stage = Sft.create(own_config(data), cache=cache_dir(), upstream=upstream)
+    with pytest.raises(DataError, match="is to be replayed") as found:
+        stage.batches()
+    assert "data.replay=0" in found.value.fix
+    Sft.create(own_config(data, "data.replay=0"), cache=cache_dir(), upstream=upstream).batches()
+
+
+def test_a_prompt_of_tokens_is_read_like_tokens() -> None:
+    stage = make_stage("pretrain")
+    tokens = torch.randint(20, 100, (1, 7))
+    with torch.no_grad():
+        direct = stage.model.eval()(tokens).hidden
+        embedded = stage.model(embeddings=Prompt.of(stage.model, tokens[0].tolist()).embeddings).hidden
+    assert torch.equal(direct, embedded)
