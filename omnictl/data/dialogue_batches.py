@@ -25,7 +25,8 @@ from omnictl.errors import DataError
 from omnictl.nn.cross_entropy import IGNORE
 
 ROW = 256
-"""Positions of a row, if the context is so long and no example is longer."""
+"""Positions of a row, if the context is so long and no example is longer; a longer one is a multiple of `STEP` long."""
+STEP = 64
 
 
 MOST_TRIES = 100
@@ -280,8 +281,9 @@ def side_by_side(examples: Sequence[Example], context: int, *, placed: bool, pro
     """
     lengths = [len(example.found.tokens) for example in examples]
     assert max(lengths) <= context, f"an example of {max(lengths)} positions, context {context}"
-    rows = _rows(lengths, max(min(ROW, context), *lengths))
-    shape = (len(rows), max(sum(lengths[index] for index in row) for row in rows))
+    width = min(-(-max(ROW, *lengths) // STEP) * STEP, context)  # few different widths: new shapes cost time and memory
+    rows = _rows(lengths, width)
+    shape = (len(rows), width)
     tokens, targets = np.full(shape, PAD, np.int64), np.full(shape, IGNORE, np.int64)
     segments, positions = np.full(shape, -1, np.int32), np.zeros((*shape, 3), np.int64)
     values: dict[MediaKind, list[NDArray[Any]]] = {}

@@ -13,16 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from omnictl.config.suggest import nearest
+from omnictl.data.dialogue import MediaKind, Role
 from omnictl.data.manifest import BrokenRow, Flaw, Manifest, filled, filled_or_none, find_file, no_such, split_or_none, type_of
 from omnictl.data.tables import read_lines
 from omnictl.data.text_files import Split
 from omnictl.errors import DataError
-
-if TYPE_CHECKING:  # it needs torch, which takes seconds to load
-    from omnictl.data.dialogue import MediaKind, Role
 
 FILE_NAMES = ("dialogues.jsonl", "metadata.jsonl", "manifest.jsonl")
 """Of a folder's manifest."""
@@ -43,7 +41,7 @@ Find = Callable[[str, str], Path]
 class MediaFile(NamedTuple):
     """A picture or a sound."""
 
-    kind: "MediaKind"
+    kind: MediaKind
     file: Path
     """Absolute, below the corpus folder."""
 
@@ -51,7 +49,7 @@ class MediaFile(NamedTuple):
 class MessageRow(NamedTuple):
     """What one side says."""
 
-    role: "Role"
+    role: Role
     parts: tuple[str | MediaFile, ...]
     spoken: tuple[MediaFile, ...] = ()
     """The assistant's text as a sound, if there is one."""
