@@ -6,7 +6,7 @@ their word error rate. Exchanged media must not help more than none at all, or t
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, groupby
+from itertools import cycle, groupby, islice, zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +16,13 @@ from torch import Tensor
 
 from omnictl.data.dialogue import PLACEHOLDERS, ChatTemplate, Dialogue, Media, MediaKind, Message, Tokens, place, without_media
 from omnictl.data.dialogue_batches import Shown
+from omnictl.data.dialogues import DialogueCorpus, Pictures
+from omnictl.data.text_files import Split
 from omnictl.data.tokenizer import END, IM_END, IM_START
 from omnictl.data.transcript import normalise
 from omnictl.generate.decode import Prompt, answer_greedily
 from omnictl.metrics.answers import is_same, is_true
+from omnictl.metrics.figures import Tile, contact_sheet
 from omnictl.metrics.shuffling import shuffled_inputs
 from omnictl.metrics.speech import word_errors
 from omnictl.models.omni import Omni
@@ -28,6 +31,10 @@ AT_ONCE = 32
 """Prompts of equal length answered side by side."""
 
 SHUFFLE_SEED = 0
+
+MOST_TILES = 36
+SHOWN_SIDE = 160
+"""Pixels of a picture beside its question and answer."""
 
 TRANSCRIBE = "transcribe"
 CAPTION = "caption"
@@ -156,3 +163,34 @@ def _with_media(dialogue: Dialogue, kind: MediaKind, others: Sequence[Media]) ->
 def text_only(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
     """The dialogues that have media, without these."""
     return [dialogue._replace(messages=without_media(dialogue.messages)) for dialogue in dialogues if dialogue.media]
+
+
+def prediction(one: Answered, corpus: DialogueCorpus, split: Split) -> dict[str, object]:
+    """An answer as a line of a report's predictions; `image` and `audio` are the files it is about, if they are files."""
+    dialogue = one.dialogue
+    line: dict[str, object] = {
+        "id": dialogue.id,
+        "task": dialogue.task,
+        "prompt": dialogue.messages[-2].text,
+        "reference": dialogue.answer,
+        "prediction": one.answer,
+    }
+    for media in dialogue.media:
+        if (file := corpus.file(split, media)) is not None:
+            line[media.kind] = str(file)
+    return line
+
+
+def answer_sheet(answered: Sequence[Answered], pictures: Pictures) -> bytes:
+    """Questions about pictures with their answers as a PNG, of all tasks in turn."""
+    seen = [one for one in answered if any(media.kind == "image" for media in one.dialogue.media)]
+    by_task = [[one for one in seen if one.dialogue.task == task] for task in dict.fromkeys(one.dialogue.task for one in seen)]
+    in_turn = (one for row in zip_longest(*by_task) for one in row if one is not None)
+    return contact_sheet([_tile(one, pictures) for one in islice(in_turn, MOST_TILES)])
+
+
+def _tile(one: Answered, pictures: Pictures) -> Tile:
+    first = next(media for media in one.dialogue.media if media.kind == "image")
+    pixels = pictures.picture(first.number, SHOWN_SIDE).transpose(1, 2, 0)
+    question = one.dialogue.messages[-2].text or f"({one.dialogue.task})"
+    return Tile(pixels, (question, one.answer, "right" if one.right else f"not: {one.dialogue.answer}"))

@@ -11,9 +11,9 @@ Headline metric: `accuracy`, the mean over tasks.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import islice, zip_longest
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import ClassVar
@@ -44,14 +44,23 @@ from omnictl.data.quarantine import shown as told
 from omnictl.data.store import TokenStore, open_store
 from omnictl.data.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
-from omnictl.metrics.figures import Tile, contact_sheet
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.files import writing
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.answering import Answered, Respondent, exchanged, joined, mean_accuracy, rates, text_only
+from omnictl.stages.answering import (
+    Answered,
+    Respondent,
+    answer_sheet,
+    exchanged,
+    joined,
+    mean_accuracy,
+    prediction,
+    rates,
+    text_only,
+)
 from omnictl.stages.ladder import Judge, Ladder
 from omnictl.stages.modalities import MODALITIES, Encoder, Raw
 from omnictl.stages.perception import Unperceived, perceive
@@ -65,10 +74,6 @@ from omnictl.train.stage import LossSum, Report, Split, Work
 
 VALIDATED_AT_ONCE = 64
 """Dialogues scored at a time."""
-
-MOST_TILES = 36
-SHOWN_SIDE = 160
-"""Pixels of a picture beside its question and answer."""
 
 
 class SftConfig(Config):
@@ -424,8 +429,8 @@ class Sft:
             metrics,
             len(dialogues),
             controls={**controls, **spoken.controls},
-            predictions=[self._prediction(one, split) for one in answered],
-            pictures={"answers.png": contact_sheet(list(islice(self._tiles(answered, split), MOST_TILES)))},
+            predictions=[prediction(one, self.corpus, split) for one in answered],
+            pictures={"answers.png": answer_sheet(answered, self.corpus.pictures(split))},
             sounds=spoken.sounds,
         )
 
@@ -446,30 +451,6 @@ class Sft:
         pretrain.model = self.model.thinker
         found = dict(pretrain.evaluate(split, limit=limit).metrics)
         return {"text_loss": found.pop("loss"), **found}
-
-    def _prediction(self, one: Answered, split: Split) -> dict[str, object]:
-        dialogue = one.dialogue
-        files: dict[str, object] = {
-            media.kind: str(file) for media in dialogue.media if (file := self.corpus.file(split, media)) is not None
-        }
-        return {
-            "id": dialogue.id,
-            "task": dialogue.task,
-            "prompt": dialogue.messages[-2].text,
-            "reference": dialogue.answer,
-            "prediction": one.answer,
-            **files,
-        }
-
-    def _tiles(self, answered: Sequence[Answered], split: Split) -> Iterator[Tile]:
-        """Questions about pictures with their answers, of all tasks in turn."""
-        seen = [one for one in answered if any(media.kind == "image" for media in one.dialogue.media)]
-        by_task = [[one for one in seen if one.dialogue.task == task] for task in dict.fromkeys(one.dialogue.task for one in seen)]
-        for one in (one for row in zip_longest(*by_task) for one in row if one is not None):
-            picture = next(media for media in one.dialogue.media if media.kind == "image")
-            pixels = self.corpus.pictures(split).picture(picture.number, SHOWN_SIDE).transpose(1, 2, 0)
-            question = one.dialogue.messages[-2].text or f"({one.dialogue.task})"
-            yield Tile(pixels, (question, one.answer, "right" if one.right else f"not: {one.dialogue.answer}"))
 
     def respondent(self) -> Respondent:
         """The model, ready to answer."""

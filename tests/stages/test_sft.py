@@ -239,6 +239,17 @@ def test_dialogues_of_ones_own_take_only_the_parts_they_need(tmp_path: Path) -> 
     assert Path(str(report.predictions[0]["image"])).is_file()
 
 
+def test_it_learns_to_see_and_not_to_guess(tmp_path: Path) -> None:
+    upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
+    stage = Sft.create(own_config(write_own(tmp_path, rows=60), "data.replay=0"), cache=cache_dir(), upstream=upstream)
+    take_steps(stage, 60)
+    report = stage.evaluate("test", limit=None)
+    assert report.num_examples >= 10
+    assert report.metrics["accuracy_naming"] == 1.0
+    assert report.controls["accuracy_naming_shuffled"] < 0.9
+    assert report.controls["accuracy_naming_text_only"] < 0.9
+
+
 def test_weights_must_name_tasks(tmp_path: Path) -> None:
     upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
     stage = Sft.create(own_config(write_own(tmp_path), 'data.weights={"nameing":1}'), cache=cache_dir(), upstream=upstream)
