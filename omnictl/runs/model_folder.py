@@ -3,6 +3,8 @@
 model/  config.json  model.safetensors  tokenizer.json
 """
 
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +28,22 @@ def write_description(folder: Path, stage: str, **fields: object) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", {"format": FORMAT, "stage": stage, **fields})
+
+
+def copy_parts(folder: Path, parts: Mapping[str, Path]) -> None:
+    """Put copies of other model folders into one, by name: what is made of them then needs no other run.
+
+    Raises:
+        DiskFull, RunError: they cannot be written.
+    """
+    for name, part in parts.items():
+        with writing(folder):
+            shutil.copytree(part, folder / name, dirs_exist_ok=True)
+
+
+def held_parts(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Those of the named copies that a model folder holds."""
+    return {name: folder / name for name in names if (folder / name).is_dir()}
 
 
 def read_config(folder: Path, stage: str, cls: type[C]) -> C:

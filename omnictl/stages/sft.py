@@ -10,7 +10,6 @@ Headline metric: `accuracy`, the mean over tasks.
     omnictl sft --preset tiny [--data my/dialogues.jsonl]
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -47,8 +46,7 @@ from omnictl.errors import CheckpointError, DataError
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
-from omnictl.runs.files import writing
-from omnictl.runs.model_folder import read_config, write_description
+from omnictl.runs.model_folder import copy_parts, held_parts, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.answering import (
     Answered,
@@ -211,15 +209,13 @@ class Sft:
         config = read_config(folder, cls.name, SftConfig)
         if data is not None:
             config = config.model_copy(update={"data": config.data.model_copy(update={"source": data})})
-        return cls(config, {name: folder / name for name in cls.needs if (folder / name).is_dir()}, cache=cache)
+        return cls(config, held_parts(folder, cls.needs), cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the parts among it: it needs no other run."""
         write_description(folder, self.name, omnictl=__version__, chat="chatml", config=to_dict(self.config))
         self.tokenizer.save_for_chat(folder)
-        for name, part in self.parts.items():
-            with writing(folder):
-                shutil.copytree(part, folder / name, dirs_exist_ok=True)
+        copy_parts(folder, self.parts)
 
     def take_weights(self, run: Run) -> None:
         """Take over the weights of another run of the same shape.
@@ -397,7 +393,8 @@ class Sft:
                 self.model.thinker.config.context,
                 placed=self.placed,
             )
-            rows = score_rows(*self._for_scores(batch))
+            hidden, targets = self._scored(batch)
+            rows = score_rows(hidden, self.model.thinker.embedding.weight, targets)
             owner = batch.segments[batch.targets != IGNORE].to(self.device)
             wrong = torch.zeros(len(some), device=self.device).index_add(0, owner, (~rows.is_likeliest).float())
             for dialogue, mistakes in zip(some, wrong.tolist(), strict=True):
@@ -405,10 +402,6 @@ class Sft:
             nats, tokens = nats + float(rows.nats.sum()), tokens + len(owner)
         by_task = {f"accuracy_{task}": sum(hits) / len(hits) for task, hits in right.items()}
         return Report("accuracy", "higher", {"accuracy": mean_accuracy(by_task), "loss": nats / tokens, **by_task}, len(dialogues))
-
-    def _for_scores(self, batch: DialogueBatch) -> tuple[Tensor, Tensor, Tensor]:
-        hidden, targets = self._scored(batch)
-        return hidden, self.model.thinker.embedding.weight, targets
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
         """How well it answers a split, or `limit` dialogues, of all tasks in turn; spoken replies and text of its own, too."""

@@ -9,7 +9,6 @@ Headline metric of an evaluation: `cer_free_running`, how a recogniser of stage 
     omnictl talker --preset tiny [--data my/recordings]
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +39,7 @@ from omnictl.models.thinker import Thinker
 from omnictl.nn.conv import valid_mask
 from omnictl.nn.delay import undelayed
 from omnictl.nn.rvq import perplexity
-from omnictl.runs.files import writing
-from omnictl.runs.model_folder import read_config, read_description, write_description
+from omnictl.runs.model_folder import copy_parts, held_parts, read_config, read_description, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.aligner import alignable
 from omnictl.stages.codec import CodecStage, CodecTraining
@@ -181,14 +179,12 @@ class TalkerStage:
         if data is not None:
             config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
         speakers = read_description(folder, cls.name)["speakers"]
-        return cls(config, {name: folder / name for name in PARTS if (folder / name).is_dir()}, speakers, cache=cache)
+        return cls(config, held_parts(folder, PARTS), speakers, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the codec and the aligner among it: it needs no other run."""
         write_description(folder, self.name, omnictl=__version__, speakers=list(self.speakers), config=to_dict(self.config))
-        for name, part in self.parts.items():
-            with writing(folder):
-                shutil.copytree(part, folder / name, dirs_exist_ok=True)
+        copy_parts(folder, self.parts)
 
     def take_weights(self, run: Run) -> None:
         """Take over the weights of another run of the same shape, whether a Thinker read along there or not.

@@ -8,7 +8,6 @@ Siuzdak 2023 (Vocos), without its adversary. Headline metric: `spectral_distance
     omnictl talker --set vocoder=istft
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,8 +32,7 @@ from omnictl.metrics.intelligibility import RATE, mean_quality, quality
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig, training_flops
 from omnictl.nn.mel import at_feature_level, filterbank
 from omnictl.nn.spectral import magnitudes, spectral_distance
-from omnictl.runs.files import writing
-from omnictl.runs.model_folder import read_config, write_description
+from omnictl.runs.model_folder import copy_parts, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage
 from omnictl.stages.recordings import Recordings
@@ -148,9 +146,7 @@ class VocoderStage:
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the codec among it: it needs no other run."""
         write_description(folder, self.name, omnictl=__version__, config=to_dict(self.config))
-        for name, part in self.parts.items():
-            with writing(folder):
-                shutil.copytree(part, folder / name, dirs_exist_ok=True)
+        copy_parts(folder, self.parts)
 
     def take_weights(self, run: Run) -> None:
         """Take over the weights of another run of the same shape.
