@@ -11,7 +11,17 @@ from rich.markup import escape
 from omnictl.cli.configs import DEFAULT_PRESET
 from omnictl.cli.console import Output
 from omnictl.cli.evaluating import check_tinyworld
-from omnictl.cli.options import DeviceOption, JsonOption, RunsOption, run_root
+from omnictl.cli.options import (
+    DeviceOption,
+    JsonOption,
+    MaxMinutesOption,
+    PresetOption,
+    QuietOption,
+    RunNamesOption,
+    RunsOption,
+    SeedOption,
+    run_root,
+)
 from omnictl.cli.overview import overview
 from omnictl.cli.training import Choices, circumstances, next_commands, refuse_with_resume, run_name, settings
 from omnictl.errors import OmniError, UsageError
@@ -28,7 +38,7 @@ EXAMPLES = Path("examples/scene.png"), Path("examples/question.wav")
 
 
 def pipeline(
-    preset: Annotated[str | None, typer.Option(help="debug, tiny (the default) or small.", show_default=False)] = None,
+    preset: PresetOption = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting, e.g. asr.train.steps=100; repeatable."),
@@ -43,12 +53,12 @@ def pipeline(
         typer.Option("--from", metavar="STAGE", help="Train from this stage on; the others are taken from the newest runs."),
     ] = None,
     runs: RunsOption = None,
-    name: Annotated[str | None, typer.Option(help="Name of the runs; default: the preset's.", show_default=False)] = None,
+    name: RunNamesOption = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a pipeline.", show_default=False)] = None,
-    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the whole command.")] = None,
+    max_minutes: MaxMinutesOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and data order.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
+    seed: SeedOption = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Train every stage, one after the other, then judge them all and write a page about them."""

@@ -12,7 +12,20 @@ from rich.markup import escape
 from omnictl.cli.configs import DEFAULT_PRESET, resolved
 from omnictl.cli.console import Output
 from omnictl.cli.evaluating import chosen_run
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
+from omnictl.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    MaxMinutesOption,
+    PresetOption,
+    QuietOption,
+    ResumeOption,
+    RunNamesOption,
+    RunOption,
+    RunsOption,
+    SeedOption,
+    run_root,
+)
 from omnictl.cli.training import Choices, circumstances, conclude, refuse_with_resume, run_name, settings
 
 if TYPE_CHECKING:
@@ -22,15 +35,15 @@ if TYPE_CHECKING:
 
 
 def talker(
-    preset: Annotated[str | None, typer.Option(help="debug, tiny (the default) or small.", show_default=False)] = None,
-    config: Annotated[Path | None, typer.Option(help="Config file: JSON, TOML or YAML.", show_default=False)] = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. talker.train.lr=1e-3; repeatable.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Your own data; default: TinyWorld.", show_default=False)] = None,
     runs: RunsOption = None,
-    name: Annotated[str | None, typer.Option(help="Name of the runs; default: the preset's.", show_default=False)] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a run.", show_default=False)] = None,
+    name: RunNamesOption = None,
+    resume: ResumeOption = None,
     init: Annotated[
         str | None, typer.Option(metavar="RUN", help="Start from another Talker's weights, with its codec and aligner.")
     ] = None,
@@ -40,10 +53,10 @@ def talker(
     ] = None,
     thinker: Annotated[str | None, typer.Option(metavar="RUN", help="Let the Thinker of this `pretrain` run read along.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Train every part for so many steps in all.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the whole command.")] = None,
+    max_minutes: MaxMinutesOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and data order.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
+    seed: SeedOption = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Train a codec, an aligner and the Talker, one after the other."""

@@ -15,7 +15,22 @@ from rich.markup import escape
 
 from omnictl.cli.configs import DEFAULT_PRESET, resolved
 from omnictl.cli.console import Output, figures
-from omnictl.cli.options import DeviceOption, JsonOption, RunsOption, run_root
+from omnictl.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    InitOption,
+    JsonOption,
+    MaxMinutesOption,
+    MaxStepsOption,
+    PresetOption,
+    QuietOption,
+    ResumeOption,
+    RunNameOption,
+    RunsOption,
+    SeedOption,
+    SetOption,
+    run_root,
+)
 from omnictl.errors import UsageError
 from omnictl.stages import COMPOSED
 
@@ -41,19 +56,19 @@ def training_command(stage: str) -> Callable[..., int]:
     """The command function of a stage."""
 
     def command(
-        preset: Annotated[str | None, typer.Option(help="debug, tiny (the default) or small.", show_default=False)] = None,
-        config: Annotated[Path | None, typer.Option(help="Config file: JSON, TOML or YAML.", show_default=False)] = None,
-        set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")] = None,
+        preset: PresetOption = None,
+        config: ConfigOption = None,
+        set_: SetOption = None,
         data: Annotated[str | None, typer.Option(help="Your own data; default: TinyWorld.", show_default=False)] = None,
         runs: RunsOption = None,
-        name: Annotated[str | None, typer.Option(help="Name of the run; default: the preset's.", show_default=False)] = None,
-        resume: Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a run.", show_default=False)] = None,
-        init: Annotated[str | None, typer.Option(metavar="RUN", help="Start from another run's weights.")] = None,
-        max_steps: Annotated[int | None, typer.Option(min=1, help="Train for so many steps in all.")] = None,
-        max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the whole command.")] = None,
+        name: RunNameOption = None,
+        resume: ResumeOption = None,
+        init: InitOption = None,
+        max_steps: MaxStepsOption = None,
+        max_minutes: MaxMinutesOption = None,
         device: DeviceOption = "auto",
-        seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and data order.")] = None,
-        quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
+        seed: SeedOption = None,
+        quiet: QuietOption = False,
         as_json: JsonOption = False,
     ) -> int:
         began = time.monotonic()
