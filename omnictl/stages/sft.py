@@ -99,7 +99,7 @@ PRESETS: Mapping[str, SftConfig] = {
     "tiny": SftConfig(
         data=DialogueDataConfig(
             weights={
-                "text": 3,
+                "text": 4,
                 "image_colour": 1,
                 "image_shape": 1,
                 "image_place": 1,
@@ -116,7 +116,7 @@ PRESETS: Mapping[str, SftConfig] = {
         ),
         projector_steps=400,
         train=TrainConfig(
-            steps=4000,
+            steps=4600,
             batch_size=48,
             optimizer="muon",
             lr=5e-3,
