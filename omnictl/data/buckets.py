@@ -4,6 +4,8 @@ Epoch after epoch, each one shuffled, cut into batches of similar length, and sh
 another epoch.
 """
 
+from itertools import count
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +35,17 @@ class LengthBuckets:
         epoch, place = divmod(position, self.epoch_size)
         index, variant = self._epoch(epoch)[place]
         return int(index), int(variant)
+
+    def longest(self, size: int) -> range:
+        """Positions of `size` examples, the longest of a batch, of which one is the longest of all in its longest variant."""
+        variant, index = np.unravel_index(int(self.lengths.argmax()), self.lengths.shape)
+        for number in count():
+            (places,) = np.nonzero((self._epoch(number) == (index, variant)).all(1))
+            if len(places):
+                start = number * self.epoch_size + int(places[0]) // self.batch_size * self.batch_size
+                stop = min(start + self.batch_size, (number + 1) * self.epoch_size)
+                return range(max(start, stop - size), stop)
+        raise AssertionError("every example is drawn in every variant some day")
 
     def _epoch(self, number: int) -> Int64:
         if number not in self._epochs:

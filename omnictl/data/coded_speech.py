@@ -96,6 +96,10 @@ class CodedBatches:
         read = [self._corrupted(self.found.codes[index], position) for index, position in zip(indices, ids, strict=True)]
         return side_by_side(self.found, indices, read, self.layout)
 
+    def largest(self, size: int) -> Sequence[int]:
+        """The last ones, which are the longest, of the batch with the longest utterance."""
+        return self.order.longest(size)
+
     def _corrupted(self, codes: NDArray[np.int16], position: int) -> NDArray[np.int16]:
         rng = np.random.default_rng([self.seed, 1, position])
         others = rng.integers(self.layout.codes, size=codes.shape, dtype=np.int16)

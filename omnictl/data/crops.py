@@ -56,6 +56,10 @@ class CropBatches:
                 books[row] = rng.integers(1, self.books + 1)
         return Crops(torch.from_numpy(mel), torch.from_numpy(books))
 
+    def largest(self, size: int) -> Sequence[int]:
+        """Any: all are of one size."""
+        return range(size)
+
     def _utterance(self, position: int) -> int:
         epoch, place = divmod(position, len(self.found))
         if epoch not in self._epochs:

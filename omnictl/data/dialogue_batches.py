@@ -29,6 +29,9 @@ ROW = 256
 STEP = 64
 
 
+LOOKED_AT = 2000
+"""Examples among which the longest ones are looked for."""
+
 MOST_TRIES = 100
 """Generated dialogues drawn in a row until one fits into the context."""
 
@@ -231,6 +234,11 @@ class DialogueBatches:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         examples = [self.example(position) for position in ids]
         return side_by_side(examples, self.context, placed=self.placed, projectors_only=ids[0] < self.warmup)
+
+    def largest(self, size: int) -> Sequence[int]:
+        """The longest of the first thousands of dialogues that the whole model learns from."""
+        lengths = {position: len(self.example(position).found.tokens) for position in range(self.warmup, self.warmup + LOOKED_AT)}
+        return sorted(lengths, key=lambda position: -lengths[position])[:size]
 
     def example(self, position: int) -> Example:
         """What stands at a position of the endless order."""

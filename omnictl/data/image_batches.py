@@ -72,6 +72,10 @@ class ImageBatches:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         return _stack([self._example(position) for position in ids])
 
+    def largest(self, size: int) -> Sequence[int]:
+        """Any: all are of one size."""
+        return range(size)
+
     def _example(self, position: int) -> "_Example":
         index = self._index(position)
         example = _Example.of(self.found, index, self.labels, self.view, (self.seed, 1, position))

@@ -57,6 +57,10 @@ class SoundCropBatches:
         mel = np.stack([mel for mel, _ in crops]).astype(np.float32)
         return SoundCrops(torch.from_numpy(mel), torch.from_numpy(np.stack([sound for _, sound in crops])))
 
+    def largest(self, size: int) -> Sequence[int]:
+        """Any: all are of one size."""
+        return range(size)
+
     def _crop(self, position: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
         epoch, place = divmod(position, len(self._long))
         index, length = self._long[int(np.random.default_rng([self.seed, 0, epoch]).permutation(len(self._long))[place])]

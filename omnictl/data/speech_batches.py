@@ -56,6 +56,10 @@ class SpeechBatches:
             targets.append(self.found.targets[index])
         return pad(features, targets)
 
+    def largest(self, size: int) -> Sequence[int]:
+        """The last ones, which are the longest, of the batch with the longest utterance."""
+        return self.order.longest(size)
+
     def _mask(self, features: Float32, rng: np.random.Generator) -> Float32:
         """SpecAugment: some stretches of time and some bands of frequency become the average sound."""
         longest = int(self.config.time_mask * len(features))

@@ -20,6 +20,8 @@ from omnictl.nn.transformer import Attention, RMSNorm, Rotary, SwiGLU, Visibilit
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from omnictl.nn.recompute import Checkpointing
+
 
 class AudioEncoderConfig(Config):
     """Shape of an audio encoder. The number of symbols comes from the data's alphabet."""
@@ -87,7 +89,7 @@ class AudioEncoder(nn.Module):
         assert config.emissions != "auto", "resolve `emissions` before a model is made"
         self.config = config
         self.num_symbols = num_symbols
-        self.checkpointing = False
+        self.checkpointing: Checkpointing = "off"
         self.register_buffer("mean", torch.zeros(config.mel.bins))
         self.register_buffer("std", torch.ones(config.mel.bins))
         self.subsampling = Subsampling(config.mel.bins, config.width)
@@ -122,7 +124,7 @@ class AudioEncoder(nn.Module):
         table = rotary_table(x.shape[1], self.config.width // self.config.heads, 10_000.0)
         rotary = Rotary(table.cos.to(x.device), table.sin.to(x.device))
         for block in cast("Iterable[EncoderBlock]", self.blocks):
-            if self.checkpointing and self.training and torch.is_grad_enabled():
+            if self.checkpointing != "off" and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, rotary, seen, use_reentrant=False)
             else:
                 x = block(x, rotary, seen)

@@ -5,7 +5,7 @@ Architecture: Qwen3 (technical report, 2025); a dense Thinker's weights map one 
 Left out on purpose: biases, untied heads, sliding windows, context extension.
 """
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -30,8 +30,7 @@ from omnictl.nn.transformer import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Checkpointing = Literal["off", "selective", "full"]
-"""What the backward pass recomputes: nothing, the feed-forward layers (the widest activations), or whole blocks."""
+    from omnictl.nn.recompute import Checkpointing
 
 
 class ThinkerConfig(Config):
@@ -115,7 +114,7 @@ class Thinker(nn.Module):
     def __init__(self, config: ThinkerConfig, vocab_size: int) -> None:
         super().__init__()
         self.config = config
-        self.checkpointing: Checkpointing = "off"
+        self.checkpointing: Checkpointing = "off"  # "selective": the feed-forward layers
         self.embedding = nn.Embedding(vocab_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)

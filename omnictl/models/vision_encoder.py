@@ -20,6 +20,8 @@ from omnictl.nn.transformer import EncoderBlock, RMSNorm
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from omnictl.nn.recompute import Checkpointing
+
 GROUP_CHANNELS = 16
 """Channels that the stem normalises together."""
 
@@ -92,7 +94,7 @@ class VisionEncoder(nn.Module):
         super().__init__()
         width = config.width
         self.config = config
-        self.checkpointing = False
+        self.checkpointing: Checkpointing = "off"
         self.embedding = _embedding(config)
         self.positions = nn.Parameter(0.02 * torch.randn(1, width, config.grid, config.grid))
         self.num_extra = config.registers + (config.pooling == "class")
@@ -128,7 +130,7 @@ class VisionEncoder(nn.Module):
         if self.extra is not None:
             x = torch.cat([self.extra.expand(len(x), -1, -1).to(x.dtype), x], 1)
         for block in cast("Iterable[EncoderBlock]", self.blocks):
-            if self.checkpointing and self.training and torch.is_grad_enabled():
+            if self.checkpointing != "off" and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)

@@ -57,3 +57,7 @@ class MixtureOfExperts(nn.Module):
         if self.pending_load.sum() > 0:
             self.load.copy_(self.pending_load / self.pending_load.sum())
             self.pending_load.zero_()
+
+    def forget_batch_statistics(self) -> None:
+        """Forget the loads gathered since the last call."""
+        self.pending_load.zero_()

@@ -120,6 +120,10 @@ class ResidualQuantiser(nn.Module):
             residual = residual - self._look_up(book, codes)
         self.is_started.fill_(True)
 
+    def forget_batch_statistics(self) -> None:
+        """Forget the vectors gathered since the last call."""
+        self.pending.clear()
+
     @torch.no_grad()
     def apply_batch_statistics(self) -> None:
         """Let the codebooks follow the vectors gathered since the last call, and forget these.

@@ -13,9 +13,20 @@ class HasBatchStatistics(Protocol):
         """Take over what was gathered since the last call, and forget it."""
         ...
 
+    def forget_batch_statistics(self) -> None:
+        """Forget what was gathered since the last call."""
+        ...
+
 
 def apply_batch_statistics(model: nn.Module) -> None:
     """Let every module of `model` that gathers statistics take them over."""
     for module in model.modules():
         if isinstance(module, HasBatchStatistics):
             module.apply_batch_statistics()
+
+
+def forget_batch_statistics(model: nn.Module) -> None:
+    """Let every module of `model` that gathers statistics forget them."""
+    for module in model.modules():
+        if isinstance(module, HasBatchStatistics):
+            module.forget_batch_statistics()

@@ -52,7 +52,15 @@ PRESETS: Mapping[str, AlignerTraining] = {
     "debug": AlignerTraining(
         model=AlignerConfig(width=32, layers=1),
         data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4, time_mask=0.0, frequency_mask=0),
-        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch="whole",
+            lr=1e-2,
+            eval_every=10,
+            save_every=5,
+            schedule=ScheduleConfig(warmup_steps=2),
+        ),
     ),
     "tiny": AlignerTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200, time_mask=0.0, frequency_mask=0),
@@ -102,6 +110,7 @@ class AlignerStage:
 
     name: ClassVar[str] = "aligner"
     unit: ClassVar[str] = "seconds"
+    divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
     config_type: ClassVar[type[AlignerTraining]] = AlignerTraining
     presets: ClassVar[Mapping[str, AlignerTraining]] = PRESETS

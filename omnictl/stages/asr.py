@@ -83,7 +83,15 @@ PRESETS: Mapping[str, AsrConfig] = {
     "debug": AsrConfig(
         model=AudioEncoderConfig(layers=1, width=32, heads=2, hidden=64, kernel=5, dropout=0.0),
         data=SpeechDataConfig(num_utterances=48, num_eval_utterances=8),
-        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch="whole",
+            lr=1e-2,
+            eval_every=10,
+            save_every=5,
+            schedule=ScheduleConfig(warmup_steps=2),
+        ),
     ),
     # Minutes on a laptop CPU.
     "tiny": AsrConfig(
@@ -134,6 +142,7 @@ class Asr:
 
     name: ClassVar[str] = "asr"
     unit: ClassVar[str] = "seconds"
+    divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
     config_type: ClassVar[type[AsrConfig]] = AsrConfig
     presets: ClassVar[Mapping[str, AsrConfig]] = PRESETS
@@ -142,7 +151,6 @@ class Asr:
         self.config, self.targets, self.speakers, self._cache = config, targets, speakers, cache
         torch.manual_seed(config.train.seed)
         self.model = AudioEncoder(config.model, targets.num_symbols)
-        self.model.checkpointing = config.train.checkpointing not in ("auto", "off")
 
     @classmethod
     def create(cls, config: AsrConfig, *, cache: Path, init: Run | None = None) -> "Asr":

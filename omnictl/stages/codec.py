@@ -59,7 +59,15 @@ PRESETS: Mapping[str, CodecTraining] = {
         model=CodecConfig(width=32, layers=1, fine_layers=1, quantiser=QuantiserConfig(books=2, codes=16, width=8)),
         data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4),
         crop_frames=32,
-        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch="whole",
+            lr=1e-2,
+            eval_every=10,
+            save_every=5,
+            schedule=ScheduleConfig(warmup_steps=2),
+        ),
     ),
     "tiny": CodecTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
@@ -121,6 +129,7 @@ class CodecStage:
 
     name: ClassVar[str] = "codec"
     unit: ClassVar[str] = "seconds"
+    divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
     config_type: ClassVar[type[CodecTraining]] = CodecTraining
     presets: ClassVar[Mapping[str, CodecTraining]] = PRESETS

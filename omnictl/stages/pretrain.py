@@ -68,7 +68,15 @@ PRESETS: Mapping[str, PretrainConfig] = {
     "debug": PretrainConfig(
         model=ThinkerConfig(layers=2, width=32, heads=2, kv_heads=1, hidden=64, context=128),
         data=TextDataConfig(num_documents=200, num_eval_documents=20, vocab_size=320, seq_len=64),
-        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch="whole",
+            lr=1e-2,
+            eval_every=10,
+            save_every=5,
+            schedule=ScheduleConfig(warmup_steps=2),
+        ),
     ),
     # Minutes on a laptop CPU.
     "tiny": PretrainConfig(
@@ -105,6 +113,7 @@ class Pretrain:
 
     name: ClassVar[str] = "pretrain"
     unit: ClassVar[str] = "tokens"
+    divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
     config_type: ClassVar[type[PretrainConfig]] = PretrainConfig
     presets: ClassVar[Mapping[str, PretrainConfig]] = PRESETS
@@ -113,7 +122,6 @@ class Pretrain:
         self.config, self.corpus, self.tokenizer, self._cache = config, corpus, tokenizer, cache
         torch.manual_seed(config.train.seed)
         self.model = Thinker(config.model, tokenizer.vocab_size)
-        self.model.checkpointing = "off" if config.train.checkpointing == "auto" else config.train.checkpointing
 
     @classmethod
     def create(cls, config: PretrainConfig, *, cache: Path, init: Run | None = None) -> "Pretrain":

@@ -93,7 +93,15 @@ PRESETS: Mapping[str, SftConfig] = {
         ),
         projector_steps=0,
         max_reply=8,
-        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch="whole",
+            lr=1e-2,
+            eval_every=10,
+            save_every=5,
+            schedule=ScheduleConfig(warmup_steps=2),
+        ),
     ),
     # Minutes on a laptop CPU.
     "tiny": SftConfig(
@@ -144,6 +152,7 @@ class Sft:
 
     name: ClassVar[str] = "sft"
     unit: ClassVar[str] = "tokens"
+    divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = (Pretrain.name, *(modality.stage for modality in MODALITIES.values()), "talker")
     config_type: ClassVar[type[SftConfig]] = SftConfig
     presets: ClassVar[Mapping[str, SftConfig]] = PRESETS
@@ -159,7 +168,6 @@ class Sft:
         torch.manual_seed(config.train.seed)
         thinker = Thinker(self.pretrained.model, self.tokenizer.vocab_size)
         load_weights(parts["pretrain"] / "model.safetensors", thinker)
-        thinker.checkpointing = "off" if config.train.checkpointing == "auto" else config.train.checkpointing
         features = {kind: Features(encoder.width, prod(encoder.grid or (0,))) for kind, encoder in self.encoders.items()}
         self.model = Omni(config.model, thinker, features, self._modules if self.learns_to_perceive else {})
         if not self.learns_to_perceive:

@@ -89,7 +89,15 @@ PRESETS: Mapping[str, TalkerTraining] = {
     "debug": TalkerTraining(
         model=TalkerConfig(layers=1, width=32, heads=2, hidden=64, text_layers=1, dropout=0.0),
         data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4),
-        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch="whole",
+            lr=1e-2,
+            eval_every=10,
+            save_every=5,
+            schedule=ScheduleConfig(warmup_steps=2),
+        ),
     ),
     "tiny": TalkerTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
@@ -123,6 +131,7 @@ class TalkerStage:
 
     name: ClassVar[str] = "talker"
     unit: ClassVar[str] = "seconds"
+    divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("codec", "aligner")
     config_type: ClassVar[type[TalkerTraining]] = TalkerTraining
     presets: ClassVar[Mapping[str, TalkerTraining]] = PRESETS

@@ -74,7 +74,7 @@ class VisionConfig(Config):
 
     @model_validator(mode="after")
     def _batch_stays_whole(self) -> "VisionConfig":
-        if self.objective == "contrastive" and self.train.micro_batch not in ("auto", self.train.batch_size):
+        if self.objective == "contrastive" and self.train.micro_batch not in ("auto", "whole", self.train.batch_size):
             raise ValueError("the contrastive loss compares the pictures of a whole batch: train.micro_batch must be auto")
         return self
 
@@ -84,7 +84,15 @@ PRESETS: Mapping[str, VisionConfig] = {
     "debug": VisionConfig(
         model=VisionEncoderConfig(image_size=32, patch=8, stem=(16,), layers=1, width=32, heads=2, hidden=64),
         data=ImageDataConfig(num_eval_images=20),
-        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch="whole",
+            lr=1e-2,
+            eval_every=10,
+            save_every=5,
+            schedule=ScheduleConfig(warmup_steps=2),
+        ),
     ),
     # Minutes on a laptop CPU.
     "tiny": VisionConfig(
@@ -169,7 +177,11 @@ class Vision:
             encoder = VisionEncoder(config.model, ())
             captions = CaptionEncoder(config.captions, tokenizer.vocab_size, config.model.width)
             self.model, self.reader = VisionModel(encoder, captions), CaptionReader(encoder, captions, tokenizer)
-        encoder.checkpointing = config.train.checkpointing not in ("auto", "off")
+
+    @property
+    def divisible(self) -> bool:
+        """Whether micro-batches will do: the contrastive loss compares all pictures of a batch."""
+        return self.config.objective == "classes"
 
     @classmethod
     def create(cls, config: VisionConfig, *, cache: Path, init: Run | None = None) -> "Vision":

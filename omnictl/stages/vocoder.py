@@ -67,7 +67,15 @@ PRESETS: Mapping[str, VocoderTraining] = {
         model=VocoderConfig(width=32, hidden=48, layers=1),
         data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4),
         crop_frames=24,
-        train=TrainConfig(steps=20, batch_size=8, lr=1e-2, eval_every=10, save_every=5, schedule=ScheduleConfig(warmup_steps=2)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=8,
+            micro_batch="whole",
+            lr=1e-2,
+            eval_every=10,
+            save_every=5,
+            schedule=ScheduleConfig(warmup_steps=2),
+        ),
     ),
     "tiny": VocoderTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
@@ -104,6 +112,7 @@ class VocoderStage:
 
     name: ClassVar[str] = "vocoder"
     unit: ClassVar[str] = "seconds"
+    divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("codec",)
     config_type: ClassVar[type[VocoderTraining]] = VocoderTraining
     presets: ClassVar[Mapping[str, VocoderTraining]] = PRESETS

@@ -32,8 +32,8 @@ class TrainConfig(Config):
 
     steps: int = Field(1000, ge=1)
     batch_size: int = Field(32, ge=1, description="examples a step, over all micro-batches")
-    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="examples at a time; auto: the whole batch"
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto", "whole"] = Field(
+        "auto", description="examples at a time; auto: as many as fit into memory, traced before the first step; whole: the batch"
     )
     optimizer: Literal["auto", "adamw", "muon"] = Field(
         "auto", description="muon: 2-D hidden weights on Muon, the rest on AdamW; auto: by tokens a step"
@@ -45,7 +45,9 @@ class TrainConfig(Config):
     clip_norm: float = Field(1.0, gt=0)
     average: float = Field(0.0, ge=0, lt=1, description="decay of an average of the weights, judged and kept instead; 0: none")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    checkpointing: Literal["auto", "off", "selective", "full"] = Field("auto", description="activation checkpointing")
+    checkpointing: Literal["auto", "off", "selective", "full"] = Field(
+        "auto", description="activation checkpointing; auto: as little as fits, none if micro_batch is given"
+    )
     eval_every: int = Field(100, ge=1)
     save_every: int = Field(100, ge=1)
     seed: int = Field(0, ge=0)

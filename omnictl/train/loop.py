@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from omnictl.errors import Diverged
+from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.runs.files import write_json, writing
 from omnictl.runs.run import Run, Status
@@ -31,6 +32,7 @@ from omnictl.train.device import peak_memory
 from omnictl.train.feed import Feed
 from omnictl.train.gradient import Accumulated, accumulate, normalise
 from omnictl.train.log import Observer, RunLog, StepRecord, cut_after
+from omnictl.train.memory import MemoryPlan, plan_memory
 from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision, choose_precision, matmul_rate
 from omnictl.train.schedule import learning_rate_factor
@@ -92,14 +94,16 @@ class Trainer:
         self.optimizers = Optimizers(stage.model, config, kind)  # before any loss, in which a stage may keep some weights still
         self.precision = Precision(*record["precision"]) if "precision" in record else self._choose_precision()
         self.scaler = self.precision.scaler(device)
-        self.micro_batch = config.batch_size if config.micro_batch == "auto" else config.micro_batch
+        self.plan = MemoryPlan(*record["memory"]) if "memory" in record else self._plan_memory(kind)
+        self.micro_batch = self.plan.micro_batch
+        set_checkpointing(stage.model, self.plan.checkpointing)
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
         self.log = RunLog(run, tensorboard=config.runtime.tensorboard)
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
         self.skipped = 0
-        run.update(precision=list(self.precision), optimizer=kind, status="running", device=str(device))
+        run.update(precision=list(self.precision), optimizer=kind, memory=list(self.plan), status="running", device=str(device))
         if config.runtime.compile:
             stage.model.compile()
         self.feed = Feed(self.batches, micro_batch=self.micro_batch, first_step=self.state.step, workers=config.runtime.workers)
@@ -115,6 +119,10 @@ class Trainer:
             self.stage.model.zero_grad(set_to_none=True)
 
         return choose_precision(self.config.precision, self.device, trial)
+
+    def _plan_memory(self, optimizer: str) -> MemoryPlan:
+        """What fits, found once: a resumed run goes on with it."""
+        return plan_memory(self.stage, self.batches, self.config, optimizer=optimizer, precision=self.precision, device=self.device)
 
     def _first_step_flops(self) -> float:
         """Work of the first batch, which decides whether Muon is worth its price."""

@@ -78,6 +78,10 @@ class Batches(Protocol):
         """A micro-batch of these examples."""
         ...
 
+    def largest(self, size: int) -> Sequence[int]:
+        """So many examples, at most a whole batch, that take as much memory together as any do."""
+        ...
+
 
 class Stage(Protocol):
     """A training stage."""
@@ -89,6 +93,11 @@ class Stage(Protocol):
     @property
     def model(self) -> nn.Module:
         """What is optimised and saved."""
+        ...
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the loss of a batch is the sum over its micro-batches."""
         ...
 
     def batches(self) -> Batches:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
 from omnictl.nn.conv import SUBSAMPLING
 from omnictl.nn.mel import MelConfig
+from omnictl.nn.recompute import CHECKPOINTING, Checkpointing
 
 SYMBOLS, BINS = 11, 20
 SMALL = AudioEncoderConfig(mel=MelConfig(bins=BINS), layers=2, width=24, heads=2, hidden=40, kernel=5, dropout=0.0, emissions=1)
@@ -167,7 +168,7 @@ def test_a_fresh_encoder_is_its_convolutions() -> None:
 def test_recomputation_gives_identical_gradients(dropout: float, randomise: Randomise) -> None:
     model = encoder(randomise, dropout=dropout).train()
 
-    def gradients(*, checkpointing: bool) -> list[Tensor]:
+    def gradients(checkpointing: Checkpointing) -> list[Tensor]:
         torch.manual_seed(3)
         model.checkpointing = checkpointing
         encoded = model(features(LENGTHS, 5.0), torch.tensor(LENGTHS))
@@ -175,9 +176,9 @@ def test_recomputation_gives_identical_gradients(dropout: float, randomise: Rand
         torch.autograd.backward(model.logits(encoded).frames.square().sum())
         return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
-    plain = gradients(checkpointing=False)
+    plain = gradients("off")
     assert len(plain) == len(list(model.parameters()))
-    for one, two in zip(plain, gradients(checkpointing=True), strict=True):
+    for one, two in zip(plain, gradients("full"), strict=True):
         assert torch.equal(one, two)
 
 
@@ -185,7 +186,7 @@ def test_recomputation_saves_memory(randomise: Randomise) -> None:
     """In blocks: of each only its input is kept."""
     model = encoder(randomise, layers=4).train()
     kept = []
-    for checkpointing in (False, True):
+    for checkpointing in CHECKPOINTING[::2]:
         model.checkpointing = checkpointing
         num_bytes = 0
 

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from omnictl.models.caption_encoder import MOST_SCALE, START_SCALE, CaptionEncoder, CaptionEncoderConfig
 from omnictl.models.vision_encoder import Seen, VisionEncoder, VisionEncoderConfig, training_flops
+from omnictl.nn.recompute import CHECKPOINTING, Checkpointing
 from omnictl.nn.transformer import EncoderBlock, RMSNorm
 from omnictl.train.optim import hidden_matrices
 
@@ -297,7 +298,7 @@ def test_recomputation_gives_identical_gradients(variant: str, dropout: float, r
     model = encoder(randomise, {**VARIANTS[variant], "dropout": dropout}).train()
     given = pictures(3, size_of(model))
 
-    def gradients(*, checkpointing: bool) -> list[Tensor]:
+    def gradients(checkpointing: Checkpointing) -> list[Tensor]:
         torch.manual_seed(3)
         model.checkpointing = checkpointing
         model.zero_grad(set_to_none=True)
@@ -306,9 +307,9 @@ def test_recomputation_gives_identical_gradients(variant: str, dropout: float, r
         torch.autograd.backward(torch.stack([each.square().sum() for each in logits]).sum())
         return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
-    plain = gradients(checkpointing=False)
+    plain = gradients("off")
     assert len(plain) == len(list(model.parameters()))
-    for one, two in zip(plain, gradients(checkpointing=True), strict=True):
+    for one, two in zip(plain, gradients("full"), strict=True):
         assert torch.equal(one, two)
 
 
@@ -316,7 +317,7 @@ def test_recomputation_saves_memory(randomise: Randomise) -> None:
     """In blocks: of each only its input is kept."""
     model = encoder(randomise, {"layers": 6}).train()
     kept = []
-    for checkpointing in (False, True):
+    for checkpointing in CHECKPOINTING[::2]:
         model.checkpointing = checkpointing
         num_bytes = 0
 

@@ -267,11 +267,6 @@ def test_work_counts_seconds_of_sound() -> None:
     assert work.positions == int(batch.lengths.sum()) < work.slots == batch.features.shape[0] * batch.features.shape[1]
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("auto", False), ("off", False), ("selective", True), ("full", True)])
-def test_checkpointing_reaches_the_model(limit: str, expected: bool) -> None:
-    assert stage_of(f"train.checkpointing={limit}").model.checkpointing is expected
-
-
 # Statistics, and the weights of another run
 
 

@@ -188,11 +188,6 @@ def test_work_counts_targets_and_attention_inside_documents() -> None:
     assert stage.work(batch) == (batch.num_targets, flops, batch.num_targets, batch.tokens.numel())
 
 
-@pytest.mark.parametrize("limit", ["off", "selective", "full"])
-def test_checkpointing_reaches_the_model(limit: str) -> None:
-    assert stage_of(f"train.checkpointing={limit}").model.checkpointing == limit
-
-
 def test_a_model_folder_brings_weights_and_tokenizer_back(tmp_path: Path, randomise: Randomise) -> None:
     stage = stage_of("data.num_eval_documents=4")
     randomise(stage.model)

@@ -349,11 +349,6 @@ def test_any_split_of_a_batch_gives_the_same_gradient(data: str, dtype: torch.dt
         assert (gradient(stage, micro_batch) - whole).norm() <= tolerance * whole.norm(), micro_batch
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("auto", False), ("off", False), ("selective", True), ("full", True)])
-def test_checkpointing_reaches_the_model(limit: str, expected: bool) -> None:
-    assert stage_of(f"train.checkpointing={limit}").model.encoder.checkpointing is expected
-
-
 # Contrast
 
 

@@ -38,6 +38,9 @@ class Numbered:
             "made_at": torch.tensor(time.time(), dtype=torch.float64),
         }
 
+    def largest(self, size: int) -> Sequence[int]:
+        return range(size)
+
 
 class Slow(Numbered):
     """Batches of even first ids take longer than the others: workers finish out of order."""

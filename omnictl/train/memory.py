@@ -1,0 +1,173 @@
+"""How much of a batch goes through the model at a time, decided before the first step and written into the run.
+
+The memory of a step is traced (`omnictl.train.tracing`), never extrapolated: over batch sizes it is only piecewise linear.
+Of what is free, a share is left to what a trace does not see: fragmentation, workspaces of kernels, the process itself.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import torch
+
+from omnictl.errors import OutOfMemory
+from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
+from omnictl.nn.statistics import forget_batch_statistics
+from omnictl.train.config import TrainConfig
+from omnictl.train.precision import Precision
+from omnictl.train.stage import Batches, Stage
+
+FRAGMENTATION = 0.08
+"""Share of the free memory that allocators leave lying between tensors."""
+
+WORKSPACES = {"cpu": 256 * 2**20, "cuda": 512 * 2**20, "mps": 512 * 2**20}
+"""Bytes that kernels take besides tensors: packed matrices, cuBLAS and cuDNN workspaces, threads' stacks."""
+
+
+class MemoryPlan(NamedTuple):
+    """What goes through the model at a time."""
+
+    micro_batch: int
+    checkpointing: Checkpointing
+    peak_bytes: int | None
+    """What a step of it takes beyond the loaded model, traced; None where the config decided."""
+    budget_bytes: int | None
+    """What was there for it."""
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process could still take: of the GPU, or of the machine and of its control group."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return min(psutil.virtual_memory().available, _left_in_control_group())
+
+
+def _left_in_control_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes below the tightest limit of the process's control groups (version 2); as good as endless if there is none."""
+    left = 2**63
+    try:
+        (path,) = [line.removeprefix("0::") for line in groups.read_text().splitlines() if line.startswith("0::")]
+    except (OSError, ValueError):
+        return left
+    folder = root / path.lstrip("/")
+    for group in (folder, *folder.parents):
+        try:
+            limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()
+            statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        except OSError:
+            continue
+        if limit != "max":
+            left = min(left, int(limit) - int(used) + int(statistics["inactive_file"]))  # cached files make room
+    return max(0, left)
+
+
+def budget(free: int, device: torch.device) -> int:
+    """Bytes of `free` that a plan may use."""
+    return max(0, int(free * (1 - FRAGMENTATION)) - WORKSPACES.get(device.type, 0))
+
+
+def plan_memory(
+    stage: Stage, batches: Batches, config: TrainConfig, *, optimizer: str, precision: Precision, device: torch.device
+) -> MemoryPlan:
+    """The micro-batch and checkpointing that the config asks for; where it says `auto`, the fastest that fits.
+
+    Raises:
+        OutOfMemory: not even one example at a time fits.
+    """
+    if config.micro_batch != "auto":
+        micro_batch = config.batch_size if config.micro_batch == "whole" else config.micro_batch
+        return MemoryPlan(micro_batch, "off" if config.checkpointing == "auto" else config.checkpointing, None, None)
+
+    from omnictl.train.tracing import traced_peak  # noqa: PLC0415  slow
+
+    def peak(micro_batch: int, checkpointing: Checkpointing) -> int:
+        set_checkpointing(stage.model, checkpointing)
+        found = traced_peak(
+            stage,
+            batches.collate(batches.largest(micro_batch)),
+            config,
+            optimizer=optimizer,
+            precision=precision,
+            accumulates=micro_batch < config.batch_size,
+        )
+        return found.total - found.lasting
+
+    modes = CHECKPOINTING if config.checkpointing == "auto" else (config.checkpointing,)
+    sizes = micro_batches(config.batch_size) if stage.divisible else [config.batch_size]
+    there = budget(free_memory(device), device)
+    plan = fastest_that_fits(sizes, modes, there, peak)
+    if plan is None:
+        least = peak(sizes[-1], modes[-1])
+        raise OutOfMemory(
+            f"a step of {sizes[-1]} of {config.batch_size} examples takes {least / 2**20:,.0f} MiB, "
+            f"{there / 2**20:,.0f} MiB are free for it on {device}",
+            where="train.batch_size" if not stage.divisible else "model",
+            fix="close other programs, or choose a smaller model or shorter examples",
+        )
+    return confirmed(plan, lambda size: _rehearse(stage, batches, size, precision, device))
+
+
+def confirmed(plan: MemoryPlan, rehearse: Callable[[int], None]) -> MemoryPlan:
+    """A plan whose largest micro-batch really went through, halved until it does.
+
+    Raises:
+        OutOfMemory: not even one example does.
+    """
+    micro_batch = plan.micro_batch
+    while True:
+        try:
+            rehearse(micro_batch)
+        except torch.OutOfMemoryError as error:
+            if micro_batch == 1:
+                fix = "close other programs, or choose a smaller model or shorter examples"
+                raise OutOfMemory("a step of one example does not fit", where="model", fix=fix) from error
+            micro_batch = -(-micro_batch // 2)
+        else:
+            return plan._replace(micro_batch=micro_batch)
+
+
+def micro_batches(batch_size: int) -> list[int]:
+    """Sizes to choose from, largest first: the batch in 1, 2, 4, … equal parts."""
+    sizes = [batch_size]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return sizes
+
+
+def fastest_that_fits(
+    sizes: Sequence[int], modes: Sequence[Checkpointing], there: int, peak: Callable[[int, Checkpointing], int]
+) -> MemoryPlan | None:
+    """The largest part of the batch that fits without recomputing anything; if none does, that with the least recomputation.
+
+    Recomputing costs a third of a step, smaller micro-batches next to nothing as long as they keep the device busy.
+
+    Args:
+        sizes: micro-batches, largest first.
+        modes: kinds of checkpointing, fastest first.
+        there: bytes that may be used.
+        peak: bytes that a micro-batch takes; never less for a larger one.
+    """
+    for mode in modes:
+        low, high = 0, len(sizes)  # sizes[high:] fit, sizes[:low] do not
+        found: dict[int, int] = {}
+        while low < high:
+            middle = (low + high) // 2 if low else 0  # more often than not, everything fits
+            found[middle] = peak(sizes[middle], mode)
+            low, high = (low, middle) if found[middle] <= there else (middle + 1, high)
+        if low < len(sizes):
+            return MemoryPlan(sizes[low], mode, found[low], there)
+    return None
+
+
+def _rehearse(stage: Stage, batches: Batches, size: int, precision: Precision, device: torch.device) -> None:
+    """Forward and backward pass of the largest micro-batch, which leave no trace."""
+    stage.model.train()
+    with torch.random.fork_rng():
+        with precision.autocast(device):
+            loss = stage.loss(batches.collate(batches.largest(size)))
+        torch.autograd.backward(loss.sum)
+    stage.model.zero_grad(set_to_none=True)
+    forget_batch_statistics(stage.model)

@@ -1,0 +1,155 @@
+"""The memory that a training step will take, found by taking it with tensors that have shapes but no contents.
+
+The stage's own loss, backward pass and optimizer run on fake tensors of the CPU, and torch's `MemTracker` adds up what lives at any
+moment; nothing of that size is allocated. Of another device the figure is the same but for the workspaces of its kernels.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from omnictl.nn.statistics import forget_batch_statistics
+from omnictl.train.config import TrainConfig
+from omnictl.train.optim import Optimizers
+from omnictl.train.precision import Precision
+from omnictl.train.stage import Stage
+
+aten = torch.ops.aten
+
+SMALL = 2**20
+"""Tensors of up to so many elements are made really if they depend on nothing fake: tables that outlive the trace."""
+
+_PARTS = {
+    _MemRefType.PARAM: "parameters",
+    _MemRefType.BUFFER: "buffers",
+    _MemRefType.GRAD: "gradients",
+    _MemRefType.ACT: "activations",
+    _MemRefType.TEMP: "temporary",
+    _MemRefType.OPT: "optimizer",
+    _MemRefType.OTH: "optimizer",  # its moments are handed to the tracker as plain tensors
+}
+
+
+class Peak(NamedTuple):
+    """Bytes that live at the fullest moment of a step."""
+
+    total: int
+    parts: Mapping[str, int]
+    """By what they are for: parameters, buffers, gradients, optimizer, activations, temporary."""
+
+    @property
+    def lasting(self) -> int:
+        """Bytes of parameters and buffers, which were there before the step."""
+        return self.parts["parameters"] + self.parts["buffers"]
+
+
+def traced_peak(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str, precision: Precision, accumulates: bool) -> Peak:
+    """The fullest moment of a step that is not the first one, which has no moments yet.
+
+    Args:
+        stage: what is trained; neither its weights nor their gradients are touched.
+        batch: a micro-batch.
+        config: the training settings.
+        optimizer: its kind, "adamw" or "muon".
+        precision: the number format.
+        accumulates: whether gradients of an earlier micro-batch are there already.
+    """
+    device = torch.device("cpu")
+    tracker = MemTracker()
+    stage.model.train()
+    with torch.random.fork_rng(devices=()), FakeTensorMode(allow_non_fake_inputs=True) as mode, _faked(stage.model, mode):
+        optimizers = Optimizers(stage.model, config, optimizer)
+        _fill_gradients(optimizers)
+        _step(optimizers, config)
+        if accumulates:
+            _fill_gradients(optimizers)
+        gradients = [parameter.grad for parameter in optimizers.parameters if parameter.grad is not None]
+        tracker.track_external(stage.model, *optimizers.state_tensors().values(), *gradients)
+        with _RealWhereKnown(), tracker:  # type: ignore[no-untyped-call]
+            with precision.autocast(device):
+                loss = stage.loss(batch)
+            torch.autograd.backward(loss.sum)
+            _step(optimizers, config)
+    forget_batch_statistics(stage.model)
+    found = tracker.get_tracker_snapshot("peak")[device]
+    parts = dict.fromkeys(_PARTS.values(), 0)
+    for kind, part in _PARTS.items():
+        parts[part] += found[kind]
+    return Peak(found["Total"], parts)
+
+
+def _fill_gradients(optimizers: Optimizers) -> None:
+    for parameter in optimizers.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+
+
+def _step(optimizers: Optimizers, config: TrainConfig) -> None:
+    nn.utils.clip_grad_norm_(optimizers.parameters, config.clip_norm)
+    for part in optimizers.parts:
+        part.step()
+    optimizers.average(0)
+    optimizers.zero_grad()
+
+
+@contextmanager
+def _faked(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+    """With fake parameters and buffers in the place of the model's own; what is shared stays shared."""
+    fakes: dict[int, Tensor] = {}
+
+    def fake(tensor: Tensor) -> Tensor:
+        if id(tensor) not in fakes:
+            made = mode.from_tensor(tensor.detach())
+            is_parameter = isinstance(tensor, nn.Parameter)
+            fakes[id(tensor)] = nn.Parameter(made, requires_grad=tensor.requires_grad) if is_parameter else made
+        return fakes[id(tensor)]
+
+    holders: list[dict[str, Tensor | None]] = []
+    for module in model.modules():
+        holders += [module._parameters, module._buffers]  # type: ignore[list-item]
+    own = [dict(holder) for holder in holders]
+    try:
+        for holder in holders:
+            holder.update({name: fake(tensor) for name, tensor in holder.items() if tensor is not None})
+        yield
+    finally:
+        for holder, tensors in zip(holders, own, strict=True):
+            holder.update(tensors)
+
+
+class _RealWhereKnown(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What depends on the batch alone (lengths, masks, counts) is computed really, so that shapes may depend on it."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if not any(isinstance(tensor, FakeTensor) for tensor in tensors) and (tensors or _is_small(func(*args, **kwargs))):
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        if func.overloadpacket is aten._ctc_loss:  # torch does not know the shapes of its results
+            log_probs, targets = args[:2]
+            frames, batch, _ = log_probs.shape
+            return log_probs.new_empty(batch), log_probs.new_empty(batch, frames, 2 * targets.shape[1] + 1)
+        if func.overloadpacket is aten._ctc_loss_backward:
+            return torch.empty_like(args[1])
+        if func is aten.index.Tensor:
+            args = (args[0], [part for index in args[1] for part in _places(index)])
+        return func(*args, **kwargs)
+
+
+def _is_small(made: Any) -> bool:
+    return isinstance(made, Tensor) and made.numel() <= SMALL
+
+
+def _places(index: Tensor | None) -> tuple[Tensor | None, ...]:
+    """An index as integers: of a mask, where it is true."""
+    if index is None or index.dtype != torch.bool:
+        return (index,)
+    with unset_fake_temporarily():
+        return tuple(index.nonzero().unbind(1))

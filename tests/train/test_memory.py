@@ -1,0 +1,264 @@
+from pathlib import Path
+
+import pytest
+import torch
+from regression import CONFIG, Recorder, Regression, new_run, trained
+from test_loop import changed, weights
+from torch import Tensor, nn
+
+from omnictl.errors import OutOfMemory
+from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
+from omnictl.train import memory
+from omnictl.train.memory import (
+    MemoryPlan,
+    budget,
+    confirmed,
+    fastest_that_fits,
+    free_memory,
+    micro_batches,
+)
+from omnictl.train.optim import Optimizers
+from omnictl.train.precision import Precision
+from omnictl.train.tracing import Peak, traced_peak
+
+CPU = torch.device("cpu")
+FP32 = Precision("fp32", "for the test")
+WIDE = 4096
+AUTO = changed(CONFIG, micro_batch="auto")
+
+
+# Tracing
+
+
+def traced(stage: Regression, size: int, *, accumulates: bool = False, average: float = 0.0) -> Peak:
+    config = changed(CONFIG, average=average)
+    batch = stage.collate(stage.largest(size))
+    return traced_peak(stage, batch, config, optimizer="adamw", precision=FP32, accumulates=accumulates)
+
+
+def num_bytes(stage: Regression) -> int:
+    return sum(parameter.nbytes for parameter in stage.model.parameters())
+
+
+def test_what_lasts_through_a_step_is_counted_to_the_byte() -> None:
+    stage = Regression()
+    steps = 4 * len(list(stage.model.parameters()))  # of Adam, fp32 numbers
+    found = traced(stage, 8)
+    assert found.parts["parameters"] == found.lasting == num_bytes(stage)
+    assert found.parts["optimizer"] == 2 * num_bytes(stage) + steps
+    assert traced(stage, 8, average=0.9).parts["optimizer"] == 3 * num_bytes(stage) + steps
+    assert found.total == sum(found.parts.values())
+
+
+class Spread(nn.Module):
+    """`(B, D)` to `(B, D)` by way of `(B, WIDE, D)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x[:, None] * torch.ones(1, WIDE, 1, dtype=x.dtype)).tanh().mean(1)
+
+
+class Wide(Regression):
+    """Activations far larger than the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Sequential(nn.Linear(3, 4), Spread())
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_activations_are_what_the_backward_pass_keeps(size: int) -> None:
+    """At the fullest moment: the output of tanh, the gradient that arrives at it and the one that goes on."""
+    grows = traced(Wide(), size).total - traced(Wide(), 1).total
+    assert grows == pytest.approx(3 * WIDE * 4 * 4 * (size - 1), rel=0.02)
+
+
+def test_gradients_of_earlier_micro_batches_count() -> None:
+    stage = Wide()
+    assert traced(stage, 8, accumulates=True).total == traced(stage, 8).total + num_bytes(stage)
+
+
+def test_tracing_leaves_no_trace() -> None:
+    stage = Regression()
+    before, state = weights(stage), torch.get_rng_state()
+    parameters = list(stage.model.parameters())
+    traced(stage, 8)
+    assert all(parameter is now for parameter, now in zip(parameters, stage.model.parameters(), strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(before, weights(stage), strict=True))
+    assert all(parameter.grad is None for parameter in parameters)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_shared_weights_are_counted_once() -> None:
+    stage = Regression()
+    once = traced(stage, 8).parts["parameters"]
+    stage.model[0].again = stage.model[0].weight
+    assert traced(stage, 8).parts["parameters"] == once
+
+
+# Choosing
+
+
+def per_example(micro_batch: int, mode: Checkpointing) -> int:
+    """A stage that takes 100 bytes an example, 60 with selective and 30 with full checkpointing, and 50 in any case."""
+    return 50 + micro_batch * {"off": 100, "selective": 60, "full": 30}[mode]
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"),
+    [
+        (850, (8, "off", 850)),
+        (849, (4, "off", 450)),
+        (449, (2, "off", 250)),
+        (150, (1, "off", 150)),
+        (149, (1, "selective", 110)),
+        (109, (1, "full", 80)),
+    ],
+)
+def test_the_largest_micro_batch_with_the_least_recomputation(there: int, chosen: tuple[int, Checkpointing, int]) -> None:
+    assert fastest_that_fits(micro_batches(8), CHECKPOINTING, there, per_example) == MemoryPlan(*chosen, there)
+
+
+def test_nothing_fits() -> None:
+    assert fastest_that_fits(micro_batches(8), CHECKPOINTING, 79, per_example) is None
+
+
+def test_a_large_batch_that_fits_is_traced_once() -> None:
+    asked: list[int] = []
+
+    def peak(micro_batch: int, mode: Checkpointing) -> int:
+        asked.append(micro_batch)
+        return per_example(micro_batch, mode)
+
+    fastest_that_fits(micro_batches(512), CHECKPOINTING, 10**9, peak)
+    assert asked == [512]
+    fastest_that_fits(micro_batches(512), CHECKPOINTING, 50 + 700, peak)
+    assert len(asked) <= 1 + 1 + 4  # bisection of the nine that remain
+
+
+def test_micro_batches_are_halves_rounded_up() -> None:
+    assert micro_batches(12) == [12, 6, 3, 2, 1]
+    assert micro_batches(1) == [1]
+
+
+def test_a_plan_that_fails_in_practice_is_halved() -> None:
+    tried: list[int] = []
+
+    def rehearse(size: int) -> None:
+        tried.append(size)
+        if size > 3:
+            raise torch.OutOfMemoryError
+
+    assert confirmed(MemoryPlan(12, "full", 1, 2), rehearse) == MemoryPlan(3, "full", 1, 2)
+    assert tried == [12, 6, 3]
+
+
+def test_not_one_example_fits() -> None:
+    def rehearse(size: int) -> None:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(OutOfMemory, match="a step of one example does not fit"):
+        confirmed(MemoryPlan(2, "off", 1, 2), rehearse)
+
+
+# Free memory
+
+
+def group(folder: Path, limit: str, used: int, cached: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\nactive_file 7\n")
+
+
+def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
+    group(tmp_path / "user" / "job", "max", 300, 0)
+    group(tmp_path / "user", "1000", 600, 150)
+    own = tmp_path / "cgroup"
+    own.write_text("0::/user/job\n")
+    assert memory._left_in_control_group(tmp_path, own) == 1000 - 600 + 150
+    group(tmp_path / "user" / "job", "500", 300, 0)
+    assert memory._left_in_control_group(tmp_path, own) == 200
+
+
+@pytest.mark.parametrize("text", [None, "", "3:cpu:/user\n", "0::/gone\n"])
+def test_without_a_control_group_there_is_no_limit(tmp_path: Path, text: str | None) -> None:
+    own = tmp_path / "cgroup"
+    if text is not None:
+        own.write_text(text)
+    assert memory._left_in_control_group(tmp_path, own) == 2**63
+
+
+def test_not_all_that_is_free_is_planned_for() -> None:
+    assert 0 < budget(free_memory(CPU), CPU) < free_memory(CPU)
+    assert budget(2**20, CPU) == 0
+
+
+# In a run
+
+
+def with_free(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(memory, "budget", lambda _free, _device: size)
+
+
+def test_less_memory_means_smaller_micro_batches_and_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = Wide(), Wide()
+    for stage in (whole, parts):
+        stage.model.double()
+        stage.inputs, stage.targets = stage.inputs.double(), stage.targets.double()
+    run = new_run(tmp_path / "whole", whole)
+    trained(run, whole, AUTO)
+    assert run.record()["memory"][:2] == [8, "off"]
+    with_free(monkeypatch, 2**20)
+    run, observer = new_run(tmp_path / "parts", parts), Recorder()
+    trained(run, parts, AUTO, observer=observer)
+    micro_batch, _, peak, there = run.record()["memory"]
+    assert micro_batch in {2, 4}, peak
+    assert peak <= there == 2**20
+    assert observer.facts["batch"].startswith(f"8 = {8 // micro_batch} × {micro_batch}")
+    for one, two in zip(weights(whole), weights(parts), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+
+
+def test_a_resumed_run_keeps_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_free(monkeypatch, 2**20)
+    run = new_run(tmp_path, Wide())
+    trained(run, Wide(), AUTO, max_steps=2)
+    plan = run.record()["memory"]
+    monkeypatch.setattr(memory, "plan_memory", lambda *_, **__: pytest.fail("planned again"))
+    trained(run, Wide(), AUTO, max_steps=4)
+    assert run.record()["memory"] == plan
+
+
+def test_too_little_memory_is_said_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_free(monkeypatch, 1000)
+    observer = Recorder()
+    with pytest.raises(OutOfMemory, match=r"a step of 1 of 8 examples takes .* MiB") as caught:
+        trained(new_run(tmp_path, Wide()), Wide(), AUTO, observer=observer)
+    assert caught.value.exit_code == 5
+    assert observer.begun_at == -1
+
+
+def test_what_the_config_says_is_not_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_free(monkeypatch, 0)
+    run = new_run(tmp_path, Regression())
+    trained(run, Regression(), changed(CONFIG, micro_batch=4, checkpointing="full"), max_steps=1)
+    assert run.record()["memory"] == [4, "full", None, None]
+
+
+def test_checkpointing_reaches_every_module_that_knows_it() -> None:
+    class Block(nn.Module):
+        checkpointing: Checkpointing = "off"
+
+    model = nn.Sequential(Block(), nn.Linear(1, 1), nn.Sequential(Block()))
+    set_checkpointing(model, "full")
+    assert [module.checkpointing for module in model.modules() if isinstance(module, Block)] == ["full", "full"]
+
+
+def test_the_optimizer_that_is_traced_is_the_one_that_trains() -> None:
+    stage = Regression()
+    optimizers = Optimizers(stage.model, CONFIG, "adamw")
+    batch: Tensor = stage.collate(stage.ids(0))
+    torch.autograd.backward(stage.loss(batch).sum)
+    for part in optimizers.parts:
+        part.step()
+    assert traced(stage, 8).parts["optimizer"] == sum(tensor.nbytes for tensor in optimizers.state_tensors().values())
