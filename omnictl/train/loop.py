@@ -94,7 +94,7 @@ class Trainer:
         self.optimizers = Optimizers(stage.model, config, kind)  # before any loss, in which a stage may keep some weights still
         self.precision = Precision(*record["precision"]) if "precision" in record else self._choose_precision()
         self.scaler = self.precision.scaler(device)
-        self.plan = MemoryPlan(*record["memory"]) if "memory" in record else self._plan_memory(kind)
+        self.plan = MemoryPlan(**record["memory"]) if "memory" in record else self._plan_memory(kind)
         self.micro_batch = self.plan.micro_batch
         set_checkpointing(stage.model, self.plan.checkpointing)
         self.matmul_rate = matmul_rate(device)
@@ -103,7 +103,7 @@ class Trainer:
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
         self.skipped = 0
-        run.update(precision=list(self.precision), optimizer=kind, memory=list(self.plan), status="running", device=str(device))
+        run.update(precision=list(self.precision), optimizer=kind, memory=self.plan._asdict(), status="running", device=str(device))
         if config.runtime.compile:
             stage.model.compile()
         self.feed = Feed(self.batches, micro_batch=self.micro_batch, first_step=self.state.step, workers=config.runtime.workers)
@@ -332,11 +332,15 @@ def _run_steps(trainer: Trainer, requests: Requests, deadline: float | None) -> 
 def _facts(trainer: Trainer) -> dict[str, str]:
     """What is worth knowing before the first step."""
     parameters = sum(p.numel() for p in trainer.optimizers.parameters)
-    precision = trainer.precision
-    return {
+    precision, plan = trainer.precision, trainer.plan
+    facts = {
         "parameters": f"{parameters / 1e6:.2f}M",
         "device": f"{trainer.device}, {trainer.matmul_rate / 1e9:.0f} GFLOP/s in fp32",
         "precision": f"{precision.name} ({precision.reason})",
         "optimizer": trainer.optimizers.kind,
         "batch": f"{trainer.config.batch_size} = {trainer.config.batch_size / trainer.micro_batch:g} × {trainer.micro_batch}",
     }
+    if plan.peak_bytes is not None and plan.budget_bytes is not None:
+        recomputes = "" if plan.checkpointing == "off" else f", {plan.checkpointing} checkpointing"
+        facts["memory"] = f"{plan.peak_bytes / 2**20:,.0f} MiB a step of {plan.budget_bytes / 2**20:,.0f} MiB{recomputes}"
+    return facts

@@ -207,11 +207,11 @@ def test_less_memory_means_smaller_micro_batches_and_the_same_weights(tmp_path: 
         stage.inputs, stage.targets = stage.inputs.double(), stage.targets.double()
     run = new_run(tmp_path / "whole", whole)
     trained(run, whole, AUTO)
-    assert run.record()["memory"][:2] == [8, "off"]
+    assert (run.record()["memory"]["micro_batch"], run.record()["memory"]["checkpointing"]) == (8, "off")
     with_free(monkeypatch, 2**20)
     run, observer = new_run(tmp_path / "parts", parts), Recorder()
     trained(run, parts, AUTO, observer=observer)
-    micro_batch, _, peak, there = run.record()["memory"]
+    micro_batch, _, peak, there = run.record()["memory"].values()
     assert micro_batch in {2, 4}, peak
     assert peak <= there == 2**20
     assert observer.facts["batch"].startswith(f"8 = {8 // micro_batch} × {micro_batch}")
@@ -242,7 +242,7 @@ def test_what_the_config_says_is_not_planned(tmp_path: Path, monkeypatch: pytest
     with_free(monkeypatch, 0)
     run = new_run(tmp_path, Regression())
     trained(run, Regression(), changed(CONFIG, micro_batch=4, checkpointing="full"), max_steps=1)
-    assert run.record()["memory"] == [4, "full", None, None]
+    assert run.record()["memory"] == MemoryPlan(4, "full", None, None)._asdict()
 
 
 def test_checkpointing_reaches_every_module_that_knows_it() -> None:
