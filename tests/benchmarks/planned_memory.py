@@ -2,8 +2,9 @@
 
 python tests/benchmarks/planned_memory.py tiny pretrain asr vision codec aligner talker vocoder sft
 
-Upstream runs are the newest below $OMNICTL_RUNS. Freed memory goes back to the system here, so that only what lives counts. The rise
-leaves out the loaded model and the batch, and includes what a trace cannot see: kernels' workspaces and what the allocator leaves lying.
+Upstream runs are the newest below $OMNICTL_RUNS. Freed memory goes back to the system here, so that only what lives counts. The
+rise leaves out the loaded model and the batch, and includes what a trace cannot see: kernels' workspaces and what the allocator
+leaves lying.
 """
 
 import argparse
