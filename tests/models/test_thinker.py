@@ -5,8 +5,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from omnictl.models.thinker import Checkpointing, Thinker, ThinkerConfig
+from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.nn.moe import MixtureOfExperts
+from omnictl.nn.recompute import Checkpointing
 
 VOCAB = 40
 Randomise = Callable[[nn.Module], None]
