@@ -124,7 +124,7 @@ PRESETS: Mapping[str, SftConfig] = {
         ),
         projector_steps=400,
         train=TrainConfig(
-            steps=4600,
+            steps=5000,
             batch_size=48,
             optimizer="muon",
             lr=5e-3,

@@ -19,7 +19,7 @@ from omnictl.world.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
 
 Split = Literal["train", "val", "test"]
 
-FEWEST_WORDS, MOST_WORDS = 3, 12
+MOST_WORDS = 12
 """Of a spoken sentence."""
 
 REPLY_RATE = 140
@@ -87,7 +87,7 @@ def said(rng: Random, text: str, *, unseen_voice: bool) -> Utterance:
 def reply(seed: int, split: Split, index: int) -> Utterance:
     """One sentence in the voice of the world's replies, clear and close, the same on every machine and Python version."""
     rng = Random(_hash(f"reply/{seed}/{split}/{index}"))
-    text = next(sentence for sentence in _sentences(rng, fewest_words=1) if _split_of(sentence) == split)
+    text = next(sentence for sentence in _sentences(rng) if _split_of(sentence) == split)
     return replied(rng, text)
 
 
@@ -108,12 +108,12 @@ def replied(rng: Random, text: str) -> Utterance:
     )
 
 
-def _sentences(rng: Random, fewest_words: int = FEWEST_WORDS) -> Iterator[str]:
+def _sentences(rng: Random) -> Iterator[str]:
     """Sentences out of endless documents, one of each."""
     while True:
         text = _MARKUP.sub(" ", grammar.sample(write_spoken, rng))
         sentences = [found.strip() for found in _SENTENCE.findall(text)]
-        speakable = [sentence for sentence in sentences if fewest_words <= len(sentence.split()) <= MOST_WORDS]
+        speakable = [sentence for sentence in sentences if len(sentence.split()) <= MOST_WORDS]
         if speakable:
             yield speakable[int(rng.random() * len(speakable))]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from omnictl.errors import DataError
 from omnictl.world.acoustics import Samples, record
 from omnictl.world.espeak import Request, Spoken, speak
-from omnictl.world.speech import FEWEST_UNSEEN_WORDS, FEWEST_WORDS, MOST_WORDS, Split, Utterance, reply, utterance
+from omnictl.world.speech import FEWEST_UNSEEN_WORDS, MOST_WORDS, Split, Utterance, reply, utterance
 from omnictl.world.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -100,7 +100,7 @@ def test_a_sentence_belongs_to_one_split_whatever_the_seed() -> None:
 def test_sentences_can_be_spoken() -> None:
     for index in range(500):
         text = utterance(0, "train", index).text
-        assert FEWEST_WORDS <= len(text.split()) <= MOST_WORDS
+        assert 1 <= len(text.split()) <= MOST_WORDS
         assert text[-1] in ".?!"
         assert not set("<|>\n") & set(text), text  # no markup of a dialogue
 
