@@ -244,6 +244,9 @@ class Counting(nn.Module):
     def apply_batch_statistics(self) -> None:
         self.calls += 1
 
+    def forget_batch_statistics(self) -> None:
+        pass
+
 
 def test_batch_statistics_are_taken_over_once_a_step(tmp_path: Path) -> None:
     stage, counting = Regression(), Counting()
