@@ -81,7 +81,7 @@ def plan_memory(
         micro_batch = config.batch_size if config.micro_batch == "whole" else config.micro_batch
         return MemoryPlan(micro_batch, "off" if config.checkpointing == "auto" else config.checkpointing, None, None)
 
-    from omnictl.train.tracing import traced_peak  # noqa: PLC0415  slow
+    from omnictl.train.tracing import Untraceable, traced_peak  # noqa: PLC0415  slow
 
     def peak(micro_batch: int, checkpointing: Checkpointing) -> int:
         set_checkpointing(stage.model, checkpointing)
@@ -98,7 +98,11 @@ def plan_memory(
     modes = CHECKPOINTING if config.checkpointing == "auto" else (config.checkpointing,)
     sizes = micro_batches(config.batch_size) if stage.divisible else [config.batch_size]
     there = budget(free_memory(device), device)
-    plan = fastest_that_fits(sizes, modes, there, peak)
+    try:
+        plan = fastest_that_fits(sizes, modes, there, peak)
+    except Untraceable:  # the whole batch, if it goes through the rehearsal below
+        plan = MemoryPlan(sizes[0], modes[0], None, None)
+        set_checkpointing(stage.model, modes[0])
     if plan is None:
         least = peak(sizes[-1], modes[-1])
         raise OutOfMemory(

@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
 from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -19,7 +25,7 @@ from omnictl.nn.statistics import forget_batch_statistics
 from omnictl.train.config import TrainConfig
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
-from omnictl.train.stage import Stage
+from omnictl.train.stage import LossSum, Stage
 
 aten = torch.ops.aten
 
@@ -35,6 +41,10 @@ _PARTS = {
     _MemRefType.OPT: "optimizer",
     _MemRefType.OTH: "optimizer",  # its moments are handed to the tracker as plain tensors
 }
+
+
+class Untraceable(Exception):
+    """Shapes depend on what the model computes, as with experts that choose their positions."""
 
 
 class Peak(NamedTuple):
@@ -60,6 +70,9 @@ def traced_peak(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str
         optimizer: its kind, "adamw" or "muon".
         precision: the number format.
         accumulates: whether gradients of an earlier micro-batch are there already.
+
+    Raises:
+        Untraceable: shapes depend on contents.
     """
     device = torch.device("cpu")
     tracker = MemTracker()
@@ -74,7 +87,7 @@ def traced_peak(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str
         tracker.track_external(stage.model, *optimizers.state_tensors().values(), *gradients)
         with _RealWhereKnown(), tracker:  # type: ignore[no-untyped-call]
             with precision.autocast(device):
-                loss = stage.loss(batch)
+                loss = _loss(stage, batch)
             torch.autograd.backward(loss.sum)
             _step(optimizers, config)
     forget_batch_statistics(stage.model)
@@ -83,6 +96,13 @@ def traced_peak(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str
     for kind, part in _PARTS.items():
         parts[part] += found[kind]
     return Peak(found["Total"], parts)
+
+
+def _loss(stage: Stage, batch: Any) -> LossSum:
+    try:
+        return stage.loss(batch)
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise Untraceable from error
 
 
 def _fill_gradients(optimizers: Optimizers) -> None:

@@ -196,6 +196,22 @@ def test_not_all_that_is_free_is_planned_for() -> None:
 # In a run
 
 
+class Choosing(nn.Module):
+    """Its shapes depend on what it reads, as a mixture of experts' do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (rows,) = torch.where(x[:, 0] > 0)
+        return x.index_add(0, rows, x[rows])
+
+
+def test_what_cannot_be_traced_is_tried(tmp_path: Path) -> None:
+    stage = Regression()
+    stage.model = nn.Sequential(nn.Linear(3, 4), Choosing())
+    run = new_run(tmp_path, stage)
+    trained(run, stage, AUTO)
+    assert run.record()["memory"] == MemoryPlan(8, "off", None, None)._asdict()
+
+
 def with_free(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(memory, "budget", lambda _free, _device: size)
 
