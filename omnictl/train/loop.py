@@ -122,6 +122,8 @@ class Trainer:
 
     def _plan_memory(self, optimizer: str) -> MemoryPlan:
         """What fits, found once: a resumed run goes on with it."""
+        for parameter in self.optimizers.parameters:
+            parameter.requires_grad = True  # the first batch, on which formats were timed, may keep some still
         return plan_memory(self.stage, self.batches, self.config, optimizer=optimizer, precision=self.precision, device=self.device)
 
     def _first_step_flops(self) -> float:

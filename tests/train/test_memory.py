@@ -19,6 +19,7 @@ from omnictl.train.memory import (
 )
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
+from omnictl.train.stage import LossSum
 from omnictl.train.tracing import Peak, traced_peak
 
 CPU = torch.device("cpu")
@@ -194,6 +195,20 @@ def test_not_all_that_is_free_is_planned_for() -> None:
 
 
 # In a run
+
+
+class Waiting(Regression):
+    """The first batch, on which number formats are timed, keeps most weights still."""
+
+    def loss(self, batch: Tensor) -> LossSum:
+        self.model[0].requires_grad_(0 not in batch.tolist())
+        return super().loss(batch)
+
+
+def test_weights_that_wait_at_first_are_planned_for(tmp_path: Path) -> None:
+    run = new_run(tmp_path, Waiting())
+    trained(run, Waiting(), changed(AUTO, precision="auto"))
+    assert run.record()["memory"]["peak_bytes"] >= 2 * num_bytes(Waiting())  # all moments, at least
 
 
 class Choosing(nn.Module):
