@@ -8,6 +8,7 @@ position does not depend on how a batch is split.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -237,8 +238,12 @@ class DialogueBatches:
 
     def largest(self, size: int) -> Sequence[int]:
         """The longest of the first thousands of dialogues that the whole model learns from."""
+        return self._longest_first[:size]
+
+    @cached_property
+    def _longest_first(self) -> Sequence[int]:
         lengths = {position: len(self.example(position).found.tokens) for position in range(self.warmup, self.warmup + LOOKED_AT)}
-        return sorted(lengths, key=lambda position: -lengths[position])[:size]
+        return sorted(lengths, key=lambda position: -lengths[position])
 
     def example(self, position: int) -> Example:
         """What stands at a position of the endless order."""

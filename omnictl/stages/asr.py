@@ -38,7 +38,7 @@ from omnictl.runs.model_folder import read_config, read_description, write_descr
 from omnictl.runs.run import Run
 from omnictl.stages.recognition import Recognised, error_rates, rates_by_voices, recognition_report
 from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
 
 EVALUATION_FRAMES = 24_000
@@ -83,15 +83,7 @@ PRESETS: Mapping[str, AsrConfig] = {
     "debug": AsrConfig(
         model=AudioEncoderConfig(layers=1, width=32, heads=2, hidden=64, kernel=5, dropout=0.0),
         data=SpeechDataConfig(num_utterances=48, num_eval_utterances=8),
-        train=TrainConfig(
-            steps=20,
-            batch_size=8,
-            micro_batch="whole",
-            lr=1e-2,
-            eval_every=10,
-            save_every=5,
-            schedule=ScheduleConfig(warmup_steps=2),
-        ),
+        train=DEBUG_TRAINING,
     ),
     # Minutes on a laptop CPU.
     "tiny": AsrConfig(

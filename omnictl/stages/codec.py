@@ -28,7 +28,7 @@ from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.recordings import Recordings
 from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
 
 START_BATCHES = 8
@@ -59,15 +59,7 @@ PRESETS: Mapping[str, CodecTraining] = {
         model=CodecConfig(width=32, layers=1, fine_layers=1, quantiser=QuantiserConfig(books=2, codes=16, width=8)),
         data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4),
         crop_frames=32,
-        train=TrainConfig(
-            steps=20,
-            batch_size=8,
-            micro_batch="whole",
-            lr=1e-2,
-            eval_every=10,
-            save_every=5,
-            schedule=ScheduleConfig(warmup_steps=2),
-        ),
+        train=DEBUG_TRAINING,
     ),
     "tiny": CodecTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),

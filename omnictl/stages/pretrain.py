@@ -36,7 +36,7 @@ from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.information_limit import TokenScores, information_limit
 from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import RuntimeConfig, ScheduleConfig, TrainConfig
+from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
 
 TOKENIZER_CHARACTERS = 4_000_000
@@ -68,15 +68,7 @@ PRESETS: Mapping[str, PretrainConfig] = {
     "debug": PretrainConfig(
         model=ThinkerConfig(layers=2, width=32, heads=2, kv_heads=1, hidden=64, context=128),
         data=TextDataConfig(num_documents=200, num_eval_documents=20, vocab_size=320, seq_len=64),
-        train=TrainConfig(
-            steps=20,
-            batch_size=8,
-            micro_batch="whole",
-            lr=1e-2,
-            eval_every=10,
-            save_every=5,
-            schedule=ScheduleConfig(warmup_steps=2),
-        ),
+        train=DEBUG_TRAINING,
     ),
     # Minutes on a laptop CPU.
     "tiny": PretrainConfig(

@@ -67,7 +67,7 @@ from omnictl.stages.spoken_replies import SpokenReplies, say_replies
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained import open_model
 from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
 
 VALIDATED_AT_ONCE = 64
@@ -93,15 +93,7 @@ PRESETS: Mapping[str, SftConfig] = {
         ),
         projector_steps=0,
         max_reply=8,
-        train=TrainConfig(
-            steps=20,
-            batch_size=8,
-            micro_batch="whole",
-            lr=1e-2,
-            eval_every=10,
-            save_every=5,
-            schedule=ScheduleConfig(warmup_steps=2),
-        ),
+        train=DEBUG_TRAINING,
     ),
     # Minutes on a laptop CPU.
     "tiny": SftConfig(

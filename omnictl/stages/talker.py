@@ -49,7 +49,7 @@ from omnictl.stages.pretrain import PretrainConfig
 from omnictl.stages.recordings import Recordings
 from omnictl.stages.vocoder import VocoderStage
 from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
 
 VALIDATED_FRAMES = 4_000
@@ -89,15 +89,7 @@ PRESETS: Mapping[str, TalkerTraining] = {
     "debug": TalkerTraining(
         model=TalkerConfig(layers=1, width=32, heads=2, hidden=64, text_layers=1, dropout=0.0),
         data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4),
-        train=TrainConfig(
-            steps=20,
-            batch_size=8,
-            micro_batch="whole",
-            lr=1e-2,
-            eval_every=10,
-            save_every=5,
-            schedule=ScheduleConfig(warmup_steps=2),
-        ),
+        train=DEBUG_TRAINING,
     ),
     "tiny": TalkerTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),

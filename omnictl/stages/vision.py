@@ -49,7 +49,7 @@ from omnictl.stages.classification import (
 )
 from omnictl.stages.retrieval import HEADLINE, Placed, retrieval_rates, retrieval_report
 from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import RuntimeConfig, ScheduleConfig, TrainConfig
+from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
 
 EVALUATION_PICTURES = 128
@@ -84,15 +84,7 @@ PRESETS: Mapping[str, VisionConfig] = {
     "debug": VisionConfig(
         model=VisionEncoderConfig(image_size=32, patch=8, stem=(16,), layers=1, width=32, heads=2, hidden=64),
         data=ImageDataConfig(num_eval_images=20),
-        train=TrainConfig(
-            steps=20,
-            batch_size=8,
-            micro_batch="whole",
-            lr=1e-2,
-            eval_every=10,
-            save_every=5,
-            schedule=ScheduleConfig(warmup_steps=2),
-        ),
+        train=DEBUG_TRAINING,
     ),
     # Minutes on a laptop CPU.
     "tiny": VisionConfig(

@@ -37,7 +37,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage
 from omnictl.stages.recordings import Recordings
 from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import ScheduleConfig, TrainConfig
+from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
 
 MOST_SECONDS = 3600.0
@@ -67,15 +67,7 @@ PRESETS: Mapping[str, VocoderTraining] = {
         model=VocoderConfig(width=32, hidden=48, layers=1),
         data=SpeechDataConfig(voices="one", num_utterances=32, num_eval_utterances=4),
         crop_frames=24,
-        train=TrainConfig(
-            steps=20,
-            batch_size=8,
-            micro_batch="whole",
-            lr=1e-2,
-            eval_every=10,
-            save_every=5,
-            schedule=ScheduleConfig(warmup_steps=2),
-        ),
+        train=DEBUG_TRAINING,
     ),
     "tiny": VocoderTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),

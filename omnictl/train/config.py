@@ -53,3 +53,15 @@ class TrainConfig(Config):
     seed: int = Field(0, ge=0)
     schedule: ScheduleConfig = ScheduleConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+
+DEBUG_TRAINING = TrainConfig(
+    steps=20,
+    batch_size=8,
+    micro_batch="whole",
+    lr=1e-2,
+    eval_every=10,
+    save_every=5,
+    schedule=ScheduleConfig(warmup_steps=2),
+)
+"""Of every stage's preset `debug`: seconds, of which a trace of memory would be a large part."""

@@ -25,13 +25,16 @@ WORKSPACES = {"cpu": 256 * 2**20, "cuda": 512 * 2**20, "mps": 512 * 2**20}
 """Bytes that kernels take besides tensors: packed matrices, cuBLAS and cuDNN workspaces, threads' stacks."""
 
 
+_FIX = "close other programs, or choose a smaller model or shorter examples"
+
+
 class MemoryPlan(NamedTuple):
     """What goes through the model at a time."""
 
     micro_batch: int
     checkpointing: Checkpointing
     peak_bytes: int | None
-    """What a step of it takes beyond the loaded model, traced; None where the config decided."""
+    """What a step of it takes beyond the loaded model, traced; None where the config decided, or where it cannot be traced."""
     budget_bytes: int | None
     """What was there for it."""
 
@@ -109,28 +112,25 @@ def plan_memory(
             f"a step of {sizes[-1]} of {config.batch_size} examples takes {least / 2**20:,.0f} MiB, "
             f"{there / 2**20:,.0f} MiB are free for it on {device}",
             where="train.batch_size" if not stage.divisible else "model",
-            fix="close other programs, or choose a smaller model or shorter examples",
+            fix=_FIX,
         )
-    return confirmed(plan, lambda size: _rehearse(stage, batches, size, precision, device))
+    return confirmed(plan, sizes, lambda size: _rehearse(stage, batches, size, precision, device))
 
 
-def confirmed(plan: MemoryPlan, rehearse: Callable[[int], None]) -> MemoryPlan:
-    """A plan whose largest micro-batch really went through, halved until it does.
+def confirmed(plan: MemoryPlan, sizes: Sequence[int], rehearse: Callable[[int], None]) -> MemoryPlan:
+    """A plan whose largest micro-batch really went through, the next smaller one until it does.
 
     Raises:
-        OutOfMemory: not even one example does.
+        OutOfMemory: not even the smallest of `sizes` does.
     """
-    micro_batch = plan.micro_batch
-    while True:
+    for size in sizes[sizes.index(plan.micro_batch) :]:
         try:
-            rehearse(micro_batch)
-        except torch.OutOfMemoryError as error:
-            if micro_batch == 1:
-                fix = "close other programs, or choose a smaller model or shorter examples"
-                raise OutOfMemory("a step of one example does not fit", where="model", fix=fix) from error
-            micro_batch = -(-micro_batch // 2)
-        else:
-            return plan._replace(micro_batch=micro_batch)
+            rehearse(size)
+        except torch.OutOfMemoryError:
+            continue
+        return plan._replace(micro_batch=size)
+    examples = "one example" if sizes[-1] == 1 else f"{sizes[-1]} examples"
+    raise OutOfMemory(f"a step of {examples} does not fit", where="model", fix=_FIX)
 
 
 def micro_batches(batch_size: int) -> list[int]:

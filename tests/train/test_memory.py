@@ -149,7 +149,7 @@ def test_a_plan_that_fails_in_practice_is_halved() -> None:
         if size > 3:
             raise torch.OutOfMemoryError
 
-    assert confirmed(MemoryPlan(12, "full", 1, 2), rehearse) == MemoryPlan(3, "full", 1, 2)
+    assert confirmed(MemoryPlan(12, "full", 1, 2), micro_batches(12), rehearse) == MemoryPlan(3, "full", 1, 2)
     assert tried == [12, 6, 3]
 
 
@@ -158,7 +158,15 @@ def test_not_one_example_fits() -> None:
         raise torch.OutOfMemoryError
 
     with pytest.raises(OutOfMemory, match="a step of one example does not fit"):
-        confirmed(MemoryPlan(2, "off", 1, 2), rehearse)
+        confirmed(MemoryPlan(2, "off", 1, 2), micro_batches(2), rehearse)
+
+
+def test_a_batch_that_must_stay_whole_is_not_halved() -> None:
+    def rehearse(size: int) -> None:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(OutOfMemory, match="a step of 8 examples does not fit"):
+        confirmed(MemoryPlan(8, "full", 1, 2), [8], rehearse)
 
 
 # Free memory
