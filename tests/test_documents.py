@@ -18,7 +18,7 @@ from omnictl.data.speech import TinyWorldSpeech
 from omnictl.errors import DataError
 from omnictl.stages import STAGES, recipe_type
 from omnictl.stages.pretrain import PRESETS
-from omnictl.train import loop
+from omnictl.train import trainer
 from omnictl.world import document
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +47,8 @@ def commands(markdown: str) -> Iterator[list[str]]:
 def at_debug_size(arguments: list[str]) -> list[str]:
     """The same command with the debug preset and without `--max-minutes`."""
     arguments = without(arguments, "--max-minutes")
+    if arguments[0] == "bench":
+        return [*without(arguments, "--preset"), "--preset", "debug", "--steps", "1"]
     if arguments[0] not in (*STAGES, "pipeline") or "--resume" in arguments:
         return arguments
     if arguments[0] in STAGES and ("--config" in arguments or "--set" in arguments):
@@ -125,7 +127,7 @@ def write_dialogues(folder: Path) -> None:
 def test_commands_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMNICTL_RUNS")
-    monkeypatch.setattr(loop, "matmul_rate", lambda device: 1e11)  # timing it takes longer than a debug run
+    monkeypatch.setattr(trainer, "matmul_rate", lambda device: 1e11)  # timing it takes longer than a debug run
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for given in commands(path.read_text()):
         arguments = at_debug_size(given)

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from omnictl import __version__
+from omnictl.cli.benchmarking import bench
 from omnictl.cli.chatting import chat
 from omnictl.cli.classifying import classify
 from omnictl.cli.configs import app as config_app
@@ -74,6 +75,7 @@ for _name in COMMANDS:
     _command = _OWN.get(_name) or training_command(_name)
     app.command(_name, help=STAGES[_name].summary, rich_help_panel="Train")(_command)
 app.command("pipeline", rich_help_panel="Train")(pipeline)
+app.command("bench", rich_help_panel="Measure")(bench)
 app.command("eval", rich_help_panel="Measure")(evaluate)
 app.command("chat", rich_help_panel="Use")(chat)
 app.command("transcribe", rich_help_panel="Use")(transcribe)

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -28,6 +28,8 @@ class Output:
 
     as_json: bool
     quiet: bool = False
+    silent: bool = field(default_factory=lambda: os.environ.get("RANK", "0") != "0")
+    """Of the processes that train together, one speaks."""
 
     @property
     def text_stream(self) -> TextIO:
@@ -37,7 +39,7 @@ class Output:
     @property
     def console(self) -> Console:
         """A console on that stream."""
-        return Console(file=self.text_stream, highlight=False, soft_wrap=True)
+        return Console(file=self.text_stream, highlight=False, soft_wrap=True, quiet=self.silent)
 
     @property
     def wide_console(self) -> Console:
@@ -58,6 +60,8 @@ class Output:
 
     def result(self, value: Mapping[str, object], *shown: RenderableType) -> None:
         """The result: `value` with `--json`, else texts and tables, one below the other."""
+        if self.silent:
+            return
         if self.as_json:
             print(json.dumps(value, ensure_ascii=False), flush=True)
             return
@@ -79,7 +83,7 @@ class _Teller(logging.Handler):
 
 def show_error(error: OmniError, output: Output) -> None:
     """One screen on standard error that says what was found, and the fix; with `--json` also one object as the result."""
-    if output.as_json:
+    if output.as_json and not output.silent:
         print(json.dumps({"error": error_fields(error)}, ensure_ascii=False), flush=True)
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     place = f" [dim]({escape(error.where)})[/dim]" if error.where and error.where not in error.message else ""

@@ -25,7 +25,7 @@ from omnictl.cli.options import (
     SetOption,
     run_root,
 )
-from omnictl.cli.training import Choices, circumstances, conclude, refuse_with_resume, run_name, settings
+from omnictl.cli.training import Choices, circumstances, conclude, run_name, run_to_go_on_with, settings
 
 if TYPE_CHECKING:
     from omnictl.pipeline.single import Prepared
@@ -56,20 +56,20 @@ def sft(
     """Stage E: join a Thinker with encoders, and train it to answer about text, pictures and sounds."""
     began = time.monotonic()
     from omnictl.cli.progress import means
-    from omnictl.pipeline.single import reopen, train_prepared
-    from omnictl.runs.run import find_run
+    from omnictl.pipeline.single import prepare_together, reopen, train_prepared
 
     output = Output(as_json=as_json, quiet=quiet)
     choices = Choices(preset, config, set_ or [], data, name, init, seed)
     given = {"pretrain": thinker, "asr": asr, "vision": vision, "talker": talker}
     deadline = None if max_minutes is None else began + 60 * max_minutes
     how = means(output, device)
-    if resume is None:
-        prepared = _create(choices, given, run_root(runs), output, how.cache)
-    else:
-        flags = {"thinker": thinker, "asr": asr, "vision": vision, "talker": talker}
-        refuse_with_resume({**choices._asdict(), **flags})
-        prepared = reopen(find_run(run_root(runs), STAGE, resume), cache=how.cache)
+    flags = {"thinker": thinker, "asr": asr, "vision": vision, "talker": talker}
+
+    def begin() -> "Prepared":
+        again = run_to_go_on_with(run_root(runs), STAGE, resume, {**choices._asdict(), **flags})
+        return reopen(again, cache=how.cache) if again else _create(choices, given, run_root(runs), output, how.cache)
+
+    prepared = prepare_together(begin, how)
     outcome = train_prepared(prepared, how, deadline=deadline, max_steps=max_steps)
     conclude(STAGE, prepared.run, outcome, output, seconds=time.monotonic() - began)
     return outcome.exit_code

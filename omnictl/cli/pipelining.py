@@ -1,5 +1,6 @@
 """`omnictl pipeline`: every stage from one command, and the numbers of all of them."""
 
+import os
 import shlex
 import time
 from pathlib import Path
@@ -70,6 +71,9 @@ def pipeline(
     output.tell_log()
     choices = Choices(preset, None, set_ or [], data, name, None, seed)
     deadline = None if max_minutes is None else began + 60 * max_minutes
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        fix = "start its stages one by one: torchrun --nproc-per-node N -m omnictl pretrain …, and so on"
+        raise UsageError("a pipeline runs in one process, not in those of torchrun", where="torchrun", fix=fix)
     how = means(output, device)
 
     def tell(text: str) -> None:

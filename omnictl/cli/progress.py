@@ -15,6 +15,7 @@ from omnictl.pipeline.single import Means
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
 from omnictl.train.device import choose_device
+from omnictl.train.distributed import join_world
 from omnictl.train.log import Observer, StepRecord
 from omnictl.train.stage import Report
 
@@ -31,7 +32,8 @@ def means(output: Output, device: str) -> Means:
     def watch(stage: TrainableStage) -> AbstractContextManager[Observer]:
         return TrainingProgress(output, stage.name, stage.unit)
 
-    return Means(choose_device(device), watch, cache_dir())
+    world = join_world()  # before the device is chosen: each process of a host has its own
+    return Means(choose_device(device), watch, cache_dir(), world)
 
 
 class TrainingProgress:

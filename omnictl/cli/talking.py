@@ -26,11 +26,12 @@ from omnictl.cli.options import (
     SeedOption,
     run_root,
 )
-from omnictl.cli.training import Choices, circumstances, conclude, refuse_with_resume, run_name, settings
+from omnictl.cli.training import Choices, circumstances, conclude, run_name, run_to_go_on_with, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from omnictl.pipeline.single import Prepared
     from omnictl.runs.run import Run
 
 
@@ -62,8 +63,7 @@ def talker(
     """Train a codec, an aligner and the Talker, one after the other."""
     began = time.monotonic()
     from omnictl.cli.progress import means
-    from omnictl.pipeline.single import reopen, train_prepared
-    from omnictl.runs.run import find_run
+    from omnictl.pipeline.single import prepare_together, reopen, train_prepared
 
     output = Output(as_json=as_json, quiet=quiet)
     choices = Choices(preset, config, set_ or [], data, name, init, seed)
@@ -71,15 +71,15 @@ def talker(
     how = means(output, device)
     root = run_root(runs)
     given = {"codec": codec, "aligner": aligner, "thinker": thinker}
-    if resume is None:
-        run = _create(choices, given, root, output)
-    else:
-        refuse_with_resume({**choices._asdict(), **given})
-        run = find_run(root, "talker", resume)
+
+    def begin() -> "Prepared":
+        run = run_to_go_on_with(root, "talker", resume, {**choices._asdict(), **given}) or _create(choices, given, root, output)
+        return reopen(run, cache=how.cache)
+
     output.tell_log()
-    prepared = reopen(run, cache=how.cache)
+    prepared = prepare_together(begin, how)
     outcome = train_prepared(prepared, how, deadline=deadline, max_steps=max_steps)
-    conclude("talker", run, outcome, output, seconds=time.monotonic() - began)
+    conclude("talker", prepared.run, outcome, output, seconds=time.monotonic() - began)
     return outcome.exit_code
 
 

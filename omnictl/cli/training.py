@@ -73,13 +73,13 @@ def training_command(stage: str) -> Callable[..., int]:
     ) -> int:
         began = time.monotonic()
         from omnictl.cli.progress import means
-        from omnictl.pipeline.single import train_prepared
+        from omnictl.pipeline.single import prepare_together, train_prepared
 
         output = Output(as_json=as_json, quiet=quiet)
         choices = Choices(preset, config, set_ or [], data, name, init, seed)
         deadline = None if max_minutes is None else began + 60 * max_minutes
         how = means(output, device)
-        prepared = _begin(stage, choices, run_root(runs), resume, output, how.cache)
+        prepared = prepare_together(lambda: _begin(stage, choices, run_root(runs), resume, output, how.cache), how)
         outcome = train_prepared(prepared, how, deadline=deadline, max_steps=max_steps)
         conclude(stage, prepared.run, outcome, output, seconds=time.monotonic() - began)
         return outcome.exit_code
@@ -92,9 +92,9 @@ def _begin(stage: str, choices: Choices, root: Path, resume: str | None, output:
     from omnictl.pipeline.single import prepare, reopen
     from omnictl.runs.run import find_run
 
-    if resume is not None:
-        refuse_with_resume(choices._asdict())
-        return reopen(find_run(root, stage, resume), cache=cache)
+    again = run_to_go_on_with(root, stage, resume, choices._asdict())
+    if again is not None:
+        return reopen(again, cache=cache)
     name = run_name(choices, choices.preset or DEFAULT_PRESET)
     config = resolved(stage, choices.preset, choices.config, [*choices.set, *settings(stage, choices)])
     parents = {} if choices.init is None else {"init": find_run(root, stage, choices.init)}
@@ -120,6 +120,28 @@ def _training_keys(stage: str) -> list[str]:
     from omnictl.stages.speaking import PARTS
 
     return [f"{key}.train" for key in PARTS.values()]
+
+
+def run_to_go_on_with(root: Path, stage: str, resume: str | None, choices: Mapping[str, object]) -> "Run | None":
+    """The run that `--resume` names; else that of the same `torchrun` job, which has started its processes again; else None.
+
+    Args:
+        root: the folder of all runs.
+        stage: the command.
+        resume: what `--resume` names.
+        choices: options that decide a new run's config, and what was given for them.
+
+    Raises:
+        UsageError: some of them were given with `--resume`.
+        RunError: there is no such run.
+    """
+    from omnictl.runs.run import find_run, run_of_job
+    from omnictl.train.distributed import job
+
+    if resume is None:
+        return run_of_job(root, stage, job())
+    refuse_with_resume(choices)
+    return find_run(root, stage, resume)
 
 
 def refuse_with_resume(
@@ -167,12 +189,14 @@ def lasting(data: str) -> str:
 
 
 def circumstances() -> dict[str, object]:
-    """Versions, machine and command line, for the record."""
+    """Versions, machine and command line, for the record; under `torchrun` also its name for the job."""
     import torch
 
     from omnictl import __version__
+    from omnictl.train.distributed import job
 
-    return {
+    named = {"job": job()} if job() else {}
+    return named | {
         "command": shlex.join(["omnictl", *sys.argv[1:]]),
         "versions": {"omnictl": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},

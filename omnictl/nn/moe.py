@@ -6,6 +6,7 @@ buffer, summed over the whole batch), so that the loss is a plain sum over posit
 Left out on purpose: capacity limits (no position is ever dropped) and router noise.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -57,6 +58,10 @@ class MixtureOfExperts(nn.Module):
         if self.pending_load.sum() > 0:
             self.load.copy_(self.pending_load / self.pending_load.sum())
             self.pending_load.zero_()
+
+    def share_batch_statistics(self, concatenate: Callable[[Tensor], Tensor]) -> None:
+        """Add up the loads gathered since the last call over all processes."""
+        self.pending_load.copy_(concatenate(self.pending_load[None]).sum(0))
 
     def forget_batch_statistics(self) -> None:
         """Forget the loads gathered since the last call."""

@@ -7,9 +7,10 @@ Sources: Zeghidour et al. 2021 (SoundStream: residual quantiser, k-means start, 
 (EnCodec); van den Oord et al. 2017, appendix A.1 (averaged codebooks); Dhariwal et al. 2020 (Jukebox: replacing dead codes);
 Défossez et al. 2024 (Moshi: dead by its share of the use, whatever the batch's size). One change: counts and sums are divided by
 the number of vectors of the step, so that steps of any size weigh the same against the past and against the k-means start.
-Left out on purpose: Laplace smoothing (dead codes are replaced long before a count of zero divides) and several processes.
+Left out on purpose: Laplace smoothing (dead codes are replaced long before a count of zero divides).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -119,6 +120,11 @@ class ResidualQuantiser(nn.Module):
             self.sums[book] = codebook * self.usage[book, :, None]
             residual = residual - self._look_up(book, codes)
         self.is_started.fill_(True)
+
+    def share_batch_statistics(self, concatenate: Callable[[Tensor], Tensor]) -> None:
+        """Exchange the vectors gathered since the last call with other processes."""
+        if self.pending:
+            self.pending = [Gathered(*(concatenate(torch.cat(parts)) for parts in zip(*self.pending, strict=True)))]
 
     def forget_batch_statistics(self) -> None:
         """Forget the vectors gathered since the last call."""

@@ -1,8 +1,9 @@
 """Modules whose state follows statistics of the whole batch (expert loads, codebook usage) rather than a gradient."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -13,20 +14,31 @@ class HasBatchStatistics(Protocol):
         """Take over what was gathered since the last call, and forget it."""
         ...
 
+    def share_batch_statistics(self, concatenate: Callable[[Tensor], Tensor]) -> None:
+        """Exchange what was gathered with other processes.
+
+        Args:
+            concatenate: gives a tensor `(n, …)` of every process, one after the other.
+        """
+        ...
+
     def forget_batch_statistics(self) -> None:
         """Forget what was gathered since the last call."""
         ...
 
 
+def gathering_modules(model: nn.Module) -> "list[HasBatchStatistics]":
+    """The modules of `model` that gather statistics."""
+    return [module for module in model.modules() if isinstance(module, HasBatchStatistics)]
+
+
 def apply_batch_statistics(model: nn.Module) -> None:
     """Let every module of `model` that gathers statistics take them over."""
-    for module in model.modules():
-        if isinstance(module, HasBatchStatistics):
-            module.apply_batch_statistics()
+    for module in gathering_modules(model):
+        module.apply_batch_statistics()
 
 
 def forget_batch_statistics(model: nn.Module) -> None:
     """Let every module of `model` that gathers statistics forget them."""
-    for module in model.modules():
-        if isinstance(module, HasBatchStatistics):
-            module.forget_batch_statistics()
+    for module in gathering_modules(model):
+        module.forget_batch_statistics()

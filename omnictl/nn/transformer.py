@@ -34,11 +34,11 @@ class Rotary(NamedTuple):
     sin: Tensor
 
 
-def rotary_table(context: int, head_width: int, theta: float) -> Rotary:
+def rotary_table(context: int, head_width: int, theta: float, dtype: torch.dtype = torch.float32) -> Rotary:
     """Cosines and sines of positions 0…context-1, `(context, head_width)` each, in the half-split layout."""
     frequencies = theta ** -(torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)  # (d/2)
     angles = torch.outer(torch.arange(context, dtype=torch.float64), frequencies)  # (context, d/2)
-    cos, sin = angles.cos().float(), angles.sin().float()
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
     return Rotary(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))  # the minus of the rotation sits in the table
 
 

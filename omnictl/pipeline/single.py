@@ -1,6 +1,6 @@
 """One command's training, from a resolved config to a trained run; `omnictl STAGE` and `omnictl pipeline` share it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -13,6 +13,7 @@ from omnictl.runs.run import Run
 from omnictl.stages import COMPOSED, stage_type
 from omnictl.stages.protocol import TrainableStage
 from omnictl.train.device import keep_freed_memory
+from omnictl.train.distributed import ALONE, World
 from omnictl.train.loop import Outcome, train
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Means(NamedTuple):
     device: torch.device
     watch: Watch
     cache: Path
+    world: World = ALONE
 
 
 class Prepared(NamedTuple):
@@ -82,12 +84,30 @@ def reopen(run: Run, *, cache: Path) -> Prepared:
     return Prepared(run, stage)
 
 
+def prepare_together(begin: Callable[[], Prepared], means: Means) -> Prepared:
+    """What the leading process begins, or goes on with; the others open it.
+
+    Raises:
+        FailedElsewhere: the leading process failed; in itself, whatever `begin` raised.
+    """
+    return means.world.led(begin, lambda prepared: prepared.run.path.absolute(), lambda path: reopen(Run(path), cache=means.cache))
+
+
 def train_prepared(prepared: Prepared, means: Means, *, deadline: float | None, max_steps: int | None) -> Outcome:
     """Train a run to its end, or go on with it; raises as `omnictl.train.loop.train`."""
     run, stage = prepared
     keep_freed_memory()
-    device, watch, cache = means
+    device, watch, cache, world = means
     if stage is None:
-        return train_talker_run(run, device=device, watch=watch, deadline=deadline, max_steps=max_steps, cache=cache)
+        return train_talker_run(run, device=device, watch=watch, deadline=deadline, max_steps=max_steps, cache=cache, world=world)
     with watch(stage) as observer:
-        return train(stage, stage.config.train, run, device=device, observer=observer, deadline=deadline, max_steps=max_steps)
+        return train(
+            stage,
+            stage.config.train,
+            run,
+            device=device,
+            observer=observer,
+            deadline=deadline,
+            max_steps=max_steps,
+            world=world,
+        )

@@ -5,6 +5,7 @@ The Talker's run exists from the beginning, so that it can be resumed whichever 
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +26,7 @@ from omnictl.stages.recordings import Recordings
 from omnictl.stages.speaking import SHARES, SpeakingConfig
 from omnictl.stages.talker import TalkerStage, TalkerTraining
 from omnictl.stages.vocoder import VocoderStage, VocoderTraining
+from omnictl.train.distributed import ALONE, World
 from omnictl.train.log import Observer
 from omnictl.train.loop import Outcome, train
 
@@ -49,7 +51,14 @@ def create_talker_run(
 
 
 def train_talker_run(
-    run: Run, *, device: torch.device, watch: Watch, deadline: float | None, max_steps: int | None, cache: Path
+    run: Run,
+    *,
+    device: torch.device,
+    watch: Watch,
+    deadline: float | None,
+    max_steps: int | None,
+    cache: Path,
+    world: World = ALONE,
 ) -> Outcome:
     """Train what is not finished yet of a Talker's run, part after part.
 
@@ -60,6 +69,7 @@ def train_talker_run(
         deadline: on `time.monotonic`'s clock, shared out among the parts.
         max_steps: total steps of every part instead of the configured ones.
         cache: folder of the cache.
+        world: the processes that train it together, all of which call this.
 
     Returns:
         How the last part that was trained ended.
@@ -67,14 +77,24 @@ def train_talker_run(
     config = resolve(SpeakingConfig, preset=None, file=run.config_file)
     parts = config.parts
     for number, part in enumerate(parts):
-        if part != "talker" and _is_ready(run, part):
+        if world.first(partial(_is_passed, run, part)):
             continue
-        stage, own = _open(run, part, config, cache)
+        stage, own = _open_together(run, part, config, cache, world)
         until = None if deadline is None else share(deadline, [SHARES[left] for left in parts[number:]])
         with watch(stage) as observer:
-            outcome = train(stage, stage.config.train, own, device=device, observer=observer, deadline=until, max_steps=max_steps)
+            outcome = train(
+                stage,
+                stage.config.train,
+                own,
+                device=device,
+                observer=observer,
+                deadline=until,
+                max_steps=max_steps,
+                world=world,
+            )
         if outcome.status != "finished":
-            run.update(status=outcome.status)
+            if world.leads:
+                run.update(status=outcome.status)
             return outcome
     return outcome
 
@@ -101,12 +121,21 @@ def _check_features(part: str, parent: Path, mel: MelConfig) -> None:
         )
 
 
-def _is_ready(run: Run, part: str) -> bool:
+def _is_passed(run: Run, part: str) -> bool:
+    """Whether a part before the Talker is ready."""
+    if part == "talker":
+        return False
     parent = run.record()["parents"].get(part)
     if parent is None:
         return False
     path = Path(parent)
     return not (path / "run.json").is_file() or Run(path).record()["status"] == "finished"
+
+
+def _open_together(run: Run, part: str, config: SpeakingConfig, cache: Path, world: World) -> tuple[TrainableStage, Run]:
+    """A part to be trained and its run; the leading process begins it, the others find it begun."""
+    begin = partial(_open, run, part, config, cache)
+    return world.led(begin, lambda begun: begun[1].path, lambda _: begin())
 
 
 def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[TrainableStage, Run]:

@@ -205,6 +205,13 @@ def find_run(root: Path, stage: str, reference: str) -> Run:
     )
 
 
+def run_of_job(root: Path, stage: str, job: str | None) -> Run | None:
+    """The newest run of a stage that was begun by a job, whose processes may have been started again since; None without one."""
+    if job is None:
+        return None
+    return next((run for run in list_runs(root, stage) if run.record().get("job") == job), None)
+
+
 def newest_run(root: Path, stage: str, *statuses: Status) -> Run:
     """The newest run of a stage, of the given statuses only if any are given.
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,19 @@ def generator_states(device: torch.device) -> dict[str, Tensor]:
 
 def set_generator_states(states: dict[str, Tensor], device: torch.device) -> None:
     """Take over what `generator_states` gave."""
-    torch.set_rng_state(states["cpu"])
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def by_rank(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The generators of all processes in one dictionary, those of the leading one by their plain names."""
+    return {_of_rank(name, rank): state for rank, each in enumerate(states) for name, state in each.items()}
+
+
+def _of_rank(name: str, rank: int) -> str:
+    return f"{name}.{rank}" if rank else name
 
 
 def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -81,9 +91,17 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def save_checkpoint(
-    run: Run, model: nn.Module, optimizers: Optimizers, state: TrainState, device: torch.device, *, keep: int
+    run: Run, model: nn.Module, optimizers: Optimizers, state: TrainState, generators: dict[str, Tensor], *, keep: int
 ) -> Path:
     """Write the checkpoint of `state.step`; keeps the newest `keep` and the best. Returns its folder.
+
+    Args:
+        run: where to.
+        model: its weights are written.
+        optimizers: their moments too.
+        state: and where training stands.
+        generators: of every process, as `by_rank` names them.
+        keep: so many of the newest stay.
 
     Raises:
         DiskFull: no space left; what was there before is untouched.
@@ -97,7 +115,7 @@ def save_checkpoint(
             draft.mkdir(parents=True)
         save_tensors(plain_state_dict(model), draft / "model.safetensors")
         save_tensors(optimizers.state_tensors(), draft / "optimizer.safetensors")
-        save_tensors(generator_states(device), draft / "rng.safetensors")
+        save_tensors(generators, draft / "rng.safetensors")
         write_json(draft / "state.json", asdict(state))
         _seal(draft)
         with writing(run.checkpoints):
@@ -143,6 +161,11 @@ def _prune(run: Run, state: TrainState, keep: int) -> None:
     for path in checkpoint_folders(run):  # later ones were passed over on resume: they are damaged
         if path.name not in wanted:
             shutil.rmtree(path)
+
+
+def step_of(folder: Path) -> int:
+    """The step whose checkpoint a folder holds."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def _folder_name(step: int) -> str:
@@ -192,15 +215,19 @@ def newest_sound_checkpoint(run: Run, warn: Callable[[str], None]) -> Path | Non
     return None
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, device: torch.device) -> TrainState:
-    """Bring model, optimizers and generators back to a checkpoint.
+def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, device: torch.device, *, rank: int = 0) -> TrainState:
+    """Bring model, optimizers and the generators of process `rank` back to a checkpoint.
+
+    A process that was not there when it was written keeps its generators.
 
     Raises:
         CheckpointError: it belongs to another model.
     """
     load_weights(folder / "model.safetensors", model)
     optimizers.load_state_tensors(load_file(folder / "optimizer.safetensors"))
-    set_generator_states(load_file(folder / "rng.safetensors"), device)
+    states = load_file(folder / "rng.safetensors")
+    own = {name: states[_of_rank(name, rank)] for name in ("cpu", "cuda") if _of_rank(name, rank) in states}
+    set_generator_states(own, device)
     return TrainState(**read_json(folder / "state.json"))
 
 

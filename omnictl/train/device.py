@@ -3,7 +3,11 @@
 import ctypes
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
 
+import psutil
 import torch
 
 from omnictl.errors import UsageError
@@ -39,6 +43,41 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+class RiseOfMemory:
+    """A context that finds by how many bytes the memory of this process rises at most: allocated on a GPU, else resident.
+
+    Only Linux can forget an earlier peak; elsewhere a rise below it is not seen.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.bytes = 0
+
+    def __enter__(self) -> Self:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._before = torch.cuda.memory_allocated(self._device)
+        else:
+            _forget_peak()
+            self._before = psutil.Process().memory_info().rss
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        peak = peak_memory(self._device) if self._device.type == "cuda" or sys.platform != "linux" else _resident_peak()
+        self.bytes = max(0, peak - self._before)
+
+
+def _forget_peak() -> None:
+    if sys.platform == "linux":
+        with suppress(OSError):  # a container may not allow it
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def _resident_peak() -> int:
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
 
 
 def keep_freed_memory() -> None:

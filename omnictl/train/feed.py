@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from omnictl.train.distributed import ALONE, World
 from omnictl.train.stage import Batches
 
 _START_METHOD = "fork" if sys.platform == "linux" else None
@@ -25,6 +26,25 @@ neither is true."""
 def micro_batches(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """The ids of a batch in runs of `size`, the last one perhaps shorter."""
     return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+class Share:
+    """A process's part of all batches, which is one of `Batches` itself; of what cannot be divided, the whole."""
+
+    def __init__(self, batches: Batches, world: World, *, divisible: bool) -> None:
+        self._batches, self._world = batches, world if divisible else ALONE
+
+    def ids(self, step: int) -> Sequence[int]:
+        """Its examples of a step (0-based)."""
+        return self._world.share(self._batches.ids(step))
+
+    def collate(self, ids: Sequence[int]) -> Any:
+        """A micro-batch of these examples."""
+        return self._batches.collate(ids)
+
+    def largest(self, size: int) -> Sequence[int]:
+        """So many examples that take as much memory together as any do."""
+        return self._batches.largest(size)
 
 
 class Feed:

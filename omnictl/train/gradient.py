@@ -1,17 +1,19 @@
 """The gradient of a whole batch from its micro-batches.
 
 Gradients of *sums* are added up and divided once by the number of targets of the whole batch, so any split into micro-batches
-gives the same gradient; averaging means over unequal micro-batches would not.
+and processes gives the same gradient; averaging means over unequal micro-batches would not.
 """
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from omnictl.train.distributed import World
 from omnictl.train.precision import Precision
 from omnictl.train.stage import NO_WORK, LossSum, Stage, Work
 
@@ -57,6 +59,30 @@ def accumulate(stage: Stage, micro_batches: Iterator[Any], *, precision: Precisi
         sums.add(loss, stage.work(batch))
         began = time.perf_counter()
     return sums
+
+
+def add_up(sums: Accumulated, model: nn.Module, world: World) -> Accumulated:
+    """Sums and gradients over all processes, each of which has accumulated its share of the batch.
+
+    A parameter gets a gradient if it has one in any process; one that the batch does not use stays without, everywhere.
+    """
+    if world.size == 1:
+        return sums
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    found = (float(sums.total), sums.count, {name: float(value) for name, value in sums.scalars.items()}, sums.work)
+    shares = world.gather((found, [parameter.grad is not None for parameter in parameters]))
+    used = [any(flags) for flags in zip(*(flags for _, flags in shares), strict=True)]
+    gradients = []
+    for parameter in compress(parameters, used):
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    world.sum_(gradients)
+    whole = Accumulated(torch.zeros_like(sums.total), data_seconds=sums.data_seconds)
+    for (total, count, scalars, work), _ in shares:
+        of = {name: torch.tensor(value, dtype=torch.float64) for name, value in scalars.items()}
+        whole.add(LossSum(torch.tensor(total, dtype=torch.float64), count, of), work)
+    return whole
 
 
 def normalise(parameters: Sequence[nn.Parameter], count: int, clip_norm: float) -> float:

@@ -72,16 +72,45 @@ def budget(free: int, device: torch.device) -> int:
     return max(0, int(free * (1 - FRAGMENTATION)) - WORKSPACES.get(device.type, 0))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: of a GPU, or of this machine."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def step_does_not_fit(size: int, where: str) -> OutOfMemory:
+    """The error for a micro-batch that cannot be made smaller and ran out of memory."""
+    examples = "one example" if size == 1 else f"{size} examples"
+    return OutOfMemory(f"a step of {examples} does not fit", where=where, fix=_FIX)
+
+
 def plan_memory(
-    stage: Stage, batches: Batches, config: TrainConfig, *, optimizer: str, precision: Precision, device: torch.device
+    stage: Stage,
+    batches: Batches,
+    config: TrainConfig,
+    *,
+    share: int,
+    free: int,
+    optimizer: str,
+    precision: Precision,
+    device: torch.device,
 ) -> MemoryPlan:
     """The micro-batch and checkpointing that the config asks for; where it says `auto`, the fastest that fits.
+
+    Args:
+        stage: what is trained.
+        batches: its training batches.
+        config: the training settings.
+        share: examples of a step that this process takes.
+        free: bytes that it could still take.
+        optimizer: its kind.
+        precision: the number format.
+        device: where to compute.
 
     Raises:
         OutOfMemory: not even one example at a time fits.
     """
     if config.micro_batch != "auto":
-        micro_batch = config.batch_size if config.micro_batch == "whole" else config.micro_batch
+        micro_batch = share if config.micro_batch == "whole" else min(share, config.micro_batch)
         return MemoryPlan(micro_batch, "off" if config.checkpointing == "auto" else config.checkpointing, None, None)
 
     from omnictl.train.tracing import Untraceable, traced_peak  # noqa: PLC0415  slow
@@ -94,13 +123,13 @@ def plan_memory(
             config,
             optimizer=optimizer,
             precision=precision,
-            accumulates=micro_batch < config.batch_size,
+            accumulates=micro_batch < share,
         )
         return found.total - found.lasting
 
     modes = CHECKPOINTING if config.checkpointing == "auto" else (config.checkpointing,)
-    sizes = micro_batches(config.batch_size) if stage.divisible else [config.batch_size]
-    there = budget(free_memory(device), device)
+    sizes = micro_batches(share) if stage.divisible else [share]
+    there = budget(free, device)
     try:
         plan = fastest_that_fits(sizes, modes, there, peak)
     except Untraceable:  # the whole batch, if it goes through the rehearsal below
@@ -109,7 +138,7 @@ def plan_memory(
     if plan is None:
         least = peak(sizes[-1], modes[-1])
         raise OutOfMemory(
-            f"a step of {sizes[-1]} of {config.batch_size} examples takes {least / 2**20:,.0f} MiB, "
+            f"a step of {sizes[-1]} of {share} examples takes {least / 2**20:,.0f} MiB, "
             f"{there / 2**20:,.0f} MiB are free for it on {device}",
             where="train.batch_size" if not stage.divisible else "model",
             fix=_FIX,
@@ -126,11 +155,12 @@ def confirmed(plan: MemoryPlan, sizes: Sequence[int], rehearse: Callable[[int], 
     for size in sizes[sizes.index(plan.micro_batch) :]:
         try:
             rehearse(size)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             continue
         return plan._replace(micro_batch=size)
-    examples = "one example" if sizes[-1] == 1 else f"{sizes[-1]} examples"
-    raise OutOfMemory(f"a step of {examples} does not fit", where="model", fix=_FIX)
+    raise step_does_not_fit(sizes[-1], where="model")
 
 
 def micro_batches(batch_size: int) -> list[int]:

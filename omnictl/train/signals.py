@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omnictl.train.distributed import World
 
 
 @dataclass
@@ -13,6 +17,12 @@ class Requests:
 
     stop: signal.Signals | None = None
     save: bool = False
+
+    def of_all(self, world: "World") -> "Requests":
+        """What any process of a world has been asked for since the last call; to stop, ever."""
+        save, self.save = self.save, False
+        asked = world.gather((self.stop, save))
+        return Requests(next((stop for stop, _ in asked if stop), None), any(save for _, save in asked))
 
     @property
     def exit_code(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from omnictl.cli.app import run
-from omnictl.train import loop
+from omnictl.train import trainer
 
 
 class Ended(NamedTuple):
@@ -34,7 +34,7 @@ Command = Callable[..., Ended]
 def known_machine() -> Iterator[None]:
     """Timing a matrix product takes longer than a whole debug run."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(loop, "matmul_rate", lambda device: 1e11)
+    patch.setattr(trainer, "matmul_rate", lambda device: 1e11)
     yield
     patch.undo()
 

@@ -17,7 +17,7 @@ from omnictl.cli.progress import TrainingProgress
 from omnictl.config import to_json
 from omnictl.runs.run import Run
 from omnictl.stages.pretrain import PRESETS
-from omnictl.train import loop
+from omnictl.train import trainer
 from omnictl.train.log import StepRecord
 
 Command = Callable[..., Any]
@@ -257,7 +257,7 @@ def test_real_text_trains_evaluates_and_chats(omnictl: Command, test_data: Path)
 
 
 def test_a_run_that_diverges_says_what_to_change(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "normalise", lambda parameters, count, clip_norm: float("nan"))
+    monkeypatch.setattr(trainer, "normalise", lambda parameters, count, clip_norm: float("nan"))
     ended = omnictl(*DEBUG, "--json")
     error = ended.json["error"]
     assert (ended.code, error["kind"]) == (6, "diverged")

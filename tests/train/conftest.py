@@ -1,9 +1,9 @@
 import pytest
 
-from omnictl.train import loop
+from omnictl.train import trainer
 
 
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timing ten matrix products takes longer than all these runs."""
-    monkeypatch.setattr(loop, "matmul_rate", lambda device: 1e11)
+    monkeypatch.setattr(trainer, "matmul_rate", lambda device: 1e11)

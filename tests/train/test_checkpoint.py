@@ -20,6 +20,7 @@ from omnictl.train.checkpoint import (
     TrainState,
     checkpoint_folders,
     damage,
+    generator_states,
     load_checkpoint,
     load_weights,
     newest_sound_checkpoint,
@@ -47,7 +48,7 @@ class Saver:
     def save(self, step: int, *, best: int | None = None, keep: int = 2) -> Path:
         self.move()
         state = TrainState(step=step, steps=99, best_step=best, best_value=0.1)
-        return save_checkpoint(self.run, self.stage.model, self.optimizers, state, CPU, keep=keep)
+        return save_checkpoint(self.run, self.stage.model, self.optimizers, state, generator_states(CPU), keep=keep)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_everything_comes_back_bit_for_bit(saver: Saver) -> None:
     state = TrainState(step=7, steps=None, best_step=5, best_value=0.1 + 0.2, scaler={"scale": 1024.0})
     for _ in range(3):
         saver.move()
-    folder = save_checkpoint(saver.run, saver.stage.model, saver.optimizers, state, CPU, keep=2)
+    folder = save_checkpoint(saver.run, saver.stage.model, saver.optimizers, state, generator_states(CPU), keep=2)
     assert sorted(path.name for path in folder.iterdir()) == FILES
     expected = everything(saver.stage.model, saver.optimizers)
 

@@ -28,7 +28,7 @@ from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import STAGES, stage_type
-from omnictl.train import checkpoint, loop
+from omnictl.train import checkpoint, loop, trainer
 from omnictl.train.log import StepRecord
 from omnictl.train.stage import Report
 
@@ -108,7 +108,7 @@ def attempt(path: Path, kill_at: int | None, pipe: Connection) -> None:
     The pipe gets a message when training begins.
     """
     torch.set_num_threads(1)
-    vars(loop)["matmul_rate"] = lambda device: 1e11  # timing it takes longer than an attempt
+    vars(trainer)["matmul_rate"] = lambda device: 1e11  # timing it takes longer than an attempt
     if kill_at is not None:
         die_within_a_save(kill_at)
     run = Run(path)
@@ -142,8 +142,8 @@ def die_within_a_save(at: int) -> None:
         inside = False
         return folder
 
-    save_checkpoint, save_file = vars(loop)["save_checkpoint"], vars(checkpoint)["save_file"]
-    vars(loop)["save_checkpoint"] = save
+    save_checkpoint, save_file = vars(trainer)["save_checkpoint"], vars(checkpoint)["save_file"]
+    vars(trainer)["save_checkpoint"] = save
     vars(checkpoint)["save_file"] = counted(save_file)
     for owner, name in [(os, "fsync"), (os, "rmdir"), (Path, "mkdir"), (Path, "replace"), (Path, "unlink"), (shutil, "rmtree")]:
         setattr(owner, name, counted(getattr(owner, name)))
@@ -157,6 +157,7 @@ def processes() -> Any:
         [
             *(entry.module for entry in STAGES.values()),
             "omnictl.train.loop",
+            "omnictl.train.trainer",
             "torch._dynamo",
             "whisper_normalizer.english",
             "inflect",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from omnictl.errors import DiskFull, Diverged, RunError
 from omnictl.runs.run import Run
-from omnictl.train import loop
+from omnictl.train import trainer
 from omnictl.train.config import RuntimeConfig, TrainConfig
 from omnictl.train.log import StepRecord
 from omnictl.train.precision import Precision
@@ -244,6 +244,9 @@ class Counting(nn.Module):
     def apply_batch_statistics(self) -> None:
         self.calls += 1
 
+    def share_batch_statistics(self, concatenate: Callable[[Tensor], Tensor]) -> None:
+        concatenate(torch.zeros(1))
+
     def forget_batch_statistics(self) -> None:
         pass
 
@@ -342,7 +345,7 @@ def test_fp16_that_never_fits_diverges(tmp_path: Path) -> None:
     run = new_run(tmp_path, stage)
     with pytest.raises(Diverged):
         trained(run, stage, changed(precision="fp16", steps=200, eval_every=200, save_every=200))
-    assert sum("skipped" in line for line in lines(run.metrics_file, "train")) >= loop.MAX_SKIPPED_STEPS
+    assert sum("skipped" in line for line in lines(run.metrics_file, "train")) >= trainer.MAX_SKIPPED_STEPS
 
 
 def test_fewer_steps_than_configured(tmp_path: Path) -> None:
@@ -390,7 +393,7 @@ def test_a_full_disk_ends_the_run_as_failed(tmp_path: Path, monkeypatch: pytest.
     def refuse(*_args: Any, **_kwargs: Any) -> None:
         raise DiskFull("no space left while writing x", fix="free some space")
 
-    monkeypatch.setattr(loop, "save_checkpoint", refuse)
+    monkeypatch.setattr(trainer, "save_checkpoint", refuse)
     with pytest.raises(DiskFull) as caught:
         trained(run, stage)
     assert caught.value.exit_code == 7
@@ -439,7 +442,7 @@ def test_the_trial_of_formats_leaves_no_trace(tmp_path: Path, monkeypatch: pytes
     plain, tried = Regression(), Regression()
     runs = [new_run(tmp_path / "a", plain), new_run(tmp_path / "b", tried)]
     trained(runs[0], plain)
-    monkeypatch.setattr(loop, "choose_precision", choose)
+    monkeypatch.setattr(trainer, "choose_precision", choose)
     trained(runs[1], tried)
     assert runs[0].metrics_file.read_bytes() == runs[1].metrics_file.read_bytes()
 

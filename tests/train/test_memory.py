@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 from omnictl.errors import OutOfMemory
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
-from omnictl.train import memory
+from omnictl.train import feed, memory
+from omnictl.train.log import StepRecord
 from omnictl.train.memory import (
     MemoryPlan,
     budget,
@@ -303,3 +305,80 @@ def test_the_optimizer_that_is_traced_is_the_one_that_trains() -> None:
     for part in optimizers.parts:
         part.step()
     assert traced(stage, 8).parts["optimizer"] == sum(tensor.nbytes for tensor in optimizers.state_tensors().values())
+
+
+class Overfull(Regression):
+    """Memory runs out in the middle of a step, once, if more than `fits` rows go through at a time."""
+
+    def __init__(self, *, call: int, fits: int = 0, error: Exception | None = None) -> None:
+        super().__init__()
+        self.model.double()
+        self.inputs, self.targets = self.inputs.double(), self.targets.double()
+        self.model.append(nn.Dropout(0.2))  # draws of the failed attempt must not count
+        self.call, self.fits, self.error = call, fits, error or torch.OutOfMemoryError("out of memory")
+        self.seen: list[list[int]] = []
+
+    def loss(self, batch: Tensor) -> LossSum:
+        self.seen.append(batch.tolist())
+        if len(self.seen) == self.call and len(batch) > self.fits:
+            raise self.error
+        return super().loss(batch)
+
+
+ENOUGH = CONFIG.model_copy(update={"micro_batch": 4})
+
+
+@pytest.mark.parametrize("call", [1, 2, 5, 8])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[enforce fail] DefaultCPUAllocator: …")]
+)
+def test_memory_that_runs_out_costs_half_the_micro_batch(tmp_path: Path, call: int, error: Exception) -> None:
+    stage, observer = Overfull(call=call, error=error), Recorder()
+    run = new_run(tmp_path / "a", stage)
+    assert trained(run, stage, ENOUGH, observer=observer).status == "finished"
+    step = (call + 1) // 2
+    assert observer.notes == [f"step {step}: out of memory; going on with micro-batches of 2 instead of 4"]
+    assert run.record()["memory"]["micro_batch"] == 2
+    failed = 1 + (call - 1) % 2  # micro-batches of the failed attempt
+    attempts = [stage.seen[: 2 * step - 2], stage.seen[2 * step - 2 :][failed:]]
+    assert [rows for part in attempts for rows in part] == [
+        list(rows)
+        for number in range(CONFIG.steps)
+        for rows in feed.micro_batches(Regression().ids(number), 4 if number + 1 < step else 2)
+    ]
+
+
+def test_after_memory_ran_out_it_is_as_if_the_small_micro_batch_had_been_planned_from_that_step_on(tmp_path: Path) -> None:
+    class Stopping(Recorder):
+        def step(self, record: StepRecord) -> None:
+            if record.step == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+    harmed = Overfull(call=6)
+    trained(new_run(tmp_path / "harmed", harmed), harmed, ENOUGH)
+    planned = Overfull(call=0)
+    run = new_run(tmp_path / "planned", planned)
+    assert trained(run, planned, ENOUGH, observer=Stopping()).steps == 2
+    run.update(memory={**run.record()["memory"], "micro_batch": 2})
+    resumed = Overfull(call=0)
+    trained(run, resumed, ENOUGH)
+    assert list(map(len, resumed.seen)) == [2] * 16
+    for one, two in zip(harmed.model.parameters(), resumed.model.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-8)
+
+
+def test_one_example_that_does_not_fit_ends_the_run(tmp_path: Path) -> None:
+    class Full(Overfull):
+        def loss(self, batch: Tensor) -> LossSum:
+            raise self.error
+
+    stage = Full(call=0)
+    with pytest.raises(OutOfMemory, match="a step of one example does not fit") as caught:
+        trained(new_run(tmp_path, stage), stage, ENOUGH)
+    assert caught.value.exit_code == 5
+
+
+def test_another_error_is_not_taken_for_memory_that_ran_out(tmp_path: Path) -> None:
+    stage = Overfull(call=1, error=RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        trained(new_run(tmp_path, stage), stage, ENOUGH)

@@ -24,9 +24,9 @@ from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_type
 from omnictl.stages.pretrain import PRESETS, Pretrain
 from omnictl.stages.protocol import TrainableStage
-from omnictl.train import loop
+from omnictl.train import trainer
 from omnictl.train.log import StepRecord
-from omnictl.train.loop import CALIBRATION_STEPS, Outcome, train
+from omnictl.train.loop import Outcome, train
 from omnictl.train.stage import LossSum, Report
 
 STEPS = PRESETS["debug"].train.steps
@@ -78,7 +78,7 @@ VARIANTS = {
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timing a matrix product takes longer than the whole run."""
-    monkeypatch.setattr(loop, "matmul_rate", lambda device: 1e11)
+    monkeypatch.setattr(trainer, "matmul_rate", lambda device: 1e11)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -404,7 +404,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: float = 1.0) -> None:
         self.now, self.step_seconds = 0.0, step_seconds
-        monkeypatch.setattr(loop, "time", self)
+        monkeypatch.setattr(trainer, "time", self)
         really = Pretrain.loss
 
         def loss(stage: Pretrain, batch: TextBatch) -> LossSum:
@@ -446,11 +446,11 @@ def test_the_steps_fixed_are_on_disk_before_the_next_step(runs: Runs, tmp_path: 
     saved = {}
 
     def after(step: int) -> None:
-        if step == CALIBRATION_STEPS + 1:
+        if step == trainer.CALIBRATION_STEPS + 1:
             saved[step] = saved_steps(run)
 
     go_on(run, Watcher(after), deadline=16.9)
-    assert saved == {CALIBRATION_STEPS + 1: 16}
+    assert saved == {trainer.CALIBRATION_STEPS + 1: 16}
 
 
 def test_a_deadline_never_adds_steps(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,7 +463,7 @@ def test_a_machine_that_slows_down_still_ends_in_time(runs: Runs, tmp_path: Path
     run = runs.fresh("plain", tmp_path)
 
     def after(step: int) -> None:
-        if step == CALIBRATION_STEPS + 1:
+        if step == trainer.CALIBRATION_STEPS + 1:
             clock.step_seconds = 1.5
 
     watcher = Watcher(after)

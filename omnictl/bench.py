@@ -1,0 +1,285 @@
+"""How fast this machine trains each stage, writes and speaks: the same work everywhere, so that machines can be compared.
+
+Each stage is measured in a process of its own, on a little of the built-in world, with weights that have learned nothing; what a
+stage stands on is untrained, too. A step is taken apart into making the batch, forward, backward and optimizer.
+"""
+
+import multiprocessing
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from omnictl import __version__
+from omnictl.config import resolve
+from omnictl.generate.decode import Prompt, generate
+from omnictl.generate.sampling import SamplingConfig
+from omnictl.generate.speaking import say
+from omnictl.models.thinker import Thinker
+from omnictl.nn.recompute import set_checkpointing
+from omnictl.nn.statistics import apply_batch_statistics, forget_batch_statistics
+from omnictl.stages import STAGES, stage_type
+from omnictl.train.checkpoint import plain_state_dict, save_tensors
+from omnictl.train.device import RiseOfMemory, keep_freed_memory
+from omnictl.train.feed import micro_batches
+from omnictl.train.gradient import normalise
+from omnictl.train.memory import MemoryPlan, free_memory, plan_memory
+from omnictl.train.optim import Optimizers, choose_optimizer
+from omnictl.train.precision import Precision, choose_precision, matmul_rate
+from omnictl.train.stage import NO_WORK, Batches, Work
+
+BENCHED = tuple(name for name in STAGES if name != "vocoder")
+"""The stages that a whole model is made by."""
+
+TRIAL_EXAMPLES = 32
+"""Of the first batch, on which number formats are timed."""
+
+WARM_UP = 2
+"""Steps that are not counted: they warm caches up."""
+
+PROMPT, WRITTEN = 32, 64
+"""Tokens that the Thinker reads and then writes."""
+
+SENTENCE = "The quick brown fox jumps over the lazy dog."
+
+LITTLE: Mapping[str, tuple[str, ...]] = {
+    "pretrain": ("data.num_documents=3000", "data.num_eval_documents=20", "data.vocab_size=1024"),
+    "asr": ("data.num_utterances=512", "data.num_eval_utterances=4"),
+    "vision": ("data.num_eval_images=8",),
+    "codec": ("data.num_utterances=256", "data.num_eval_utterances=4"),
+    "aligner": ("data.num_utterances=256", "data.num_eval_utterances=4"),
+    "talker": ("data.num_utterances=256", "data.num_eval_utterances=4"),
+    "vocoder": ("data.num_utterances=256", "data.num_eval_utterances=4"),
+    "sft": (
+        'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
+        "data.num_pictures=64",
+        "data.num_eval_dialogues=4",
+    ),
+}
+"""What makes a preset's data small; the batches stay as they are."""
+
+
+class Machine(NamedTuple):
+    """What was measured on."""
+
+    device: str
+    processor: str
+    threads: int
+    matmul_gflops: float  # of fp32
+    omnictl: str
+    torch: str
+
+
+class Speed(NamedTuple):
+    """What a training step of a stage takes here; times are medians, in seconds."""
+
+    stage: str
+    precision: str
+    optimizer: str
+    micro_batch: int
+    accumulation: int
+    checkpointing: str
+    step_seconds: float
+    data_seconds: float
+    forward_seconds: float
+    backward_seconds: float
+    optimizer_seconds: float
+    unit: str
+    units_per_second: float
+    matmul_share: float  # of the fp32 rate
+    peak_bytes: int  # beyond the loaded model
+    planned_bytes: int | None
+    """The same as planned; None if it could not be."""
+
+
+class Using(NamedTuple):
+    """How fast a model of this size is used here."""
+
+    tokens_per_second: float  # one reply, one token after the other
+    speech_real_time_factor: float  # seconds that a second of speech takes
+    first_audio_seconds: float
+
+
+def describe_machine(device: torch.device) -> Machine:
+    """The machine that this runs on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    rate = matmul_rate(device) / 1e9
+    return Machine(str(device), name, torch.get_num_threads(), rate, __version__, torch.__version__)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def measure(preset: str, stages: Sequence[str], device: torch.device, *, steps: int, cache: Path) -> Iterator[Speed]:
+    """The speeds of stages, as they are found; each in a fresh process, whose memory nothing else has used."""
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool,
+    ):
+        for stage in stages:
+            yield pool.submit(_measure_alone, stage, preset, device, steps, cache, Path(folder)).result()
+
+
+def _measure_alone(name: str, preset: str, device: torch.device, steps: int, cache: Path, folder: Path) -> Speed:
+    keep_freed_memory()
+    stage = untrained_stage(name, preset, cache, folder)
+    stage.model.to(device)
+    return measure_steps(stage, device, steps)
+
+
+def untrained_stage(name: str, preset: str, cache: Path, folder: Path) -> Any:
+    """A fresh stage of a preset on little data; the models it stands on are put into `folder`."""
+    kind: Any = stage_type(name)
+    config = resolve(kind.config_type, preset=kind.presets[preset], overrides=LITTLE.get(name, ()))
+    if not kind.needs:
+        return kind.create(config, cache=cache)
+    return kind.create(config, cache=cache, upstream={part: _untrained_model(part, preset, cache, folder) for part in kind.needs})
+
+
+def _untrained_model(name: str, preset: str, cache: Path, folder: Path) -> Path:
+    model = folder / name
+    if not model.exists():
+        stage = untrained_stage(name, preset, cache, folder)
+        stage.save_description(model)
+        stage.batches()  # codebooks and statistics are begun with
+        save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
+    return model
+
+
+class _Step(NamedTuple):
+    data: float
+    forward: float
+    backward: float
+    optimizer: float
+    work: Work
+
+    @property
+    def seconds(self) -> float:
+        return self.data + self.forward + self.backward + self.optimizer
+
+
+def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
+    """What a step takes as the training loop would take it here, without what it logs and judges in between."""
+    config, batches = stage.config.train, stage.batches()
+    ids = batches.ids(0)
+    kind = choose_optimizer(config, stage.model, stage.work(batches.collate(ids)).flops)
+    precision = choose_precision(config.precision, device, partial(_try, stage, batches.collate(ids[:TRIAL_EXAMPLES]), device))
+    optimizers = Optimizers(stage.model, config, kind)
+    free = free_memory(device)
+    plan = plan_memory(stage, batches, config, share=len(ids), free=free, optimizer=kind, precision=precision, device=device)
+    set_checkpointing(stage.model, plan.checkpointing)
+    with RiseOfMemory(device) as rise:
+        all_taken = [_take_step(stage, batches, step, optimizers, plan, precision, device) for step in range(WARM_UP + steps)]
+    taken = all_taken[WARM_UP:]
+    seconds, work = sum(step.seconds for step in taken), reduce(Work.plus, (step.work for step in taken))
+    return Speed(
+        stage.name,
+        precision.name,
+        kind,
+        plan.micro_batch,
+        -(-len(ids) // plan.micro_batch),
+        plan.checkpointing,
+        step_seconds=statistics.median(step.seconds for step in taken),
+        data_seconds=statistics.median(step.data for step in taken),
+        forward_seconds=statistics.median(step.forward for step in taken),
+        backward_seconds=statistics.median(step.backward for step in taken),
+        optimizer_seconds=statistics.median(step.optimizer for step in taken),
+        unit=stage.unit,
+        units_per_second=work.units / seconds,
+        matmul_share=work.flops / seconds / matmul_rate(device),
+        peak_bytes=rise.bytes,
+        planned_bytes=plan.peak_bytes,
+    )
+
+
+def _try(stage: Any, batch: Any, device: torch.device, precision: Precision) -> None:
+    with precision.autocast(device):
+        loss = stage.loss(batch)
+    torch.autograd.backward(loss.sum)
+    stage.model.zero_grad(set_to_none=True)
+    forget_batch_statistics(stage.model)
+
+
+def _take_step(
+    stage: Any, batches: Batches, step: int, optimizers: Optimizers, plan: MemoryPlan, precision: Precision, device: torch.device
+) -> _Step:
+    stage.model.train()
+    laps = _Laps(device)
+    data, forward, backward, count, work = 0.0, 0.0, 0.0, 0, NO_WORK
+    for ids in micro_batches(batches.ids(step), plan.micro_batch):
+        batch = batches.collate(ids)
+        data += laps.next()
+        with precision.autocast(device):
+            loss = stage.loss(batch)
+        forward += laps.next()
+        torch.autograd.backward(loss.sum)
+        backward += laps.next()
+        count, work = count + loss.count, work.plus(stage.work(batch))
+    normalise(optimizers.parameters, count, stage.config.train.clip_norm)
+    for part in optimizers.parts:
+        part.step()
+    apply_batch_statistics(stage.model)
+    optimizers.zero_grad()
+    return _Step(data, forward, backward, laps.next(), work)
+
+
+class _Laps:
+    """A stop watch that waits for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._last = device, time.perf_counter()
+
+    def next(self) -> float:
+        """Seconds since the last call."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        taken, self._last = now - self._last, now
+        return taken
+
+
+def measure_use(preset: str, device: torch.device, *, cache: Path) -> Using:
+    """How fast an untrained Thinker writes and an untrained Talker speaks."""
+    with tempfile.TemporaryDirectory() as folder:
+        thinker = untrained_stage("pretrain", preset, cache, Path(folder)).model.to(device).eval()
+        talker = untrained_stage("talker", preset, cache, Path(folder))
+    talker.model.to(device)
+    talker.codec.to(device)
+    write(thinker)
+    rate = WRITTEN / _seconds(lambda: write(thinker))
+    voice, generator = talker.voice(), torch.Generator().manual_seed(0)
+    for _ in range(2):  # the first time warms up
+        began, parts, first = time.perf_counter(), 0, None
+        for samples in say(voice, [SENTENCE], talker.config.sampling, generator):
+            first = first or time.perf_counter() - began
+            parts += len(samples)
+        taken = time.perf_counter() - began
+    assert first is not None, "nothing was said"
+    return Using(rate, taken * voice.vocoder.sample_rate / parts, first)
+
+
+@torch.no_grad()
+def write(thinker: Thinker) -> list[int]:
+    """`WRITTEN` tokens after `PROMPT` of them."""
+    prompt = Prompt.of(thinker, range(PROMPT))
+    generator = torch.Generator().manual_seed(0)
+    return [*generate(thinker, prompt, max_tokens=WRITTEN, sampling=SamplingConfig(), stop=(), generator=generator)]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

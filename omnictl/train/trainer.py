@@ -1,0 +1,348 @@
+"""What a training run does, one thing at a time: take a step, evaluate, save; `omnictl.train.loop` says when.
+
+A step takes the whole batch's gradient, checks that everything is finite, and only then lets the optimizer move.
+"""
+
+import math
+import statistics
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from omnictl.errors import ConfigError, Diverged
+from omnictl.nn.recompute import set_checkpointing
+from omnictl.nn.statistics import forget_batch_statistics, gathering_modules
+from omnictl.runs.files import write_json, writing
+from omnictl.runs.run import Run
+from omnictl.train.checkpoint import (
+    TrainState,
+    by_rank,
+    discard_drafts,
+    generator_states,
+    load_checkpoint,
+    newest_sound_checkpoint,
+    plain_state_dict,
+    save_checkpoint,
+    save_tensors,
+    set_generator_states,
+    step_of,
+)
+from omnictl.train.config import TrainConfig
+from omnictl.train.device import peak_memory
+from omnictl.train.distributed import World
+from omnictl.train.feed import Feed, Share
+from omnictl.train.gradient import Accumulated, accumulate, add_up, normalise
+from omnictl.train.log import Observer, RunLog, StepRecord, cut_after
+from omnictl.train.memory import MemoryPlan, free_memory, is_out_of_memory, plan_memory, step_does_not_fit
+from omnictl.train.optim import Optimizers, choose_optimizer
+from omnictl.train.precision import Precision, choose_precision, matmul_rate
+from omnictl.train.schedule import learning_rate_factor
+from omnictl.train.stage import Batches, Report, Stage
+
+MAX_SKIPPED_STEPS = 50
+"""fp16 only: so many steps in a row may overflow while the loss scale is found."""
+
+CALIBRATION_STEPS = 10
+"""With a deadline, the steps whose speed fixes the total."""
+
+TRIAL_EXAMPLES = 32
+"""Examples of the first batch on which number formats are timed."""
+
+TIME_RESERVE = 0.05
+"""Share of the remaining time left unplanned, for machines that slow down."""
+
+
+@dataclass
+class Seconds:
+    """How long things take in this run."""
+
+    steps: deque[float]
+    evaluate: float = 0.0
+    save: float = 0.0
+
+    @property
+    def step(self) -> float:
+        """A typical recent step."""
+        return statistics.median(self.steps) if self.steps else 0.0
+
+    @property
+    def slow_step(self) -> float:
+        """A recent step, rather too long than too short."""
+        return max(self.step, self.steps[-1]) if self.steps else 0.0
+
+
+class Trainer:
+    """What one training run holds while it runs, and the things it does; `train` below is its life.
+
+    All processes of a world do the same things in the same order; what is written, the leading one writes.
+    """
+
+    def __init__(
+        self, stage: Stage, config: TrainConfig, run: Run, *, device: torch.device, observer: Observer, world: World
+    ) -> None:
+        self.stage, self.config, self.run, self.device, self.observer, self.world = stage, config, run, device, observer, world
+        _check_divisible(config.batch_size, world)
+        record = world.first(run.record)
+        if config.runtime.deterministic:
+            torch.use_deterministic_algorithms(mode=True)
+        stage.model.to(device)
+        whole = stage.batches()
+        kind = record.get("optimizer") or choose_optimizer(config, stage.model, _flops(stage, whole))
+        self.batches = Share(whole, world, divisible=stage.divisible)
+        self.optimizers = Optimizers(stage.model, config, kind)  # before any loss, in which a stage may keep some weights still
+        self.precision = Precision(*record["precision"]) if "precision" in record else world.first(self._choose_precision)
+        self.scaler = self.precision.scaler(device)
+        self.plan = MemoryPlan(**record["memory"]) if "memory" in record else world.first(lambda: self._plan_memory(kind))
+        set_checkpointing(stage.model, self.plan.checkpointing)
+        self.matmul_rate = matmul_rate(device)
+        self.state = self._restore()
+        self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if world.leads else None
+        self.report: Report | None = None
+        self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
+        self.skipped = 0
+        if world.leads:
+            settled = {"precision": list(self.precision), "optimizer": kind, "memory": self.plan._asdict()}
+            run.update(**settled, status="running", device=str(device), processes=world.size)
+        if config.runtime.compile:
+            stage.model.compile()
+        self.feed = self._new_feed()
+
+    def _new_feed(self) -> Feed:
+        return Feed(
+            self.batches, micro_batch=self.plan.micro_batch, first_step=self.state.step, workers=self.config.runtime.workers
+        )
+
+    def _choose_precision(self) -> Precision:
+        batch = self.batches.collate(self.batches.ids(0)[:TRIAL_EXAMPLES])
+        self.stage.model.eval()  # no dropout, no statistics: the trial leaves no trace
+
+        def trial(precision: Precision) -> None:
+            with precision.autocast(self.device):
+                loss = self.stage.loss(batch)
+            torch.autograd.backward(loss.sum)
+            self.stage.model.zero_grad(set_to_none=True)
+
+        return choose_precision(self.config.precision, self.device, trial)
+
+    def _plan_memory(self, optimizer: str) -> MemoryPlan:
+        """What fits, found once: a resumed run goes on with it."""
+        for parameter in self.optimizers.parameters:
+            parameter.requires_grad = True  # the first batch, on which formats were timed, may keep some still
+        share, shared_by = self.batches.ids(0), 1 if self.device.type == "cuda" else self.world.local_size
+        return plan_memory(
+            self.stage,
+            self.batches,
+            self.config,
+            share=len(share),
+            free=free_memory(self.device) // shared_by,
+            optimizer=optimizer,
+            precision=self.precision,
+            device=self.device,
+        )
+
+    def _restore(self) -> TrainState:
+        """State of the newest sound checkpoint, loaded, with both logs cut to it; a fresh state if there is none."""
+        torch.manual_seed(self.config.seed + self.world.rank)
+        folder = self.world.first(self._newest_checkpoint)
+        if folder is None:
+            self.world.align([*self.stage.model.parameters(), *self.stage.model.buffers()])
+            return TrainState()
+        state = load_checkpoint(folder, self.stage.model, self.optimizers, self.device, rank=self.world.rank)
+        if state.scaler:
+            self.scaler.load_state_dict(state.scaler)
+        return state
+
+    def _newest_checkpoint(self) -> Path | None:
+        discard_drafts(self.run)
+        folder = newest_sound_checkpoint(self.run, self.observer.note)
+        step = -1 if folder is None else step_of(folder)
+        cut_after(self.run.metrics_file, step)
+        cut_after(self.run.timings_file, step)
+        return folder
+
+    def take_step(self) -> None:
+        """One optimizer step, logged."""
+        began = time.perf_counter()
+        schedule, state = self.config.schedule, self.state
+        factor = learning_rate_factor(
+            state.step, steps=state.steps, warmup=schedule.warmup_steps, decay_fraction=schedule.decay_fraction
+        )
+        self.optimizers.set_factor(factor)
+        self.stage.model.train()
+        sums = add_up(self._accumulate(), self.stage.model, self.world)
+        for part in self.optimizers.parts:
+            self.scaler.unscale_(part)
+        norm = normalise(self.optimizers.parameters, sums.count, self.config.clip_norm)
+        if self._may_move(sums.loss, norm):
+            for part in self.optimizers.parts:
+                self.scaler.step(part)
+            self.optimizers.average(state.step)
+        self.scaler.update()
+        self._apply_batch_statistics()
+        self.optimizers.zero_grad()
+        state.step += 1
+        self._record(sums, norm, factor, time.perf_counter() - began)
+
+    def _accumulate(self) -> Accumulated:
+        """The gradient of this process's share; where memory runs out in spite of the plan, in smaller micro-batches."""
+        before = generator_states(self.device)
+        while True:
+            try:
+                return accumulate(self.stage, self.feed.step(self.state.step), precision=self.precision, scaler=self.scaler)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._halve_micro_batch(before)  # out here: the error's traceback holds the activations
+
+    def _halve_micro_batch(self, before: dict[str, Tensor]) -> None:
+        """Begin the step anew with half the micro-batch, as if nothing had happened."""
+        step, found = self.state.step + 1, self.plan.micro_batch
+        if found == 1 or not self.stage.divisible:
+            raise step_does_not_fit(found, where=f"{self.run.path}, step {step}")
+        self.optimizers.zero_grad()
+        forget_batch_statistics(self.stage.model)
+        set_generator_states(before, self.device)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.plan = MemoryPlan(-(-found // 2), self.plan.checkpointing, None, self.plan.budget_bytes)
+        self.feed.close()
+        self.feed = self._new_feed()
+        self.observer.note(f"step {step}: out of memory; going on with micro-batches of {self.plan.micro_batch} instead of {found}")
+        if self.world.leads:
+            self.run.update(memory=self.plan._asdict())
+
+    def _apply_batch_statistics(self) -> None:
+        modules = gathering_modules(self.stage.model)
+        for module in modules:
+            module.share_batch_statistics(self.world.concatenate)
+            module.apply_batch_statistics()
+        if modules:  # each process drew for itself what replaces dead codes
+            self.world.align([*self.stage.model.buffers()])
+
+    def _may_move(self, loss: float, norm: float) -> bool:
+        """Whether the optimizer may move; an fp16 overflow skips the step while the loss scale is found.
+
+        Raises:
+            Diverged: loss or gradient are not finite.
+        """
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.skipped = 0
+            return True
+        self.skipped += 1
+        if self.scaler.is_enabled() and self.skipped <= MAX_SKIPPED_STEPS:
+            return False
+        raise self._diverged(f"loss {loss:.4g}, gradient norm {norm:.4g}, expected finite numbers; the weights were not touched")
+
+    def _diverged(self, found: str) -> Diverged:
+        config, step = self.config, self.state.step + 1
+        return Diverged(
+            f"step {step}: {found}",
+            where=f"{self.run.path}, step {step}",
+            fix=f"lower the learning rates (--set train.lr={config.lr / 3:.2g} --set train.muon_lr={config.muon_lr / 3:.2g}), "
+            "or use --set train.precision=fp32",
+        )
+
+    def _record(self, sums: Accumulated, norm: float, factor: float, seconds: float) -> None:
+        """Tell logs and observer about the step just taken."""
+        state, config = self.state, self.config
+        if self.skipped:
+            metrics = {"skipped": 1.0, "loss_scale": self.scaler.get_scale()}
+        else:
+            metrics = {"loss": sums.loss, **sums.scalar_means(), "grad_norm": norm}
+        metrics["lr"] = factor * config.lr
+        timings = {
+            "seconds": seconds,
+            f"{self.stage.unit}_per_second": sums.work.units / seconds,
+            "matmul_share": sums.work.flops / seconds / (self.matmul_rate * self.world.size),
+            "data_wait_share": sums.data_seconds / seconds,
+            "padding_share": 1 - sums.work.positions / sums.work.slots,
+            "memory_bytes": peak_memory(self.device),
+        }
+        self.seconds.steps.append(seconds)
+        if self.log is not None and (state.step % config.runtime.log_every == 0 or state.step == state.steps):
+            self.log.metrics(state.step, metrics, split="train")
+            self.log.timings(state.step, timings)
+        self.observer.step(StepRecord(state.step, state.steps, metrics, timings))
+
+    def evaluate(self) -> None:
+        """Validate, log, and keep the model if it is the best so far; of averaged weights the average."""
+        with self.optimizers.averaged():
+            self.report, self.state.best_step, self.state.best_value = self.world.first(self._evaluate)
+
+    def _evaluate(self) -> tuple[Report, int | None, float | None]:
+        began, state = time.perf_counter(), self.state
+        self.stage.model.eval()
+        with torch.no_grad(), self.precision.autocast(self.device):
+            report = self.stage.validate()
+        if not math.isfinite(report.value):
+            raise self._diverged(f"{report.headline} is {report.value} on the validation split, expected a finite number")
+        if self.log is not None:
+            self.log.metrics(state.step, dict(report.metrics), split="val")
+        sign = 1.0 if report.better == "lower" else -1.0
+        is_best = state.best_value is None or sign * report.value < sign * state.best_value
+        if is_best:
+            state.best_step, state.best_value = state.step, report.value
+            self._keep_model(report)
+        self.observer.evaluated(state.step, report, is_best=is_best)
+        self.seconds.evaluate = time.perf_counter() - began
+        return report, state.best_step, state.best_value
+
+    def _keep_model(self, report: Report) -> None:
+        draft, final = self.run.model / ".model.tmp", self.run.model / "model.safetensors"
+        save_tensors(plain_state_dict(self.stage.model), draft)
+        with writing(final):
+            draft.replace(final)
+        write_json(self.run.path / "best.json", {"step": self.state.step, report.headline: report.value})
+
+    def save(self) -> None:
+        """Write a checkpoint of the present step."""
+        began = time.perf_counter()
+        self.state.scaler = self.scaler.state_dict() or None
+        generators = by_rank(self.world.gather(generator_states(self.device)))
+        if self.world.leads:
+            save_checkpoint(self.run, self.stage.model, self.optimizers, self.state, generators, keep=self.config.runtime.keep)
+        self.seconds.save = time.perf_counter() - began
+
+    def fix_steps(self, deadline: float) -> None:
+        """Fix the total number of steps from the speed seen so far; a resume finds it in the checkpoint."""
+        self.save()
+        self.state.steps = self.world.first(lambda: self._steps_until(deadline))
+        self.save()
+        self.observer.note(f"{self.state.steps} steps fit into the time given")
+
+    def _steps_until(self, deadline: float) -> int:
+        config, seconds = self.config, self.seconds
+        left = (deadline - time.monotonic()) * (1 - TIME_RESERVE) - seconds.evaluate - 2 * seconds.save
+        each = seconds.step + seconds.evaluate / config.eval_every + seconds.save / config.save_every
+        return min(config.steps, self.state.step + max(1, int(left / each)))
+
+    def close(self) -> None:
+        """Close the logs and end the workers."""
+        self.feed.close()
+        if self.log is not None:
+            self.log.close()
+
+    def late(self, deadline: float | None) -> bool:
+        """Whether one more step would leave no time for the last evaluation and save."""
+        if deadline is None:
+            return False
+        seconds = self.seconds
+        return self.world.first(lambda: time.monotonic() + seconds.slow_step + seconds.evaluate + seconds.save > deadline)
+
+
+def _check_divisible(batch_size: int, world: World) -> None:
+    if batch_size < world.size:
+        raise ConfigError(
+            f"a batch of {batch_size} examples cannot be shared among {world.size} processes",
+            where="train.batch_size",
+            fix=f"start at most {batch_size} processes, or use --set train.batch_size={world.size} or more",
+        )
+
+
+def _flops(stage: Stage, batches: Batches) -> float:
+    """Work of the first step's whole batch, which decides whether Muon is worth its price."""
+    return stage.work(batches.collate(batches.ids(0))).flops

@@ -1,0 +1,49 @@
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnictl import bench
+from omnictl.bench import BENCHED, Speed, measure_steps, untrained_stage
+from omnictl.cli.app import run
+
+
+def test_stages_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ("codec", "sft")  # the latter stands on all others
+    arguments = ["bench", "--preset", "debug", "--steps", "2", "--json", "--quiet", "--only", chosen[0], "--only", chosen[1]]
+    assert run(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert tuple(stage["stage"] for stage in found["stages"]) == chosen
+    for stage in found["stages"]:
+        parts = [stage[f"{part}_seconds"] for part in ("data", "forward", "backward", "optimizer")]
+        assert min(parts) > 0
+        assert max(parts) < 2 * stage["step_seconds"]
+        assert stage["units_per_second"] > 0
+        assert stage["matmul_share"] > 0
+        assert stage["peak_bytes"] >= 0
+    assert found["use"] is None
+    assert found["machine"]["matmul_gflops"] > 0
+
+
+def test_everything_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def alone(preset: str, stages: Sequence[str], device: torch.device, *, steps: int, cache: Path) -> Iterator[Speed]:
+        assert (preset, tuple(stages)) == ("debug", BENCHED)
+        with tempfile.TemporaryDirectory() as folder:  # in this process: starting others takes longer than measuring
+            yield measure_steps(untrained_stage("pretrain", preset, cache, Path(folder)), device, steps)
+
+    monkeypatch.setattr(bench, "measure", alone)
+    assert run(["bench", "--preset", "debug", "--steps", "1"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("pretrain", "tokens/s", "backward", "writes", "the first sound after"):
+        assert word in shown
+
+
+@pytest.mark.parametrize(("option", "given"), [("--preset", "huge"), ("--only", "chat")])
+def test_what_is_not_known_is_named(option: str, given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", option, given, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["where"] == option
+    assert repr(given) in error["message"]

@@ -1,0 +1,130 @@
+"""What the tests of several processes start in each of them, under `torchrun`: a task, and the folder that its results go to."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from regression import Recorder, Regression
+from safetensors.torch import save_file
+from stage_factory import make_stage
+from torch import Tensor
+
+from omnictl.models.thinker import Thinker
+from omnictl.nn.transformer import rotary_table
+from omnictl.runs.files import write_json
+from omnictl.runs.run import Run, create_run, run_of_job
+from omnictl.stages import STAGES
+from omnictl.train import trainer
+from omnictl.train.config import TrainConfig
+from omnictl.train.distributed import World, job, join_world
+from omnictl.train.feed import Share
+from omnictl.train.gradient import accumulate, add_up, normalise
+from omnictl.train.log import StepRecord
+from omnictl.train.loop import train
+from omnictl.train.precision import Precision
+
+CPU = torch.device("cpu")
+FP32 = Precision("fp32", "")
+STEPS = 20
+RATES = {"vocoder": 1e-5}
+"""Logarithms of spectra near silence: at larger steps each one makes rounding errors a hundred times what they were."""
+
+
+def alike(config: TrainConfig, lr: float = 1e-3) -> TrainConfig:
+    """Settings under which nothing depends on how fast or how large a machine is."""
+    changed = {"steps": STEPS, "eval_every": STEPS, "save_every": STEPS, "optimizer": "adamw", "precision": "fp32", "lr": lr}
+    return config.model_copy(update=changed)
+
+
+def double_stage(name: str, world: World) -> Any:
+    """A stage of its preset `debug` in float64; its data is prepared by one process."""
+    world.first(lambda: make_stage(name).batches() and None)
+    stage = make_stage(name)
+    stage.model.double()
+    for module in stage.model.modules():
+        if isinstance(module, Thinker):  # whose examples stand elsewhere in a row when a batch is split
+            shape = module.config
+            module.cos, module.sin = rotary_table(shape.context, shape.head_width, shape.rope_theta, torch.float64)
+    return stage
+
+
+def gradient(stage: Any, world: World) -> dict[str, Tensor]:
+    """The clipped gradient of the first batch."""
+    share = Share(stage.batches(), world, divisible=stage.divisible)
+    halves = [ids for ids in (share.ids(0)[::2], share.ids(0)[1::2]) if ids]
+    stage.model.train()
+    sums = accumulate(stage, map(share.collate, halves), precision=FP32, scaler=FP32.scaler(CPU))
+    whole = add_up(sums, stage.model, world)
+    normalise([*stage.model.parameters()], whole.count, stage.config.train.clip_norm)
+    named = {name: parameter.grad.clone() for name, parameter in stage.model.named_parameters() if parameter.grad is not None}
+    stage.model.zero_grad(set_to_none=True)
+    return {**named, "": torch.tensor(whole.loss, dtype=torch.float64)}
+
+
+def every_stage(folder: Path, world: World) -> None:
+    """Gradients of every stage, its weights after some steps, and which examples this process saw of them."""
+    for name in STAGES:
+        stage = double_stage(name, world)
+        found = gradient(double_stage(name, world), world)
+        made = world.first(lambda name=name, stage=stage: new_run(folder, name, stage).path)
+        share = Share(stage.batches(), world, divisible=stage.divisible)
+        seen = world.gather([list(share.ids(step)) for step in range(3)])
+        train(stage, alike(stage.config.train, RATES.get(name, 1e-3)), Run(made), device=CPU, observer=Recorder(), world=world)
+        if world.leads:
+            save_file(found, folder / f"{name}_gradient.safetensors")
+            save_file(
+                {key: value.contiguous().clone() for key, value in stage.model.state_dict().items()}, folder / f"{name}.safetensors"
+            )
+            write_json(folder / f"{name}_seen.json", seen)
+
+
+def new_run(folder: Path, name: str, stage: Any) -> Run:
+    run = create_run(folder / "runs", name, "debug", {"parents": {}, "job": job()})
+    stage.save_description(run.model)
+    return run
+
+
+class Killing(Recorder):
+    """Kills its process when step 11 has been logged, the first time that the job is started."""
+
+    def __init__(self, flag: Path, *, armed: bool) -> None:
+        super().__init__()
+        self.flag, self.armed = flag, armed
+
+    def step(self, record: StepRecord) -> None:
+        super().step(record)
+        if self.armed and record.step == 11 and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_once(folder: Path, world: World) -> None:
+    """Train the job's run, its last process killed on the way; what starts again goes on with it."""
+    stage = Regression()
+    stage.model.double()
+    stage.inputs, stage.targets = stage.inputs.double(), stage.targets.double()
+    run = world.led(
+        lambda: run_of_job(folder / "runs", stage.name, job()) or new_run(folder, stage.name, stage), lambda run: run.path, Run
+    )
+    config = alike(TrainConfig(batch_size=8, micro_batch=3)).model_copy(update={"save_every": 4})
+    observer = Killing(folder / "killed", armed=world.rank == world.size - 1 and world.size > 1)
+    train(stage, config, run, device=CPU, observer=observer, world=world)
+    if world.leads:
+        write_json(folder / f"begun_{world.size}.json", {"at": observer.begun_at})
+
+
+TASKS = {"every_stage": every_stage, "killed_once": killed_once}
+
+
+def main(arguments: Sequence[str]) -> None:
+    task, folder = arguments
+    vars(trainer)["matmul_rate"] = lambda device: 1e11  # timing it takes longer than these runs
+    TASKS[task](Path(folder), join_world())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

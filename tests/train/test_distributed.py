@@ -1,0 +1,139 @@
+"""Any number of processes trains the same model: against one process, with real ones that `torchrun` starts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import CPU, STEPS, every_stage, killed_once
+from regression import Recorder, Regression, new_run, trained
+from safetensors.torch import load_file
+
+from omnictl.errors import ConfigError
+from omnictl.runs.run import Run
+from omnictl.stages import STAGES
+from omnictl.train.config import TrainConfig
+from omnictl.train.distributed import ALONE, World, join_world
+from omnictl.train.loop import train
+
+TESTS = Path(__file__).parents[1]
+
+
+def launch(processes: int, task: str, folder: Path, *options: str) -> None:
+    """Run a task of `processes.py` in so many processes of one thread each."""
+    paths = os.pathsep.join(map(str, (TESTS, TESTS / "train")))
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *options),
+            *(str(TESTS / "train" / "processes.py"), task, str(folder)),
+        ],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """What one process and what two make of every stage."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    every_stage(one, ALONE)
+    launch(2, "every_stage", two)
+    return {1: one, 2: two}
+
+
+every = pytest.mark.parametrize("name", STAGES)
+
+
+@every
+def test_two_processes_take_the_gradient_of_one(name: str, folders: dict[int, Path]) -> None:
+    one, two = (load_file(folders[n] / f"{name}_gradient.safetensors") for n in (1, 2))
+    assert one.keys() == two.keys()
+    difference = torch.stack([(one[key] - two[key]).square().sum() for key in one]).sum().sqrt()
+    norm = torch.stack([value.square().sum() for value in one.values()]).sum().sqrt()
+    assert difference <= 1e-10 * norm
+    assert norm > 0
+
+
+@every
+def test_two_processes_end_with_the_weights_of_one(name: str, folders: dict[int, Path]) -> None:
+    one, two = (load_file(folders[n] / f"{name}.safetensors") for n in (1, 2))
+    assert one.keys() == two.keys()
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], rtol=1e-8, atol=1e-8)
+
+
+@every
+def test_processes_see_the_examples_of_one_in_its_order(name: str, folders: dict[int, Path]) -> None:
+    (one,), two = (json.loads((folders[n] / f"{name}_seen.json").read_text()) for n in (1, 2))
+    assert [first + second for first, second in zip(*two, strict=True)] == one
+
+
+@every
+def test_two_processes_log_as_one(name: str, folders: dict[int, Path]) -> None:
+    one, two = (steps_of(next((folders[n] / "runs" / name).iterdir())) for n in (1, 2))
+    assert len(one) == STEPS
+    for mine, yours in zip(one, two, strict=True):
+        assert mine == pytest.approx(yours, rel=1e-6)
+
+
+def steps_of(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "split"} for line in lines if line["split"] == "train"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("length", [7, 8, 12])
+def test_shares_are_the_batch(size: int, length: int) -> None:
+    shares = [World(rank, size).share(range(length)) for rank in range(size)]
+    assert [example for share in shares for example in share] == list(range(length))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.fixture(scope="module")
+def unharmed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The steps of a run that one process makes from beginning to end."""
+    folder = tmp_path_factory.mktemp("unharmed")
+    killed_once(folder, ALONE)
+    return steps_of(next((folder / "runs" / "regression").iterdir()))
+
+
+def test_a_worker_that_is_killed_is_started_again_and_goes_on(tmp_path: Path, unharmed: list[dict[str, Any]]) -> None:
+    launch(2, "killed_once", tmp_path, "--max-restarts", "1", "--rdzv-id", "mend")
+    check_mended(tmp_path, unharmed)
+    assert json.loads((tmp_path / "begun_2.json").read_text())["at"] == 8
+
+
+def test_fewer_processes_go_on_with_what_more_began(tmp_path: Path, unharmed: list[dict[str, Any]]) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        launch(3, "killed_once", tmp_path, "--max-restarts", "0", "--rdzv-id", "fewer")
+    launch(2, "killed_once", tmp_path, "--max-restarts", "0", "--rdzv-id", "fewer")
+    check_mended(tmp_path, unharmed)
+    assert json.loads((tmp_path / "begun_2.json").read_text())["at"] == 8
+
+
+def check_mended(folder: Path, unharmed: list[dict[str, Any]]) -> None:
+    assert (folder / "killed").exists()
+    (run,) = (folder / "runs" / "regression").iterdir()
+    assert Run(run).record()["status"] == "finished"
+    for mended, whole in zip(steps_of(run), unharmed, strict=True):
+        assert mended == pytest.approx(whole, rel=1e-6)
+
+
+def test_more_processes_than_examples_are_refused(tmp_path: Path) -> None:
+    stage = Regression()
+    run = new_run(tmp_path, stage)
+    with pytest.raises(ConfigError, match="a batch of 2 examples cannot be shared among 3 processes"):
+        train(stage, TrainConfig(batch_size=2), run, device=CPU, observer=Recorder(), world=World(0, 3, 3))
+
+
+def test_a_process_by_itself_needs_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert join_world() is ALONE
+    assert (ALONE.gather(3), ALONE.first(lambda: 4), ALONE.leads) == ([3], 4, True)
+    stage = Regression()
+    assert trained(new_run(tmp_path, stage), stage).status == "finished"
