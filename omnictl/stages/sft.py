@@ -69,6 +69,7 @@ from omnictl.stages.trained import open_model
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.train.stage import LossSum, Report, Split, Work
+from omnictl.world.dialogues import TASKS
 
 VALIDATED_AT_ONCE = 64
 """Dialogues scored at a time."""
@@ -199,6 +200,7 @@ class Sft:
         stage = cls(config, parts, cache=cache)
         stage.corpus = corpus
         stage._check_quarantine()
+        stage._weights()  # before anything is written
         if init is not None:
             stage.take_weights(init)
         return stage
@@ -323,27 +325,44 @@ class Sft:
     def batches(self) -> DialogueBatches:
         """Dialogues of all tasks as their weights say, and replayed text."""
         train, data = self.config.train, self.config.data
-        counts = {task: len(numbers) for task, numbers in self.training_set.numbers.items()}
-        unknown = sorted(set(data.weights) - set(counts))
-        if unknown:
-            raise DataError(
-                f"data.weights names {unknown[0]!r}, the tasks are {', '.join(counts)}",
-                where="data.weights",
-                fix="name tasks that the training split has",
-            )
-        weights = data.weights or (dict.fromkeys(counts, 1.0) if self.corpus.generated else counts)
         return DialogueBatches(
             self.training_set,
             self._texts,
             self.template,
             self.shown("train"),
-            Mixture(weights, data.replay),
+            Mixture(self._weights(), data.replay),
             batch_size=train.batch_size,
             seed=train.seed,
             context=self.model.thinker.config.context,
             warmup=self.config.projector_steps * train.batch_size,
             placed=self.placed,
         )
+
+    def _weights(self) -> Mapping[str, float]:
+        """How often each task is drawn. What is said of the built-in world's tasks does not concern data that has none of them.
+
+        Raises:
+            DataError: a task that is named is none, or one that there is is not named.
+        """
+        given, counts = self.config.data.weights, {task: len(found) for task, found in self.training_set.numbers.items()}
+        known = counts if self.corpus.generated else (*counts, *TASKS)
+        unknown = [task for task in given if task not in known]
+        if unknown:
+            raise DataError(
+                f"data.weights names {unknown[0]!r}, the tasks are {', '.join(counts)}",
+                where="data.weights",
+                fix="name tasks that the training split has",
+            )
+        if not given.keys() & counts.keys():
+            return dict.fromkeys(counts, 1.0) if self.corpus.generated else counts
+        unnamed = [task for task in counts if task not in given]
+        if unnamed and not self.corpus.generated:
+            raise DataError(
+                f"data.weights does not say how often {unnamed[0]!r} is drawn, beside {', '.join(given.keys() & counts.keys())}",
+                where="data.weights",
+                fix=f"--set data.weights.{unnamed[0]}=1, or as often as it should be",
+            )
+        return {task: given[task] for task in counts if task in given}
 
     @property
     def placed(self) -> bool:

@@ -1,6 +1,7 @@
 """How well a recogniser understands answers that the Talker says."""
 
 from collections.abc import Mapping, Sequence
+from random import Random
 from typing import NamedTuple
 
 from omnictl.data.media import wav_bytes
@@ -11,7 +12,7 @@ from omnictl.metrics.speech import character_errors
 from omnictl.stages.ladder import SHUFFLE_SEED, Ladder
 
 SAID = 100
-"""Answers that are said, evenly taken from all."""
+"""Answers that are said, drawn from all; one in fifty would be of one task only, where tasks take turns."""
 
 KEPT = 5
 """Of these, kept for people to hear."""
@@ -27,7 +28,7 @@ class SpokenReplies(NamedTuple):
 
 def say_replies(answers: Sequence[str], ladder: Ladder) -> SpokenReplies:
     """Say some of the answers, and let the judge write down what it hears; what has no sound counts as said and not heard."""
-    chosen = answers if len(answers) <= SAID else [answers[number * len(answers) // SAID] for number in range(SAID)]
+    chosen = answers if len(answers) <= SAID else Random(SHUFFLE_SEED).sample(answers, SAID)
     sayable = [not foreign_characters(answer) and bool(speech_text(spoken(answer))) for answer in chosen]
     texts = [speech_text(spoken(answer)) if can else answer for answer, can in zip(chosen, sayable, strict=True)]
     heard = [ladder.hear(answer, 0) if can else "" for answer, can in zip(chosen, sayable, strict=True)]

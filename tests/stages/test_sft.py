@@ -250,11 +250,32 @@ def test_it_learns_to_see_and_not_to_guess(tmp_path: Path) -> None:
     assert report.controls["accuracy_naming_text_only"] < 0.9
 
 
-def test_weights_must_name_tasks(tmp_path: Path) -> None:
+def made_of_own(folder: Path, weights: str) -> Sft:
     upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
-    stage = Sft.create(own_config(write_own(tmp_path), 'data.weights={"nameing":1}'), cache=cache_dir(), upstream=upstream)
+    return Sft.create(own_config(write_own(folder), f"data.weights={weights}"), cache=cache_dir(), upstream=upstream)
+
+
+def test_weights_must_name_tasks(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.weights names 'nameing', the tasks are naming"):
-        stage.batches()
+        made_of_own(tmp_path, '{"nameing":1}')
+
+
+def test_the_presets_weights_do_not_concern_data_that_has_none_of_its_tasks(tmp_path: Path) -> None:
+    stage = made_of_own(tmp_path, json.dumps(PRESETS["tiny"].data.weights))
+    assert stage.batches().collate(range(8)).num_targets > 0
+
+
+def test_where_some_tasks_are_weighted_all_must_be(tmp_path: Path) -> None:
+    path = write_own(tmp_path)
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows[:12], *(row.replace("naming", "caption") for row in rows[12:])]))
+    upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
+    config = own_config(path, f"data.weights={json.dumps(PRESETS['tiny'].data.weights)}")
+    with pytest.raises(DataError, match="does not say how often 'naming' is drawn, beside caption") as caught:
+        Sft.create(config, cache=cache_dir(), upstream=upstream)
+    assert caught.value.fix.startswith("--set data.weights.naming=1")
+    weighted = own_config(path, f"data.weights={json.dumps({**PRESETS['tiny'].data.weights, 'naming': 2})}")
+    assert Sft.create(weighted, cache=cache_dir(), upstream=upstream)._weights() == {"naming": 2, "caption": 3}
 
 
 def test_text_that_is_gone_cannot_be_replayed(tmp_path: Path) -> None:
