@@ -43,7 +43,8 @@ def measure(name: str, preset: str, mode: Any, part: int, precision: Precision) 
     give_back_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         stage = untrained_stage(name, preset, cache_dir(), Path(folder))
-    config, batches = stage.config.train, stage.batches()
+        batches = stage.batches()  # while what it stands on is there
+    config = stage.config.train
     size = -(-config.batch_size // part)
     batch = batches.collate(batches.largest(size))
     kind = choose_optimizer(config, stage.model, stage.work(batch).flops * part)

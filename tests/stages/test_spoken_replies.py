@@ -16,11 +16,11 @@ class Attentive:
         self.misheard = misheard
         self.said: list[str] = []
 
-    def hear(self, text: str, speaker: int) -> str:  # noqa: ARG002
+    def hear(self, text: str, speaker: int) -> str:
         self.said.append(text)
         return "" if text == self.misheard else text
 
-    def sound(self, text: str, speaker: int) -> Any:  # noqa: ARG002
+    def sound(self, text: str, speaker: int) -> Any:
         return np.zeros(160, np.float32)
 
 
