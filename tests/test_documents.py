@@ -48,7 +48,7 @@ def at_debug_size(arguments: list[str]) -> list[str]:
     """The same command with the debug preset and without `--max-minutes`."""
     arguments = without(arguments, "--max-minutes")
     if arguments[0] == "bench":
-        return [*without(arguments, "--preset"), "--preset", "debug", "--steps", "1"]
+        return [*without(arguments, "--preset"), "--preset", "debug", "--steps", "1", "--only", "codec"]
     if arguments[0] not in (*STAGES, "pipeline") or "--resume" in arguments:
         return arguments
     if arguments[0] in STAGES and ("--config" in arguments or "--set" in arguments):
