@@ -1,5 +1,6 @@
 """The `omnictl` command and how it ends: named errors become one screen (or one JSON object) and an exit code."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -86,8 +87,13 @@ app.add_typer(data_app, name="data", rich_help_panel="Set up")
 
 
 def main() -> None:
-    """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line and exit; one of several processes at once, as what gloo leaves running may abort an orderly end."""
+    code = run(sys.argv[1:])
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
