@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial, reduce
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from omnictl.generate.sampling import SamplingConfig
 from omnictl.generate.speaking import say
 from omnictl.models.thinker import Thinker
 from omnictl.nn.recompute import set_checkpointing
-from omnictl.nn.statistics import apply_batch_statistics, forget_batch_statistics
+from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.stages import STAGES, stage_type
 from omnictl.train.checkpoint import plain_state_dict, save_tensors
 from omnictl.train.device import RiseOfMemory, keep_freed_memory
@@ -32,14 +32,12 @@ from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import normalise
 from omnictl.train.memory import MemoryPlan, free_memory, plan_memory
 from omnictl.train.optim import Optimizers, choose_optimizer
-from omnictl.train.precision import Precision, choose_precision, matmul_rate
+from omnictl.train.precision import Precision, matmul_rate
 from omnictl.train.stage import NO_WORK, Batches, Work
+from omnictl.train.trial import precision_for
 
 BENCHED = tuple(name for name in STAGES if name != "vocoder")
 """The stages that a whole model is made by."""
-
-TRIAL_EXAMPLES = 32
-"""Of the first batch, on which number formats are timed."""
 
 WARM_UP = 2
 """Steps that are not counted: they warm caches up."""
@@ -177,7 +175,7 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
     config, batches = stage.config.train, stage.batches()
     ids = batches.ids(0)
     kind = choose_optimizer(config, stage.model, stage.work(batches.collate(ids)).flops)
-    precision = choose_precision(config.precision, device, partial(_try, stage, batches.collate(ids[:TRIAL_EXAMPLES]), device))
+    precision = precision_for(stage, batches, config.precision, device)
     optimizers = Optimizers(stage.model, config, kind)
     free = free_memory(device)
     plan = plan_memory(stage, batches, config, share=len(ids), free=free, optimizer=kind, precision=precision, device=device)
@@ -204,14 +202,6 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
         peak_bytes=rise.bytes,
         planned_bytes=plan.peak_bytes,
     )
-
-
-def _try(stage: Any, batch: Any, device: torch.device, precision: Precision) -> None:
-    with precision.autocast(device):
-        loss = stage.loss(batch)
-    torch.autograd.backward(loss.sum)
-    stage.model.zero_grad(set_to_none=True)
-    forget_batch_statistics(stage.model)
 
 
 def _take_step(

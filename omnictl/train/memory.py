@@ -13,10 +13,10 @@ import torch
 
 from omnictl.errors import OutOfMemory
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
-from omnictl.nn.statistics import forget_batch_statistics
 from omnictl.train.config import TrainConfig
 from omnictl.train.precision import Precision
 from omnictl.train.stage import Batches, Stage
+from omnictl.train.trial import try_out
 
 FRAGMENTATION = 0.08
 """Share of the free memory that allocators leave lying between tensors."""
@@ -200,8 +200,4 @@ def _rehearse(stage: Stage, batches: Batches, size: int, precision: Precision, d
     """Forward and backward pass of the largest micro-batch, which leave no trace."""
     stage.model.train()
     with torch.random.fork_rng():
-        with precision.autocast(device):
-            loss = stage.loss(batches.collate(batches.largest(size)))
-        torch.autograd.backward(loss.sum)
-    stage.model.zero_grad(set_to_none=True)
-    forget_batch_statistics(stage.model)
+        try_out(stage, batches.collate(batches.largest(size)), precision, device)

@@ -39,18 +39,16 @@ from omnictl.train.gradient import Accumulated, accumulate, add_up, normalise
 from omnictl.train.log import Observer, RunLog, StepRecord, cut_after
 from omnictl.train.memory import MemoryPlan, free_memory, is_out_of_memory, plan_memory, step_does_not_fit
 from omnictl.train.optim import Optimizers, choose_optimizer
-from omnictl.train.precision import Precision, choose_precision, matmul_rate
+from omnictl.train.precision import Precision, matmul_rate
 from omnictl.train.schedule import learning_rate_factor
 from omnictl.train.stage import Batches, Report, Stage
+from omnictl.train.trial import precision_for
 
 MAX_SKIPPED_STEPS = 50
 """fp16 only: so many steps in a row may overflow while the loss scale is found."""
 
 CALIBRATION_STEPS = 10
 """With a deadline, the steps whose speed fixes the total."""
-
-TRIAL_EXAMPLES = 32
-"""Examples of the first batch on which number formats are timed."""
 
 TIME_RESERVE = 0.05
 """Share of the remaining time left unplanned, for machines that slow down."""
@@ -117,21 +115,10 @@ class Trainer:
         )
 
     def _choose_precision(self) -> Precision:
-        batch = self.batches.collate(self.batches.ids(0)[:TRIAL_EXAMPLES])
-        self.stage.model.eval()  # no dropout, no statistics: the trial leaves no trace
-
-        def trial(precision: Precision) -> None:
-            with precision.autocast(self.device):
-                loss = self.stage.loss(batch)
-            torch.autograd.backward(loss.sum)
-            self.stage.model.zero_grad(set_to_none=True)
-
-        return choose_precision(self.config.precision, self.device, trial)
+        return precision_for(self.stage, self.batches, self.config.precision, self.device)
 
     def _plan_memory(self, optimizer: str) -> MemoryPlan:
         """What fits, found once: a resumed run goes on with it."""
-        for parameter in self.optimizers.parameters:
-            parameter.requires_grad = True  # the first batch, on which formats were timed, may keep some still
         share, shared_by = self.batches.ids(0), 1 if self.device.type == "cuda" else self.world.local_size
         return plan_memory(
             self.stage,
