@@ -117,7 +117,7 @@ PRESETS: Mapping[str, SftConfig] = {
         ),
         projector_steps=400,
         train=TrainConfig(
-            steps=5000,
+            steps=4800,
             batch_size=48,
             optimizer="muon",
             lr=5e-3,

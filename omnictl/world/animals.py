@@ -91,7 +91,7 @@ class Visit:
 
     def _ask_home_visited(self, w: Writer) -> str:
         w.say(f"{self.visitor}?")
-        return f"{self.home}."
+        return f"{self.visitor} was {self.home}."
 
     def _ask_visitor(self, w: Writer) -> str:
         self._pick_seen(w)
@@ -101,13 +101,13 @@ class Visit:
     def _ask_colour(self, w: Writer) -> str:
         animal = w.pick(tuple(self.coats))
         w.say("?")
-        return f"{self.coats[animal]}."
+        return f"the {animal} was {self.coats[animal]}."
 
     def _ask_animal(self, w: Writer) -> str:
         animals = {coat: animal for animal, coat in self.coats.items()}
-        animal = animals[w.pick(tuple(animals))]
+        coat = w.pick(tuple(animals))
         w.say("?")
-        return f"the {animal}."
+        return f"the {coat} animal was the {animals[coat]}."
 
     def _ask_number(self, w: Writer) -> str:
         animals = {plural(animal): animal for animal in self.counts}

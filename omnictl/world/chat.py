@@ -34,13 +34,13 @@ class _Fact(NamedTuple):
 
 
 _FACTS = {
-    "I am a": _Fact(JOBS, "what is my job", "a {}."),
-    "I live near the": _Fact(LANDMARKS, "where do I live", "near the {}."),
-    "I like to": _Fact(HOBBIES, "what do I like to do", "{}."),
-    "my favourite colour is": _Fact(COLOURS, "what is my favourite colour", "{}."),
-    "my favourite animal is the": _Fact(tuple(ANIMAL_SOUNDS), "which animal do I like", "the {}."),
-    "my lucky number is": _Fact(NUMBERS, "what is my lucky number", "{}."),
-    "my free day is": _Fact(DAYS, "which day is free", "{}."),
+    "I am a": _Fact(JOBS, "what is my job", "you are a {}."),
+    "I live near the": _Fact(LANDMARKS, "where do I live", "you live near the {}."),
+    "I like to": _Fact(HOBBIES, "what do I like to do", "you like to {}."),
+    "my favourite colour is": _Fact(COLOURS, "what is my favourite colour", "your favourite colour is {}."),
+    "my favourite animal is the": _Fact(tuple(ANIMAL_SOUNDS), "which animal do I like", "you like the {}."),
+    "my lucky number is": _Fact(NUMBERS, "what is my lucky number", "your lucky number is {}."),
+    "my free day is": _Fact(DAYS, "which day is free", "your free day is {}."),
 }
 
 
@@ -60,7 +60,7 @@ class Chat:
         questions: dict[str, Question] = {
             _FACTS[fact].question: fixed_question("?", _FACTS[fact].answer.format(value)) for fact, value in self.told.items()
         }
-        questions["what is my name"] = fixed_question("?", f"{self.name}.")
+        questions["what is my name"] = fixed_question("?", f"your name is {self.name}.")
         questions["do you know my name"] = fixed_question("?", f"your name is {self.name}.")
         questions["what is your name"] = fixed_question("?", f"my name is {ASSISTANT_NAME}.")
         questions["thank"] = self._thank

@@ -255,9 +255,10 @@ def _written(opening: str, ask: Question, rng: Random) -> tuple[str, str]:
 def _comparisons(first: Scene, second: Scene) -> Iterator[Asked]:
     kind = "two_images"
     for place, shown in (("first", first), ("second", second)):
+        where = f"in the {place} picture?"
         for item in _distinct(shown):
-            yield Asked(kind, f"What colour is the {item.shape} in the {place} picture?", sentence(item.colour))
-            yield Asked(kind, f"Which shape is {item.colour} in the {place} picture?", sentence(f"the {item.shape}"))
+            yield Asked(kind, f"What colour is the {item.shape} {where}", sentence(f"the {item.shape} is {item.colour}"))
+            yield Asked(kind, f"Which shape is {item.colour} {where}", sentence(f"the {item.colour} shape is the {item.shape}"))
     shapes = [{figure.item.shape for figure in shown.figures} for shown in (first, second)]
     for shape in SHAPES:
         if (shape in shapes[0]) != (shape in shapes[1]):

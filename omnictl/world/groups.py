@@ -98,24 +98,28 @@ class Groups:
         return f"{NUMBERS[number]}."
 
     def _ask_colour(self, w: Writer) -> str:
-        return f"{self._ask_attribute(w).colour}."
+        noun = self._ask_about(w)
+        return f"the {noun} {self._is_or_are(noun)} {self.items[noun].colour}."
 
     def _ask_size(self, w: Writer) -> str:
-        return f"{self._ask_attribute(w).size}."
+        noun = self._ask_about(w)
+        return f"the {noun} {self._is_or_are(noun)} {self.items[noun].size}."
 
     def _ask_place(self, w: Writer) -> str:
-        return f"{self._ask_attribute(w).place}."
+        noun = self._ask_about(w)
+        return f"the {noun} {self._is_or_are(noun)} {self.items[noun].place}."
 
-    def _ask_attribute(self, w: Writer) -> Item:
-        """The rest of `what colour are the circles?`"""
-        asked = {f"{self._is_or_are(noun)} the {noun}?": item for noun, item in self.items.items()}
+    def _ask_about(self, w: Writer) -> str:
+        """The rest of `what colour are the circles?`; returns the noun."""
+        asked = {f"{self._is_or_are(noun)} the {noun}?": noun for noun in self.items}
         return asked[w.pick(tuple(asked))]
 
     def _ask_what_is(self, w: Writer) -> str:
         by_place = {item.place: noun for noun, item in self.items.items()}
-        noun = by_place[w.pick(tuple(by_place))]
+        place = w.pick(tuple(by_place))
+        noun = by_place[place]
         w.say("?")
-        return f"{self._counted(noun)}."
+        return f"{place} {self._is_or_are(noun)} {self._counted(noun)}."
 
     def _ask_noun(self, w: Writer) -> str:
         noun = self._pick_by_colour(w)

@@ -76,7 +76,7 @@ class Shopping:
     def _ask_food(self, w: Writer) -> str:
         name = w.pick(tuple(self.foods))
         w.say("have?")
-        return f"{plural(self.foods[name])}."
+        return f"{name} has {plural(self.foods[name])}."
 
     def _ask_owner(self, w: Writer) -> str:
         food = w.pick(tuple(map(plural, self.foods.values())))
@@ -130,7 +130,7 @@ class Sums:
     def _ask_favourite(self, w: Writer) -> str:
         name = w.pick(tuple(self.favourites))
         w.say("like?")
-        return f"{NUMBERS[self.favourites[name]]}."
+        return f"{name} likes {NUMBERS[self.favourites[name]]}."
 
     def _ask_owner(self, w: Writer) -> str:
         owner = {NUMBERS[number]: name for name, number in self.favourites.items()}

@@ -65,17 +65,17 @@ class People:
         job, home, pet, hobby = (self.told[fact] for fact in _VALUES)
         first, kin, second = self.kin
         return {
-            f"who is {first}'s": fixed_question(f"{kin}?", f"{second}."),
-            "when do": fixed_question("they meet?", f"on {self.day}."),
-            "what is the job of": fixed_question(f"{job.name}?", f"a {job.value}."),
-            "who is the": fixed_question(f"{job.value}?", f"{job.name}."),
-            "where does": fixed_question(f"{home.name} live?", f"near the {home.value}."),
+            f"who is {first}'s": fixed_question(f"{kin}?", f"{first}'s {kin} is {second}."),
+            "when do": fixed_question("they meet?", f"they meet on {self.day}."),
+            "what is the job of": fixed_question(f"{job.name}?", f"{job.name} is a {job.value}."),
+            "who is the": fixed_question(f"{job.value}?", f"the {job.value} is {job.name}."),
+            "where does": fixed_question(f"{home.name} live?", f"{home.name} lives near the {home.value}."),
             "who lives near the": fixed_question(f"{home.value}?", f"{home.name}."),
-            "what does": fixed_question(f"{hobby.name} like to do?", f"{hobby.value}."),
+            "what does": fixed_question(f"{hobby.name} like to do?", f"{hobby.name} likes to {hobby.value}."),
             "who likes to": fixed_question(f"{hobby.value}?", f"{hobby.name}."),
-            "which pet does": fixed_question(f"{pet.name} have?", f"a {pet.value}."),
+            "which pet does": fixed_question(f"{pet.name} have?", f"{pet.name} has a {pet.value}."),
             "who has a": fixed_question(f"{pet.value}?", f"{pet.name}."),
-            "what colour is the": fixed_question(f"{pet.value}?", f"{pet.detail}."),
+            "what colour is the": fixed_question(f"{pet.value}?", f"the {pet.value} is {pet.detail}."),
         }
 
     def introduce(self, w: Writer, name: str) -> None:

@@ -1,6 +1,7 @@
 """Described pictures: one to four shapes, each with size, colour and place; and questions about them.
 
-The questions and their answers are the ones that are asked of drawn pictures, too.
+The questions and their answers are the ones that are asked of drawn pictures, too. Answers are whole sentences: what was asked
+for stands after the words that it was asked by, as it does in a description. Numbers, names, and yes or no stand alone.
 """
 
 from typing import NamedTuple
@@ -149,40 +150,41 @@ class Picture:
     def _ask_colour(self, w: Writer) -> str:
         item = self._pick_item(w)
         w.say("?")
-        return f"{item.colour}."
+        return f"the {item.shape} is {item.colour}."
 
     def _ask_colour_politely(self, w: Writer) -> str:
         item = self._pick_item(w)
         w.say(".")
-        return f"{item.colour}."
+        return f"the {item.shape} is {item.colour}."
 
     def _ask_shape(self, w: Writer) -> str:
         item = self._pick_by_colour(w)
         w.say("?")
-        return f"the {item.shape}."
+        return f"the {item.colour} shape is the {item.shape}."
 
     def _ask_size(self, w: Writer) -> str:
         item = self._pick_item(w)
         w.say("?")
-        return f"{item.size}."
+        return f"the {item.shape} is {item.size}."
 
     def _ask_place(self, w: Writer) -> str:
         item = self._pick_item(w)
         w.say("?")
-        return f"{item.place}."
+        return f"the {item.shape} is {item.place}."
 
     def _ask_place_politely(self, w: Writer) -> str:
         item = self._pick_item(w)
         w.say("is.")
-        return f"{item.place}."
+        return f"the {item.shape} is {item.place}."
 
     def _ask_what_is(self, w: Writer) -> str:
         """What is in a place; of two shapes, also what is beside the other."""
-        answers = {f"{item.place}?": item for item in self.items.values()}
+        where = {f"{item.place}?": item for item in self.items.values()}
         if len(self.items) == 2:
             for first in self.items.values():
-                answers |= {f"{way}?": first for way in self._ways_to_relate(first)}
-        return f"the {answers[w.pick(tuple(answers))].shape}."
+                where |= {f"{way}?": first for way in self._ways_to_relate(first)}
+        asked = w.pick(tuple(where))
+        return f"{asked.removesuffix('?')} is the {where[asked].shape}."
 
     def _ask_presence(self, w: Writer) -> str:
         """Half of the shapes asked for are there."""

@@ -101,28 +101,28 @@ class Things:
     def _ask_place(self, w: Writer) -> str:
         thing = self._pick_thing(w)
         w.say("?")
-        return f"{thing.place}."
+        return f"the {thing.noun} was {thing.place}."
 
     def _ask_place_politely(self, w: Writer) -> str:
         thing = self._pick_thing(w)
         w.say("was.")
-        return f"{thing.place}."
+        return f"the {thing.noun} was {thing.place}."
 
     def _ask_colour(self, w: Writer) -> str:
         thing = self._pick_thing(w)
         w.say("?")
-        return f"{thing.colour}."
+        return f"the {thing.noun} was {thing.colour}."
 
     def _ask_thing_by_colour(self, w: Writer) -> str:
         thing = self._pick_by_colour(w)
         w.say("?")
-        return f"the {thing.noun}."
+        return f"the {thing.colour} thing was the {thing.noun}."
 
     def _ask_thing_by_spot(self, w: Writer) -> str:
         by_spot = {thing.place: thing.noun for thing in self.things.values() if not thing.holder}
-        noun = by_spot[w.pick(tuple(by_spot))]
+        spot = w.pick(tuple(by_spot))
         w.say("?")
-        return f"the {noun}."
+        return f"{spot} was the {by_spot[spot]}."
 
     def _ask_whether(self, w: Writer) -> str:
         thing = self._pick_thing(w)

@@ -108,14 +108,14 @@ def write_silence(path: Path, seconds: float) -> None:
 
 
 def test_one_reply(omnictl: Command, trained: Path) -> None:
-    ended = omnictl("chat", "--text", "hello", "--seed", 1)
+    ended = omnictl("chat", "--text", "hello", "--seed", 2)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.endswith("\n")
     assert len(ended.out) > 1
 
 
 def test_one_reply_as_json(omnictl: Command, trained: Path) -> None:
-    ended = omnictl("chat", "--text", "hello", "--seed", 1, "--max-tokens", 12, "--json")
+    ended = omnictl("chat", "--text", "hello", "--seed", 2, "--max-tokens", 12, "--json")
     reply = ended.json
     assert list(reply) == ["run", "answer", "speech", "tokens", "first_token_seconds", "first_audio_seconds"]
     assert reply["run"] == str(trained)

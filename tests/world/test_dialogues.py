@@ -111,18 +111,23 @@ def group(shown, colour):
     return f"{NUMBERS[number]} {shape if number == 1 else plural(shape)}"
 
 
-def only_shape(found):
+def found_shape(where, found):
     (only,) = found
-    return f"the {only.item.shape}"
+    return f"{where} is the {only.item.shape}"
 
 
 JUDGES = {
-    r"what colour (?:is|are) the (\w+)\?|tell me the colour of the (\w+)\.": lambda s, shape: value(s, shape, "colour"),
-    r"what size (?:is|are) the (\w+)\?": lambda s, shape: value(s, shape, "size"),
-    r"where is the (\w+)\?|tell me where the (\w+) is\.": lambda s, shape: value(s, shape, "place"),
-    r"which shape is (\w+)\?": lambda s, colour: only_shape([f for f in s.figures if f.item.colour == colour]),
-    rf"what is ({PLACE})\?": lambda s, place: only_shape([f for f in s.figures if f.item.place == place]),
-    rf"what is ({WAY}) the (\w+)\?": lambda s, way, shape: only_shape([f for f in s.figures if lies(f, way, figures(s, shape)[0])]),
+    r"what colour (is|are) the (\w+)\?": lambda s, verb, shape: f"the {shape} {verb} {value(s, shape, 'colour')}",
+    r"tell me the colour of the (\w+)\.": lambda s, shape: f"the {shape} is {value(s, shape, 'colour')}",
+    r"what size (is|are) the (\w+)\?": lambda s, verb, shape: f"the {shape} {verb} {value(s, shape, 'size')}",
+    r"where is the (\w+)\?|tell me where the (\w+) is\.": lambda s, shape: f"the {shape} is {value(s, shape, 'place')}",
+    r"which shape is (\w+)\?": lambda s, colour: found_shape(
+        f"the {colour} shape", [f for f in s.figures if f.item.colour == colour]
+    ),
+    rf"what is ({PLACE})\?": lambda s, place: found_shape(place, [f for f in s.figures if f.item.place == place]),
+    rf"what is ({WAY}) the (\w+)\?": lambda s, way, shape: found_shape(
+        f"{way} the {shape}", [f for f in s.figures if lies(f, way, figures(s, shape)[0])]
+    ),
     r"how many shapes are there\?": lambda s: NUMBERS[len(s.figures)],
     r"how many (\w+) are there\?": lambda s, shape: NUMBERS[len(figures(s, shape))],
     r"is there an? (\w+) in the picture\?": lambda s, shape: yes(figures(s, shape)),

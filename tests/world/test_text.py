@@ -72,7 +72,7 @@ GOLDEN_DIALOGUE = (
     "<|im_start|>user\n"
     "Where do I live?<|im_end|>\n"
     "<|im_start|>assistant\n"
-    "Near the library.<|im_end|>"
+    "You live near the library.<|im_end|>"
 )
 GOLDEN_STORY_NATS = 38.42180933353184
 
