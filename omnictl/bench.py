@@ -21,7 +21,7 @@ from omnictl import __version__
 from omnictl.config import resolve
 from omnictl.generate.decode import Prompt, generate
 from omnictl.generate.sampling import SamplingConfig
-from omnictl.generate.speaking import say
+from omnictl.generate.speaking import say, timed
 from omnictl.models.thinker import Thinker
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import apply_batch_statistics
@@ -51,10 +51,7 @@ LITTLE: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("data.num_documents=3000", "data.num_eval_documents=20", "data.vocab_size=1024"),
     "asr": ("data.num_utterances=512", "data.num_eval_utterances=4"),
     "vision": ("data.num_eval_images=8",),
-    "codec": ("data.num_utterances=256", "data.num_eval_utterances=4"),
-    "aligner": ("data.num_utterances=256", "data.num_eval_utterances=4"),
-    "talker": ("data.num_utterances=256", "data.num_eval_utterances=4"),
-    "vocoder": ("data.num_utterances=256", "data.num_eval_utterances=4"),
+    **dict.fromkeys(("codec", "aligner", "talker", "vocoder"), ("data.num_utterances=256", "data.num_eval_utterances=4")),
     "sft": (
         'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
         "data.num_pictures=64",
@@ -145,17 +142,18 @@ def untrained_stage(name: str, preset: str, cache: Path, folder: Path) -> Any:
     config = resolve(kind.config_type, preset=kind.presets[preset], overrides=LITTLE.get(name, ()))
     if not kind.needs:
         return kind.create(config, cache=cache)
-    return kind.create(config, cache=cache, upstream={part: _untrained_model(part, preset, cache, folder) for part in kind.needs})
+    parts = {part: folder / part for part in kind.needs}
+    for part, model in parts.items():
+        if not model.exists():
+            save_untrained(untrained_stage(part, preset, cache, folder), model)
+    return kind.create(config, cache=cache, upstream=parts)
 
 
-def _untrained_model(name: str, preset: str, cache: Path, folder: Path) -> Path:
-    model = folder / name
-    if not model.exists():
-        stage = untrained_stage(name, preset, cache, folder)
-        stage.save_description(model)
-        stage.batches()  # codebooks and statistics are begun with
-        save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
-    return model
+def save_untrained(stage: Any, model: Path) -> None:
+    """Write the model folder of a fresh stage, for what stands on it."""
+    stage.save_description(model)
+    stage.batches()  # codebooks and statistics are begun with
+    save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
 
 
 class _Step(NamedTuple):
@@ -253,13 +251,8 @@ def measure_use(preset: str, device: torch.device, *, cache: Path) -> Using:
     rate = WRITTEN / _seconds(lambda: write(thinker))
     voice, generator = talker.voice(), torch.Generator().manual_seed(0)
     for _ in range(2):  # the first time warms up
-        began, parts, first = time.perf_counter(), 0, None
-        for samples in say(voice, [SENTENCE], talker.config.sampling, generator):
-            first = first or time.perf_counter() - began
-            parts += len(samples)
-        taken = time.perf_counter() - began
-    assert first is not None, "nothing was said"
-    return Using(rate, taken * voice.vocoder.sample_rate / parts, first)
+        said = timed(say(voice, [SENTENCE], talker.config.sampling, generator))
+    return Using(rate, said.seconds * voice.vocoder.sample_rate / len(said.sound), said.first_seconds)
 
 
 @torch.no_grad()

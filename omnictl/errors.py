@@ -13,6 +13,7 @@
 Our own bugs are plain exceptions and exit with 1. An interrupt exits with 130, a termination with 143, both after saving.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
 
@@ -33,6 +34,14 @@ class OmniError(Exception):
         self.message = message
         self.fix = fix
         self.where = where
+
+    def __reduce__(self) -> tuple[Callable[..., "OmniError"], tuple[type["OmniError"], str, str, str | None]]:
+        """As it crosses from one process to another: plain exceptions forget what is given by name."""
+        return _again, (type(self), self.message, self.fix, self.where)
+
+
+def _again(kind: type[OmniError], message: str, fix: str, where: str | None) -> OmniError:
+    return kind(message, fix=fix, where=where)
 
 
 class UsageError(OmniError):

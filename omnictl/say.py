@@ -1,19 +1,17 @@
 """Saying texts with a trained Talker."""
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from omnictl.data.media import wav_bytes
 from omnictl.data.spoken_text import spoken
 from omnictl.data.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
-from omnictl.generate.speaking import CodeSampling, Samples, Voice, say
+from omnictl.generate.speaking import CodeSampling, Samples, Voice, say, timed
 from omnictl.runs.files import write_bytes
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained import open_model
@@ -127,19 +125,12 @@ def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: Man
         RunError, DiskFull: the file cannot be written.
     """
     check_place(path, "--out")
-    began = time.perf_counter()
-    first: float | None = None
-    parts: list[Samples] = []
-    for samples in stream(pieces, speaker, manner):
-        if first is None:
-            first = time.perf_counter() - began
-        parts.append(samples)
-    if first is None:
+    said = timed(stream(pieces, speaker, manner))
+    if not len(said.sound):
         raise DataError(
             "nothing of the text can be said: it has no letters and no numbers", where="TEXT", fix="give a text with words"
         )
-    sound = np.concatenate(parts)
-    taken = time.perf_counter() - began
     rate = speaker.voice.vocoder.sample_rate
-    write_bytes(path, wav_bytes(sound, rate))
-    return Said(len(sound) / rate, first, taken * rate / len(sound))
+    write_bytes(path, wav_bytes(said.sound, rate))
+    seconds = len(said.sound) / rate
+    return Said(seconds, said.first_seconds, said.seconds / seconds)

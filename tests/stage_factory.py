@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from omnictl.bench import save_untrained
 from omnictl.data.cache import cache_dir
 from omnictl.runs.files import read_json, write_json
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_type
-from omnictl.train.checkpoint import plain_state_dict, save_tensors
 
 
 def make_stage(name: str, config: Any = None) -> Any:
@@ -27,11 +27,8 @@ def make_stage(name: str, config: Any = None) -> Any:
 def untrained(name: str, folder: Path) -> Path:
     """The model folder of a stage of its preset `debug` that has not been trained, below a folder."""
     with torch.random.fork_rng(devices=()):
-        stage = make_stage(name)
         model = folder / "untrained" / name
-        stage.save_description(model)
-        stage.batches()  # codebooks and statistics are begun with
-        save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
+        save_untrained(make_stage(name), model)
     return model
 
 

@@ -1,6 +1,5 @@
 """The `omnictl` command and how it ends: named errors become one screen (or one JSON object) and an exit code."""
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from omnictl.cli.talking import say, talker
 from omnictl.cli.training import training_command
 from omnictl.cli.transcribing import transcribe
 from omnictl.errors import OmniError, UsageError
+from omnictl.processes import end
 from omnictl.stages import COMMANDS, STAGES
 
 
@@ -87,13 +87,8 @@ app.add_typer(data_app, name="data", rich_help_panel="Set up")
 
 
 def main() -> None:
-    """Run the command line and exit; one of several processes at once, as what gloo leaves running may abort an orderly end."""
-    code = run(sys.argv[1:])
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    """Run the command line and exit."""
+    end(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from omnictl.bench import Machine, Speed, Using
 
-PRESETS = ("debug", "tiny", "small")
-
 
 def bench(
     preset: Annotated[str, typer.Option(help="Size of the models: debug, tiny or small.")] = "tiny",
@@ -32,13 +30,16 @@ def bench(
     """Measure how fast this machine trains each stage, writes text and speaks; a minute or two at the size tiny."""
     began = time.monotonic()
     from omnictl.bench import BENCHED, describe_machine, measure, measure_use
+    from omnictl.config import choose_preset
     from omnictl.data.cache import cache_dir
+    from omnictl.stages import stage_type
     from omnictl.train.device import choose_device
 
     output = Output(as_json=as_json, quiet=quiet)
-    _check("--preset", preset, PRESETS)
     for stage in only or []:
-        _check("--only", stage, BENCHED)
+        _check_stage(stage, BENCHED)
+    for stage in only or BENCHED:
+        choose_preset(stage_type(stage).presets, preset)
     chosen, speeds = choose_device(device), []
     machine = describe_machine(chosen)
     output.say(f"{machine.processor}, {machine.threads} threads: {machine.matmul_gflops:,.0f} GFLOP/s in fp32 matrix products")
@@ -58,9 +59,9 @@ def bench(
     )
 
 
-def _check(option: str, given: str, known: "Sequence[str]") -> None:
+def _check_stage(given: str, known: "Sequence[str]") -> None:
     if given not in known:
-        raise UsageError(f"{given!r} is none of {', '.join(known)}", where=option, fix="name one of these")
+        raise UsageError(f"{given!r} is none of {', '.join(known)}", where="--only", fix="name one of these")
 
 
 def _shown(machine: "Machine", speeds: "Sequence[Speed]", using: "Using | None") -> "list[Table | str]":

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from omnictl.errors import OmniError
+from omnictl.processes import speaks
 
 MOST_LINES = 18
 """Lines of an error that are shown to people; programs get them all."""
@@ -28,7 +29,7 @@ class Output:
 
     as_json: bool
     quiet: bool = False
-    silent: bool = field(default_factory=lambda: os.environ.get("RANK", "0") != "0")
+    silent: bool = field(default_factory=lambda: not speaks())
     """Of the processes that train together, one speaks."""
 
     @property

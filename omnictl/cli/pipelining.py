@@ -1,6 +1,5 @@
 """`omnictl pipeline`: every stage from one command, and the numbers of all of them."""
 
-import os
 import shlex
 import time
 from pathlib import Path
@@ -26,11 +25,12 @@ from omnictl.cli.options import (
 from omnictl.cli.overview import overview
 from omnictl.cli.training import Choices, circumstances, next_commands, refuse_with_resume, run_name, settings
 from omnictl.errors import OmniError, UsageError
+from omnictl.processes import number_of_processes
 from omnictl.stages import COMMANDS
 
 if TYPE_CHECKING:
+    from omnictl.pipeline.means import Means
     from omnictl.pipeline.measuring import Tell
-    from omnictl.pipeline.single import Means
     from omnictl.pipeline.whole import Ended
     from omnictl.runs.run import Run
 
@@ -71,7 +71,7 @@ def pipeline(
     output.tell_log()
     choices = Choices(preset, None, set_ or [], data, name, None, seed)
     deadline = None if max_minutes is None else began + 60 * max_minutes
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if number_of_processes() > 1:
         fix = "start its stages one by one: torchrun --nproc-per-node N -m omnictl pretrain …, and so on"
         raise UsageError("a pipeline runs in one process, not in those of torchrun", where="torchrun", fix=fix)
     how = means(output, device)

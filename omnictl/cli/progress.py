@@ -11,7 +11,7 @@ from rich.text import Text
 
 from omnictl.cli.console import Output, figures
 from omnictl.data.cache import cache_dir
-from omnictl.pipeline.single import Means
+from omnictl.pipeline.means import Means
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
 from omnictl.train.device import choose_device

@@ -4,8 +4,10 @@ text pieces → sentences → symbols, spread over time → codes → mel frames
 whole text goes the same way as one that arrives in pieces: what is said does not depend on how it arrived.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,6 +82,25 @@ def say(
     rest = sound.finish()
     if len(rest):
         yield rest
+
+
+class Timed(NamedTuple):
+    """Speech, and how long it was waited for."""
+
+    sound: Samples  # (n,)
+    first_seconds: float  # until the first sound; until the end if there was none
+    seconds: float  # until the last
+
+
+def timed(stream: Iterable[Samples]) -> Timed:
+    """Say to the end, with a watch in the hand."""
+    began, first = time.perf_counter(), None
+    parts: list[Samples] = [np.zeros(0, dtype=np.float32)]
+    for samples in stream:
+        first = first or time.perf_counter() - began
+        parts.append(samples)
+    taken = time.perf_counter() - began
+    return Timed(np.concatenate(parts), first or taken, taken)
 
 
 def arriving_sentences(pieces: Iterable[str]) -> Iterator[str]:

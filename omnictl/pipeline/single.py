@@ -4,29 +4,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import torch
-
 from omnictl.config import Config
+from omnictl.pipeline.means import Means
 from omnictl.pipeline.runs import settle
-from omnictl.pipeline.talking import Watch, create_talker_run, train_talker_run
+from omnictl.pipeline.talking import create_talker_run, train_talker_run
 from omnictl.runs.run import Run
 from omnictl.stages import COMPOSED, stage_type
 from omnictl.stages.protocol import TrainableStage
 from omnictl.train.device import keep_freed_memory
-from omnictl.train.distributed import ALONE, World
-from omnictl.train.loop import Outcome, train
+from omnictl.train.loop import Outcome
 
 if TYPE_CHECKING:
     from omnictl.stages.speaking import SpeakingConfig
-
-
-class Means(NamedTuple):
-    """What every training of a command is given."""
-
-    device: torch.device
-    watch: Watch
-    cache: Path
-    world: World = ALONE
 
 
 class Prepared(NamedTuple):
@@ -97,17 +86,6 @@ def train_prepared(prepared: Prepared, means: Means, *, deadline: float | None, 
     """Train a run to its end, or go on with it; raises as `omnictl.train.loop.train`."""
     run, stage = prepared
     keep_freed_memory()
-    device, watch, cache, world = means
     if stage is None:
-        return train_talker_run(run, device=device, watch=watch, deadline=deadline, max_steps=max_steps, cache=cache, world=world)
-    with watch(stage) as observer:
-        return train(
-            stage,
-            stage.config.train,
-            run,
-            device=device,
-            observer=observer,
-            deadline=deadline,
-            max_steps=max_steps,
-            world=world,
-        )
+        return train_talker_run(run, means, deadline=deadline, max_steps=max_steps)
+    return means.train(stage, run, deadline=deadline, max_steps=max_steps)

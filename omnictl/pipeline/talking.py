@@ -3,18 +3,16 @@
 The Talker's run exists from the beginning, so that it can be resumed whichever part was under way.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import cast
-
-import torch
 
 from omnictl.config import resolve
 from omnictl.data.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.nn.mel import MelConfig
+from omnictl.pipeline.means import Means
 from omnictl.pipeline.runs import describe, new_run, settle
 from omnictl.pipeline.sharing import share
 from omnictl.runs.files import read_json
@@ -26,11 +24,8 @@ from omnictl.stages.recordings import Recordings
 from omnictl.stages.speaking import SHARES, SpeakingConfig
 from omnictl.stages.talker import TalkerStage, TalkerTraining
 from omnictl.stages.vocoder import VocoderStage, VocoderTraining
-from omnictl.train.distributed import ALONE, World
-from omnictl.train.log import Observer
-from omnictl.train.loop import Outcome, train
-
-Watch = Callable[[TrainableStage], AbstractContextManager[Observer]]
+from omnictl.train.distributed import World
+from omnictl.train.loop import Outcome
 
 
 def create_talker_run(
@@ -50,26 +45,14 @@ def create_talker_run(
     return new_run(root, "talker", name, {**record, "parents": named}, config)
 
 
-def train_talker_run(
-    run: Run,
-    *,
-    device: torch.device,
-    watch: Watch,
-    deadline: float | None,
-    max_steps: int | None,
-    cache: Path,
-    world: World = ALONE,
-) -> Outcome:
+def train_talker_run(run: Run, means: Means, *, deadline: float | None, max_steps: int | None) -> Outcome:
     """Train what is not finished yet of a Talker's run, part after part.
 
     Args:
         run: the Talker's run.
-        device: where to compute.
-        watch: gives the observer of a stage's training.
+        means: what it is trained with.
         deadline: on `time.monotonic`'s clock, shared out among the parts.
         max_steps: total steps of every part instead of the configured ones.
-        cache: folder of the cache.
-        world: the processes that train it together, all of which call this.
 
     Returns:
         How the last part that was trained ended.
@@ -77,23 +60,13 @@ def train_talker_run(
     config = resolve(SpeakingConfig, preset=None, file=run.config_file)
     parts = config.parts
     for number, part in enumerate(parts):
-        if world.first(partial(_is_passed, run, part)):
+        if means.world.first(partial(_is_passed, run, part)):
             continue
-        stage, own = _open_together(run, part, config, cache, world)
+        stage, own = _open_together(run, part, config, means.cache, means.world)
         until = None if deadline is None else share(deadline, [SHARES[left] for left in parts[number:]])
-        with watch(stage) as observer:
-            outcome = train(
-                stage,
-                stage.config.train,
-                own,
-                device=device,
-                observer=observer,
-                deadline=until,
-                max_steps=max_steps,
-                world=world,
-            )
+        outcome = means.train(stage, own, deadline=until, max_steps=max_steps)
         if outcome.status != "finished":
-            if world.leads:
+            if means.world.leads:
                 run.update(status=outcome.status)
             return outcome
     return outcome

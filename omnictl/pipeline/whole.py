@@ -14,10 +14,11 @@ from pydantic import create_model
 from omnictl.config import Config, choose_preset, resolve
 from omnictl.errors import RunError
 from omnictl.judges import JUDGE
+from omnictl.pipeline.means import Means
 from omnictl.pipeline.measuring import Measure, Measured, Missing, Tell, measure_all
 from omnictl.pipeline.runs import new_run
 from omnictl.pipeline.sharing import share
-from omnictl.pipeline.single import Means, Prepared, prepare, reopen, train_prepared
+from omnictl.pipeline.single import Prepared, prepare, reopen, train_prepared
 from omnictl.report import write_pipeline_report
 from omnictl.report.reading import history
 from omnictl.runs.compatible import needed_run

@@ -5,7 +5,6 @@ the recording is the recogniser's own floor, resynthesis adds what the codes los
 in the next frame, and free running what follows from its own mistakes and durations.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -19,7 +18,7 @@ from omnictl.data.media import wav_bytes
 from omnictl.data.resampling import resample
 from omnictl.data.speech import Recording, Samples
 from omnictl.data.spoken_text import speech_text
-from omnictl.generate.speaking import CodeSampling, Voice, say
+from omnictl.generate.speaking import CodeSampling, Voice, say, timed
 from omnictl.generate.vocoding import synthesise
 from omnictl.metrics.figures import spectrogram_picture
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality
@@ -90,20 +89,15 @@ class Ladder:
 
     def climb(self, example: Example) -> Said:
         """Every rung of one sentence."""
-        began = time.perf_counter()
-        spoken = self._say(example.text, example.speaker)
-        parts = [next(spoken)]
-        first = time.perf_counter()
-        parts += spoken
-        ended = time.perf_counter()
+        spoken = timed(self._say(example.text, example.speaker))
         sounds = {
             "original": example.original,
             "resynthesis": self._sound(example.codes),
             "teacher_forced": self._sound(example.guessed),
-            "free_running": np.concatenate(parts),
+            "free_running": spoken.sound,
         }
         heard = {rung: self._read(sound) for rung, sound in sounds.items()}
-        return Said(speech_text(example.text), sounds, heard, first - began, ended - began)
+        return Said(speech_text(example.text), sounds, heard, spoken.first_seconds, spoken.seconds)
 
     def hear(self, text: str, speaker: int) -> str:
         """What the judge understands of a text that the Talker says."""

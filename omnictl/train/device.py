@@ -72,9 +72,9 @@ class RiseOfMemory:
 
 def _give_back_freed_memory() -> None:
     """What glibc holds though nobody uses it would hide a rise."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
 
 
 def _forget_peak() -> None:
@@ -94,12 +94,17 @@ def keep_freed_memory() -> None:
     A training step frees and asks for the same large activations again and again; by default each is a fresh mapping
     whose pages the kernel zeroes on first touch. Keeping them made SwiGLU's forward and backward 3.6 times faster.
     """
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except OSError:  # another C library, musl say: it has no such switch
+    libc = _glibc()
+    if libc is None:
         return
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(mmap_max, 0)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(mmap_max, 0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, if it has switches for its heap: musl and other systems' have none."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            return ctypes.CDLL("libc.so.6")
+    return None

@@ -25,6 +25,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from omnictl.errors import OmniError
+from omnictl.processes import number_of_processes
 
 PATIENCE = datetime.timedelta(hours=12)
 """How long a process waits for the others: one of them may be preparing data for all."""
@@ -148,7 +149,7 @@ def job() -> str | None:
 
 def join_world() -> World:
     """The world that `torchrun` started this process in; each process of a host takes a GPU of its own if there are enough."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = number_of_processes()
     if size == 1:
         return ALONE
     local_rank = int(os.environ["LOCAL_RANK"])

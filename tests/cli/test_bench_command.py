@@ -46,4 +46,4 @@ def test_what_is_not_known_is_named(option: str, given: str, capsys: pytest.Capt
     assert run(["bench", option, given, "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["where"] == option
-    assert repr(given) in error["message"]
+    assert f"'{given}'" in error["message"]

@@ -15,7 +15,7 @@ import pytest
 from omnictl.cli import pipelining
 from omnictl.cli.app import run
 from omnictl.errors import Diverged
-from omnictl.pipeline import measuring, sharing, single, talking, whole
+from omnictl.pipeline import means, measuring, sharing, whole
 from omnictl.runs.run import Run
 from omnictl.stages import COMMANDS, COMPOSED
 from omnictl.stages.speaking import PARTS
@@ -69,8 +69,7 @@ def made_of(runs: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def trained_with(monkeypatch: pytest.MonkeyPatch, train: Callable[..., Any]) -> None:
-    for module in (single, talking):
-        monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(means, "train", train)
 
 
 def test_from_an_empty_folder_to_the_end(omnictl: Command, runs: Path) -> None:

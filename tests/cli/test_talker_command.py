@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from omnictl import judges
 from omnictl.cli.app import run
 from omnictl.generate import speaking
-from omnictl.pipeline import talking
+from omnictl.pipeline import means
 from omnictl.runs.run import Run
 from omnictl.stages.talker import TalkerStage
 from omnictl.train import loop
@@ -89,7 +89,7 @@ def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, mo
             monkeypatch.setattr(observer, "step", stepped)
         return loop.train(stage, *args, observer=observer, **kwargs)
 
-    monkeypatch.setattr(talking, "train", interrupted)
+    monkeypatch.setattr(means, "train", interrupted)
     assert omnictl("talker", "--preset", "debug", *FP32, "--quiet").code == 130
     for _ in range(5):
         if omnictl("talker", "--resume", "latest", "--quiet").code == 0:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from omnictl.models.thinker import Thinker
 from omnictl.nn.transformer import rotary_table
+from omnictl.processes import end
 from omnictl.runs.files import write_json
 from omnictl.runs.run import Run, create_run, run_of_job
 from omnictl.stages import STAGES
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str]) -> None:
     task, folder = arguments
     vars(trainer)["matmul_rate"] = lambda device: 1e11  # timing it takes longer than these runs
     TASKS[task](Path(folder), join_world())
-    os._exit(0)  # as the command does: what gloo leaves running may abort an orderly end
+    end(0)
 
 
 if __name__ == "__main__":
