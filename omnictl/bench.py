@@ -4,13 +4,11 @@ Each stage is measured in a process of its own, on a little of the built-in worl
 stage stands on is untrained, too. A step is taken apart into making the batch, forward, backward and optimizer.
 """
 
-import multiprocessing
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +16,12 @@ from typing import Any, NamedTuple
 import torch
 
 from omnictl import __version__
-from omnictl.config import resolve
 from omnictl.generate.decode import Prompt, generate
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.generate.speaking import say, timed
 from omnictl.models.thinker import Thinker
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import apply_batch_statistics
-from omnictl.stages import STAGES, stage_type
-from omnictl.train.checkpoint import plain_state_dict, save_tensors
 from omnictl.train.device import RiseOfMemory, keep_freed_memory
 from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import normalise
@@ -35,9 +30,7 @@ from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision, matmul_rate
 from omnictl.train.stage import NO_WORK, Batches, Work
 from omnictl.train.trial import precision_for
-
-BENCHED = tuple(name for name in STAGES if name != "vocoder")
-"""The stages that a whole model is made by."""
+from omnictl.untrained import in_fresh_processes, untrained_stage
 
 WARM_UP = 2
 """Steps that are not counted: they warm caches up."""
@@ -46,20 +39,6 @@ PROMPT, WRITTEN = 32, 64
 """Tokens that the Thinker reads and then writes."""
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."
-
-LITTLE: Mapping[str, tuple[str, ...]] = {
-    "pretrain": ("data.num_documents=3000", "data.num_eval_documents=20", "data.vocab_size=1024"),
-    "asr": ("data.num_utterances=512", "data.num_eval_utterances=4"),
-    "vision": ("data.num_eval_images=8",),
-    **dict.fromkeys(("codec", "aligner", "talker", "vocoder"), ("data.num_utterances=256", "data.num_eval_utterances=4")),
-    "sft": (
-        'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
-        "data.num_pictures=64",
-        "data.num_eval_dialogues=4",
-        "projector_steps=0",
-    ),
-}
-"""What makes a preset's data small, and lets all of a model learn from the first step; the batches stay as they are."""
 
 
 class Machine(NamedTuple):
@@ -119,14 +98,8 @@ def _processor() -> str:
 
 
 def measure(preset: str, stages: Sequence[str], device: torch.device, *, steps: int, cache: Path) -> Iterator[Speed]:
-    """The speeds of stages, as they are found; each in a fresh process, whose memory nothing else has used."""
-    context = multiprocessing.get_context("spawn")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool,
-    ):
-        for stage in stages:
-            yield pool.submit(_measure_alone, stage, preset, device, steps, cache, Path(folder)).result()
+    """The speeds of stages, as they are found."""
+    return in_fresh_processes(_measure_alone, stages, preset, device, steps, cache)
 
 
 def _measure_alone(name: str, preset: str, device: torch.device, steps: int, cache: Path, folder: Path) -> Speed:
@@ -134,26 +107,6 @@ def _measure_alone(name: str, preset: str, device: torch.device, steps: int, cac
     stage = untrained_stage(name, preset, cache, folder)
     stage.model.to(device)
     return measure_steps(stage, device, steps)
-
-
-def untrained_stage(name: str, preset: str, cache: Path, folder: Path) -> Any:
-    """A fresh stage of a preset on little data; the models it stands on are put into `folder`."""
-    kind: Any = stage_type(name)
-    config = resolve(kind.config_type, preset=kind.presets[preset], overrides=LITTLE.get(name, ()))
-    if not kind.needs:
-        return kind.create(config, cache=cache)
-    parts = {part: folder / part for part in kind.needs}
-    for part, model in parts.items():
-        if not model.exists():
-            save_untrained(untrained_stage(part, preset, cache, folder), model)
-    return kind.create(config, cache=cache, upstream=parts)
-
-
-def save_untrained(stage: Any, model: Path) -> None:
-    """Write the model folder of a fresh stage, for what stands on it."""
-    stage.save_description(model)
-    stage.batches()  # codebooks and statistics are begun with
-    save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
 
 
 class _Step(NamedTuple):

@@ -17,6 +17,7 @@ from omnictl.cli.datasets import app as data_app
 from omnictl.cli.evaluating import evaluate
 from omnictl.cli.joining import sft
 from omnictl.cli.pipelining import pipeline
+from omnictl.cli.planning import plan
 from omnictl.cli.talking import say, talker
 from omnictl.cli.training import training_command
 from omnictl.cli.transcribing import transcribe
@@ -76,6 +77,7 @@ for _name in COMMANDS:
     _command = _OWN.get(_name) or training_command(_name)
     app.command(_name, help=STAGES[_name].summary, rich_help_panel="Train")(_command)
 app.command("pipeline", rich_help_panel="Train")(pipeline)
+app.command("plan", rich_help_panel="Train")(plan)
 app.command("bench", rich_help_panel="Measure")(bench)
 app.command("eval", rich_help_panel="Measure")(evaluate)
 app.command("chat", rich_help_panel="Use")(chat)

@@ -29,21 +29,22 @@ def bench(
 ) -> None:
     """Measure how fast this machine trains each stage, writes text and speaks; a minute or two at the size tiny."""
     began = time.monotonic()
-    from omnictl.bench import BENCHED, describe_machine, measure, measure_use
+    from omnictl.bench import describe_machine, measure, measure_use
     from omnictl.config import choose_preset
     from omnictl.data.cache import cache_dir
     from omnictl.stages import stage_type
     from omnictl.train.device import choose_device
+    from omnictl.untrained import WHOLE_MODEL
 
     output = Output(as_json=as_json, quiet=quiet)
     for stage in only or []:
-        _check_stage(stage, BENCHED)
-    for stage in only or BENCHED:
+        _check_stage(stage, WHOLE_MODEL)
+    for stage in only or WHOLE_MODEL:
         choose_preset(stage_type(stage).presets, preset)
     chosen, speeds = choose_device(device), []
     machine = describe_machine(chosen)
     output.say(f"{machine.processor}, {machine.threads} threads: {machine.matmul_gflops:,.0f} GFLOP/s in fp32 matrix products")
-    for speed in measure(preset, only or BENCHED, chosen, steps=steps, cache=cache_dir()):
+    for speed in measure(preset, only or WHOLE_MODEL, chosen, steps=steps, cache=cache_dir()):
         speeds.append(speed)
         output.say(f"{speed.stage}: {speed.step_seconds:.3f} s a step, {speed.units_per_second:,.0f} {speed.unit}/s")
     using = None if only else measure_use(preset, chosen, cache=cache_dir())

@@ -103,7 +103,7 @@ PRESETS: Mapping[str, AsrConfig] = {
     # Hours on a 12 GB GPU, on recordings of one's own (100 hours and more).
     "small": AsrConfig(
         model=AudioEncoderConfig(layers=12, width=384, heads=6, hidden=1024, kernel=31),
-        data=SpeechDataConfig(num_utterances=100_000, num_eval_utterances=2_000, speeds=(1.0, 0.9, 1.1)),
+        data=SpeechDataConfig(num_utterances=50_000, num_eval_utterances=2_000, speeds=(1.0, 0.9, 1.1)),
         targets=TargetConfig(kind="characters"),
         train=TrainConfig(
             steps=60_000,

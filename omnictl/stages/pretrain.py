@@ -88,7 +88,7 @@ PRESETS: Mapping[str, PretrainConfig] = {
         model=ThinkerConfig(layers=12, width=640, heads=10, kv_heads=5, hidden=1920, context=1024, rope_theta=100_000.0),
         data=TextDataConfig(num_documents=2_000_000, vocab_size=16_384, seq_len=1024),
         train=TrainConfig(
-            steps=20_000,
+            steps=6_000,
             batch_size=128,
             lr=1e-2,
             eval_every=1000,

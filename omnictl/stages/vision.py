@@ -107,7 +107,7 @@ PRESETS: Mapping[str, VisionConfig] = {
         ),
         data=ImageDataConfig(augmentation="strong"),
         train=TrainConfig(
-            steps=60_000,
+            steps=35_000,
             batch_size=256,
             lr=1e-3,
             eval_every=2000,

@@ -5,8 +5,9 @@ Of what is free, a share is left to what a trace does not see: fragmentation, wo
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import torch
@@ -18,12 +19,20 @@ from omnictl.train.precision import Precision
 from omnictl.train.stage import Batches, Stage
 from omnictl.train.trial import try_out
 
+if TYPE_CHECKING:
+    from omnictl.train.tracing import Peak
+
 FRAGMENTATION = 0.08
 """Share of the free memory that allocators leave lying between tensors."""
 
 WORKSPACES = {"cpu": 256 * 2**20, "cuda": 512 * 2**20, "mps": 512 * 2**20}
 """Bytes that kernels take besides tensors: packed matrices, cuBLAS and cuDNN workspaces, threads' stacks."""
 
+
+HEAP_GROWTH = 2
+"""A heap that keeps freed blocks, which are of many sizes, has grown to 1.8 times what ever lived at a time (the Talker's)."""
+
+ENDLESS = 2**63
 
 _FIX = "close other programs, or choose a smaller model or shorter examples"
 
@@ -34,9 +43,16 @@ class MemoryPlan(NamedTuple):
     micro_batch: int
     checkpointing: Checkpointing
     peak_bytes: int | None
-    """What a step of it takes beyond the loaded model, traced; None where the config decided, or where it cannot be traced."""
+    """What a step of it takes beyond the loaded model, traced; None for a whole batch on request, or if it cannot be traced."""
     budget_bytes: int | None
     """What was there for it."""
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether a heap that keeps what is freed could outgrow what there is."""
+        if self.peak_bytes is None or self.budget_bytes is None:
+            return False
+        return self.peak_bytes * HEAP_GROWTH > self.budget_bytes
 
 
 def free_memory(device: torch.device) -> int:
@@ -49,22 +65,41 @@ def free_memory(device: torch.device) -> int:
 
 
 def _left_in_control_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int:
-    """Bytes below the tightest limit of the process's control groups (version 2); as good as endless if there is none."""
-    left = 2**63
+    """Bytes below the tightest limit of the process's control groups; as good as endless if there is none."""
     try:
-        (path,) = [line.removeprefix("0::") for line in groups.read_text().splitlines() if line.startswith("0::")]
-    except (OSError, ValueError):
-        return left
-    folder = root / path.lstrip("/")
-    for group in (folder, *folder.parents):
-        try:
-            limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()
-            statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        except OSError:
-            continue
-        if limit != "max":
-            left = min(left, int(limit) - int(used) + int(statistics["inactive_file"]))  # cached files make room
-    return max(0, left)
+        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
+    except OSError:
+        return ENDLESS
+    paths = {controllers: path.lstrip("/") for _, controllers, path in lines}
+    left = [ENDLESS]
+    for controllers, files in _GROUP_FILES.items():
+        folder = root / controllers / paths[controllers] if controllers in paths else None
+        left += [_left(group, files) for group in (folder, *folder.parents)] if folder else []
+    return max(0, min(left))
+
+
+class _GroupFiles(NamedTuple):
+    """Where a version of control groups says what it allows and what is used."""
+
+    limit: str
+    used: str
+    reclaimable: str
+    """In its statistics: cached files, which make room."""
+
+
+_GROUP_FILES = {
+    "": _GroupFiles("memory.max", "memory.current", "inactive_file"),  # version 2
+    "memory": _GroupFiles("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
+}
+
+
+def _left(group: Path, files: _GroupFiles) -> int:
+    try:
+        limit, used = (group / files.limit).read_text().strip(), (group / files.used).read_text()
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except OSError:
+        return ENDLESS
+    return ENDLESS if limit == "max" else int(limit) - int(used) + int(statistics.get(files.reclaimable, 0))
 
 
 def budget(free: int, device: torch.device) -> int:
@@ -94,7 +129,7 @@ def plan_memory(
     precision: Precision,
     device: torch.device,
 ) -> MemoryPlan:
-    """The micro-batch and checkpointing that the config asks for; where it says `auto`, the fastest that fits.
+    """The micro-batch and checkpointing that the config asks for, fit or not; where it says `auto`, the fastest that fits.
 
     Args:
         stage: what is trained.
@@ -109,27 +144,21 @@ def plan_memory(
     Raises:
         OutOfMemory: not even one example at a time fits.
     """
-    if config.micro_batch != "auto":
-        micro_batch = share if config.micro_batch == "whole" else min(share, config.micro_batch)
-        return MemoryPlan(micro_batch, "off" if config.checkpointing == "auto" else config.checkpointing, None, None)
+    sizes, modes = candidates(stage, config, share)
+    if config.micro_batch == "whole":
+        return MemoryPlan(sizes[0], modes[0], None, None)
 
-    from omnictl.train.tracing import Untraceable, traced_peak  # noqa: PLC0415  slow
+    from omnictl.train.tracing import Untraceable  # noqa: PLC0415  slow
 
     def peak(micro_batch: int, checkpointing: Checkpointing) -> int:
-        set_checkpointing(stage.model, checkpointing)
-        found = traced_peak(
-            stage,
-            batches.collate(batches.largest(micro_batch)),
-            config,
-            optimizer=optimizer,
-            precision=precision,
-            accumulates=micro_batch < share,
-        )
+        found = step_peak(stage, batches, config, micro_batch, checkpointing, share=share, optimizer=optimizer, precision=precision)
         return found.total - found.lasting
 
-    modes = CHECKPOINTING if config.checkpointing == "auto" else (config.checkpointing,)
-    sizes = micro_batches(share) if stage.divisible else [share]
     there = budget(free, device)
+    if config.micro_batch != "auto":
+        with suppress(Untraceable):
+            return MemoryPlan(sizes[0], modes[0], peak(sizes[0], modes[0]), there)
+        return MemoryPlan(sizes[0], modes[0], None, there)
     try:
         plan = fastest_that_fits(sizes, modes, there, peak)
     except Untraceable:  # the whole batch, if it goes through the rehearsal below
@@ -144,6 +173,44 @@ def plan_memory(
             fix=_FIX,
         )
     return confirmed(plan, sizes, lambda size: _rehearse(stage, batches, size, precision, device))
+
+
+def candidates(stage: Stage, config: TrainConfig, share: int) -> tuple[Sequence[int], Sequence[Checkpointing]]:
+    """Micro-batches and kinds of checkpointing to choose from, the fastest first; what the config fixes, alone."""
+    if config.micro_batch != "auto":
+        sizes = [share if config.micro_batch == "whole" else min(share, config.micro_batch)]
+        return sizes, ("off",) if config.checkpointing == "auto" else (config.checkpointing,)
+    sizes = micro_batches(share) if stage.divisible else [share]
+    return sizes, CHECKPOINTING if config.checkpointing == "auto" else (config.checkpointing,)
+
+
+def step_peak(
+    stage: Stage,
+    batches: Batches,
+    config: TrainConfig,
+    micro_batch: int,
+    checkpointing: Checkpointing,
+    *,
+    share: int,
+    optimizer: str,
+    precision: Precision,
+) -> "Peak":
+    """The traced peak of a step whose largest micro-batch goes through the model; `checkpointing` stays set.
+
+    Raises:
+        Untraceable: shapes depend on what the model computes.
+    """
+    from omnictl.train.tracing import traced_peak  # noqa: PLC0415  slow
+
+    set_checkpointing(stage.model, checkpointing)
+    return traced_peak(
+        stage,
+        batches.collate(batches.largest(micro_batch)),
+        config,
+        optimizer=optimizer,
+        precision=precision,
+        accumulates=micro_batch < share,
+    )
 
 
 def confirmed(plan: MemoryPlan, sizes: Sequence[int], rehearse: Callable[[int], None]) -> MemoryPlan:

@@ -32,7 +32,7 @@ from omnictl.train.checkpoint import (
     step_of,
 )
 from omnictl.train.config import TrainConfig
-from omnictl.train.device import peak_memory
+from omnictl.train.device import peak_memory, return_freed_memory
 from omnictl.train.distributed import World
 from omnictl.train.feed import Feed, Share
 from omnictl.train.gradient import Accumulated, accumulate, add_up, normalise
@@ -96,6 +96,8 @@ class Trainer:
         self.scaler = self.precision.scaler(device)
         self.plan = MemoryPlan(**record["memory"]) if "memory" in record else world.first(lambda: self._plan_memory(kind))
         set_checkpointing(stage.model, self.plan.checkpointing)
+        if self.plan.is_tight and device.type == "cpu":
+            return_freed_memory()
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
         self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if world.leads else None

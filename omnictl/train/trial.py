@@ -25,9 +25,11 @@ def try_out(stage: Stage, batch: Any, precision: Precision, device: torch.device
         parameter.requires_grad = did
 
 
-def precision_for(stage: Stage, batches: Batches, requested: str, device: torch.device) -> Precision:
+def precision_for(
+    stage: Stage, batches: Batches, requested: str, device: torch.device, *, examples: int = TRIAL_EXAMPLES
+) -> Precision:
     """The number format that was asked for; with `auto`, on a CPU, the one that is faster here. Raises as `choose_precision`."""
-    batch = batches.collate(batches.ids(0)[:TRIAL_EXAMPLES])
+    batch = batches.collate(batches.ids(0)[:examples])
     stage.model.eval()  # no dropout, no statistics
     return choose_precision(requested, device, partial(_try_format, stage, batch, device))
 

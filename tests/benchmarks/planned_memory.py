@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from omnictl.bench import untrained_stage
 from omnictl.data.cache import cache_dir
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import forget_batch_statistics
@@ -26,6 +25,7 @@ from omnictl.train.device import RiseOfMemory
 from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision
 from omnictl.train.tracing import traced_peak
+from omnictl.untrained import untrained_stage
 
 CPU = torch.device("cpu")
 MODES = ("off", "full")

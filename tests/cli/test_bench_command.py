@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from omnictl import bench
-from omnictl.bench import BENCHED, Speed, measure_steps, untrained_stage
+from omnictl.bench import Speed, measure_steps
 from omnictl.cli.app import run
+from omnictl.untrained import WHOLE_MODEL, untrained_stage
 
 
 def test_stages_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +31,7 @@ def test_stages_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_everything_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def alone(preset: str, stages: Sequence[str], device: torch.device, *, steps: int, cache: Path) -> Iterator[Speed]:
-        assert (preset, tuple(stages)) == ("debug", BENCHED)
+        assert (preset, tuple(stages)) == ("debug", WHOLE_MODEL)
         with tempfile.TemporaryDirectory() as folder:  # in this process: starting others takes longer than measuring
             yield measure_steps(untrained_stage("pretrain", preset, cache, Path(folder)), device, steps)
 

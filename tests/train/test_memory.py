@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from omnictl.errors import OutOfMemory
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
-from omnictl.train import feed, memory
+from omnictl.runs.run import Run
+from omnictl.train import feed, memory, trainer
 from omnictl.train.log import StepRecord
 from omnictl.train.memory import (
     MemoryPlan,
@@ -191,7 +192,19 @@ def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
     assert memory._left_in_control_group(tmp_path, own) == 200
 
 
-@pytest.mark.parametrize("text", [None, "", "3:cpu:/user\n", "0::/gone\n"])
+def test_control_groups_of_version_1_count_too(tmp_path: Path) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("4:memory:/job\n3:cpu:/\n0::/\n")
+    for name, limit, used in (("", 2**62, 900), ("job", 1000, 700)):
+        folder = tmp_path / "memory" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (folder / "memory.usage_in_bytes").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text("cache 90\ninactive_file 1\ntotal_inactive_file 50\n")
+    assert memory._left_in_control_group(tmp_path, own) == 1000 - 700 + 50
+
+
+@pytest.mark.parametrize("text", [None, "", "3:cpu:/user\n", "0::/gone\n", "4:memory:/gone\n"])
 def test_without_a_control_group_there_is_no_limit(tmp_path: Path, text: str | None) -> None:
     own = tmp_path / "cgroup"
     if text is not None:
@@ -281,11 +294,29 @@ def test_too_little_memory_is_said_before_the_first_step(tmp_path: Path, monkeyp
     assert observer.begun_at == -1
 
 
-def test_what_the_config_says_is_not_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_config_says_is_done_whether_it_fits_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_free(monkeypatch, 0)
     run = new_run(tmp_path, Regression())
     trained(run, Regression(), changed(CONFIG, micro_batch=4, checkpointing="full"), max_steps=1)
-    assert run.record()["memory"] == MemoryPlan(4, "full", None, None)._asdict()
+    plan = MemoryPlan(**run.record()["memory"])
+    assert plan[:2] == (4, "full")
+    assert plan.peak_bytes is not None
+    assert plan.peak_bytes > plan.budget_bytes == 0
+    assert plan.is_tight
+
+
+@pytest.mark.parametrize(("there", "expected"), [(1999, True), (2000, False), (None, False)])
+def test_a_heap_that_grows_needs_twice_the_room(there: int | None, expected: bool) -> None:
+    assert MemoryPlan(1, "off", 1000, there).is_tight is expected
+
+
+@pytest.mark.parametrize("there", [0, 2**40])
+def test_where_memory_is_tight_freed_blocks_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int) -> None:
+    with_free(monkeypatch, there)
+    calls: list[int] = []
+    monkeypatch.setattr(trainer, "return_freed_memory", lambda: calls.append(1))
+    trained(new_run(tmp_path, Regression()), Regression(), changed(CONFIG, micro_batch=4), max_steps=1)
+    assert calls == [1] * (there == 0)
 
 
 def test_checkpointing_reaches_every_module_that_knows_it() -> None:
@@ -328,13 +359,20 @@ class Overfull(Regression):
 ENOUGH = CONFIG.model_copy(update={"micro_batch": 4})
 
 
+def planned_run(folder: Path, stage: Regression) -> Run:
+    """A run whose memory has been planned, so that no trace calls the loss."""
+    run = new_run(folder, stage)
+    run.update(memory=MemoryPlan(4, "off", None, None)._asdict())
+    return run
+
+
 @pytest.mark.parametrize("call", [1, 2, 5, 8])
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[enforce fail] DefaultCPUAllocator: …")]
 )
 def test_memory_that_runs_out_costs_half_the_micro_batch(tmp_path: Path, call: int, error: Exception) -> None:
     stage, observer = Overfull(call=call, error=error), Recorder()
-    run = new_run(tmp_path / "a", stage)
+    run = planned_run(tmp_path / "a", stage)
     assert trained(run, stage, ENOUGH, observer=observer).status == "finished"
     step = (call + 1) // 2
     assert observer.notes == [f"step {step}: out of memory; going on with micro-batches of 2 instead of 4"]
@@ -355,9 +393,9 @@ def test_after_memory_ran_out_it_is_as_if_the_small_micro_batch_had_been_planned
                 signal.raise_signal(signal.SIGTERM)
 
     harmed = Overfull(call=6)
-    trained(new_run(tmp_path / "harmed", harmed), harmed, ENOUGH)
+    trained(planned_run(tmp_path / "harmed", harmed), harmed, ENOUGH)
     planned = Overfull(call=0)
-    run = new_run(tmp_path / "planned", planned)
+    run = planned_run(tmp_path / "planned", planned)
     assert trained(run, planned, ENOUGH, observer=Stopping()).steps == 2
     run.update(memory={**run.record()["memory"], "micro_batch": 2})
     resumed = Overfull(call=0)
@@ -374,11 +412,11 @@ def test_one_example_that_does_not_fit_ends_the_run(tmp_path: Path) -> None:
 
     stage = Full(call=0)
     with pytest.raises(OutOfMemory, match="a step of one example does not fit") as caught:
-        trained(new_run(tmp_path, stage), stage, ENOUGH)
+        trained(planned_run(tmp_path, stage), stage, ENOUGH)
     assert caught.value.exit_code == 5
 
 
 def test_another_error_is_not_taken_for_memory_that_ran_out(tmp_path: Path) -> None:
     stage = Overfull(call=1, error=RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        trained(new_run(tmp_path, stage), stage, ENOUGH)
+        trained(planned_run(tmp_path, stage), stage, ENOUGH)
