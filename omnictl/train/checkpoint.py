@@ -25,6 +25,7 @@ from omnictl.errors import CheckpointError
 from omnictl.runs.files import read_json, sync_dir, sync_file, write_json, writing
 from omnictl.runs.run import Run
 from omnictl.train.optim import Optimizers
+from omnictl.train.slices import sliced_like, whole
 
 DRAFT = ".draft-"
 
@@ -68,8 +69,8 @@ def _of_rank(name: str, rank: int) -> str:
 
 
 def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The model's weights and persistent buffers, contiguous and on the CPU, as safetensors wants them."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    """The model's weights and persistent buffers, whole, contiguous and on the CPU, as safetensors wants them."""
+    return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -109,12 +110,13 @@ def save_checkpoint(
     """
     final = run.checkpoints / _folder_name(state.step)
     draft = run.checkpoints / f"{DRAFT}{final.name}"
+    weights, moments = plain_state_dict(model), optimizers.state_tensors()
     discard_drafts(run)
     try:
         with writing(run.checkpoints):
             draft.mkdir(parents=True)
-        save_tensors(plain_state_dict(model), draft / "model.safetensors")
-        save_tensors(optimizers.state_tensors(), draft / "optimizer.safetensors")
+        save_tensors(weights, draft / "model.safetensors")
+        save_tensors(moments, draft / "optimizer.safetensors")
         save_tensors(generators, draft / "rng.safetensors")
         write_json(draft / "state.json", asdict(state))
         _seal(draft)
@@ -265,7 +267,7 @@ def load_weights(
             where=str(path),
             fix="use the config the weights were trained with (config.json beside them)",
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: sliced_like(tensor, own[name]) for name, tensor in tensors.items()})
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -48,6 +48,9 @@ class TrainConfig(Config):
     checkpointing: Literal["auto", "off", "selective", "full"] = Field(
         "auto", description="activation checkpointing; auto: as little as fits, none if micro_batch is given"
     )
+    sharding: Literal["none", "fsdp"] = Field(
+        "none", description="of several processes: fsdp: each keeps a slice of the weights, for models that outgrow a card"
+    )
     eval_every: int = Field(100, ge=1)
     save_every: int = Field(100, ge=1)
     seed: int = Field(0, ge=0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from omnictl.train.distributed import World
 from omnictl.train.precision import Precision
+from omnictl.train.slices import by_kind, is_slice, whole
 from omnictl.train.stage import NO_WORK, LossSum, Stage, Work
 
 
@@ -68,7 +69,7 @@ def add_up(sums: Accumulated, model: nn.Module, world: World) -> Accumulated:
     """
     if world.size == 1:
         return sums
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = [p for p in model.parameters() if p.requires_grad and not is_slice(p)]  # of slices, it is done
     found = (float(sums.total), sums.count, {name: float(value) for name, value in sums.scalars.items()}, sums.work)
     shares = world.gather((found, [parameter.grad is not None for parameter in parameters]))
     used = [any(flags) for flags in zip(*(flags for _, flags in shares), strict=True)]
@@ -87,6 +88,13 @@ def add_up(sums: Accumulated, model: nn.Module, world: World) -> Accumulated:
 
 def normalise(parameters: Sequence[nn.Parameter], count: int, clip_norm: float) -> float:
     """Divide gradients of a sum by its count, then clip them; returns their norm before clipping."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    torch._foreach_mul_(gradients, 1.0 / count)
-    return float(nn.utils.clip_grad_norm_(parameters, clip_norm))
+    kinds = by_kind([p for p in parameters if p.grad is not None])
+    norms = [torch.zeros(())]
+    for kind in kinds:
+        gradients = [p.grad for p in kind if p.grad is not None]
+        torch._foreach_mul_(gradients, 1.0 / count)
+        norms.append(whole(nn.utils.get_total_norm(gradients)))
+    norm = norms[-1] if len(norms) <= 2 else torch.stack(norms[1:]).norm()
+    for kind in kinds:
+        nn.utils.clip_grads_with_norm_(kind, clip_norm, norm)
+    return float(norm)

@@ -128,6 +128,7 @@ def plan_memory(
     optimizer: str,
     precision: Precision,
     device: torch.device,
+    slices: int = 1,
 ) -> MemoryPlan:
     """The micro-batch and checkpointing that the config asks for, fit or not; where it says `auto`, the fastest that fits.
 
@@ -140,6 +141,7 @@ def plan_memory(
         optimizer: its kind.
         precision: the number format.
         device: where to compute.
+        slices: in how many the layers' weights will be cut, which are then not on the device yet.
 
     Raises:
         OutOfMemory: not even one example at a time fits.
@@ -152,7 +154,7 @@ def plan_memory(
 
     def peak(micro_batch: int, checkpointing: Checkpointing) -> int:
         found = step_peak(stage, batches, config, micro_batch, checkpointing, share=share, optimizer=optimizer, precision=precision)
-        return found.total - found.lasting
+        return found.total - found.lasting if slices == 1 else _in_slices(found, stage, slices)
 
     there = budget(free, device)
     if config.micro_batch != "auto":
@@ -172,7 +174,18 @@ def plan_memory(
             where="train.batch_size" if not stage.divisible else "model",
             fix=_FIX,
         )
+    if slices > 1:  # a pass is one of all processes together
+        return plan
     return confirmed(plan, sizes, lambda size: _rehearse(stage, batches, size, precision, device))
+
+
+def _in_slices(peak: "Peak", stage: Stage, slices: int) -> int:
+    """What a step takes of the device, weights included, where each process keeps a slice of the layers' weights."""
+    from omnictl.train.sharding import share_in_layers  # noqa: PLC0415  slow
+
+    parts = peak.parts
+    sliced = share_in_layers(stage.model) * (parts["parameters"] + parts["gradients"] + parts["optimizer"])
+    return peak.total - int(sliced * (1 - 1 / slices))
 
 
 def candidates(stage: Stage, config: TrainConfig, share: int) -> tuple[Sequence[int], Sequence[Checkpointing]]:

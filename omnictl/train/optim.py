@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from omnictl.errors import CheckpointError
 from omnictl.train.config import TrainConfig
+from omnictl.train.slices import by_kind, sliced_like, whole
 
 MUON_WORTH = 1 / 3
 """`auto` takes Muon while its Newton–Schulz products cost at most this share of a step's own work."""
@@ -69,7 +70,8 @@ class Optimizers:
         groups = [
             {"params": group, "weight_decay": decay, "lr": rate * config.lr}
             for decay, parameters in (decayed, plain)
-            for rate, group in by_rate(parameters).items()
+            for rate, same in by_rate(parameters).items()
+            for group in by_kind(same)
         ]
         adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
         self.parts: list[torch.optim.Optimizer] = [adamw]
@@ -118,9 +120,9 @@ class Optimizers:
             part.zero_grad(set_to_none=True)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """All moments as `{parameter name}/{moment}`, averages as `{parameter name}/average`."""
+        """All moments, whole, as `{parameter name}/{moment}`, averages as `{parameter name}/average`."""
         moments = {
-            f"{name}/{moment}": tensor
+            f"{name}/{moment}": whole(tensor)
             for name, parameter in self.named.items()
             for part in self.parts
             for moment, tensor in part.state.get(parameter, {}).items()
@@ -160,4 +162,4 @@ class Optimizers:
                 self._averages[name] = tensor.to(parameter.device)
                 continue
             # `step` counts on the CPU for AdamW's plain form and beside the parameter for the fused one: keep it there.
-            owners[id(parameter)].state[parameter][moment] = tensor.to(parameter.device)
+            owners[id(parameter)].state[parameter][moment] = sliced_like(tensor, parameter).to(parameter.device)

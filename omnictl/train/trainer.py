@@ -8,6 +8,7 @@ import statistics
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,17 +88,23 @@ class Trainer:
         record = world.first(run.record)
         if config.runtime.deterministic:
             torch.use_deterministic_algorithms(mode=True)
-        stage.model.to(device)
+        self.sliced = config.sharding == "fsdp" and world.size > 1
+        if not self.sliced:  # a slice may fit where the whole does not
+            stage.model.to(device)
         whole = stage.batches()
-        kind = record.get("optimizer") or choose_optimizer(config, stage.model, _flops(stage, whole))
+        kind = record.get("optimizer") or ("adamw" if self.sliced else choose_optimizer(config, stage.model, _flops(stage, whole)))
         self.batches = Share(whole, world, divisible=stage.divisible)
-        self.optimizers = Optimizers(stage.model, config, kind)  # before any loss, in which a stage may keep some weights still
         self.precision = Precision(*record["precision"]) if "precision" in record else world.first(self._choose_precision)
         self.scaler = self.precision.scaler(device)
         self.plan = MemoryPlan(**record["memory"]) if "memory" in record else world.first(lambda: self._plan_memory(kind))
         set_checkpointing(stage.model, self.plan.checkpointing)
         if self.plan.is_tight and device.type == "cpu":
             return_freed_memory()
+        if self.sliced:
+            from omnictl.train.sharding import shard  # noqa: PLC0415  slow
+
+            shard(stage, config, self.precision, device, world)
+        self.optimizers = Optimizers(stage.model, config, kind)
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
         self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if world.leads else None
@@ -131,6 +138,7 @@ class Trainer:
             optimizer=optimizer,
             precision=self.precision,
             device=self.device,
+            slices=self.world.size if self.sliced else 1,
         )
 
     def _restore(self) -> TrainState:
@@ -138,7 +146,8 @@ class Trainer:
         torch.manual_seed(self.config.seed + self.world.rank)
         folder = self.world.first(self._newest_checkpoint)
         if folder is None:
-            self.world.align([*self.stage.model.parameters(), *self.stage.model.buffers()])
+            if not self.sliced:  # those were aligned before
+                self.world.align([*self.stage.model.parameters(), *self.stage.model.buffers()])
             return TrainState()
         state = load_checkpoint(folder, self.stage.model, self.optimizers, self.device, rank=self.world.rank)
         if state.scaler:
@@ -190,7 +199,7 @@ class Trainer:
     def _halve_micro_batch(self, before: dict[str, Tensor]) -> None:
         """Begin the step anew with half the micro-batch, as if nothing had happened."""
         step, found = self.state.step + 1, self.plan.micro_batch
-        if found == 1 or not self.stage.divisible:
+        if found == 1 or not self.stage.divisible or self.sliced:  # others wait for as many passes as were planned
             raise step_does_not_fit(found, where=f"{self.run.path}, step {step}")
         self.optimizers.zero_grad()
         forget_batch_statistics(self.stage.model)
@@ -259,8 +268,9 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Validate, log, and keep the model if it is the best so far; of averaged weights the average."""
+        judge = self._evaluate if self.sliced else partial(self.world.first, self._evaluate)  # of slices, all take part
         with self.optimizers.averaged():
-            self.report, self.state.best_step, self.state.best_value = self.world.first(self._evaluate)
+            self.report, self.state.best_step, self.state.best_value = judge()
 
     def _evaluate(self) -> tuple[Report, int | None, float | None]:
         began, state = time.perf_counter(), self.state
@@ -281,8 +291,11 @@ class Trainer:
         return report, state.best_step, state.best_value
 
     def _keep_model(self, report: Report) -> None:
+        weights = plain_state_dict(self.stage.model)
+        if not self.world.leads:
+            return
         draft, final = self.run.model / ".model.tmp", self.run.model / "model.safetensors"
-        save_tensors(plain_state_dict(self.stage.model), draft)
+        save_tensors(weights, draft)
         with writing(final):
             draft.replace(final)
         write_json(self.run.path / "best.json", {"step": self.state.step, report.headline: report.value})
@@ -294,6 +307,9 @@ class Trainer:
         generators = by_rank(self.world.gather(generator_states(self.device)))
         if self.world.leads:
             save_checkpoint(self.run, self.stage.model, self.optimizers, self.state, generators, keep=self.config.runtime.keep)
+        elif self.sliced:  # the leading process asks for these
+            plain_state_dict(self.stage.model)
+            self.optimizers.state_tensors()
         self.seconds.save = time.perf_counter() - began
 
     def fix_steps(self, deadline: float) -> None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -39,8 +39,17 @@ def give_back_freed_memory() -> None:
     ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, 64 * 1024)
 
 
-def measure(name: str, preset: str, mode: Any, part: int, precision: Precision) -> None:
-    give_back_freed_memory()
+class Measured(NamedTuple):
+    """Of one step: examples at a time, bytes beyond the loaded model, examples a second."""
+
+    size: int
+    planned: int
+    real: int
+    speed: float
+
+
+def measure(name: str, preset: str, mode: Any, part: int, precision: Precision, device: torch.device) -> Measured:
+    """A step of one part of a batch in 1, 2, 4, … parts, traced and taken."""
     with tempfile.TemporaryDirectory() as folder:
         stage = untrained_stage(name, preset, cache_dir(), Path(folder))
         batches = stage.batches()  # while what it stands on is there
@@ -48,26 +57,22 @@ def measure(name: str, preset: str, mode: Any, part: int, precision: Precision) 
     size = -(-config.batch_size // part)
     batch = batches.collate(batches.largest(size))
     kind = choose_optimizer(config, stage.model, stage.work(batch).flops * part)
+    stage.model.to(device)
     set_checkpointing(stage.model, mode)
     traced = traced_peak(stage, batch, config, optimizer=kind, precision=precision, accumulates=False)
     optimizers = Optimizers(stage.model, config, kind)
-    take_step(stage, batches.collate(batches.ids(0)[:1] if stage.divisible else batches.ids(0)), optimizers, precision)
+    take_step(stage, batches.collate(batches.ids(0)[:1] if stage.divisible else batches.ids(0)), optimizers, precision, device)
     moments = sum(tensor.nbytes for tensor in optimizers.state_tensors().values())
-    with RiseOfMemory(CPU) as rise:
+    with RiseOfMemory(device) as rise:
         began = time.perf_counter()
-        take_step(stage, batch, optimizers, precision)
+        take_step(stage, batch, optimizers, precision, device)
         seconds = time.perf_counter() - began
-    planned, real = traced.total - traced.lasting, rise.bytes + moments
-    print(
-        f"{name:9} {preset} {precision.name} {mode:5} {size:4}  traced {planned / MIB:8.1f}  real {real / MIB:8.1f} MiB "
-        f" {planned / real - 1:+.1%}  {size / seconds:.1f} examples/s",
-        flush=True,
-    )
+    return Measured(size, traced.total - traced.lasting, rise.bytes + moments, size / seconds)
 
 
-def take_step(stage: Any, batch: Any, optimizers: Optimizers, precision: Precision) -> None:
+def take_step(stage: Any, batch: Any, optimizers: Optimizers, precision: Precision, device: torch.device) -> None:
     stage.model.train()
-    with precision.autocast(CPU):
+    with precision.autocast(device):
         loss = stage.loss(batch)
     torch.autograd.backward(loss.sum)
     torch.nn.utils.clip_grad_norm_(optimizers.parameters, 1.0)
@@ -86,7 +91,14 @@ def main() -> None:
     given = parser.parse_args()
     precision = Precision(given.precision, "benchmark")
     if given.one:
-        measure(given.stages[0], given.preset, given.one[0], int(given.one[1]), precision)
+        give_back_freed_memory()
+        (name,), (mode, part) = given.stages, given.one
+        size, planned, real, speed = measure(name, given.preset, mode, int(part), precision, CPU)
+        print(
+            f"{name:9} {given.preset} {precision.name} {mode:5} {size:4}  traced {planned / MIB:8.1f}  real {real / MIB:8.1f} MiB "
+            f" {planned / real - 1:+.1%}  {speed:.1f} examples/s",
+            flush=True,
+        )
         return
     for name in given.stages:
         for mode in MODES:

@@ -27,10 +27,12 @@ from omnictl.train.gradient import accumulate, add_up, normalise
 from omnictl.train.log import StepRecord
 from omnictl.train.loop import train
 from omnictl.train.precision import Precision
+from omnictl.train.slices import is_slice
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "")
 STEPS = 20
+SLICED = ("pretrain", "asr", "sft")
 RATES = {"vocoder": 1e-5}
 """Logarithms of spectra near silence: at larger steps each one makes rounding errors a hundred times what they were."""
 
@@ -118,7 +120,21 @@ def killed_once(folder: Path, world: World) -> None:
         write_json(folder / f"begun_{world.size}.json", {"at": observer.begun_at})
 
 
-TASKS = {"every_stage": every_stage, "killed_once": killed_once}
+def in_slices(folder: Path, world: World) -> None:
+    """Train stages in slices of their weights, half of the way, then on from the checkpoint; one process keeps them whole."""
+    for name in SLICED:
+        stage = double_stage(name, world)
+        config = alike(stage.config.train).model_copy(update={"sharding": "fsdp", "save_every": STEPS // 2})
+        run = Run(world.first(lambda name=name, stage=stage: new_run(folder, name, stage).path))
+        held = Recorder()
+        train(stage, config, run, device=CPU, observer=held, world=world, max_steps=STEPS // 2)
+        layers = sum(parameter.to_local().numel() for parameter in stage.model.parameters() if is_slice(parameter))
+        train(double_stage(name, world), config, run, device=CPU, observer=Recorder(), world=world, max_steps=STEPS)
+        if world.leads:
+            write_json(folder / f"{name}.json", {"run": str(run.path), "in_slices": layers})
+
+
+TASKS = {"every_stage": every_stage, "killed_once": killed_once, "in_slices": in_slices}
 
 
 def main(arguments: Sequence[str]) -> None:
