@@ -35,6 +35,7 @@ def made(folder: Path, name: str) -> tuple[Run, int]:
     return Run(Path(found["run"])), found["in_slices"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLICED)
 def test_training_in_slices_is_training(name: str, folders: dict[int, Path]) -> None:
     (one, none), (two, sliced) = (made(folders[n], name) for n in (1, 2))
@@ -53,6 +54,7 @@ def test_training_in_slices_is_training(name: str, folders: dict[int, Path]) -> 
     assert two.record()["processes"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLICED)
 def test_a_run_in_slices_is_a_run_like_any_other(name: str, folders: dict[int, Path]) -> None:
     run, _ = made(folders[2], name)
