@@ -12,6 +12,7 @@ import pytest
 from omnictl.report import write_pipeline_report, write_report
 from omnictl.report.curves import Point, averaged, curve
 from omnictl.report.html import VOID, element
+from omnictl.report.reading import key_figures
 from omnictl.runs.run import Run
 
 EVIL = "<script>alert('&')</script>\"'<b>"
@@ -224,3 +225,12 @@ def test_a_curve_lies_within_its_picture() -> None:
 
 def test_elements_escape_what_is_no_element() -> None:
     assert element("p", "<", element("b", "&"), title='"') == '<p title="&quot;">&lt;<b>&amp;</b></p>'
+
+
+@pytest.mark.parametrize(("stage", "metrics", "controls"), [("vision", 6, 4), ("sft", 20, 13)])
+def test_of_tasks_every_figure_is_shown_in_the_common_table(stage: str, metrics: int, controls: int) -> None:
+    named = {f"accuracy_{number}": number / 30 for number in range(30)}
+    report = {"stage": stage, "headline": {"name": "accuracy_0"}, "metrics": named, "controls": named}
+    shown = key_figures(report)
+    assert tuple(map(len, shown)) == (metrics, controls)
+    assert "accuracy_0" not in shown[0]

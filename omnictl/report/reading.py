@@ -11,9 +11,16 @@ from omnictl.report.curves import Point
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
 
-KEY_METRICS = 6
-KEY_CONTROLS = 4
-"""Shown of a report beside its headline where several stages stand in one table."""
+
+class Shown(NamedTuple):
+    """How many figures of a report stand beside its headline where several stages share one table."""
+
+    metrics: int = 6
+    controls: int = 4
+
+
+SHOWN = {"sft": Shown(metrics=20, controls=13)}
+"""Of stages that have a figure for each task."""
 
 
 class History(NamedTuple):
@@ -78,7 +85,8 @@ def history(run: Run) -> History:
 def key_figures(report: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
     """The metrics and the controls to show beside the headline."""
     metrics = {name: value for name, value in report["metrics"].items() if name != report["headline"]["name"]}
-    return dict(islice(metrics.items(), KEY_METRICS)), dict(islice(report["controls"].items(), KEY_CONTROLS))
+    most = SHOWN.get(report["stage"], Shown())
+    return dict(islice(metrics.items(), most.metrics)), dict(islice(report["controls"].items(), most.controls))
 
 
 def _best(run: Run, values: list[Point]) -> Point | None:

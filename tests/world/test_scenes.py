@@ -305,7 +305,8 @@ def document(found: Scene) -> str:
     for (item, *more), side in groups:
         number, noun = NUMBERS[1 + len(more)], plural(item.shape) if more else item.shape
         phrases.append(f"{number} {item.size} {item.colour} {noun} {side}")
-        places.append((f"What is {side}?", f"{number.capitalize()} {item.colour} {noun}."))
+        there = f"{side} {'are' if more else 'is'} {number} {item.colour} {noun}"
+        places.append((f"What is {side}?", sentence(there)))
     return answered(f"There are {' and '.join(phrases)}.", ("What do you see?", found.caption), how_many, places[-1])
 
 
