@@ -30,6 +30,9 @@ SMALL_TOML = """
 data = { num_documents = 200, num_eval_documents = 20, vocab_size = 320, seq_len = 64 }
 model = { layers = 1, width = 32, hidden = 32 }
 """
+PLANNED = "vision"
+"""Instead of all stages."""
+
 FEWEST_STEPS = "4"
 """Steps of a training command whose config is not the debug preset's."""
 
@@ -49,6 +52,9 @@ def at_debug_size(arguments: list[str]) -> list[str]:
     arguments = without(arguments, "--max-minutes")
     if arguments[0] == "bench":
         return [*without(arguments, "--preset"), "--preset", "debug", "--steps", "1", "--only", "codec"]
+    if arguments[0] == "plan":
+        named = [PLANNED if argument == "all" else argument for argument in without(arguments, "--preset")]
+        return [*named, "--preset", "debug"]
     if arguments[0] not in (*STAGES, "pipeline") or "--resume" in arguments:
         return arguments
     if arguments[0] in STAGES and ("--config" in arguments or "--set" in arguments):

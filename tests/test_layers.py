@@ -17,6 +17,7 @@ LAYERS = (
     ("cli",),
     ("pipeline",),
     ("chat", "classify", "evaluate", "judges", "say", "transcribe", "plan", "bench", "report", "upstream"),
+    ("untrained",),
     ("stages",),
     ("train", "generate"),
     ("models",),
@@ -24,7 +25,7 @@ LAYERS = (
     ("world",),
     ("nn", "metrics", "runs"),
     ("config",),
-    ("errors",),
+    ("errors", "processes"),
 )
 """From top to bottom; packages of one line do not import each other."""
 

@@ -60,7 +60,7 @@ def test_the_windows_that_are_accumulated_over_are_unequal() -> None:
     batches = stage_of().batches()
     segments = batches.collate(batches.ids(2)).segments
     assert segments is not None
-    assert len({int((row >= 0).sum()) for row in segments}) > 3
+    assert len({int((row >= 0).sum()) for row in segments}) > 2
     assert segments.max() >= 1
 
 

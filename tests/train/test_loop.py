@@ -451,6 +451,7 @@ def test_what_is_worth_knowing_is_told_before_the_first_step(tmp_path: Path) -> 
     stage, observer = Regression(), Recorder()
     trained(new_run(tmp_path, stage), stage, changed(micro_batch=2), observer=observer)
     assert observer.begun_at == 0
+    assert observer.facts.pop("memory").startswith("0 MiB a step of ")
     assert observer.facts == {
         "parameters": "0.00M",
         "device": "cpu, 100 GFLOP/s in fp32",
