@@ -66,7 +66,7 @@ def untrained_stage(name: str, preset: str, cache: Path, folder: Path, config: C
     """
     kind: Any = stage_type(name)
     chosen: Any = config or kind.presets[preset]
-    if chosen.data.source == "tinyworld":
+    if chosen.data.source.startswith("tinyworld"):
         chosen = resolve(kind.config_type, preset=chosen, overrides=_little(name, folder))
     if not kind.needs:
         return kind.create(chosen, cache=cache)
