@@ -109,7 +109,9 @@ def _measure_alone(name: str, preset: str, device: torch.device, steps: int, cac
     return measure_steps(stage, device, steps)
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
+    """What a step took, in seconds, and its work."""
+
     data: float
     forward: float
     backward: float
@@ -118,6 +120,7 @@ class _Step(NamedTuple):
 
     @property
     def seconds(self) -> float:
+        """All of it."""
         return self.data + self.forward + self.backward + self.optimizer
 
 
@@ -132,7 +135,7 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
     plan = plan_memory(stage, batches, config, share=len(ids), free=free, optimizer=kind, precision=precision, device=device)
     set_checkpointing(stage.model, plan.checkpointing)
     with RiseOfMemory(device) as rise:
-        all_taken = [_take_step(stage, batches, step, optimizers, plan, precision, device) for step in range(WARM_UP + steps)]
+        all_taken = [take_step(stage, batches, step, optimizers, plan, precision, device) for step in range(WARM_UP + steps)]
     taken = all_taken[WARM_UP:]
     seconds, work = sum(step.seconds for step in taken), reduce(Work.plus, (step.work for step in taken))
     return Speed(
@@ -155,9 +158,10 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
     )
 
 
-def _take_step(
+def take_step(
     stage: Any, batches: Batches, step: int, optimizers: Optimizers, plan: MemoryPlan, precision: Precision, device: torch.device
-) -> _Step:
+) -> Step:
+    """One step as the training loop would take it, taken apart."""
     stage.model.train()
     laps = _Laps(device)
     data, forward, backward, count, work = 0.0, 0.0, 0.0, 0, NO_WORK
@@ -175,7 +179,7 @@ def _take_step(
         part.step()
     apply_batch_statistics(stage.model)
     optimizers.zero_grad()
-    return _Step(data, forward, backward, laps.next(), work)
+    return Step(data, forward, backward, laps.next(), work)
 
 
 class _Laps:
