@@ -22,7 +22,7 @@ from omnictl.generate.speaking import say, timed
 from omnictl.models.thinker import Thinker
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import apply_batch_statistics
-from omnictl.train.device import RiseOfMemory, keep_freed_memory
+from omnictl.train.device import RiseOfMemory, keep_freed_memory, wait_for
 from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import normalise
 from omnictl.train.memory import MemoryPlan, free_memory, plan_memory
@@ -190,8 +190,7 @@ class _Laps:
 
     def next(self) -> float:
         """Seconds since the last call."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        wait_for(self._device)
         now = time.perf_counter()
         taken, self._last = now - self._last, now
         return taken

@@ -6,7 +6,6 @@ Time comes from a few examples timed here, or from the rate that a GPU's maker s
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -16,9 +15,10 @@ from omnictl.errors import ConfigError
 from omnictl.nn.mel import MelConfig
 from omnictl.nn.recompute import Checkpointing, set_checkpointing
 from omnictl.stages.footprint import data_bytes, size_of
+from omnictl.train.device import wait_for
 from omnictl.train.memory import budget, candidates, fastest_that_fits, free_memory, step_peak
 from omnictl.train.optim import Optimizers, choose_optimizer
-from omnictl.train.precision import Precision
+from omnictl.train.precision import Precision, best_seconds
 from omnictl.train.stage import NO_WORK, Batches, Work
 from omnictl.train.tracing import Peak, Untraceable
 from omnictl.train.trial import TRIAL_EXAMPLES, precision_for, try_out
@@ -221,21 +221,22 @@ def _measured_step(
     """Seconds of a step here: a few examples timed, and the optimizer."""
     stage.model.to(device).train()
     batch = batches.collate(batches.ids(0)[: _affordable(example)])
-    passes = [_seconds(lambda: try_out(stage, batch, precision, device), device) for _ in range(3)]
     optimizers = Optimizers(stage.model, stage.config.train, optimizer)
     for parameter in optimizers.parameters:
         parameter.grad = torch.zeros_like(parameter)
-    updates = [_seconds(lambda: [part.step() for part in optimizers.parts], device) for _ in range(2)]
-    flops: float = stage.work(batch).flops
-    return min(passes) * example.flops * share / flops + min(updates)
 
+    def update() -> None:
+        for part in optimizers.parts:
+            part.step()
+        wait_for(device)
 
-def _seconds(work: Any, device: torch.device) -> float:
-    began = perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return perf_counter() - began
+    def pass_through() -> None:
+        try_out(stage, batch, precision, device)
+        wait_for(device)
+
+    updating = best_seconds(update, rounds=2)
+    passes: float = example.flops * share / stage.work(batch).flops
+    return best_seconds(pass_through, rounds=3) * passes + updating
 
 
 def _mel(stage: Any) -> MelConfig | None:

@@ -1,6 +1,5 @@
 """`omnictl plan`: what a training will take, before it starts."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,7 +7,7 @@ import typer
 from omnictl.cli.configs import DEFAULT_PRESET, resolved
 from omnictl.cli.console import Output
 from omnictl.cli.options import ConfigOption, DeviceOption, JsonOption, PresetOption, QuietOption, SetOption
-from omnictl.cli.training import lasting
+from omnictl.cli.training import Choices, settings
 from omnictl.errors import OutOfMemory, UsageError
 from omnictl.stages import COMMANDS, COMPOSED
 
@@ -53,10 +52,10 @@ def plan(
     if stage == ALL and (config is not None or set_ or data is not None):
         raise UsageError("--config, --set and --data are of one stage", where="all", fix="name the stage: omnictl plan STAGE …")
     elsewhere = _elsewhere(memory, tflops)
+    choices = Choices(preset, config, set_ or [], data, name=None, init=None, seed=None)
     configs: dict[str, Config] = {}
     for command in COMMANDS if stage == ALL else (stage,):
-        source = [] if data is None else [f"data.source={json.dumps(lasting(data))}"]
-        configs |= _parts(command, resolved(command, preset, config, [*(set_ or []), *source]))
+        configs |= _parts(command, resolved(command, preset, config, [*choices.set, *settings(command, choices)]))
     plans = []
     for made in make_plans(configs, size, elsewhere, choose_device(device), cache=cache_dir()):
         plans.append(made)

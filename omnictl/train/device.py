@@ -37,6 +37,12 @@ def choose_device(requested: str) -> torch.device:
     return device
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; elsewhere it is done already."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def peak_memory(device: torch.device) -> int:
     """Peak memory in bytes: allocated on the GPU, else resident in this process."""
     if device.type == "cuda":

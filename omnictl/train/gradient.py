@@ -89,12 +89,12 @@ def add_up(sums: Accumulated, model: nn.Module, world: World) -> Accumulated:
 def normalise(parameters: Sequence[nn.Parameter], count: int, clip_norm: float) -> float:
     """Divide gradients of a sum by its count, then clip them; returns their norm before clipping."""
     kinds = by_kind([p for p in parameters if p.grad is not None])
-    norms = [torch.zeros(())]
+    norms = []
     for kind in kinds:
         gradients = [p.grad for p in kind if p.grad is not None]
         torch._foreach_mul_(gradients, 1.0 / count)
         norms.append(whole(nn.utils.get_total_norm(gradients)))
-    norm = norms[-1] if len(norms) <= 2 else torch.stack(norms[1:]).norm()
+    norm = norms[0] if len(norms) == 1 else nn.utils.get_total_norm(norms)
     for kind in kinds:
         nn.utils.clip_grads_with_norm_(kind, clip_norm, norm)
     return float(norm)

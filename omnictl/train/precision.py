@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from omnictl.errors import ConfigError
+from omnictl.train.device import wait_for
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -73,7 +74,7 @@ def _faster_on_cpu(trial: Callable[[Precision], None]) -> Precision:
     for name in ("fp32", "bf16"):
         candidate = Precision(name, "trial")
         trial(candidate)  # the first pass prepares kernels
-        seconds[name] = _best_seconds(partial(trial, candidate), rounds=2)
+        seconds[name] = best_seconds(partial(trial, candidate), rounds=2)
     gain = seconds["fp32"] / seconds["bf16"]
     return Precision("bf16" if gain >= BF16_WORTH else "fp32", f"this model runs {gain:.2f}× as fast in bf16 on this CPU")
 
@@ -85,13 +86,13 @@ def matmul_rate(device: torch.device) -> float:
 
     def run() -> None:
         torch.mm(a, a, out=product)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(device)
 
-    return 2.0 * 2048**3 / _best_seconds(run, rounds=10)
+    return 2.0 * 2048**3 / best_seconds(run, rounds=10)
 
 
-def _best_seconds(run: Callable[[], None], *, rounds: int) -> float:
+def best_seconds(run: Callable[[], None], *, rounds: int) -> float:
+    """What the fastest of some rounds took."""
     best = float("inf")
     for _ in range(rounds):
         start = time.perf_counter()

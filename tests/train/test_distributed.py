@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,18 @@ def launch(processes: int, task: str, folder: Path, *options: str) -> None:
     )
 
 
+def by_one_and_two(task: Callable[[Path, World], None], folders: pytest.TempPathFactory) -> dict[int, Path]:
+    """Where one process and where two have done a task of `processes.py`."""
+    one, two = folders.mktemp("one"), folders.mktemp("two")
+    task(one, ALONE)
+    launch(2, task.__name__, two)
+    return {1: one, 2: two}
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """What one process and what two make of every stage."""
-    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    every_stage(one, ALONE)
-    launch(2, "every_stage", two)
-    return {1: one, 2: two}
+    return by_one_and_two(every_stage, tmp_path_factory)
 
 
 every = pytest.mark.parametrize("name", STAGES)

@@ -14,8 +14,8 @@ KILLED = -9
 
 def can_limit() -> bool:
     """Whether this process may make control groups."""
-    files = limit_file()
-    return files is not None and os.access(files.parent, os.W_OK) and os.geteuid() == 0
+    limit = limit_file()
+    return limit is not None and os.access(limit.parent, os.W_OK) and os.geteuid() == 0
 
 
 def train_within(factor: float, stage: str) -> int:

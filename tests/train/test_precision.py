@@ -33,7 +33,7 @@ def test_auto_on_a_cpu_takes_what_the_trial_found_faster(
         assert tried[before - 1] == tried[before]  # prepared once before it is timed
         return {"fp32": 1.0, "bf16": bf16_seconds}[tried[-1]]
 
-    monkeypatch.setattr(module, "_best_seconds", clock)
+    monkeypatch.setattr(module, "best_seconds", clock)
     assert choose_precision("auto", CPU, lambda candidate: tried.append(candidate.name)) == (name, reason)
     assert set(tried) == {"fp32", "bf16"}
 
@@ -77,11 +77,11 @@ def test_the_matmul_rate_is_of_the_best_of_ten_products(monkeypatch: pytest.Monk
         assert rounds == 10
         return 0.5
 
-    monkeypatch.setattr(module, "_best_seconds", clock)
+    monkeypatch.setattr(module, "best_seconds", clock)
     assert matmul_rate(CPU) == 2 * 2048**3 / 0.5
 
 
 def test_the_best_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.5])
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(times))  # type: ignore[attr-defined]
-    assert module._best_seconds(lambda: None, rounds=3) == 1.0
+    assert module.best_seconds(lambda: None, rounds=3) == 1.0

@@ -9,12 +9,12 @@ from processes import SLICED, STEPS, in_slices
 from regression import CONFIG, Regression
 from safetensors.torch import load_file
 from stage_factory import make_stage
-from test_distributed import launch, steps_of
+from test_distributed import by_one_and_two, steps_of
 
 from omnictl.errors import ConfigError
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type
-from omnictl.train.distributed import ALONE, World
+from omnictl.train.distributed import World
 from omnictl.train.precision import Precision
 from omnictl.train.sharding import check_shardable, share_in_layers
 
@@ -24,10 +24,7 @@ FP32 = Precision("fp32", "")
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """What one process makes, and what two make of slices."""
-    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    in_slices(one, ALONE)
-    launch(2, "in_slices", two)
-    return {1: one, 2: two}
+    return by_one_and_two(in_slices, tmp_path_factory)
 
 
 def made(folder: Path, name: str) -> tuple[Run, int]:
