@@ -24,8 +24,9 @@ from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.train.device import RiseOfMemory, keep_freed_memory, wait_for
 from omnictl.train.feed import micro_batches
+from omnictl.train.free_memory import free_memory
 from omnictl.train.gradient import normalise
-from omnictl.train.memory import MemoryPlan, free_memory, plan_memory
+from omnictl.train.memory import MemoryPlan, Steps, plan_memory
 from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision, matmul_rate
 from omnictl.train.stage import NO_WORK, Batches, Work
@@ -131,8 +132,7 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
     kind = choose_optimizer(config, stage.model, stage.work(batches.collate(ids)).flops)
     precision = precision_for(stage, batches, config.precision, device)
     optimizers = Optimizers(stage.model, config, kind)
-    free = free_memory(device)
-    plan = plan_memory(stage, batches, config, share=len(ids), free=free, optimizer=kind, precision=precision, device=device)
+    plan = plan_memory(Steps(stage, batches, config, kind, precision), free=free_memory(device), device=device)
     set_checkpointing(stage.model, plan.checkpointing)
     with RiseOfMemory(device) as rise:
         all_taken = [take_step(stage, batches, step, optimizers, plan, precision, device) for step in range(WARM_UP + steps)]

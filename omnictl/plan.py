@@ -16,7 +16,8 @@ from omnictl.nn.mel import MelConfig
 from omnictl.nn.recompute import Checkpointing, set_checkpointing
 from omnictl.stages.footprint import data_bytes, size_of
 from omnictl.train.device import wait_for
-from omnictl.train.memory import budget, candidates, fastest_that_fits, free_memory, step_peak
+from omnictl.train.free_memory import budget, free_memory
+from omnictl.train.memory import Steps, fastest_that_fits
 from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision, best_seconds
 from omnictl.train.stage import NO_WORK, Batches, Work
@@ -59,6 +60,8 @@ class StagePlan(NamedTuple):
     """Of the model and the fullest moment of a step; of the smallest step if none fits."""
     parts: Mapping[str, int]
     """The same, by what it is for."""
+    evaluation_bytes: int
+    """Of the model and the fullest moment of its evaluation, generation included."""
     room_bytes: int
     """What there is for it, beside the process itself, workspaces and fragmentation."""
     micro_batch: int
@@ -75,6 +78,11 @@ class StagePlan(NamedTuple):
     """Of checkpoints and the model folder."""
     data_bytes: int
     """Of what the cache keeps of the data."""
+
+    @property
+    def largest_bytes(self) -> int:
+        """Of a step or of an evaluation, whichever takes more."""
+        return max(self.peak_bytes, self.evaluation_bytes)
 
 
 def make_plans(
@@ -123,8 +131,7 @@ def plan_stage(stage: Any, data: Config, elsewhere: Elsewhere | None, device: to
         ConfigError: shapes depend on what the model computes.
     """
     config, batches = stage.config.train, stage.batches()
-    share = len(batches.ids(0))
-    example = _work_of_an_example(stage, batches)
+    example, share = _work_of_an_example(stage, batches), len(batches.ids(0))
     optimizer = choose_optimizer(config, stage.model, example.flops * share)
     if elsewhere is None:
         precision = precision_for(stage, batches, config.precision, device, examples=_affordable(example))
@@ -132,7 +139,15 @@ def plan_stage(stage: Any, data: Config, elsewhere: Elsewhere | None, device: to
     else:
         precision = Precision("bf16" if config.precision == "auto" else config.precision, "planned")
         room = budget(elsewhere.memory - PROCESS, torch.device("cuda"))
-    step = _largest_step(stage, batches, share, optimizer, precision, room)
+    steps = Steps(stage, batches, config, optimizer, precision)
+    try:
+        step, evaluation = _largest_step(steps, room), steps.evaluation().total
+    except Untraceable as error:
+        raise ConfigError(
+            f"the memory of {stage.name} cannot be traced: shapes depend on what the model computes",
+            where="model",
+            fix="start the training: its largest step is tried out before the first one",
+        ) from error
     if elsewhere is None:
         set_checkpointing(stage.model, step.checkpointing)
         seconds = _measured_step(stage, batches, example, share, optimizer, precision, device)
@@ -141,10 +156,11 @@ def plan_stage(stage: Any, data: Config, elsewhere: Elsewhere | None, device: to
     checkpoint = step.peak.lasting + step.peak.parts["optimizer"]
     return StagePlan(
         stage.name,
-        step.fits,
+        fits=step.fits and evaluation <= room,
         parameters=sum(parameter.numel() for parameter in stage.model.parameters() if parameter.requires_grad),
         peak_bytes=step.peak.total,
         parts=step.peak.parts,
+        evaluation_bytes=evaluation,
         room_bytes=room,
         micro_batch=step.micro_batch,
         accumulation=-(-share // step.micro_batch),
@@ -168,34 +184,19 @@ class _Step(NamedTuple):
     fits: bool
 
 
-def _largest_step(stage: Any, batches: Batches, share: int, optimizer: str, precision: Precision, room: int) -> _Step:
-    """The fastest step that fits; if none does, the smallest.
-
-    Raises:
-        ConfigError: shapes depend on what the model computes.
-    """
-    config = stage.config.train
+def _largest_step(steps: Steps, room: int) -> _Step:
+    """The fastest step that fits; if none does, the smallest. Raises as `Steps.peak`."""
     found: dict[tuple[int, Checkpointing], Peak] = {}
 
     def peak(micro_batch: int, checkpointing: Checkpointing) -> int:
-        traced = step_peak(
-            stage, batches, config, micro_batch, checkpointing, share=share, optimizer=optimizer, precision=precision
-        )
-        found[micro_batch, checkpointing] = traced
+        traced = found[micro_batch, checkpointing] = steps.peak(micro_batch, checkpointing)
         return traced.total
 
-    sizes, modes = candidates(stage, config, share)
-    try:
-        plan = fastest_that_fits(sizes, modes, room, peak)
-        smallest = (sizes[-1], modes[-1])
-        if plan is None and smallest not in found:
-            peak(*smallest)
-    except Untraceable as error:
-        raise ConfigError(
-            f"the memory of {stage.name} cannot be traced: shapes depend on what the model computes",
-            where="model",
-            fix="start the training: its largest step is tried out before the first one",
-        ) from error
+    sizes, modes = steps.candidates()
+    plan = fastest_that_fits(sizes, modes, room, peak)
+    smallest = (sizes[-1], modes[-1])
+    if plan is None and smallest not in found:
+        peak(*smallest)
     chosen = smallest if plan is None else (plan.micro_batch, plan.checkpointing)
     return _Step(*chosen, found[chosen], plan is not None)
 

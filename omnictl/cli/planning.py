@@ -59,7 +59,7 @@ def plan(
     plans = []
     for made in make_plans(configs, size, elsewhere, choose_device(device), cache=cache_dir()):
         plans.append(made)
-        output.say(f"{made.stage}: {_bytes(made.peak_bytes)} with {made.micro_batch} at a time")
+        output.say(f"{made.stage}: {_bytes(made.largest_bytes)} with {made.micro_batch} at a time")
     lacking = [made.stage for made in plans if not made.fits]
     output.result(
         {
@@ -118,7 +118,7 @@ def _shown(plans: "Sequence[StagePlan]", elsewhere: "Elsewhere | None") -> "list
         table.add_row(
             made.stage,
             f"{made.parameters / 1e6:.2f}M",
-            _bytes(made.peak_bytes),
+            _bytes(made.largest_bytes),
             _bytes(made.room_bytes),
             f"{made.accumulation} × {made.micro_batch}" if made.fits else "does not fit",
             "nothing" if made.checkpointing == "off" else made.checkpointing,
@@ -139,7 +139,8 @@ def _shown(plans: "Sequence[StagePlan]", elsewhere: "Elsewhere | None") -> "list
 
 
 def _parts_of(made: "StagePlan") -> str:
-    return ", ".join(f"{name} {_bytes(size)}" for name, size in made.parts.items() if size)
+    parts = ", ".join(f"{name} {_bytes(size)}" for name, size in made.parts.items() if size)
+    return f"a step {_bytes(made.peak_bytes)} ({parts}), an evaluation {_bytes(made.evaluation_bytes)}"
 
 
 def _bytes(size: int) -> str:
@@ -149,5 +150,5 @@ def _bytes(size: int) -> str:
 def _next_line(stage: str, preset: str, plans: "Sequence[StagePlan]", lacking: "Sequence[str]") -> str:
     if not lacking:
         return f"next\n  omnictl {'pipeline' if stage == ALL else stage} --preset {preset}"
-    need = _bytes(max(made.peak_bytes for made in plans if not made.fits))
-    return f"{', '.join(lacking)}: not even the smallest step fits, it takes {need}\nchoose a smaller model or shorter examples"
+    need = _bytes(max(made.largest_bytes for made in plans if not made.fits))
+    return f"{', '.join(lacking)}: step and evaluation do not fit, they take {need}\nchoose a smaller model or shorter examples"

@@ -45,7 +45,7 @@ def generate(
     Yields:
         Token ids as they are chosen.
     """
-    reading = _Reading(model, prompt, max_tokens)
+    reading = Reading(model, prompt, max_tokens)
     written: list[int] = []
     for _ in range(reading.room):
         token = choose_token(reading.scores()[0].cpu(), sampling, previous=written, generator=generator)
@@ -69,7 +69,7 @@ def answer_greedily(model: Thinker, prompt: Prompt, *, max_tokens: int, stop: Co
     Returns:
         The tokens written after each prompt.
     """
-    reading = _Reading(model, prompt, max_tokens)
+    reading = Reading(model, prompt, max_tokens)
     written: list[list[int]] = [[] for _ in prompt.embeddings]
     going_on = set(range(len(written)))
     for step in range(reading.room):
@@ -84,8 +84,14 @@ def answer_greedily(model: Thinker, prompt: Prompt, *, max_tokens: int, stop: Co
     return written
 
 
-class _Reading:
-    """A model that has read something, and can read on."""
+class Reading:
+    """A model that has read something, and can read on.
+
+    Args:
+        model: in eval mode.
+        prompt: what it reads.
+        max_tokens: most tokens that it will read after that; the context's end stops as well.
+    """
 
     def __init__(self, model: Thinker, prompt: Prompt, max_tokens: int) -> None:
         batch, length, _ = prompt.embeddings.shape

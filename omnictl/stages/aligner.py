@@ -6,7 +6,7 @@ Source: Badlani et al. 2022. Headline metric: `loss` in nats a frame of 20 ms, b
 and, as a control, along the path that gives every symbol the same time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -29,7 +29,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.recordings import Recordings
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import LossSum, Report, Split, Work
+from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
 
 ALIGNED_FRAMES = 24_000
 """Mel frames aligned at a time."""
@@ -193,6 +193,10 @@ class AlignerStage:
             positions=frames,
             slots=batch.features.shape[0] * batch.features.shape[1],
         )
+
+    def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
+        """See `Stage`: many utterances are aligned at once."""
+        return (pass_of(self, batches, ALIGNED_FRAMES),)
 
     def validate(self) -> Report:
         """How well the validation split's sounds and texts fit."""

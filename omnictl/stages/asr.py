@@ -9,7 +9,7 @@ Source: Graves et al. 2006 (CTC). Headline metric: word error rate, both texts a
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -39,7 +39,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.recognition import Recognised, error_rates, rates_by_voices, recognition_report
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import LossSum, Report, Split, Work
+from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
 
 EVALUATION_FRAMES = 24_000
 """Mel frames decoded at a time: four minutes of sound."""
@@ -295,6 +295,10 @@ class Asr:
             positions=frames,
             slots=batch.features.shape[0] * batch.features.shape[1],
         )
+
+    def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
+        """See `Stage`: many utterances are heard at once."""
+        return (pass_of(self, batches, EVALUATION_FRAMES),)
 
     def validate(self) -> Report:
         """Error rates and loss on the validation split."""

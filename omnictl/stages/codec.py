@@ -7,7 +7,7 @@ Source: Zeghidour et al. 2021 (SoundStream), without its adversary. Headline met
 that is lost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -29,7 +29,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.recordings import Recordings
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import LossSum, Report, Split, Work
+from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
 
 START_BATCHES = 8
 """Batches whose frames the codebooks begin with."""
@@ -215,6 +215,10 @@ class CodecStage:
         """Seconds of sound and floating-point operations of a training step on this batch."""
         frames = batch.mel.shape[0] * batch.mel.shape[1]
         return Work(frames / self.config.model.mel.frames_hz, training_flops(self.model, frames), frames, frames)
+
+    def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
+        """See `Stage`: an utterance is taken whole."""
+        return (pass_of(self, batches, int(self.recordings.training_set.lengths().max())),)
 
     def validate(self) -> Report:
         """What is lost of the validation split, and how much of the codebooks is used."""

@@ -8,7 +8,7 @@ itself is predicted too. Headline metric: perplexity. On TinyWorld the exact opt
     omnictl pretrain --preset tiny [--data my.txt]
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Self
@@ -37,7 +37,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.information_limit import TokenScores, information_limit
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
-from omnictl.train.stage import LossSum, Report, Split, Work
+from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
 
 TOKENIZER_CHARACTERS = 4_000_000
 """Characters of the training split that the BPE learns its merges from."""
@@ -198,6 +198,10 @@ class Pretrain:
         """Tokens and floating-point operations of a training step on this batch, padding not counted."""
         flops = training_flops(self.model, _document_lengths(batch))
         return Work(batch.num_targets, flops, positions=batch.num_targets, slots=batch.tokens.numel())
+
+    def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
+        """See `Stage`: many windows are scored at once."""
+        return (pass_of(self, batches, EVALUATION_POSITIONS),)
 
     def validate(self) -> Report:
         """Perplexity on the validation split."""

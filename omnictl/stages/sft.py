@@ -10,8 +10,8 @@ Headline metric: `accuracy`, the mean over tasks.
     omnictl sft --preset tiny [--data my/dialogues.jsonl]
 """
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -43,12 +43,14 @@ from omnictl.data.quarantine import shown as told
 from omnictl.data.store import TokenStore, open_store
 from omnictl.data.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
+from omnictl.generate.decode import Prompt, Reading
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import copy_parts, held_parts, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.answering import (
+    AT_ONCE,
     Answered,
     Respondent,
     answer_sheet,
@@ -68,7 +70,7 @@ from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained import open_model
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import LossSum, Report, Split, Work
+from omnictl.train.stage import Batches, LossSum, Report, Split, Work
 from omnictl.world.dialogues import TASKS
 
 VALIDATED_AT_ONCE = 64
@@ -397,6 +399,18 @@ class Sft:
         """Positions and floating-point operations of a training step on this batch, padding not counted."""
         positions = int(batch.lengths.sum())
         return Work(positions, training_flops(self.model.thinker, batch.lengths), positions=positions, slots=batch.tokens.numel())
+
+    def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
+        """See `Stage`: many dialogues are scored at once, and many answers are written."""
+        largest = [*batches.largest(1)] * VALIDATED_AT_ONCE
+        return partial(self.loss, batches.collate(largest)), self._read_long_prompts
+
+    def _read_long_prompts(self) -> Reading:
+        thinker = self.model.thinker
+        length = max(1, thinker.config.context - self.config.max_reply)
+        embeddings = thinker.embedding.weight.new_zeros(AT_ONCE, length, thinker.config.width)
+        positions = torch.zeros(AT_ONCE, length, 3, dtype=torch.int64, device=self.device) if self.placed else None
+        return Reading(thinker, Prompt(embeddings, positions), self.config.max_reply)
 
     @torch.no_grad()
     def validate(self) -> Report:

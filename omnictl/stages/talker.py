@@ -9,7 +9,7 @@ Headline metric of an evaluation: `cer_free_running`, how a recogniser of stage 
     omnictl talker --preset tiny [--data my/recordings]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -50,7 +50,7 @@ from omnictl.stages.recordings import Recordings
 from omnictl.stages.vocoder import VocoderStage
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import LossSum, Report, Split, Work
+from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
 
 VALIDATED_FRAMES = 4_000
 """Frames of codes judged at a time."""
@@ -267,6 +267,10 @@ class TalkerStage:
             positions=frames,
             slots=len(batch.lengths) * int(batch.lengths.max()),
         )
+
+    def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
+        """See `Stage`: many utterances are scored at once; one is said at a time."""
+        return (pass_of(self, batches, VALIDATED_FRAMES),)
 
     @torch.no_grad()
     def validate(self) -> Report:

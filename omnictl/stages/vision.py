@@ -11,7 +11,7 @@ Headline metric: `top1`, how often the class is right, by the heads or, after co
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -50,7 +50,7 @@ from omnictl.stages.classification import (
 from omnictl.stages.retrieval import HEADLINE, Placed, retrieval_rates, retrieval_report
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
-from omnictl.train.stage import LossSum, Report, Split, Work
+from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
 
 EVALUATION_PICTURES = 128
 """Pictures that are judged at a time."""
@@ -344,6 +344,10 @@ class Vision:
             matrices = sum(p.numel() for p in self.reader.captions.blocks.parameters() if p.ndim >= 2)
             flops += 6.0 * self.reader.num_tokens(batch.captions) * matrices
         return Work(units=count, flops=flops, positions=count, slots=count)
+
+    def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
+        """See `Stage`: many pictures are seen at once."""
+        return (pass_of(self, batches, EVALUATION_PICTURES),)
 
     def validate(self) -> Report:
         """Rates on the validation split."""

@@ -8,7 +8,7 @@ Siuzdak 2023 (Vocos), without its adversary. Headline metric: `spectral_distance
     omnictl talker --set vocoder=istft
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -38,7 +38,7 @@ from omnictl.stages.codec import CodecStage
 from omnictl.stages.recordings import Recordings
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import LossSum, Report, Split, Work
+from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
 
 MOST_SECONDS = 3600.0
 """Of recordings that are learned from; they are held in memory, 290 MB an hour."""
@@ -212,6 +212,10 @@ class VocoderStage:
         """Seconds of sound and floating-point operations of a training step on this batch."""
         frames = batch.mel.shape[0] * batch.mel.shape[1]
         return Work(frames / self.config.model.mel.frames_hz, training_flops(self.model, frames), frames, frames)
+
+    def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
+        """See `Stage`: an utterance is taken whole."""
+        return (pass_of(self, batches, int(self.recordings.training_set.lengths().max())),)
 
     def validate(self) -> Report:
         """How far the sound of the validation split is from the recordings."""

@@ -1,38 +1,36 @@
 """How much of a batch goes through the model at a time, decided before the first step and written into the run.
 
 The memory of a step is traced (`omnictl.train.tracing`), never extrapolated: over batch sizes it is only piecewise linear.
-Of what is free, a share is left to what a trace does not see: fragmentation, workspaces of kernels, the process itself.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import psutil
 import torch
 
 from omnictl.errors import OutOfMemory
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
 from omnictl.train.config import TrainConfig
-from omnictl.train.precision import Precision
+from omnictl.train.device import wait_for
+from omnictl.train.feed import micro_batches
+from omnictl.train.free_memory import budget
+from omnictl.train.precision import Precision, best_seconds
 from omnictl.train.stage import Batches, Stage
 from omnictl.train.trial import try_out
 
 if TYPE_CHECKING:
     from omnictl.train.tracing import Peak
 
-FRAGMENTATION = 0.08
-"""Share of the free memory that allocators leave lying between tensors."""
-
-WORKSPACES = {"cpu": 256 * 2**20, "cuda": 512 * 2**20, "mps": 512 * 2**20}
-"""Bytes that kernels take besides tensors: packed matrices, cuBLAS and cuDNN workspaces, threads' stacks."""
-
-
 HEAP_GROWTH = 2
 """A heap that keeps freed blocks, which are of many sizes, has grown to 1.8 times what ever lived at a time (the Talker's)."""
 
-ENDLESS = 2**63
+FASTER = 1.03
+"""So many times as fast must a smaller micro-batch be: less is within what measurements differ by."""
+
+LONG_BATCH = 10.0
+"""Seconds of a batch from which on its parts are not timed: it keeps any device busy, and timing would take minutes."""
 
 _FIX = "close other programs, or choose a smaller model or shorter examples"
 
@@ -46,6 +44,8 @@ class MemoryPlan(NamedTuple):
     """What a step of it takes beyond the loaded model, traced; None for a whole batch on request, or if it cannot be traced."""
     budget_bytes: int | None
     """What was there for it."""
+    evaluation_bytes: int | None = None
+    """What an evaluation takes beyond the loaded model, traced; None as above."""
 
     @property
     def is_tight(self) -> bool:
@@ -53,58 +53,6 @@ class MemoryPlan(NamedTuple):
         if self.peak_bytes is None or self.budget_bytes is None:
             return False
         return self.peak_bytes * HEAP_GROWTH > self.budget_bytes
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that this process could still take: of the GPU, or of the machine and of its control group."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return min(psutil.virtual_memory().available, _left_in_control_group())
-
-
-def _left_in_control_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int:
-    """Bytes below the tightest limit of the process's control groups; as good as endless if there is none."""
-    try:
-        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
-    except OSError:
-        return ENDLESS
-    paths = {controllers: path.lstrip("/") for _, controllers, path in lines}
-    left = [ENDLESS]
-    for controllers, files in _GROUP_FILES.items():
-        folder = root / controllers / paths[controllers] if controllers in paths else None
-        left += [_left(group, files) for group in (folder, *folder.parents)] if folder else []
-    return max(0, min(left))
-
-
-class _GroupFiles(NamedTuple):
-    """Where a version of control groups says what it allows and what is used."""
-
-    limit: str
-    used: str
-    reclaimable: str
-    """In its statistics: cached files, which make room."""
-
-
-_GROUP_FILES = {
-    "": _GroupFiles("memory.max", "memory.current", "inactive_file"),  # version 2
-    "memory": _GroupFiles("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
-}
-
-
-def _left(group: Path, files: _GroupFiles) -> int:
-    try:
-        limit, used = (group / files.limit).read_text().strip(), (group / files.used).read_text()
-        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except OSError:
-        return ENDLESS
-    return ENDLESS if limit == "max" else int(limit) - int(used) + int(statistics.get(files.reclaimable, 0))
-
-
-def budget(free: int, device: torch.device) -> int:
-    """Bytes of `free` that a plan may use."""
-    return max(0, int(free * (1 - FRAGMENTATION)) - WORKSPACES.get(device.type, 0))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -118,65 +66,138 @@ def step_does_not_fit(size: int, where: str) -> OutOfMemory:
     return OutOfMemory(f"a step of {examples} does not fit", where=where, fix=_FIX)
 
 
-def plan_memory(
-    stage: Stage,
-    batches: Batches,
-    config: TrainConfig,
-    *,
-    share: int,
-    free: int,
-    optimizer: str,
-    precision: Precision,
-    device: torch.device,
-    slices: int = 1,
-) -> MemoryPlan:
+@dataclass(frozen=True)
+class Steps:
+    """The steps that a process could take, which differ in how much goes through the model at a time."""
+
+    stage: Stage
+    batches: Batches
+    """Its share of them, if there are more processes."""
+    config: TrainConfig
+    optimizer: str
+    precision: Precision
+
+    @property
+    def share(self) -> int:
+        """Examples of a step."""
+        return len(self.batches.ids(0))
+
+    def candidates(self) -> tuple[Sequence[int], Sequence[Checkpointing]]:
+        """Micro-batches and kinds of checkpointing to choose from, the fastest first; what the config fixes, alone."""
+        config = self.config
+        if config.micro_batch != "auto":
+            sizes = [self.share if config.micro_batch == "whole" else min(self.share, config.micro_batch)]
+            return sizes, ("off",) if config.checkpointing == "auto" else (config.checkpointing,)
+        sizes = halves(self.share) if self.stage.divisible else [self.share]
+        return sizes, CHECKPOINTING if config.checkpointing == "auto" else (config.checkpointing,)
+
+    def peak(self, micro_batch: int, checkpointing: Checkpointing) -> "Peak":
+        """The traced peak of a step whose largest micro-batch goes through the model; `checkpointing` stays set.
+
+        Raises:
+            Untraceable: shapes depend on what the model computes.
+        """
+        from omnictl.train.tracing import traced_step  # noqa: PLC0415  slow
+
+        set_checkpointing(self.stage.model, checkpointing)
+        return traced_step(
+            self.stage,
+            self.batches.collate(self.batches.largest(micro_batch)),
+            self.config,
+            optimizer=self.optimizer,
+            precision=self.precision,
+            accumulates=micro_batch < self.share,
+        )
+
+    def evaluation(self) -> "Peak":
+        """The traced peak of the evaluation between two steps. Raises as `peak`."""
+        from omnictl.train.tracing import traced_passes  # noqa: PLC0415  slow
+
+        passes = self.stage.heaviest_passes(self.batches)
+        return traced_passes(self.stage, passes, self.config, optimizer=self.optimizer, precision=self.precision)
+
+    def rehearse(self, device: torch.device, micro_batch: int) -> None:
+        """Forward and backward pass of the largest micro-batch, which leave no trace."""
+        self._pass(device, [self.batches.largest(micro_batch)])
+
+    def seconds(self, device: torch.device, micro_batch: int) -> float:
+        """What the passes of the first batch take in parts of this size, at best."""
+        parts = list(micro_batches(self.batches.ids(0), micro_batch))
+        first = best_seconds(lambda: self._pass(device, parts), rounds=1)
+        return first if first > LONG_BATCH else best_seconds(lambda: self._pass(device, parts), rounds=2)
+
+    def _pass(self, device: torch.device, parts: Sequence[Sequence[int]]) -> None:
+        self.stage.model.train()
+        with torch.random.fork_rng():
+            for ids in parts:
+                try_out(self.stage, self.batches.collate(ids), self.precision, device)
+        wait_for(device)
+
+
+def plan_memory(steps: Steps, *, free: int, device: torch.device, slices: int = 1) -> MemoryPlan:
     """The micro-batch and checkpointing that the config asks for, fit or not; where it says `auto`, the fastest that fits.
 
     Args:
-        stage: what is trained.
-        batches: its training batches.
-        config: the training settings.
-        share: examples of a step that this process takes.
-        free: bytes that it could still take.
-        optimizer: its kind.
-        precision: the number format.
+        steps: to choose from.
+        free: bytes that this process could still take.
         device: where to compute.
         slices: in how many the layers' weights will be cut, which are then not on the device yet.
 
     Raises:
-        OutOfMemory: not even one example at a time fits.
+        OutOfMemory: not even one example at a time fits, or the evaluation does not.
     """
-    sizes, modes = candidates(stage, config, share)
-    if config.micro_batch == "whole":
+    sizes, modes = steps.candidates()
+    if steps.config.micro_batch == "whole":
         return MemoryPlan(sizes[0], modes[0], None, None)
 
     from omnictl.train.tracing import Untraceable  # noqa: PLC0415  slow
 
-    def peak(micro_batch: int, checkpointing: Checkpointing) -> int:
-        found = step_peak(stage, batches, config, micro_batch, checkpointing, share=share, optimizer=optimizer, precision=precision)
-        return found.total - found.lasting if slices == 1 else _in_slices(found, stage, slices)
-
     there = budget(free, device)
-    if config.micro_batch != "auto":
-        with suppress(Untraceable):
-            return MemoryPlan(sizes[0], modes[0], peak(sizes[0], modes[0]), there)
-        return MemoryPlan(sizes[0], modes[0], None, there)
     try:
-        plan = fastest_that_fits(sizes, modes, there, peak)
+        plan = _traced_plan(steps, there, device, slices)
     except Untraceable:  # the whole batch, if it goes through the rehearsal below
         plan = MemoryPlan(sizes[0], modes[0], None, None)
-        set_checkpointing(stage.model, modes[0])
+        set_checkpointing(steps.stage.model, plan.checkpointing)
+    if steps.config.micro_batch != "auto" or slices > 1:  # in slices, a pass is one of all processes together
+        return plan
+    plan = confirmed(plan, sizes, partial(steps.rehearse, device))
+    if steps.config.runtime.deterministic:
+        return plan
+    size = quickest(sizes[sizes.index(plan.micro_batch) :], partial(steps.seconds, device))
+    if size == plan.micro_batch or plan.peak_bytes is None:
+        return plan._replace(micro_batch=size)
+    return plan._replace(micro_batch=size, peak_bytes=steps.peak(size, plan.checkpointing).needed)
+
+
+def _traced_plan(steps: Steps, there: int, device: torch.device, slices: int) -> MemoryPlan:
+    """The fastest of the candidates that fits into `there` bytes; what the config fixes, fit or not.
+
+    Raises:
+        OutOfMemory: none fits, or the evaluation does not.
+        Untraceable: shapes depend on what the model computes.
+    """
+
+    def peak(micro_batch: int, checkpointing: Checkpointing) -> int:
+        found = steps.peak(micro_batch, checkpointing)
+        return found.needed if slices == 1 else _in_slices(found, steps.stage, slices)
+
+    sizes, modes = steps.candidates()
+    evaluation = steps.evaluation().needed
+    if steps.config.micro_batch != "auto":
+        return MemoryPlan(sizes[0], modes[0], peak(sizes[0], modes[0]), there, evaluation)
+    plan = fastest_that_fits(sizes, modes, there, peak)
     if plan is None:
-        least = peak(sizes[-1], modes[-1])
+        what, least = f"a step of {sizes[-1]} of {steps.share} examples", peak(sizes[-1], modes[-1])
+    else:
+        what, least = "the evaluation between steps", evaluation
+    if least > there:
         raise OutOfMemory(
-            f"a step of {sizes[-1]} of {share} examples takes {least / 2**20:,.0f} MiB, "
-            f"{there / 2**20:,.0f} MiB are free for it on {device}",
-            where="train.batch_size" if not stage.divisible else "model",
+            f"{what} takes {least / 2**20:,.0f} MiB, {there / 2**20:,.0f} MiB are free for it on {device}",
+            where="model" if steps.stage.divisible else "train.batch_size",
             fix=_FIX,
         )
-    if slices > 1:  # a pass is one of all processes together
-        return plan
-    return confirmed(plan, sizes, lambda size: _rehearse(stage, batches, size, precision, device))
+    assert plan is not None
+    return plan._replace(evaluation_bytes=evaluation)
 
 
 def _in_slices(peak: "Peak", stage: Stage, slices: int) -> int:
@@ -188,63 +209,8 @@ def _in_slices(peak: "Peak", stage: Stage, slices: int) -> int:
     return peak.total - int(sliced * (1 - 1 / slices))
 
 
-def candidates(stage: Stage, config: TrainConfig, share: int) -> tuple[Sequence[int], Sequence[Checkpointing]]:
-    """Micro-batches and kinds of checkpointing to choose from, the fastest first; what the config fixes, alone."""
-    if config.micro_batch != "auto":
-        sizes = [share if config.micro_batch == "whole" else min(share, config.micro_batch)]
-        return sizes, ("off",) if config.checkpointing == "auto" else (config.checkpointing,)
-    sizes = micro_batches(share) if stage.divisible else [share]
-    return sizes, CHECKPOINTING if config.checkpointing == "auto" else (config.checkpointing,)
-
-
-def step_peak(
-    stage: Stage,
-    batches: Batches,
-    config: TrainConfig,
-    micro_batch: int,
-    checkpointing: Checkpointing,
-    *,
-    share: int,
-    optimizer: str,
-    precision: Precision,
-) -> "Peak":
-    """The traced peak of a step whose largest micro-batch goes through the model; `checkpointing` stays set.
-
-    Raises:
-        Untraceable: shapes depend on what the model computes.
-    """
-    from omnictl.train.tracing import traced_peak  # noqa: PLC0415  slow
-
-    set_checkpointing(stage.model, checkpointing)
-    return traced_peak(
-        stage,
-        batches.collate(batches.largest(micro_batch)),
-        config,
-        optimizer=optimizer,
-        precision=precision,
-        accumulates=micro_batch < share,
-    )
-
-
-def confirmed(plan: MemoryPlan, sizes: Sequence[int], rehearse: Callable[[int], None]) -> MemoryPlan:
-    """A plan whose largest micro-batch really went through, the next smaller one until it does.
-
-    Raises:
-        OutOfMemory: not even the smallest of `sizes` does.
-    """
-    for size in sizes[sizes.index(plan.micro_batch) :]:
-        try:
-            rehearse(size)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            continue
-        return plan._replace(micro_batch=size)
-    raise step_does_not_fit(sizes[-1], where="model")
-
-
-def micro_batches(batch_size: int) -> list[int]:
-    """Sizes to choose from, largest first: the batch in 1, 2, 4, … equal parts."""
+def halves(batch_size: int) -> list[int]:
+    """Micro-batches to choose from, largest first: the batch in 1, 2, 4, … equal parts."""
     sizes = [batch_size]
     while sizes[-1] > 1:
         sizes.append(-(-sizes[-1] // 2))
@@ -276,8 +242,33 @@ def fastest_that_fits(
     return None
 
 
-def _rehearse(stage: Stage, batches: Batches, size: int, precision: Precision, device: torch.device) -> None:
-    """Forward and backward pass of the largest micro-batch, which leave no trace."""
-    stage.model.train()
-    with torch.random.fork_rng():
-        try_out(stage, batches.collate(batches.largest(size)), precision, device)
+def confirmed(plan: MemoryPlan, sizes: Sequence[int], rehearse: Callable[[int], None]) -> MemoryPlan:
+    """A plan whose largest micro-batch really went through, the next smaller one until it does.
+
+    Raises:
+        OutOfMemory: not even the smallest of `sizes` does.
+    """
+    for size in sizes[sizes.index(plan.micro_batch) :]:
+        try:
+            rehearse(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            continue
+        return plan._replace(micro_batch=size)
+    raise step_does_not_fit(sizes[-1], where="model")
+
+
+def quickest(sizes: Sequence[int], seconds: Callable[[int], float]) -> int:
+    """The micro-batch to go on with: smaller ones pad less and stay in caches, larger ones keep more of a device busy.
+
+    Args:
+        sizes: that fit, largest first; the next smaller one is timed as long as that was clearly worth it.
+        seconds: what a batch takes in parts of a size.
+    """
+    chosen, least = sizes[0], seconds(sizes[0])
+    for size in sizes[1:]:
+        if least > LONG_BATCH or (found := seconds(size)) * FASTER > least:
+            break
+        chosen, least = size, found
+    return chosen

@@ -1,7 +1,8 @@
 """What the loop asks of a stage. One loss, one optimizer, one checkpoint, one run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -116,6 +117,17 @@ class Stage(Protocol):
         """The validation split, cheaply: called during training, deterministic."""
         ...
 
+    def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
+        """The passes of its evaluation and generation that take the most memory, with contents that do not matter."""
+        ...
+
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights: config, tokenizer."""
         ...
+
+
+def pass_of(stage: Stage, batches: Batches, slots: int) -> Callable[[], object]:
+    """A pass of as many of the largest examples as have so many slots, at least one."""
+    largest = batches.largest(1)
+    size = -(-slots // stage.work(batches.collate(largest)).slots)
+    return partial(stage.loss, batches.collate([*largest] * max(1, size)))

@@ -1,10 +1,10 @@
-"""The memory that a training step will take, found by taking it with tensors that have shapes but no contents.
+"""The memory that a training step or an evaluation will take, found by taking it with tensors that have shapes but no contents.
 
 The stage's own loss, backward pass and optimizer run on fake tensors of the CPU, and torch's `MemTracker` adds up what lives at any
 moment; nothing of that size is allocated. Of another device the figure is the same but for the workspaces of its kernels.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -25,9 +25,11 @@ from omnictl.nn.statistics import forget_batch_statistics
 from omnictl.train.config import TrainConfig
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
-from omnictl.train.stage import LossSum, Stage
+from omnictl.train.stage import Stage
 
 aten = torch.ops.aten
+
+CPU = torch.device("cpu")
 
 SMALL = 2**20
 """Tensors of up to so many elements are made really if they depend on nothing fake: tables that outlive the trace."""
@@ -59,8 +61,13 @@ class Peak(NamedTuple):
         """Bytes of parameters and buffers, which were there before the step."""
         return self.parts["parameters"] + self.parts["buffers"]
 
+    @property
+    def needed(self) -> int:
+        """Bytes beyond the loaded model."""
+        return self.total - self.lasting
 
-def traced_peak(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str, precision: Precision, accumulates: bool) -> Peak:
+
+def traced_step(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str, precision: Precision, accumulates: bool) -> Peak:
     """The fullest moment of a step that is not the first one, which has no moments yet.
 
     Args:
@@ -74,35 +81,74 @@ def traced_peak(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str
     Raises:
         Untraceable: shapes depend on contents.
     """
-    device = torch.device("cpu")
-    tracker = MemTracker()
     stage.model.train()
-    with torch.random.fork_rng(devices=()), FakeTensorMode(allow_non_fake_inputs=True) as mode, _faked(stage.model, mode):
-        optimizers = Optimizers(stage.model, config, optimizer)
-        _fill_gradients(optimizers)
-        _step(optimizers, config)
+    with _between_steps(stage, config, optimizer) as (tracker, optimizers):
         if accumulates:
             _fill_gradients(optimizers)
         gradients = [parameter.grad for parameter in optimizers.parameters if parameter.grad is not None]
-        tracker.track_external(stage.model, *optimizers.state_tensors().values(), *gradients)
+        tracker.track_external(*gradients)
         with _RealWhereKnown(), tracker:  # type: ignore[no-untyped-call]
-            with precision.autocast(device):
-                loss = _loss(stage, batch)
+            with precision.autocast(CPU):
+                loss = stage.loss(batch)
             torch.autograd.backward(loss.sum)
             _step(optimizers, config)
+    return _peak(tracker)
+
+
+def traced_passes(
+    stage: Stage, passes: Iterable[Callable[[], object]], config: TrainConfig, *, optimizer: str, precision: Precision
+) -> Peak:
+    """The fullest moment of passes that learn nothing, one after the other, between two steps.
+
+    Args:
+        stage: what is trained; its weights are not touched.
+        passes: of its model.
+        config: the training settings.
+        optimizer: its kind, "adamw" or "muon".
+        precision: the number format.
+
+    Raises:
+        Untraceable: shapes depend on contents.
+    """
+    stage.model.eval()
+    with (
+        _between_steps(stage, config, optimizer) as (tracker, _),
+        _RealWhereKnown(),  # type: ignore[no-untyped-call]
+        tracker,
+        torch.no_grad(),
+        precision.autocast(CPU),
+    ):
+        for each in passes:
+            tracker.reset_mod_stats()  # it refuses to see a module twice
+            each()
+    return _peak(tracker)
+
+
+@contextmanager
+def _between_steps(stage: Stage, config: TrainConfig, optimizer: str) -> Iterator[tuple[MemTracker, Optimizers]]:
+    """A fake model and its optimizer, which has taken a step, and a tracker that knows them.
+
+    Raises:
+        Untraceable: shapes depend on contents.
+    """
+    with torch.random.fork_rng(devices=()), FakeTensorMode(allow_non_fake_inputs=True) as mode, _faked(stage.model, mode):
+        optimizers, tracker = Optimizers(stage.model, config, optimizer), MemTracker()
+        _fill_gradients(optimizers)
+        _step(optimizers, config)
+        tracker.track_external(stage.model, *optimizers.state_tensors().values())
+        try:
+            yield tracker, optimizers
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise Untraceable from error
     forget_batch_statistics(stage.model)
-    found = tracker.get_tracker_snapshot("peak")[device]
+
+
+def _peak(tracker: MemTracker) -> Peak:
+    found = tracker.get_tracker_snapshot("peak")[CPU]
     parts = dict.fromkeys(_PARTS.values(), 0)
     for kind, part in _PARTS.items():
         parts[part] += found[kind]
     return Peak(found["Total"], parts)
-
-
-def _loss(stage: Stage, batch: Any) -> LossSum:
-    try:
-        return stage.loss(batch)
-    except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        raise Untraceable from error
 
 
 def _fill_gradients(optimizers: Optimizers) -> None:

@@ -36,9 +36,10 @@ from omnictl.train.config import TrainConfig
 from omnictl.train.device import peak_memory, return_freed_memory
 from omnictl.train.distributed import World
 from omnictl.train.feed import Feed, Share
+from omnictl.train.free_memory import free_memory
 from omnictl.train.gradient import Accumulated, accumulate, add_up, normalise
 from omnictl.train.log import Observer, RunLog, StepRecord, cut_after
-from omnictl.train.memory import MemoryPlan, free_memory, is_out_of_memory, plan_memory, step_does_not_fit
+from omnictl.train.memory import MemoryPlan, Steps, is_out_of_memory, plan_memory, step_does_not_fit
 from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision, matmul_rate
 from omnictl.train.schedule import learning_rate_factor
@@ -128,15 +129,10 @@ class Trainer:
 
     def _plan_memory(self, optimizer: str) -> MemoryPlan:
         """What fits, found once: a resumed run goes on with it."""
-        share, shared_by = self.batches.ids(0), 1 if self.device.type == "cuda" else self.world.local_size
+        shared_by = 1 if self.device.type == "cuda" else self.world.local_size
         return plan_memory(
-            self.stage,
-            self.batches,
-            self.config,
-            share=len(share),
+            Steps(self.stage, self.batches, self.config, optimizer, self.precision),
             free=free_memory(self.device) // shared_by,
-            optimizer=optimizer,
-            precision=self.precision,
             device=self.device,
             slices=self.world.size if self.sliced else 1,
         )
@@ -206,7 +202,7 @@ class Trainer:
         set_generator_states(before, self.device)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.plan = MemoryPlan(-(-found // 2), self.plan.checkpointing, None, self.plan.budget_bytes)
+        self.plan = self.plan._replace(micro_batch=-(-found // 2), peak_bytes=None)
         self.feed.close()
         self.feed = self._new_feed()
         self.observer.note(f"step {step}: out of memory; going on with micro-batches of {self.plan.micro_batch} instead of {found}")

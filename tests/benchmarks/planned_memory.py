@@ -5,6 +5,7 @@ python tests/benchmarks/planned_memory.py tiny pretrain asr vision codec aligner
 What a stage stands on is untrained, the data is a little of the built-in world. The process is loaded first: a step of one example
 has run, so that code and the libraries' own buffers are there. Freed memory goes back to the system at once here, so that only what
 lives counts. The figure leaves out the loaded model and the batch, and includes what a trace cannot see: kernels' workspaces.
+Of a batch in 1, 2, 4, … parts, the first three that this machine can take are measured; then the evaluation between two steps.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,14 +25,21 @@ from omnictl.data.cache import cache_dir
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import forget_batch_statistics
 from omnictl.train.device import RiseOfMemory
+from omnictl.train.free_memory import budget, free_memory
 from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision
-from omnictl.train.tracing import traced_peak
+from omnictl.train.tracing import traced_passes, traced_step
 from omnictl.untrained import untrained_stage
 
 CPU = torch.device("cpu")
 MODES = ("off", "full")
-PARTS = (1, 2, 4)  # of the batch
+EVALUATION = "evaluation"
+MEASURED = 3
+"""Micro-batches of each stage."""
+
+TOO_LARGE = 5
+"""Exit code of a process whose step this machine cannot take."""
+
 MIB = 2**20
 
 
@@ -59,7 +69,9 @@ def measure(name: str, preset: str, mode: Any, part: int, precision: Precision, 
     kind = choose_optimizer(config, stage.model, stage.work(batch).flops * part)
     stage.model.to(device)
     set_checkpointing(stage.model, mode)
-    traced = traced_peak(stage, batch, config, optimizer=kind, precision=precision, accumulates=False)
+    traced = traced_step(stage, batch, config, optimizer=kind, precision=precision, accumulates=False)
+    if traced.total > budget(free_memory(device), device):
+        sys.exit(TOO_LARGE)
     optimizers = Optimizers(stage.model, config, kind)
     take_step(stage, batches.collate(batches.ids(0)[:1] if stage.divisible else batches.ids(0)), optimizers, precision, device)
     moments = sum(tensor.nbytes for tensor in optimizers.state_tensors().values())
@@ -68,6 +80,24 @@ def measure(name: str, preset: str, mode: Any, part: int, precision: Precision, 
         take_step(stage, batch, optimizers, precision, device)
         seconds = time.perf_counter() - began
     return Measured(size, traced.total - traced.lasting, rise.bytes + moments, size / seconds)
+
+
+def measure_evaluation(name: str, preset: str, precision: Precision, device: torch.device) -> Measured:
+    """The heaviest passes of an evaluation, traced and done."""
+    with tempfile.TemporaryDirectory() as folder:
+        stage = untrained_stage(name, preset, cache_dir(), Path(folder))
+        batches = stage.batches()
+    stage.model.to(device)
+    passes = stage.heaviest_passes(batches)
+    traced = traced_passes(stage, passes, stage.config.train, optimizer="adamw", precision=precision)
+    stage.model.eval()
+    began = time.perf_counter()
+    with torch.no_grad(), precision.autocast(device):
+        stage.loss(batches.collate(batches.largest(1)))
+        with RiseOfMemory(device) as rise:
+            for each in passes:
+                each()
+    return Measured(len(passes), traced.needed - traced.parts["optimizer"], rise.bytes, len(passes) / (time.perf_counter() - began))
 
 
 def take_step(stage: Any, batch: Any, optimizers: Optimizers, precision: Precision, device: torch.device) -> None:
@@ -93,18 +123,34 @@ def main() -> None:
     if given.one:
         give_back_freed_memory()
         (name,), (mode, part) = given.stages, given.one
-        size, planned, real, speed = measure(name, given.preset, mode, int(part), precision, CPU)
+        if mode == EVALUATION:
+            size, planned, real, speed = measure_evaluation(name, given.preset, precision, CPU)
+        else:
+            size, planned, real, speed = measure(name, given.preset, mode, int(part), precision, CPU)
         print(
-            f"{name:9} {given.preset} {precision.name} {mode:5} {size:4}  traced {planned / MIB:8.1f}  real {real / MIB:8.1f} MiB "
+            f"{name:9} {given.preset} {precision.name} {mode:10} {size:4}  traced {planned / MIB:8.1f}  real {real / MIB:8.1f} MiB "
             f" {planned / real - 1:+.1%}  {speed:.1f} examples/s",
             flush=True,
         )
         return
     for name in given.stages:
+        own = [sys.executable, __file__, given.preset, name, "--precision", given.precision, "--one"]
         for mode in MODES:
-            for part in PARTS:
-                own = [sys.executable, __file__, given.preset, name, "--precision", given.precision, "--one", mode, str(part)]
-                subprocess.run(own, check=True)
+            fitting = (part for part in powers_of_two() if fits([*own, mode, str(part)]))
+            list(islice(fitting, MEASURED))
+        fits([*own, EVALUATION, "1"])
+
+
+def powers_of_two() -> Iterator[int]:
+    return (2**exponent for exponent in count())
+
+
+def fits(command: Sequence[str]) -> bool:
+    """Measure in a process of its own; whether this machine could take it."""
+    code = subprocess.run(command, check=False).returncode
+    if code not in (0, TOO_LARGE):
+        sys.exit(code)
+    return code == 0
 
 
 if __name__ == "__main__":

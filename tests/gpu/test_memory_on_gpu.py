@@ -7,7 +7,8 @@ from stage_factory import make_stage
 
 from omnictl.nn.recompute import Checkpointing
 from omnictl.stages import STAGES
-from omnictl.train.memory import free_memory, plan_memory
+from omnictl.train.free_memory import free_memory
+from omnictl.train.memory import Steps, plan_memory
 from omnictl.train.precision import Precision
 
 
@@ -30,16 +31,6 @@ def test_a_plan_that_was_made_for_little_memory_goes_through(gpu: torch.device) 
     stage = make_stage("pretrain")
     stage.model.to(gpu)
     batches, config = stage.batches(), stage.config.train.model_copy(update={"micro_batch": "auto"})
-    share = len(batches.ids(0))
-    plan = plan_memory(
-        stage,
-        batches,
-        config,
-        share=share,
-        free=600 * 2**20,
-        optimizer="adamw",
-        precision=Precision("fp32", ""),
-        device=gpu,
-    )
+    plan = plan_memory(Steps(stage, batches, config, "adamw", Precision("fp32", "")), free=600 * 2**20, device=gpu)
     assert plan.peak_bytes is not None
     assert 0 < plan.peak_bytes <= 600 * 2**20 - 512 * 2**20

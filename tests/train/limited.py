@@ -20,7 +20,7 @@ from omnictl.train import trainer
 from omnictl.train.config import TrainConfig
 from omnictl.train.device import keep_freed_memory, return_freed_memory
 from omnictl.train.loop import train
-from omnictl.train.memory import step_peak
+from omnictl.train.memory import Steps
 from omnictl.train.optim import choose_optimizer
 from omnictl.train.precision import Precision
 from omnictl.untrained import untrained_stage
@@ -35,17 +35,16 @@ def main(name: str, preset: str, factor: float) -> None:
         stage = untrained_stage(name, preset, cache_dir(), Path(folder))
         batches = stage.batches()
         config = alike(stage.config.train)
-        share = len(batches.ids(0))
         kind = choose_optimizer(config, stage.model, stage.work(batches.collate(batches.ids(0))).flops)
-        planned = step_peak(stage, batches, config, share, "off", share=share, optimizer=kind, precision=Precision("fp32", ""))
+        planned = Steps(stage, batches, config, kind, Precision("fp32", "")).peak(config.batch_size, "off").needed
         vars(trainer)["matmul_rate"] = lambda device: 1e11  # it takes memory of its own, before the first step
         keep_freed_memory()
         small = untrained_stage(name, "debug", cache_dir(), Path(folder) / "debug")
         train_in(Path(folder) / "debug_runs", small, alike(small.config.train))  # touches code and libraries' own buffers
         return_freed_memory()  # or the steps would find it there
         keep_freed_memory()
-        print(f"planned {(planned.total - planned.lasting) / 2**20:.0f} MiB", flush=True)
-        limit_memory(int(factor * (planned.total - planned.lasting)))
+        print(f"planned {planned / 2**20:.0f} MiB", flush=True)
+        limit_memory(int(factor * planned))
         train_in(Path(folder) / "runs", stage, config)
 
 

@@ -92,21 +92,32 @@ def new_run(folder: Path, name: str, stage: Any) -> Run:
 
 
 class Killing(Recorder):
-    """Kills its process when step 11 has been logged, the first time that the job is started."""
+    """Kills processes, its own the last, when step 11 has been logged, the first time that the job is started."""
 
-    def __init__(self, flag: Path, *, armed: bool) -> None:
+    def __init__(self, flag: Path, victims: Sequence[int]) -> None:
         super().__init__()
-        self.flag, self.armed = flag, armed
+        self.flag, self.victims = flag, victims
 
     def step(self, record: StepRecord) -> None:
         super().step(record)
-        if self.armed and record.step == 11 and not self.flag.exists():
+        if self.victims and record.step == 11 and not self.flag.exists():
             self.flag.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            for victim in self.victims:
+                os.kill(victim, signal.SIGKILL)
 
 
 def killed_once(folder: Path, world: World) -> None:
     """Train the job's run, its last process killed on the way; what starts again goes on with it."""
+    go_on(folder, world, victims=[os.getpid()] if world.rank == world.size - 1 and world.size > 1 else [])
+
+
+def host_left(folder: Path, world: World) -> None:
+    """The same, where a host that is told so leaves, with its launcher."""
+    go_on(folder, world, victims=[os.getppid(), os.getpid()] if "HOST_LEAVES" in os.environ else [])
+
+
+def go_on(folder: Path, world: World, victims: Sequence[int]) -> None:
+    """Train the job's run, begun or not."""
     stage = Regression()
     stage.model.double()
     stage.inputs, stage.targets = stage.inputs.double(), stage.targets.double()
@@ -114,7 +125,7 @@ def killed_once(folder: Path, world: World) -> None:
         lambda: run_of_job(folder / "runs", stage.name, job()) or new_run(folder, stage.name, stage), lambda run: run.path, Run
     )
     config = alike(TrainConfig(batch_size=8, micro_batch=3)).model_copy(update={"save_every": 4})
-    observer = Killing(folder / "killed", armed=world.rank == world.size - 1 and world.size > 1)
+    observer = Killing(folder / "killed", victims)
     train(stage, config, run, device=CPU, observer=observer, world=world)
     if world.leads:
         write_json(folder / f"begun_{world.size}.json", {"at": observer.begun_at})
@@ -134,7 +145,7 @@ def in_slices(folder: Path, world: World) -> None:
             write_json(folder / f"{name}.json", {"run": str(run.path), "in_slices": layers})
 
 
-TASKS = {"every_stage": every_stage, "killed_once": killed_once, "in_slices": in_slices}
+TASKS = {task.__name__: task for task in (every_stage, killed_once, host_left, in_slices)}
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +28,24 @@ TESTS = Path(__file__).parents[1]
 
 def launch(processes: int, task: str, folder: Path, *options: str) -> None:
     """Run a task of `processes.py` in so many processes of one thread each."""
+    with launched(processes, task, folder, *options) as launcher:
+        code = launcher.wait()
+    if code:
+        raise subprocess.CalledProcessError(code, launcher.args)
+
+
+def launched(
+    processes: int, task: str, folder: Path, *options: str, port: int = 0, environment: Mapping[str, str] = {}
+) -> subprocess.Popen[bytes]:
+    """The launcher of a host."""
     paths = os.pathsep.join(map(str, (TESTS, TESTS / "train")))
-    subprocess.run(
+    return subprocess.Popen(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)),
-            *("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *options),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", *options),
             *(str(TESTS / "train" / "processes.py"), task, str(folder)),
         ],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        check=True,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment},
     )
 
 
@@ -120,6 +131,24 @@ def test_fewer_processes_go_on_with_what_more_began(tmp_path: Path, unharmed: li
     launch(2, "killed_once", tmp_path, "--max-restarts", "0", "--rdzv-id", "fewer")
     check_mended(tmp_path, unharmed)
     assert json.loads((tmp_path / "begun_2.json").read_text())["at"] == 8
+
+
+@pytest.mark.slow
+def test_a_host_that_leaves_is_done_without(tmp_path: Path, unharmed: list[dict[str, Any]]) -> None:
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        port = one.getsockname()[1]
+
+    def host(*, meets: bool, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        patience = f"is_host={int(meets)},last_call_timeout=15,keep_alive_interval=1,keep_alive_max_attempt=3"
+        options = ("--nnodes", "1:2", "--max-restarts", "1", "--rdzv-id", "left", "--rdzv-conf", patience)
+        return launched(1, "host_left", tmp_path, *options, port=port, environment=environment)
+
+    with host(meets=True, environment={}) as stays, host(meets=False, environment={"HOST_LEAVES": "yes"}) as leaves:
+        assert leaves.wait() == -signal.SIGKILL
+        assert stays.wait() == 0
+    check_mended(tmp_path, unharmed)
+    assert json.loads((tmp_path / "begun_1.json").read_text())["at"] == 8
 
 
 def check_mended(folder: Path, unharmed: list[dict[str, Any]]) -> None:

@@ -12,23 +12,22 @@ from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
 from omnictl.runs.run import Run
 from omnictl.train import feed, memory, trainer
 from omnictl.train.log import StepRecord
-from omnictl.train.memory import (
-    MemoryPlan,
-    budget,
-    confirmed,
-    fastest_that_fits,
-    free_memory,
-    micro_batches,
-)
+from omnictl.train.memory import FASTER, LONG_BATCH, MemoryPlan, Steps, confirmed, fastest_that_fits, halves, quickest
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
 from omnictl.train.stage import LossSum
-from omnictl.train.tracing import Peak, traced_peak
+from omnictl.train.tracing import Peak, traced_passes, traced_step
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "for the test")
 WIDE = 4096
 AUTO = changed(CONFIG, micro_batch="auto")
+
+
+@pytest.fixture(autouse=True)
+def equally_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is planned must not depend on how fast this machine is just now."""
+    monkeypatch.setattr(Steps, "seconds", lambda *_: 1.0)
 
 
 # Tracing
@@ -37,7 +36,7 @@ AUTO = changed(CONFIG, micro_batch="auto")
 def traced(stage: Regression, size: int, *, accumulates: bool = False, average: float = 0.0) -> Peak:
     config = changed(CONFIG, average=average)
     batch = stage.collate(stage.largest(size))
-    return traced_peak(stage, batch, config, optimizer="adamw", precision=FP32, accumulates=accumulates)
+    return traced_step(stage, batch, config, optimizer="adamw", precision=FP32, accumulates=accumulates)
 
 
 def num_bytes(stage: Regression) -> int:
@@ -81,6 +80,18 @@ def test_gradients_of_earlier_micro_batches_count() -> None:
     assert traced(stage, 8, accumulates=True).total == traced(stage, 8).total + num_bytes(stage)
 
 
+def test_an_evaluation_keeps_nothing_for_a_backward_pass() -> None:
+    """At the fullest moment: what goes into tanh and what comes out, of 64 rows, and the moments of earlier steps."""
+    stage = Wide()
+    stage.evaluated = 64
+    passes = [*stage.heaviest_passes(stage)] * 2  # one after the other
+    found = traced_passes(stage, passes, CONFIG, optimizer="adamw", precision=FP32)
+    moments = traced(stage, 1).parts["optimizer"]
+    assert found.lasting == num_bytes(stage)
+    assert found.needed - moments == pytest.approx(2 * 64 * WIDE * 4 * 4, rel=0.02)
+    assert not any(parameter.grad is not None for parameter in stage.model.parameters())
+
+
 def test_tracing_leaves_no_trace() -> None:
     stage = Regression()
     before, state = weights(stage), torch.get_rng_state()
@@ -119,11 +130,11 @@ def per_example(micro_batch: int, mode: Checkpointing) -> int:
     ],
 )
 def test_the_largest_micro_batch_with_the_least_recomputation(there: int, chosen: tuple[int, Checkpointing, int]) -> None:
-    assert fastest_that_fits(micro_batches(8), CHECKPOINTING, there, per_example) == MemoryPlan(*chosen, there)
+    assert fastest_that_fits(halves(8), CHECKPOINTING, there, per_example) == MemoryPlan(*chosen, there)
 
 
 def test_nothing_fits() -> None:
-    assert fastest_that_fits(micro_batches(8), CHECKPOINTING, 79, per_example) is None
+    assert fastest_that_fits(halves(8), CHECKPOINTING, 79, per_example) is None
 
 
 def test_a_large_batch_that_fits_is_traced_once() -> None:
@@ -133,15 +144,15 @@ def test_a_large_batch_that_fits_is_traced_once() -> None:
         asked.append(micro_batch)
         return per_example(micro_batch, mode)
 
-    fastest_that_fits(micro_batches(512), CHECKPOINTING, 10**9, peak)
+    fastest_that_fits(halves(512), CHECKPOINTING, 10**9, peak)
     assert asked == [512]
-    fastest_that_fits(micro_batches(512), CHECKPOINTING, 50 + 700, peak)
+    fastest_that_fits(halves(512), CHECKPOINTING, 50 + 700, peak)
     assert len(asked) <= 1 + 1 + 4  # bisection of the nine that remain
 
 
 def test_micro_batches_are_halves_rounded_up() -> None:
-    assert micro_batches(12) == [12, 6, 3, 2, 1]
-    assert micro_batches(1) == [1]
+    assert halves(12) == [12, 6, 3, 2, 1]
+    assert halves(1) == [1]
 
 
 def test_a_plan_that_fails_in_practice_is_halved() -> None:
@@ -152,7 +163,7 @@ def test_a_plan_that_fails_in_practice_is_halved() -> None:
         if size > 3:
             raise torch.OutOfMemoryError
 
-    assert confirmed(MemoryPlan(12, "full", 1, 2), micro_batches(12), rehearse) == MemoryPlan(3, "full", 1, 2)
+    assert confirmed(MemoryPlan(12, "full", 1, 2), halves(12), rehearse) == MemoryPlan(3, "full", 1, 2)
     assert tried == [12, 6, 3]
 
 
@@ -161,7 +172,7 @@ def test_not_one_example_fits() -> None:
         raise torch.OutOfMemoryError
 
     with pytest.raises(OutOfMemory, match="a step of one example does not fit"):
-        confirmed(MemoryPlan(2, "off", 1, 2), micro_batches(2), rehearse)
+        confirmed(MemoryPlan(2, "off", 1, 2), halves(2), rehearse)
 
 
 def test_a_batch_that_must_stay_whole_is_not_halved() -> None:
@@ -172,49 +183,18 @@ def test_a_batch_that_must_stay_whole_is_not_halved() -> None:
         confirmed(MemoryPlan(8, "full", 1, 2), [8], rehearse)
 
 
-# Free memory
-
-
-def group(folder: Path, limit: str, used: int, cached: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memory.max").write_text(f"{limit}\n")
-    (folder / "memory.current").write_text(f"{used}\n")
-    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\nactive_file 7\n")
-
-
-def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
-    group(tmp_path / "user" / "job", "max", 300, 0)
-    group(tmp_path / "user", "1000", 600, 150)
-    own = tmp_path / "cgroup"
-    own.write_text("0::/user/job\n")
-    assert memory._left_in_control_group(tmp_path, own) == 1000 - 600 + 150
-    group(tmp_path / "user" / "job", "500", 300, 0)
-    assert memory._left_in_control_group(tmp_path, own) == 200
-
-
-def test_control_groups_of_version_1_count_too(tmp_path: Path) -> None:
-    own = tmp_path / "cgroup"
-    own.write_text("4:memory:/job\n3:cpu:/\n0::/\n")
-    for name, limit, used in (("", 2**62, 900), ("job", 1000, 700)):
-        folder = tmp_path / "memory" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
-        (folder / "memory.usage_in_bytes").write_text(f"{used}\n")
-        (folder / "memory.stat").write_text("cache 90\ninactive_file 1\ntotal_inactive_file 50\n")
-    assert memory._left_in_control_group(tmp_path, own) == 1000 - 700 + 50
-
-
-@pytest.mark.parametrize("text", [None, "", "3:cpu:/user\n", "0::/gone\n", "4:memory:/gone\n"])
-def test_without_a_control_group_there_is_no_limit(tmp_path: Path, text: str | None) -> None:
-    own = tmp_path / "cgroup"
-    if text is not None:
-        own.write_text(text)
-    assert memory._left_in_control_group(tmp_path, own) == 2**63
-
-
-def test_not_all_that_is_free_is_planned_for() -> None:
-    assert 0 < budget(free_memory(CPU), CPU) < free_memory(CPU)
-    assert budget(2**20, CPU) == 0
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({8: 2.0, 4: 2.0}, 8),
+        ({8: 2.0, 4: 2.0 / FASTER + 0.01}, 8),
+        ({8: 2.0, 4: 1.8, 2: 1.9}, 4),
+        ({8: 2.0, 4: 1.8, 2: 1.6, 1: 1.0}, 1),
+        ({8: LONG_BATCH + 1}, 8),  # others are not timed
+    ],
+)
+def test_smaller_micro_batches_are_taken_if_they_are_clearly_faster(seconds: dict[int, float], chosen: int) -> None:
+    assert quickest(halves(8), seconds.__getitem__) == chosen
 
 
 # In a run
@@ -267,12 +247,52 @@ def test_less_memory_means_smaller_micro_batches_and_the_same_weights(tmp_path: 
     with_free(monkeypatch, 2**20)
     run, observer = new_run(tmp_path / "parts", parts), Recorder()
     trained(run, parts, AUTO, observer=observer)
-    micro_batch, _, peak, there = run.record()["memory"].values()
+    micro_batch, _, peak, there, _ = run.record()["memory"].values()
     assert micro_batch in {2, 4}, peak
     assert peak <= there == 2**20
     assert observer.facts["batch"].startswith(f"8 = {8 // micro_batch} × {micro_batch}")
     for one, two in zip(weights(whole), weights(parts), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+
+
+def faster_in_fours(steps: Steps, device: torch.device, micro_batch: int) -> float:
+    return abs(micro_batch - 4) + 1.0
+
+
+def test_what_is_faster_here_is_found_out_and_planned_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Steps, "seconds", faster_in_fours)
+    run = new_run(tmp_path, Wide())
+    trained(run, Wide(), AUTO)
+    plan = MemoryPlan(**run.record()["memory"])
+    assert plan[:2] == (4, "off")
+    assert plan.peak_bytes == Steps(Wide(), Wide(), AUTO, "adamw", FP32).peak(4, "off").needed
+
+
+def test_a_run_that_must_be_repeatable_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Steps, "seconds", faster_in_fours)
+    run = new_run(tmp_path, Wide())
+    runtime = AUTO.runtime.model_copy(update={"deterministic": True})
+    trained(run, Wide(), changed(AUTO, runtime=runtime))
+    assert run.record()["memory"]["micro_batch"] == 8
+
+
+def test_time_is_measured_of_a_whole_batch_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    stage = Seen()
+    assert 0 < Steps(stage, stage, AUTO, "adamw", FP32).seconds(CPU, 3) < LONG_BATCH
+    assert stage.seen == [[0, 1, 2], [3, 4, 5], [6, 7]] * 3
+
+
+class Seen(Regression):
+    """Notes which examples it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[list[int]] = []
+
+    def loss(self, batch: Tensor) -> LossSum:
+        self.seen.append(batch.tolist())
+        return super().loss(batch)
 
 
 def test_a_resumed_run_keeps_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,6 +312,20 @@ def test_too_little_memory_is_said_before_the_first_step(tmp_path: Path, monkeyp
         trained(new_run(tmp_path, Wide()), Wide(), AUTO, observer=observer)
     assert caught.value.exit_code == 5
     assert observer.begun_at == -1
+
+
+def test_an_evaluation_that_does_not_fit_is_said_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, observer = Wide(), Recorder()
+    stage.evaluated = 64
+    evaluation = Steps(stage, stage, AUTO, "adamw", FP32).evaluation().needed
+    with_free(monkeypatch, evaluation - 1)
+    with pytest.raises(OutOfMemory, match="the evaluation between steps takes 8 MiB"):
+        trained(new_run(tmp_path, stage), stage, AUTO, observer=observer)
+    assert observer.begun_at == -1
+    with_free(monkeypatch, evaluation)
+    run = new_run(tmp_path / "enough", stage)
+    trained(run, stage, AUTO, max_steps=1)
+    assert run.record()["memory"]["evaluation_bytes"] == evaluation
 
 
 def test_what_the_config_says_is_done_whether_it_fits_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,95 @@
+"""What a process holds at most that trains as `omnictl plan --memory` says, beside the figure that it was planned for.
+
+python tests/benchmarks/within_memory.py small 2GB pretrain asr vision codec aligner talker vocoder sft
+
+Each stage is in a process of its own, which takes two steps of the heaviest micro-batches, a second one of each if there are more.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+from pydantic import ByteSize, TypeAdapter
+
+from omnictl.bench import take_step
+from omnictl.data.cache import cache_dir
+from omnictl.nn.recompute import set_checkpointing
+from omnictl.plan import Elsewhere, StagePlan, plan_stage
+from omnictl.train.device import RiseOfMemory, return_freed_memory
+from omnictl.train.memory import MemoryPlan
+from omnictl.train.optim import Optimizers
+from omnictl.train.precision import Precision
+from omnictl.train.stage import Batches
+from omnictl.untrained import untrained_stage
+
+CPU = torch.device("cpu")
+STEPS = 2
+MIB = 2**20
+
+
+class Heaviest(NamedTuple):
+    """Batches of nothing but the heaviest micro-batch."""
+
+    batches: Batches
+    micro_batch: int
+    times: int
+
+    def ids(self, step: int) -> Sequence[int]:
+        return [*self.batches.largest(self.micro_batch)] * self.times
+
+    def largest(self, size: int) -> Sequence[int]:
+        return self.batches.largest(size)
+
+    def collate(self, ids: Sequence[int]) -> Any:
+        return self.batches.collate(ids)
+
+
+def measure(name: str, preset: str, memory: int) -> tuple[StagePlan, int]:
+    """The plan, and bytes that this process holds at most if it follows it."""
+    with tempfile.TemporaryDirectory() as folder:
+        stage = untrained_stage(name, preset, cache_dir(), Path(folder))
+        batches = stage.batches()
+    made = plan_stage(stage, stage.config.data, Elsewhere(memory), CPU)
+    set_checkpointing(stage.model, made.checkpointing)
+    plan, precision = MemoryPlan(made.micro_batch, made.checkpointing, None, None), Precision(made.precision, "planned")
+    optimizers, heaviest = (
+        Optimizers(stage.model, stage.config.train, made.optimizer),
+        Heaviest(batches, made.micro_batch, min(2, made.accumulation)),
+    )
+    before = psutil.Process().memory_info().rss
+    with RiseOfMemory(CPU) as rise:
+        for step in range(STEPS):
+            take_step(stage, heaviest, step, optimizers, plan, precision, CPU)
+    return made, before + rise.bytes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("preset")
+    parser.add_argument("memory")
+    parser.add_argument("stages", nargs="+")
+    given = parser.parse_args()
+    if len(given.stages) > 1:
+        for name in given.stages:
+            subprocess.run([sys.executable, __file__, given.preset, given.memory, name], check=True)
+        return
+    return_freed_memory()
+    memory = int(TypeAdapter(ByteSize).validate_python(given.memory))
+    made, held = measure(given.stages[0], given.preset, memory)
+    recomputes = "" if made.checkpointing == "off" else f", {made.checkpointing} checkpointing"
+    print(
+        f"{made.stage:9} {given.preset} {given.memory}: {made.accumulation} × {made.micro_batch} {made.precision}{recomputes},"
+        f" planned {made.peak_bytes / MIB:,.0f} of {made.room_bytes / MIB:,.0f} MiB,"
+        f" the process holds {held / MIB:,.0f} of {memory / MIB:,.0f} MiB: {'below' if held <= memory else 'ABOVE'}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
