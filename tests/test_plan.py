@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from stage_factory import make_stage
 
 from omnictl.errors import ConfigError
 from omnictl.nn.mel import MelConfig
-from omnictl.plan import KEPT, PROCESS, Elsewhere, StagePlan, plan_stage
+from omnictl.plan import GPU_TFLOPS, KEPT, PROCESS, Elsewhere, StagePlan, make_plans, plan_stage
 from omnictl.runs.run import create_run
 from omnictl.stages import STAGES, stage_type
 from omnictl.stages.asr import Asr
@@ -37,6 +38,21 @@ def test_every_stage_can_be_planned(stage: str) -> None:
     assert plan.parts["parameters"] >= 4 * plan.parameters > 0
     assert plan.hours == pytest.approx(plan.step_seconds * plan.total_steps / 3600)
     assert plan.disk_bytes > 3 * plan.parts["parameters"]
+
+
+HOURS: Mapping[str, float] = {"pretrain": 12, "asr": 10, "vision": 8, "codec": 5, "aligner": 1, "talker": 9, "sft": 12}
+"""That a stage may take of two or three days, on a GPU that one person can buy."""
+
+
+@pytest.mark.slow
+def test_a_whole_model_fits_one_gpu_one_disk_and_a_few_days(tmp_path: Path) -> None:
+    configs = {name: stage_type(name).presets["small"] for name in HOURS}
+    plans = list(make_plans(configs, "small", CARD._replace(tflops=GPU_TFLOPS), CPU, cache=tmp_path))
+    assert [plan.stage for plan in plans] == list(HOURS)
+    for plan in plans:
+        assert plan.fits
+        assert plan.hours < HOURS[plan.stage]
+        assert plan.data_bytes < 5e9, plan.stage
 
 
 def test_a_gpu_twice_as_fast_takes_half_the_time() -> None:

@@ -132,7 +132,7 @@ PRESETS: Mapping[str, SftConfig] = {
     "small": SftConfig(
         model=OmniConfig(projector_hidden=1280),
         data=DialogueDataConfig(
-            counts={"spoken": 15_000, "spoken_image": 20_000, "transcribe": 15_000}, num_pictures=60_000, num_eval_dialogues=400
+            counts={"spoken": 12_000, "spoken_image": 16_000, "transcribe": 12_000}, num_pictures=15_000, num_eval_dialogues=400
         ),
         projector_steps=1000,
         train=TrainConfig(

@@ -159,8 +159,8 @@ def join_world() -> World:
     else:
         backend = "gloo"
     store, rank, _ = next(rendezvous("env://"))
-    # Processes that are started again may meet at the same store, where the addresses of those that died still are.
-    store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # where the addresses of processes that died still are
+        store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     return World(rank, size, int(os.environ["LOCAL_WORLD_SIZE"]))
 
