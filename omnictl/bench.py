@@ -26,7 +26,7 @@ from omnictl.train.device import RiseOfMemory, keep_freed_memory, wait_for
 from omnictl.train.feed import micro_batches
 from omnictl.train.free_memory import free_memory
 from omnictl.train.gradient import normalise
-from omnictl.train.memory import MemoryPlan, Steps, plan_memory
+from omnictl.train.memory import MemoryPlan, Steps, plan_memory, tried_out
 from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision, matmul_rate
 from omnictl.train.stage import NO_WORK, Batches, Work
@@ -132,7 +132,8 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
     kind = choose_optimizer(config, stage.model, stage.work(batches.collate(ids)).flops)
     precision = precision_for(stage, batches, config.precision, device)
     optimizers = Optimizers(stage.model, config, kind)
-    plan = plan_memory(Steps(stage, batches, config, kind, precision), free=free_memory(device), device=device)
+    choices = Steps(stage, batches, config, kind, precision)
+    plan = tried_out(plan_memory(choices, free=free_memory(device), device=device), choices, device)
     set_checkpointing(stage.model, plan.checkpointing)
     with RiseOfMemory(device) as rise:
         all_taken = [take_step(stage, batches, step, optimizers, plan, precision, device) for step in range(WARM_UP + steps)]

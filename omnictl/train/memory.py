@@ -52,7 +52,7 @@ class MemoryPlan(NamedTuple):
         """Whether a heap that keeps what is freed could outgrow what there is."""
         if self.peak_bytes is None or self.budget_bytes is None:
             return False
-        return self.peak_bytes * HEAP_GROWTH > self.budget_bytes
+        return max(self.peak_bytes, self.evaluation_bytes or 0) * HEAP_GROWTH > self.budget_bytes
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -135,7 +135,7 @@ class Steps:
 
 
 def plan_memory(steps: Steps, *, free: int, device: torch.device, slices: int = 1) -> MemoryPlan:
-    """The micro-batch and checkpointing that the config asks for, fit or not; where it says `auto`, the fastest that fits.
+    """The micro-batch and checkpointing that the config asks for, fit or not; where it says `auto`, the largest that fits.
 
     Args:
         steps: to choose from.
@@ -152,14 +152,22 @@ def plan_memory(steps: Steps, *, free: int, device: torch.device, slices: int = 
 
     from omnictl.train.tracing import Untraceable  # noqa: PLC0415  slow
 
-    there = budget(free, device)
     try:
-        plan = _traced_plan(steps, there, device, slices)
-    except Untraceable:  # the whole batch, if it goes through the rehearsal below
-        plan = MemoryPlan(sizes[0], modes[0], None, None)
-        set_checkpointing(steps.stage.model, plan.checkpointing)
-    if steps.config.micro_batch != "auto" or slices > 1:  # in slices, a pass is one of all processes together
+        return _traced_plan(steps, budget(free, device), device, slices)
+    except Untraceable:  # the whole batch, if it goes through a rehearsal
+        return MemoryPlan(sizes[0], modes[0], None, None)
+
+
+def tried_out(plan: MemoryPlan, steps: Steps, device: torch.device) -> MemoryPlan:
+    """A plan that really went through, with the micro-batch that is fastest here; what the config fixes, as it is.
+
+    Raises:
+        OutOfMemory: not even one example at a time goes through.
+    """
+    if steps.config.micro_batch != "auto":
         return plan
+    sizes, _ = steps.candidates()
+    set_checkpointing(steps.stage.model, plan.checkpointing)
     plan = confirmed(plan, sizes, partial(steps.rehearse, device))
     if steps.config.runtime.deterministic:
         return plan

@@ -39,7 +39,7 @@ from omnictl.train.feed import Feed, Share
 from omnictl.train.free_memory import free_memory
 from omnictl.train.gradient import Accumulated, accumulate, add_up, normalise
 from omnictl.train.log import Observer, RunLog, StepRecord, cut_after
-from omnictl.train.memory import MemoryPlan, Steps, is_out_of_memory, plan_memory, step_does_not_fit
+from omnictl.train.memory import MemoryPlan, Steps, is_out_of_memory, plan_memory, step_does_not_fit, tried_out
 from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision, matmul_rate
 from omnictl.train.schedule import learning_rate_factor
@@ -99,8 +99,7 @@ class Trainer:
         self.scaler = self.precision.scaler(device)
         self.plan = MemoryPlan(**record["memory"]) if "memory" in record else world.first(lambda: self._plan_memory(kind))
         set_checkpointing(stage.model, self.plan.checkpointing)
-        if self.plan.is_tight and device.type == "cpu":
-            return_freed_memory()
+        self._spare_memory(self.plan)
         if self.sliced:
             from omnictl.train.sharding import shard  # noqa: PLC0415  slow
 
@@ -129,13 +128,17 @@ class Trainer:
 
     def _plan_memory(self, optimizer: str) -> MemoryPlan:
         """What fits, found once: a resumed run goes on with it."""
-        shared_by = 1 if self.device.type == "cuda" else self.world.local_size
-        return plan_memory(
-            Steps(self.stage, self.batches, self.config, optimizer, self.precision),
-            free=free_memory(self.device) // shared_by,
-            device=self.device,
-            slices=self.world.size if self.sliced else 1,
-        )
+        steps = Steps(self.stage, self.batches, self.config, optimizer, self.precision)
+        free = free_memory(self.device) // (1 if self.device.type == "cuda" else self.world.local_size)
+        if self.sliced:  # a pass is one of all processes together, so that none can be tried out here
+            return plan_memory(steps, free=free, device=self.device, slices=self.world.size)
+        plan = plan_memory(steps, free=free, device=self.device)
+        self._spare_memory(plan)
+        return tried_out(plan, steps, self.device)
+
+    def _spare_memory(self, plan: MemoryPlan) -> None:
+        if plan.is_tight and self.device.type == "cpu":
+            return_freed_memory()
 
     def _restore(self) -> TrainState:
         """State of the newest sound checkpoint, loaded, with both logs cut to it; a fresh state if there is none."""

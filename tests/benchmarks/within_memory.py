@@ -51,11 +51,13 @@ class Heaviest(NamedTuple):
 
 
 def measure(name: str, preset: str, memory: int) -> tuple[StagePlan, int]:
-    """The plan, and bytes that this process holds at most if it follows it."""
+    """The plan, and bytes that this process holds at most if it follows it; none if nothing fits."""
     with tempfile.TemporaryDirectory() as folder:
         stage = untrained_stage(name, preset, cache_dir(), Path(folder))
         batches = stage.batches()
     made = plan_stage(stage, stage.config.data, Elsewhere(memory), CPU)
+    if not made.fits:
+        return made, 0
     set_checkpointing(stage.model, made.checkpointing)
     plan, precision = MemoryPlan(made.micro_batch, made.checkpointing, None, None), Precision(made.precision, "planned")
     optimizers, heaviest = (
@@ -82,6 +84,10 @@ def main() -> None:
     return_freed_memory()
     memory = int(TypeAdapter(ByteSize).validate_python(given.memory))
     made, held = measure(given.stages[0], given.preset, memory)
+    if not made.fits:
+        takes = f"{made.largest_bytes / MIB:,.0f} of {made.room_bytes / MIB:,.0f} MiB"
+        print(f"{made.stage:9} {given.preset} {given.memory}: nothing fits, it takes {takes}", flush=True)
+        return
     recomputes = "" if made.checkpointing == "off" else f", {made.checkpointing} checkpointing"
     print(
         f"{made.stage:9} {given.preset} {given.memory}: {made.accumulation} × {made.micro_batch} {made.precision}{recomputes},"
