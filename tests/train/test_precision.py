@@ -1,9 +1,12 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from learning import check_that_it_learns_alike
 
 from omnictl.errors import ConfigError
+from omnictl.stages import STAGES
 from omnictl.train import precision as module
 from omnictl.train.precision import Precision, choose_precision, matmul_rate
 
@@ -85,3 +88,9 @@ def test_the_best_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.5])
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(times))  # type: ignore[attr-defined]
     assert module.best_seconds(lambda: None, rounds=3) == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_learns_in_sixteen_bits(stage: str, tmp_path: Path) -> None:
+    check_that_it_learns_alike(stage, tmp_path, CPU, "fp16", "bf16")
