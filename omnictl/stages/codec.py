@@ -196,8 +196,8 @@ class CodecStage:
         self.model.mean.copy_(mean)
         self.model.std.copy_(std)
         crops = self._crops()
-        mel = torch.cat([crops.collate(crops.ids(step)).mel for step in range(START_BATCHES)]).to(mean.device)
-        frames = self.model.encoder(self.model.normalised(mel.to(self.model.mean.device)))
+        batches = (crops.collate(crops.ids(step)).mel.to(self.model.mean.device) for step in range(START_BATCHES))
+        frames = torch.cat([self.model.encoder(self.model.normalised(mel)) for mel in batches])
         self.model.quantiser.start(frames.flatten(0, 1), torch.Generator().manual_seed(self.config.train.seed))
 
     def loss(self, batch: Crops) -> LossSum:

@@ -1,6 +1,6 @@
 """What a process holds at most that trains as `omnictl plan --memory` says, beside the figure that it was planned for.
 
-python tests/benchmarks/within_memory.py small 2GB pretrain asr vision codec aligner talker vocoder sft
+PYTHONPATH=tests/train python tests/benchmarks/within_memory.py small 2GB pretrain asr vision codec aligner talker vocoder sft
 
 Each stage is in a process of its own, which takes two steps of the heaviest micro-batches, a second one of each if there are more.
 """
@@ -9,12 +9,11 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import psutil
 import torch
+from heaviest import Heaviest
 from pydantic import ByteSize, TypeAdapter
 
 from omnictl.bench import take_step
@@ -25,29 +24,11 @@ from omnictl.train.device import RiseOfMemory, return_freed_memory
 from omnictl.train.memory import MemoryPlan
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
-from omnictl.train.stage import Batches
 from omnictl.untrained import untrained_stage
 
 CPU = torch.device("cpu")
 STEPS = 2
 MIB = 2**20
-
-
-class Heaviest(NamedTuple):
-    """Batches of nothing but the heaviest micro-batch."""
-
-    batches: Batches
-    micro_batch: int
-    times: int
-
-    def ids(self, step: int) -> Sequence[int]:
-        return [*self.batches.largest(self.micro_batch)] * self.times
-
-    def largest(self, size: int) -> Sequence[int]:
-        return self.batches.largest(size)
-
-    def collate(self, ids: Sequence[int]) -> Any:
-        return self.batches.collate(ids)
 
 
 def measure(name: str, preset: str, memory: int) -> tuple[StagePlan, int]:

@@ -1,4 +1,4 @@
-"""Trains a stage below a limit of memory: what the loaded process holds, and a multiple of what a step was planned to take.
+"""Trains a stage on its heaviest batches below a limit of memory: what the loaded process holds, and a multiple of a step's plan.
 
 python tests/train/limited.py STAGE PRESET FACTOR
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from heaviest import Heaviest
 from regression import Recorder
 
 from omnictl.data.cache import cache_dir
@@ -36,6 +37,8 @@ def main(name: str, preset: str, factor: float) -> None:
         batches = stage.batches()
         config = alike(stage.config.train)
         kind = choose_optimizer(config, stage.model, stage.work(batches.collate(batches.ids(0))).flops)
+        heaviest = Heaviest(batches, config.batch_size)
+        vars(stage)["batches"] = lambda: heaviest
         planned = Steps(stage, batches, config, kind, Precision("fp32", "")).peak(config.batch_size, "off").needed
         vars(trainer)["matmul_rate"] = lambda device: 1e11  # it takes memory of its own, before the first step
         keep_freed_memory()
