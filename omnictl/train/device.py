@@ -97,6 +97,9 @@ def _resident_peak() -> int:
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 """Switches of glibc's heap, as malloc.h numbers them."""
 
+GLIBC_THRESHOLD = 2**17
+"""Bytes from which on a block is a mapping of its own, as glibc begins; with 1 MiB, smaller ones lay about (the codec's)."""
+
 
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks instead of handing them back to the system (elsewhere: nothing).
@@ -115,8 +118,8 @@ def return_freed_memory() -> None:
     libc = _glibc()
     if libc is not None:
         libc.mallopt(MMAP_MAX, 2**16)
-        libc.mallopt(MMAP_THRESHOLD, 2**20)
-        libc.mallopt(TRIM_THRESHOLD, 2**20)
+        libc.mallopt(MMAP_THRESHOLD, GLIBC_THRESHOLD)
+        libc.mallopt(TRIM_THRESHOLD, GLIBC_THRESHOLD)
         libc.malloc_trim(0)
 
 
