@@ -79,7 +79,7 @@ def measure(name: str, preset: str, mode: Any, part: int, precision: Precision, 
         began = time.perf_counter()
         take_step(stage, batch, optimizers, precision, device)
         seconds = time.perf_counter() - began
-    return Measured(size, traced.total - traced.lasting, rise.bytes + moments, size / seconds)
+    return Measured(size, traced.needed, rise.bytes + moments, size / seconds)
 
 
 def measure_evaluation(name: str, preset: str, precision: Precision, device: torch.device) -> Measured:
