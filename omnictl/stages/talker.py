@@ -233,10 +233,10 @@ class TalkerStage:
     def _errors(self, batch: CodedBatch) -> "Errors":
         states = self.read(batch)
         device = states.device
-        targets = batch.targets.to(device)
-        scores = self.scores(batch, states)  # (B, L, K, V)
+        targets = batch.targets.mT.flatten().to(device)  # (B * L * K)
+        scores = self.scores(batch, states).flatten(0, 2)  # (B * L * K, V)
         wide = torch.promote_types(scores.dtype, torch.float32)
-        nats = F.cross_entropy(scores.permute(0, 3, 2, 1).to(wide), targets, ignore_index=NOTHING, reduction="sum")
+        nats = F.cross_entropy(scores.to(wide), targets, ignore_index=NOTHING, reduction="sum")
         valid = valid_mask(batch.symbol_lengths, batch.symbols.shape[1]).to(device)
         wanted = batch.durations.to(device).clamp(min=1).to(wide).log()
         found = self.model.log_durations(states).to(wide)

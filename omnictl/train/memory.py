@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 HEAP_GROWTH = 2
 """A heap that keeps freed blocks, which are of many sizes, has grown to 1.8 times what ever lived at a time (the Talker's)."""
 
-FASTER = 1.03
+FASTER = 1.05
 """So many times as fast must a smaller micro-batch be: less is within what measurements differ by."""
+
+TURNS = 2
+"""That two micro-batches take in being timed, so that a machine that is busy for a moment does not decide for a whole run."""
 
 LONG_BATCH = 10.0
 """Seconds of a batch from which on its parts are not timed: it keeps any device busy, and timing would take minutes."""
@@ -121,10 +124,11 @@ class Steps:
         self._pass(device, [self.batches.largest(micro_batch)])
 
     def seconds(self, device: torch.device, micro_batch: int) -> float:
-        """What the passes of the first batch take in parts of this size, at best."""
+        """What the passes of the first batch take in parts of this size; the second time, if that is soon, as the first finds a
+        heap that other sizes have left."""
         parts = list(micro_batches(self.batches.ids(0), micro_batch))
         first = best_seconds(lambda: self._pass(device, parts), rounds=1)
-        return first if first > LONG_BATCH else best_seconds(lambda: self._pass(device, parts), rounds=2)
+        return first if first > LONG_BATCH else best_seconds(lambda: self._pass(device, parts), rounds=1)
 
     def _pass(self, device: torch.device, parts: Sequence[Sequence[int]]) -> None:
         self.stage.model.train()
@@ -274,9 +278,13 @@ def quickest(sizes: Sequence[int], seconds: Callable[[int], float]) -> int:
         sizes: that fit, largest first; the next smaller one is timed as long as that was clearly worth it.
         seconds: what a batch takes in parts of a size.
     """
-    chosen, least = sizes[0], seconds(sizes[0])
+    chosen = sizes[0]
+    if seconds(chosen) > LONG_BATCH:
+        return chosen
     for size in sizes[1:]:
-        if least > LONG_BATCH or (found := seconds(size)) * FASTER > least:
+        turns = [(seconds(chosen), seconds(size)) for _ in range(TURNS)]
+        larger, smaller = map(min, zip(*turns, strict=True))
+        if smaller * FASTER > larger:
             break
-        chosen, least = size, found
+        chosen = size
     return chosen
