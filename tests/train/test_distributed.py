@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from omnictl.errors import ConfigError
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES
+from omnictl.train import distributed
 from omnictl.train.config import TrainConfig
 from omnictl.train.distributed import ALONE, World, join_world
 from omnictl.train.loop import train
@@ -109,6 +110,15 @@ def test_shares_are_the_batch(size: int, length: int) -> None:
     shares = [World(rank, size).share(range(length)) for rank in range(size)]
     assert [example for share in shares for example in share] == list(range(length))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_short_messages_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "BUCKET", 100)
+    tensors = [torch.zeros(number) for number in (5, 20, 1, 60, 2, 3)] + [torch.zeros(4, dtype=torch.float64)]
+    buckets = list(distributed._buckets(tensors))
+    assert [[len(tensor) for tensor in bucket] for bucket in buckets] == [[5, 20], [1], [60], [2, 3], [4]]
+    assert [id(tensor) for bucket in buckets for tensor in bucket] == list(map(id, tensors))
+    assert list(distributed._buckets([])) == []
 
 
 @pytest.fixture(scope="module")

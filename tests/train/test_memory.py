@@ -198,11 +198,6 @@ def test_smaller_micro_batches_are_taken_if_they_are_clearly_faster(seconds: dic
 
 
 def test_a_busy_moment_does_not_decide() -> None:
-    taken = iter(
-        [1.0, 1.0, 0.5, 0.4, 0.5]
-    )  # of eights once, then of eights and fours in turn; of the first, something was in the way
-    assert quickest([8, 4], lambda _: next(taken)) == 4
-
     def of_eights_and_fours(*seconds: float) -> int:
         taken = iter([1.0, *seconds])  # eights once, then both in turn
         return quickest([8, 4], lambda _: next(taken))
