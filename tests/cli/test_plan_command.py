@@ -41,7 +41,7 @@ def without_tracing(monkeypatch: pytest.MonkeyPatch, *, fits: bool) -> list[Else
         parts = {"parameters": 2**20, "activations": 3 * 2**30}
         for name in configs:
             yield StagePlan(
-                name, fits, 10**6, 2**32, parts, 2**33, 4, 2, "off", "bf16", "muon", "tokens", 9e3, 100, 1.5, 0.04, 2**30, 0
+                name, fits, 10**6, 2**32, parts, 2**31, 2**33, 4, 2, "off", "bf16", "muon", "tokens", 9e3, 100, 1.5, 0.04, 2**30, 0
             )
 
     monkeypatch.setattr(plan, "make_plans", make_plans)
@@ -60,7 +60,8 @@ def test_all_stages_are_shown_in_one_table(monkeypatch: pytest.MonkeyPatch, caps
 def test_the_parts_of_one_stages_memory_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     without_tracing(monkeypatch, fits=True)
     assert run(["plan", "vision"]) == 0
-    assert "parameters 1.0 MiB, activations 3.0 GiB" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "a step 4.0 GiB (parameters 1.0 MiB, activations 3.0 GiB), an evaluation 2.0 GiB" in shown
 
 
 def test_the_talker_is_planned_part_by_part(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
