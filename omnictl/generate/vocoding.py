@@ -155,8 +155,7 @@ class GriffinLimStream:
         """The signal `((N - 1) · hop + fft,)` nearest to a spectrum `(N, bins)`, its beginning as it is."""
         mel = self._vocoder.mel
         pieces = torch.fft.irfft(spectrum, mel.fft) * self._window
-        weights = overlapped((self._window**2).expand(1, frames, -1), mel.hop)[0].clamp(min=1e-2)
-        signal = overlapped(pieces[None], mel.hop)[0] / weights
+        signal = overlapped(pieces[None], mel.hop)[0] / _envelope(mel, frames)
         signal[: len(self._before)] = self._before
         return signal
 
@@ -243,9 +242,8 @@ def magnitudes(mel: Tensor, config: MelConfig) -> Tensor:
     power = mel.exp() * (mel > -RANGE)
     wanted = power @ bank.T
     found = wanted.clamp(min=_SMALL**2)
-    mixed = bank @ bank.T
     for _ in range(UNMIXING_ROUNDS):
-        found = found * wanted / (found @ mixed).clamp(min=_SMALL**2)
+        found = found * wanted / (found @ bank @ bank.T).clamp(min=_SMALL**2)
     return found.sqrt()
 
 
@@ -254,3 +252,9 @@ def _window(config: MelConfig) -> Tensor:
     """The features' window `(fft,)`, in the middle of the transform."""
     missing = config.fft - config.window
     return F.pad(torch.hann_window(config.window), (missing // 2, missing - missing // 2))
+
+
+@lru_cache(maxsize=64)
+def _envelope(config: MelConfig, frames: int) -> Tensor:
+    """What the squared windows of so many frames add up to, `((frames - 1) · hop + fft,)`; not zero at the ends."""
+    return overlapped((_window(config) ** 2).expand(1, frames, -1), config.hop)[0].clamp(min=1e-2)

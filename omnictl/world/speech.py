@@ -8,6 +8,7 @@ are all trained on. Half of the test split is spoken by voices that are heard no
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from random import Random
 from typing import Literal
@@ -59,6 +60,7 @@ class Utterance:
     """Of the noise and the echo."""
 
 
+@lru_cache(maxsize=1024)
 def utterance(seed: int, split: Split, index: int) -> Utterance:
     """One utterance of the world, the same on every machine and Python version."""
     rng = Random(_hash(f"speech/{seed}/{split}/{index}"))
@@ -84,6 +86,7 @@ def said(rng: Random, text: str, *, unseen_voice: bool) -> Utterance:
     )
 
 
+@lru_cache(maxsize=1024)
 def reply(seed: int, split: Split, index: int) -> Utterance:
     """One sentence in the voice of the world's replies, clear and close, the same on every machine and Python version."""
     rng = Random(_hash(f"reply/{seed}/{split}/{index}"))

@@ -53,6 +53,7 @@ def test_a_run_is_found_by_its_job_alone(tmp_path: Path) -> None:
     assert run_of_job(tmp_path, "pretrain", None) is None
 
 
+@pytest.mark.slow
 def test_a_talker_and_its_parts_are_trained_together(tmp_path: Path) -> None:
     ended = launch("talker", "--preset", "debug", "--json", "--quiet", "--runs", str(tmp_path), job="voice")
     assert ended.returncode == 0, ended.stderr

@@ -298,8 +298,8 @@ def test_a_long_text_is_said_in_short_pieces(omnictl: Command, talker: Run, monk
         return code_frames(talker, symbols, *args, **kwargs)
 
     monkeypatch.setattr(speaking, "code_frames", noted)
-    assert omnictl("say", "word " * 600, "--out", "a.wav").code == 0
-    assert len(lengths) > 18
+    assert omnictl("say", "word " * 120, "--out", "a.wav").code == 0
+    assert len(lengths) > 3
     assert max(lengths) <= 163
 
 
