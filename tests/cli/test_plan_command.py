@@ -23,13 +23,6 @@ def test_a_stage_is_planned_for_this_machine(capsys: pytest.CaptureFixture[str])
     assert found["memory"] is None
 
 
-def test_not_even_the_smallest_step_fits(capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        run(["plan", "pretrain", "--preset", "debug", "--set", "train.micro_batch=8", "--memory", "1GB", "--json", "--quiet"]) == 5
-    )
-    assert json.loads(capsys.readouterr().out)["stages"][0]["fits"] is False
-
-
 def without_tracing(monkeypatch: pytest.MonkeyPatch, *, fits: bool) -> list[Elsewhere | None]:
     """Let every plan be made up; returns what they were asked for."""
     asked: list[Elsewhere | None] = []
@@ -55,6 +48,14 @@ def test_all_stages_are_shown_in_one_table(monkeypatch: pytest.MonkeyPatch, caps
     shown = capsys.readouterr().out
     for word in (*WHOLE_MODEL, "4.0 GiB", "2 × 4", "nothing", "bf16 muon", "50 TFLOP/s", "omnictl pipeline --preset small"):
         assert word in shown
+
+
+def test_what_does_not_fit_is_shown_and_ends_with_its_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_tracing(monkeypatch, fits=False)
+    assert run(["plan", "pretrain", "--memory", "1GB", "--json"]) == 5
+    assert json.loads(capsys.readouterr().out)["stages"][0]["fits"] is False
 
 
 def test_the_parts_of_one_stages_memory_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ def launch(*arguments: str, job: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_run_and_say_it_once_and_their_job_goes_on_with_it(tmp_path: Path) -> None:
     ended = launch("pretrain", "--preset", "debug", "--json", "--runs", str(tmp_path), job="one")
     assert ended.returncode == 0, ended.stderr
