@@ -21,7 +21,7 @@ from torch import Tensor
 
 from omnictl.models.vocoder import CHUNK, LEAST_WEIGHT, NeuralVocoder
 from omnictl.nn.mel import RANGE, SOUND_GAIN, MelConfig, filterbank
-from omnictl.nn.overlap import overlapped
+from omnictl.nn.overlap import envelope, overlapped
 
 MOMENTUM = 0.99
 
@@ -145,22 +145,22 @@ class GriffinLimStream:
         before = torch.zeros(())
         spectrum = torch.polar(wanted, phases)
         for _ in range(self._vocoder.rounds):
-            found = self._spectrum(self._signal(spectrum, len(wanted)), len(wanted))
+            found = self._spectrum(self._signal(spectrum))
             ahead = found - (MOMENTUM / (1 + MOMENTUM)) * before
             before = found
             spectrum = wanted * ahead / ahead.abs().clamp(min=_SMALL)
-        return self._signal(spectrum, len(wanted)), spectrum.angle()
+        return self._signal(spectrum), spectrum.angle()
 
-    def _signal(self, spectrum: Tensor, frames: int) -> Tensor:
+    def _signal(self, spectrum: Tensor) -> Tensor:
         """The signal `((N - 1) · hop + fft,)` nearest to a spectrum `(N, bins)`, its beginning as it is."""
         mel = self._vocoder.mel
         pieces = torch.fft.irfft(spectrum, mel.fft) * self._window
-        signal = overlapped(pieces[None], mel.hop)[0] / _envelope(mel, frames)
+        signal = overlapped(pieces[None], mel.hop)[0] / _envelope(mel, len(spectrum))
         signal[: len(self._before)] = self._before
         return signal
 
-    def _spectrum(self, signal: Tensor, frames: int) -> Tensor:
-        pieces = signal.unfold(0, self._vocoder.mel.fft, self._vocoder.mel.hop)[:frames]
+    def _spectrum(self, signal: Tensor) -> Tensor:
+        pieces = signal.unfold(0, self._vocoder.mel.fft, self._vocoder.mel.hop)
         spectrum: Tensor = torch.fft.rfft(pieces * self._window)
         return spectrum
 
@@ -256,5 +256,5 @@ def _window(config: MelConfig) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _envelope(config: MelConfig, frames: int) -> Tensor:
-    """What the squared windows of so many frames add up to, `((frames - 1) · hop + fft,)`; not zero at the ends."""
-    return overlapped((_window(config) ** 2).expand(1, frames, -1), config.hop)[0].clamp(min=1e-2)
+    """How much the windows of so many frames weigh at every sample, `((frames - 1) · hop + fft,)`; not zero at the ends."""
+    return envelope(_window(config), frames, config.hop).clamp(min=LEAST_WEIGHT)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from omnictl.config.base import Config
 from omnictl.nn.mel import RANGE, MelConfig
-from omnictl.nn.overlap import overlapped
+from omnictl.nn.overlap import envelope, overlapped
 
 EPS = 1e-6
 
@@ -102,8 +102,7 @@ class NeuralVocoder(nn.Module):
 
     def envelope(self, frames: int) -> Tensor:
         """How much the windows of so many frames weigh at every sample, `((T − 1) · hop + fft,)`."""
-        weights = self.window.square().expand(1, frames, -1)
-        return overlapped(weights, self.config.mel.hop)[0]
+        return envelope(self.window, frames, self.config.mel.hop)
 
 
 class ConvNeXt(nn.Module):

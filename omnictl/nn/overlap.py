@@ -9,3 +9,8 @@ def overlapped(pieces: Tensor, hop: int) -> Tensor:
     batch, frames, size = pieces.shape
     length = (frames - 1) * hop + size
     return F.fold(pieces.mT, (1, length), (1, size), stride=(1, hop)).reshape(batch, length)
+
+
+def envelope(window: Tensor, frames: int, hop: int) -> Tensor:
+    """How much so many overlapped windows `(size,)`, squared, weigh at every sample: `((frames - 1) · hop + size,)`."""
+    return overlapped(window.square().expand(1, frames, -1), hop)[0]

@@ -40,6 +40,13 @@ def test_everything_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch, capsys:
         assert word in shown
 
 
+def test_the_stages_that_are_named_are_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    speeds = [Speed(name, *[1.0] * (len(Speed._fields) - 1)) for name in ("pretrain", "talker")]
+    monkeypatch.setattr(bench, "measure", lambda preset, stages, *args, **kwargs: [one for one in speeds if one.stage in stages])
+    assert run(["bench", "--preset", "debug", "--json", "--only", "pretrain", "--only", "talker"]) == 0
+    assert [stage["stage"] for stage in json.loads(capsys.readouterr().out)["stages"]] == ["pretrain", "talker"]
+
+
 @pytest.mark.parametrize(("option", "given"), [("--preset", "huge"), ("--only", "chat")])
 def test_what_is_not_known_is_named(option: str, given: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", option, given, "--json"]) == 2
