@@ -134,7 +134,7 @@ def plan_stage(stage: Any, data: Config, elsewhere: Elsewhere | None, device: to
     example, share = _work_of_an_example(stage, batches), len(batches.ids(0))
     optimizer = choose_optimizer(config, stage.model, example.flops * share)
     if elsewhere is None:
-        precision = precision_for(stage, batches, config.precision, device, examples=_affordable(example))
+        precision = precision_for(stage, batches, config, optimizer, device, examples=_affordable(example))
         room = budget(free_memory(device), device)
     else:
         precision = Precision("bf16" if config.precision == "auto" else config.precision, "planned")
@@ -222,7 +222,7 @@ def _measured_step(
     """Seconds of a step here: a few examples timed, and the optimizer."""
     stage.model.to(device).train()
     batch = batches.collate(batches.ids(0)[: _affordable(example)])
-    optimizers = Optimizers(stage.model, stage.config.train, optimizer)
+    optimizers = Optimizers(stage.model, stage.config.train, optimizer, precision.optimizer_dtype)
     for parameter in optimizers.parameters:
         parameter.grad = torch.zeros_like(parameter)
 

@@ -5,7 +5,7 @@ Henry et al. 2020 (QK-norm), Shazeer 2020 (SwiGLU); Qwen3 technical report 2025 
 Left out on purpose: biases, dropout inside the attention weights (it would rule out the fused kernels).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,29 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `(…, D)`."""
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (wide * scale * self.weight).to(x.dtype)
+        normalised: Tensor = _Normalisation.apply(wide, self.weight, self.eps)
+        return normalised.to(x.dtype)
+
+
+class _Normalisation(torch.autograd.Function):
+    """x ÷ RMS(x) × weight, with a backward pass that goes over the data half as often as the one torch derives."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Map `(…, D)` to `(…, D)`."""
+        scale = torch.rsqrt(torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1] + eps)  # (…, 1)
+        normalised = x * scale
+        ctx.save_for_backward(normalised, scale, weight)
+        return normalised * weight
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradients of `x` and `weight`."""
+        (gradient,) = gradients
+        normalised, scale, weight = ctx.saved_tensors
+        along = gradient * normalised
+        inner = (along @ weight)[..., None] / weight.shape[0]  # (…, 1)
+        return (gradient * weight).addcmul_(normalised, inner, value=-1).mul_(scale), along.flatten(0, -2).sum(0), None
 
 
 class Rotary(NamedTuple):

@@ -90,7 +90,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _fact(value: object) -> str:
-    return f"{value[0]} ({value[1]})" if isinstance(value, list) and len(value) == 2 else str(value)
+    return f"{value[0]} ({value[1]})" if isinstance(value, list) and len(value) >= 2 else str(value)  # precision: name, reason
 
 
 def _training(run: Run) -> list[Html]:

@@ -97,6 +97,9 @@ def _run_steps(trainer: Trainer, requests: Requests, deadline: float | None) -> 
             trainer.save()
             return asked
         trainer.take_step()
+        if state.step == CALIBRATION_STEPS:
+            trainer.reconsider_precision()
+            trainer.explain_speed()
         if deadline is not None and state.steps is None and state.step == CALIBRATION_STEPS:
             trainer.fix_steps(deadline)
         if state.step != state.steps and trainer.late(deadline):

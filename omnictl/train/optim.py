@@ -1,7 +1,7 @@
 """Optimizers: AdamW (fused) for everything, or Muon for 2-D hidden weights and AdamW for the rest.
 
-Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon). Both implementations are torch's. An exponential average of
-the weights (Polyak & Juditsky 1992) may be kept beside them, to be judged and kept in their place.
+Sources: Loshchilov & Hutter 2019 (AdamW, torch's implementation); `omnictl.train.muon`. An exponential average of the weights
+(Polyak & Juditsky 1992) may be kept beside them, to be judged and kept in their place.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from omnictl.errors import CheckpointError
 from omnictl.train.config import TrainConfig
+from omnictl.train.muon import Muon, polar_flops
 from omnictl.train.slices import by_kind, sliced_like, whole
 
 MUON_WORTH = 1 / 3
-"""`auto` takes Muon while its Newton–Schulz products cost at most this share of a step's own work."""
-
-NEWTON_SCHULZ_STEPS = 5
+"""`auto` takes Muon while its own products cost at most this share of a step's other work."""
 
 
 def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -30,17 +29,11 @@ def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def newton_schulz_flops(shape: torch.Size) -> float:
-    """Floating-point operations of orthogonalising one matrix."""
-    small, large = sorted(shape)
-    return NEWTON_SCHULZ_STEPS * (4.0 * small * small * large + 2.0 * small**3)
-
-
 def choose_optimizer(config: TrainConfig, model: nn.Module, step_flops: float) -> str:
     """ "adamw" or "muon"; `auto` weighs Muon's cost, which is the same each step, against the work of a step."""
     if config.optimizer != "auto":
         return config.optimizer
-    extra = sum(newton_schulz_flops(weight.shape) for weight in hidden_matrices(model).values())
+    extra = sum(polar_flops(weight.shape) for weight in hidden_matrices(model).values())
     return "muon" if 0 < extra <= MUON_WORTH * step_flops else "adamw"
 
 
@@ -60,7 +53,8 @@ def by_rate(parameters: Iterable[nn.Parameter]) -> dict[float, list[nn.Parameter
 class Optimizers:
     """One or two torch optimizers that step together under one learning-rate factor."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, kind: str) -> None:
+    def __init__(self, model: nn.Module, config: TrainConfig, kind: str, products: torch.dtype = torch.float32) -> None:
+        """Optimise a model's trained parameters; `kind` is "adamw" or "muon", `products` the number format of Muon's products."""
         self.kind = kind
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         hidden = hidden_matrices(model) if kind == "muon" else {}
@@ -77,7 +71,7 @@ class Optimizers:
         self.parts: list[torch.optim.Optimizer] = [adamw]
         if hidden:
             matrices = [{"params": group, "lr": rate * config.muon_lr} for rate, group in by_rate(hidden.values()).items()]
-            self.parts.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
+            self.parts.append(Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, dtype=products))
         self._peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
         self._decay = config.average
         self._averages = {name: p.detach().clone() for name, p in self.named.items()} if config.average else {}
@@ -86,6 +80,12 @@ class Optimizers:
     def parameters(self) -> list[nn.Parameter]:
         """All trained parameters."""
         return list(self.named.values())
+
+    def set_products(self, dtype: torch.dtype) -> None:
+        """Go on with another number format of Muon's products."""
+        for part in self.parts:
+            if isinstance(part, Muon):
+                part.dtype = dtype
 
     def set_factor(self, factor: float) -> None:
         """Set every learning rate to `factor` × its peak."""

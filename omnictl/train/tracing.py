@@ -82,7 +82,7 @@ def traced_step(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str
         Untraceable: shapes depend on contents.
     """
     stage.model.train()
-    with _between_steps(stage, config, optimizer) as (tracker, optimizers):
+    with _between_steps(stage, config, optimizer, precision) as (tracker, optimizers):
         if accumulates:
             _fill_gradients(optimizers)
         gradients = [parameter.grad for parameter in optimizers.parameters if parameter.grad is not None]
@@ -112,7 +112,7 @@ def traced_passes(
     """
     stage.model.eval()
     with (
-        _between_steps(stage, config, optimizer) as (tracker, _),
+        _between_steps(stage, config, optimizer, precision) as (tracker, _),
         _RealWhereKnown(),  # type: ignore[no-untyped-call]
         tracker,
         torch.no_grad(),
@@ -125,14 +125,16 @@ def traced_passes(
 
 
 @contextmanager
-def _between_steps(stage: Stage, config: TrainConfig, optimizer: str) -> Iterator[tuple[MemTracker, Optimizers]]:
+def _between_steps(
+    stage: Stage, config: TrainConfig, optimizer: str, precision: Precision
+) -> Iterator[tuple[MemTracker, Optimizers]]:
     """A fake model and its optimizer, which has taken a step, and a tracker that knows them.
 
     Raises:
         Untraceable: shapes depend on contents.
     """
     with torch.random.fork_rng(devices=()), FakeTensorMode(allow_non_fake_inputs=True) as mode, _faked(stage.model, mode):
-        optimizers, tracker = Optimizers(stage.model, config, optimizer), MemTracker()
+        optimizers, tracker = Optimizers(stage.model, config, optimizer, precision.optimizer_dtype), MemTracker()
         _fill_gradients(optimizers)
         _step(optimizers, config)
         tracker.track_external(stage.model, *optimizers.state_tensors().values())

@@ -52,6 +52,15 @@ MAX_SKIPPED_STEPS = 50
 CALIBRATION_STEPS = 10
 """With a deadline, the steps whose speed fixes the total."""
 
+CONTRADICTION = 1.5
+"""So many times as long as promised may the first steps take before number formats are timed again."""
+
+SLOW = 0.5
+"""Share of the machine's fp32 product rate below which a line says where the time goes."""
+
+WORTH_A_LINE = 60.0
+"""Seconds that a training must still take for that."""
+
 TIME_RESERVE = 0.05
 """Share of the remaining time left unplanned, for machines that slow down."""
 
@@ -61,6 +70,9 @@ class Seconds:
     """How long things take in this run."""
 
     steps: deque[float]
+    data: float = 0.0
+    optimizer: float = 0.0
+    """Both of the newest step."""
     evaluate: float = 0.0
     save: float = 0.0
 
@@ -95,7 +107,9 @@ class Trainer:
         whole = stage.batches()
         kind = record.get("optimizer") or ("adamw" if self.sliced else choose_optimizer(config, stage.model, _flops(stage, whole)))
         self.batches = Share(whole, world, divisible=stage.divisible)
-        self.precision = Precision(*record["precision"]) if "precision" in record else world.first(self._choose_precision)
+        self.precision = (
+            Precision(*record["precision"]) if "precision" in record else world.first(lambda: self._choose_precision(kind))
+        )
         self.scaler = self.precision.scaler(device)
         self.plan = MemoryPlan(**record["memory"]) if "memory" in record else world.first(lambda: self._plan_memory(kind))
         set_checkpointing(stage.model, self.plan.checkpointing)
@@ -104,13 +118,14 @@ class Trainer:
             from omnictl.train.sharding import shard  # noqa: PLC0415  slow
 
             shard(stage, config, self.precision, device, world)
-        self.optimizers = Optimizers(stage.model, config, kind)
+        self.optimizers = Optimizers(stage.model, config, kind, self.precision.optimizer_dtype)
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
         self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if world.leads else None
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
         self.skipped = 0
+        self.shares = (0.0, 0.0)  # of the fp32 rate, and of padding, in the newest step
         if world.leads:
             settled = {"precision": list(self.precision), "optimizer": kind, "memory": self.plan._asdict()}
             run.update(**settled, status="running", device=str(device), processes=world.size)
@@ -123,8 +138,8 @@ class Trainer:
             self.batches, micro_batch=self.plan.micro_batch, first_step=self.state.step, workers=self.config.runtime.workers
         )
 
-    def _choose_precision(self) -> Precision:
-        return precision_for(self.stage, self.batches, self.config.precision, self.device)
+    def _choose_precision(self, optimizer: str) -> Precision:
+        return precision_for(self.stage, self.batches, self.config, optimizer, self.device)
 
     def _plan_memory(self, optimizer: str) -> MemoryPlan:
         """What fits, found once: a resumed run goes on with it."""
@@ -171,6 +186,7 @@ class Trainer:
         self.optimizers.set_factor(factor)
         self.stage.model.train()
         sums = add_up(self._accumulate(), self.stage.model, self.world)
+        accumulated = time.perf_counter()
         for part in self.optimizers.parts:
             self.scaler.unscale_(part)
         norm = normalise(self.optimizers.parameters, sums.count, self.config.clip_norm)
@@ -182,6 +198,7 @@ class Trainer:
         self._apply_batch_statistics()
         self.optimizers.zero_grad()
         state.step += 1
+        self.seconds.data, self.seconds.optimizer = sums.data_seconds, time.perf_counter() - accumulated
         self._record(sums, norm, factor, time.perf_counter() - began)
 
     def _accumulate(self) -> Accumulated:
@@ -260,6 +277,7 @@ class Trainer:
             "memory_bytes": peak_memory(self.device),
         }
         self.seconds.steps.append(seconds)
+        self.shares = timings["matmul_share"], timings["padding_share"]
         if self.log is not None and (state.step % config.runtime.log_every == 0 or state.step == state.steps):
             self.log.metrics(state.step, metrics, split="train")
             self.log.timings(state.step, timings)
@@ -323,6 +341,34 @@ class Trainer:
         left = (deadline - time.monotonic()) * (1 - TIME_RESERVE) - seconds.evaluate - 2 * seconds.save
         each = seconds.step + seconds.evaluate / config.eval_every + seconds.save / config.save_every
         return min(config.steps, self.state.step + max(1, int(left / each)))
+
+    def reconsider_precision(self) -> None:
+        """Time the number formats again if the first steps took far longer than was measured before; go on in the faster one."""
+        promised, chosen = self.precision.step_seconds, self.precision
+        if promised is None or self.seconds.step <= CONTRADICTION * promised:
+            return
+        self.observer.note(f"a step takes {self.seconds.step:.3g} s, {promised:.3g} s were measured: timing number formats again")
+        self.precision = self.world.first(lambda: self._choose_precision(self.optimizers.kind))
+        self.observer.note(
+            f"{'staying with' if self.precision.name == chosen.name else 'now'} {self.precision.name}: {self.precision.reason}"
+        )
+        self.scaler = self.precision.scaler(self.device)
+        self.optimizers.set_products(self.precision.optimizer_dtype)
+        if self.world.leads:
+            self.run.update(precision=list(self.precision))
+        self.save()  # a resume begins here, in the same format
+
+    def explain_speed(self) -> None:
+        """Say where the time goes if steps use less than half of what the machine can multiply."""
+        rate, padding = self.shares
+        left = ((self.state.steps or self.config.steps) - self.state.step) * self.seconds.step
+        if rate >= SLOW or left < WORTH_A_LINE or self.device.type != "cpu":
+            return
+        data, optimizer = self.seconds.data / self.seconds.step, self.seconds.optimizer / self.seconds.step
+        self.observer.note(
+            f"{self.seconds.step:.3g} s a step, {rate:.0%} of this machine's fp32 rate: {data:.0%} waiting for data, "
+            f"{optimizer:.0%} optimizer, {padding:.0%} of the positions padding; the rest is small products and moving memory"
+        )
 
     def close(self) -> None:
         """Close the logs and end the workers."""

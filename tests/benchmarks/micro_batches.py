@@ -34,7 +34,8 @@ def measure(name: str, preset: str) -> None:
         batches = stage.batches()
     config, ids = stage.config.train, batches.ids(0)
     kind = choose_optimizer(config, stage.model, stage.work(batches.collate(ids)).flops)
-    precision, optimizers = precision_for(stage, batches, config.precision, CPU), Optimizers(stage.model, config, kind)
+    precision = precision_for(stage, batches, config, kind, CPU)
+    optimizers = Optimizers(stage.model, config, kind, precision.optimizer_dtype)
     sizes = halves(len(ids))
     chosen = quickest(sizes, partial(Steps(stage, batches, config, kind, precision).seconds, CPU))
     plans = [MemoryPlan(size, "off", None, None) for size in sizes[:PARTS]]

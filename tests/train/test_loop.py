@@ -1,7 +1,8 @@
 import json
 import math
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,9 @@ def test_a_run_from_beginning_to_end(tmp_path: Path) -> None:
     outcome = trained(run, stage, changed(steps=40, lr=0.01, eval_every=10, save_every=10), observer=observer)
 
     assert (outcome.status, outcome.steps, outcome.exit_code) == ("finished", 40, 0)
-    noted = {"status": "finished", "steps": 40, "optimizer": "adamw", "precision": ["fp32", "as configured"]}
+    noted = {"status": "finished", "steps": 40, "optimizer": "adamw"}
     assert run.record() == run.record() | noted
+    assert run.record()["precision"][:2] == ["fp32", "as configured"]
     assert [record.step for record in observer.records] == list(range(1, 41))
     assert [step for step, _, _ in observer.evaluations] == [0, 10, 20, 30, 40]  # the untrained model first
     train, val = lines(run.metrics_file, "train"), lines(run.metrics_file, "val")
@@ -335,7 +337,7 @@ def test_fp16_skips_steps_that_overflow_until_the_scale_fits(tmp_path: Path) -> 
     assert touched == [False] * len(skipped) + [True] * (12 - len(skipped))
     assert set(skipped[0]) == {"step", "split", "skipped", "loss_scale", "lr"}
     assert logged[-1]["loss"] > 0
-    assert run.record()["precision"] == ["fp16", "as configured"]
+    assert run.record()["precision"][:2] == ["fp16", "as configured"]
     state = json.loads((run.checkpoints / "step-00000012" / "state.json").read_text())
     assert state["scaler"]["scale"] == skipped[-1]["loss_scale"]
 
@@ -432,10 +434,9 @@ def test_a_keyboard_interrupt_is_noted(tmp_path: Path) -> None:
 
 
 def test_the_trial_of_formats_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def choose(requested: str, device: torch.device, trial: Callable[[Precision], None]) -> Precision:
-        for name in ("fp32", "bf16"):
-            trial(Precision(name, "trial"))
-        assert not tried.model.training  # no dropout, no statistics
+    def choose(requested: str, device: torch.device, step_seconds: Callable[[Sequence[Precision]], list[float]]) -> Precision:
+        seconds = step_seconds([Precision(name, "trial") for name in ("fp32", "bf16")])
+        assert all(0 < each < math.inf for each in seconds)
         assert all(parameter.grad is None for parameter in tried.model.parameters())
         return Precision("fp32", "as configured")
 
@@ -445,6 +446,28 @@ def test_the_trial_of_formats_leaves_no_trace(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(trial, "choose_precision", choose)
     trained(runs[1], tried)
     assert runs[0].metrics_file.read_bytes() == runs[1].metrics_file.read_bytes()
+
+
+def test_first_steps_that_contradict_the_trial_are_a_reason_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = iter([Precision("fp32", "a step takes 1e-9 s", "fp32", 1e-9), Precision("bf16", "a step takes 1 s", "bf16", 1.0)])
+    monkeypatch.setattr(trainer, "precision_for", lambda *_: next(chosen))
+    stage, observer = Regression(), Recorder()
+    run = new_run(tmp_path, stage)
+    trained(run, stage, changed(steps=14, save_every=100), observer=observer)
+    first, second = observer.notes[:2]
+    assert re.fullmatch(r"a step takes \S+ s, 1e-09 s were measured: timing number formats again", first)
+    assert second == "now bf16: a step takes 1 s"
+    assert run.record()["precision"] == ["bf16", "a step takes 1 s", "bf16", 1.0]
+    assert next(chosen, None) is None
+    assert (run.checkpoints / "step-00000010").is_dir()  # where a resume begins, in the same format
+
+
+def test_first_steps_as_promised_leave_the_format_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    promised = Precision("fp32", "measured", "fp32", 1e9)
+    monkeypatch.setattr(trainer, "precision_for", lambda *_: promised)
+    stage, observer = Regression(), Recorder()
+    trained(new_run(tmp_path, stage), stage, changed(steps=14), observer=observer)
+    assert observer.notes == []
 
 
 def test_what_is_worth_knowing_is_told_before_the_first_step(tmp_path: Path) -> None:

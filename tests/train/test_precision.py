@@ -1,55 +1,107 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from learning import check_that_it_learns_alike
+from regression import Regression
 
 from omnictl.errors import ConfigError
 from omnictl.stages import STAGES
 from omnictl.train import precision as module
+from omnictl.train import trial
+from omnictl.train.config import TrainConfig
 from omnictl.train.precision import Precision, choose_precision, matmul_rate
 
 CPU = torch.device("cpu")
 
 
-def no_trial(_: Precision) -> None:
+def no_trial(_: Sequence[Precision]) -> list[float]:
     raise AssertionError("nothing to try")
+
+
+def rates(monkeypatch: pytest.MonkeyPatch, *, fp32: float = 1e11, bf16: float = 1e11) -> None:
+    monkeypatch.setattr(module, "product_rate", {"fp32": fp32, "bf16": bf16}.__getitem__)
 
 
 @pytest.mark.parametrize(
     ("bf16_seconds", "name", "reason"),
     [
-        (0.5, "bf16", "this model runs 2.00× as fast in bf16 on this CPU"),
-        (0.9, "fp32", "this model runs 1.11× as fast in bf16 on this CPU"),  # not worth its rounding
-        (2.0, "fp32", "this model runs 0.50× as fast in bf16 on this CPU"),
+        (0.5, "bf16", "a step takes 1 s in fp32, 0.5 s in bf16 on this CPU"),
+        (0.95, "fp32", "a step takes 1 s in fp32, 0.95 s in bf16 on this CPU"),  # not worth its rounding
+        (2.0, "fp32", "a step takes 1 s in fp32, 2 s in bf16 on this CPU"),
     ],
 )
-def test_auto_on_a_cpu_takes_what_the_trial_found_faster(
+def test_auto_on_a_cpu_takes_the_format_whose_steps_are_faster(
     bf16_seconds: float, name: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried: list[str] = []
+    rates(monkeypatch)
 
-    def clock(run: Callable[[], None], *, rounds: int) -> float:
-        before = len(tried)
-        run()
-        assert tried[before - 1] == tried[before]  # prepared once before it is timed
-        return {"fp32": 1.0, "bf16": bf16_seconds}[tried[-1]]
+    def clock(formats: Sequence[Precision]) -> list[float]:
+        return [{"fp32": 1.0, "bf16": bf16_seconds}[one.name] for one in formats]
 
-    monkeypatch.setattr(module, "best_seconds", clock)
-    assert choose_precision("auto", CPU, lambda candidate: tried.append(candidate.name)) == (name, reason)
-    assert set(tried) == {"fp32", "bf16"}
+    assert choose_precision("auto", CPU, clock) == (name, reason, "fp32", min(1.0, bf16_seconds) if name == "bf16" else 1.0)
+
+
+def test_a_format_that_is_emulated_is_not_tried_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates(monkeypatch, bf16=1.3e9)
+    chosen = choose_precision("auto", CPU, no_trial)
+    assert chosen == ("fp32", "bf16 products run at 0.013 times the speed of fp32's on this CPU", "fp32", None)
+
+
+def test_the_optimizer_multiplies_in_whatever_multiplies_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the model does: its passes may gain nothing from a format that doubles the speed of bare products."""
+    rates(monkeypatch, bf16=2e11)
+    assert choose_precision("fp32", CPU, no_trial).optimizer == "bf16"
+    assert choose_precision("auto", CPU, lambda formats: [1.0, 1.0])[::2] == ("fp32", "bf16")
+    rates(monkeypatch, bf16=0.9e11)
+    assert choose_precision("bf16", CPU, no_trial).optimizer == "fp32"
+
+
+class Clock:
+    """Time that passes only where it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+def test_an_optimizer_that_is_slow_in_one_format_decides_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward passes are twice as fast in bf16; the optimizer's products, planted, take ten seconds there."""
+    rates(monkeypatch)
+    clock, stage = Clock(), Regression()
+    for place in (module, trial):
+        monkeypatch.setattr(place, "time", clock)
+
+    def pass_(_stage: object, _batch: object, precision: Precision, _device: torch.device) -> None:
+        clock.now += {"fp32": 1.0, "bf16": 0.5}[precision.name]
+
+    monkeypatch.setattr(trial, "try_out", pass_)
+    config = TrainConfig(batch_size=8)
+    sound = trial.precision_for(stage, stage.batches(), config, "adamw", CPU)
+    assert (sound.name, sound.step_seconds) == ("bf16", 0.5)
+
+    def slow(_stage: object, _config: object, _kind: str, precision: Precision, _device: torch.device) -> float:
+        return 10.0 if precision.name == "bf16" else 0.1
+
+    monkeypatch.setattr(trial, "update_seconds", slow)
+    chosen = trial.precision_for(stage, stage.batches(), config, "adamw", CPU)
+    assert (chosen.name, chosen.step_seconds) == ("fp32", 1.1)
 
 
 @pytest.mark.parametrize("name", ["fp32", "fp16", "bf16"])
-def test_what_is_configured_is_taken_untried(name: str) -> None:
-    assert choose_precision(name, CPU, no_trial) == (name, "as configured")
+def test_what_is_configured_is_taken_untried(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates(monkeypatch)
+    assert choose_precision(name, CPU, no_trial) == (name, "as configured", "fp32", None)
 
 
 @pytest.mark.parametrize(("has_bf16", "name"), [(True, "bf16"), (False, "fp16")])
 def test_auto_on_a_gpu_takes_bf16_where_it_has_it(has_bf16: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_bf16)
-    assert choose_precision("auto", torch.device("cuda"), no_trial).name == name
+    chosen = choose_precision("auto", torch.device("cuda"), no_trial)
+    assert chosen.name == chosen.optimizer == name
 
 
 def test_bf16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +115,7 @@ def test_bf16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_auto_elsewhere_stays_with_fp32() -> None:
-    assert choose_precision("auto", torch.device("mps"), no_trial) == ("fp32", "the safe choice on mps")
+    assert choose_precision("auto", torch.device("mps"), no_trial)[:2] == ("fp32", "the safe choice on mps")
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)])
