@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
+from omnictl.metrics.intervals import WANTED_HALF_WIDTH
 from omnictl.runs.files import write_bytes, write_json, write_text, writing
 from omnictl.runs.run import Run
 from omnictl.stages import JUDGED, stage_type
@@ -38,19 +39,47 @@ class Evaluation:
     report: Report
     predictions: Path
     judge: str | None
+    is_whole_split: bool
+    """Whether there are no more examples to judge."""
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether enough examples were judged for the headline to be exact."""
+        return self.report.estimates[self.report.headline].is_narrow
+
+    @property
+    def wanted_examples(self) -> int | None:
+        """About how many that takes, if one can tell."""
+        return self.report.estimates[self.report.headline].wanted_count
+
+    @property
+    def shortfall(self) -> str | None:
+        """What the number of examples does not suffice for, in a line; None where it suffices."""
+        if self.is_narrow:
+            return None
+        name, number = self.report.headline, self.report.num_examples
+        found = self.report.estimates[name]
+        wanted = f"± {WANTED_HALF_WIDTH:g}" if found.unit == "share" else f"± {WANTED_HALF_WIDTH:.0%} of it"
+        takes = "" if self.wanted_examples is None else f", {wanted} takes about {self.wanted_examples}"
+        why = f"the {self.split} split has no more" if self.is_whole_split else "no more were judged"
+        return f"{name} {found.shown} is of only {number} examples{takes}: {why}"
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         report = self.report
+        assert report.verdict is not None, "every evaluation has one"
         groups = {name: dict(metrics) for name, metrics in report.groups.items()}
         return {
             "stage": self.run.stage,
             "run": str(self.run.path),
+            "verdict": report.verdict.as_json(),
             "split": self.split,
             "num_examples": report.num_examples,
             "headline": {"name": report.headline, "value": report.value, "better": report.better},
             "metrics": dict(report.metrics),
             "controls": dict(report.controls),
+            "estimates": {name: estimate.as_json() for name, estimate in report.estimates.items()},
+            "shortfall": self.shortfall,
             "predictions": str(self.predictions),
             **({"judge": self.judge} if self.judge else {}),
             **({"groups": groups} if groups else {}),
@@ -91,7 +120,8 @@ def evaluate_run(
     folder = run.evaluations / "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    evaluation = Evaluation(run, split, report, folder / "predictions.jsonl", judge.name if judge else None)
+    whole = limit is None or report.num_examples < limit
+    evaluation = Evaluation(run, split, report, folder / "predictions.jsonl", judge.name if judge else None, whole)
     lines = (json.dumps(dict(prediction), ensure_ascii=False) + "\n" for prediction in report.predictions)
     write_text(evaluation.predictions, "".join(lines))
     for name, text in report.texts.items():

@@ -63,6 +63,8 @@ TORCH_FREE = (
     "omnictl.metrics.subtitles",
     "omnictl.metrics.classification",
     "omnictl.metrics.figures",
+    "omnictl.metrics.intervals",
+    "omnictl.metrics.verdict",
     "omnictl.metrics.answers",
     "omnictl.world.speech",
     "omnictl.world.espeak",

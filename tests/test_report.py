@@ -203,6 +203,30 @@ def test_the_page_of_a_pipeline(make_run: MakeRun) -> None:
     assert page.text.count("wer_shuffled") == 4
 
 
+def test_a_page_leads_with_the_verdict(make_run: MakeRun) -> None:
+    run = make_run()
+    estimates = {
+        "wer": {
+            "value": 0.125,
+            "n": 3,
+            "low": 0.0,
+            "high": 0.5,
+            "control": "wer_shuffled",
+            "control_value": 1.5,
+            "beats_control": True,
+        },
+        "cer": {"value": 0.0625, "n": 1, "low": None, "high": None, "beats_control": None},
+    }
+    found = {"word": "not learned", "reason": "few & bad"}
+    folder = judge(run, verdict=found, estimates=estimates, shortfall="wer is of only 3 examples")
+    page = read(write_report(run))
+    for text in ("not learned — few & bad", "0 to 0.5", "yes, wer_shuffled", "? to ?", "wer is of only 3 examples"):
+        assert text in page.text
+    assert page.text.index("not learned") < page.text.index("lower is better")
+    own = make_run("pipeline", parents={"asr": str(run.path)})
+    assert "not learned" in read(write_pipeline_report(own, [folder], {})).text
+
+
 def test_long_curves_are_averaged() -> None:
     points = [Point(step, float(step % 2)) for step in range(1, 1001)]
     shown = averaged(points, most=100)
@@ -227,7 +251,7 @@ def test_elements_escape_what_is_no_element() -> None:
     assert element("p", "<", element("b", "&"), title='"') == '<p title="&quot;">&lt;<b>&amp;</b></p>'
 
 
-@pytest.mark.parametrize(("stage", "metrics", "controls"), [("vision", 6, 4), ("sft", 20, 13)])
+@pytest.mark.parametrize(("stage", "metrics", "controls"), [("vision", 6, 4), ("sft", 21, 15)])
 def test_of_tasks_every_figure_is_shown_in_the_common_table(stage: str, metrics: int, controls: int) -> None:
     named = {f"accuracy_{number}": number / 30 for number in range(30)}
     report = {"stage": stage, "headline": {"name": "accuracy_0"}, "metrics": named, "controls": named}

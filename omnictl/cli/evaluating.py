@@ -8,12 +8,13 @@ from rich.markup import escape
 
 from omnictl.cli.console import Output
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName, run_root
-from omnictl.cli.overview import overview
+from omnictl.cli.overview import overview, verdict_line
 from omnictl.errors import UsageError
 from omnictl.stages import STAGES
 
 if TYPE_CHECKING:
     from omnictl.evaluate import Evaluation
+    from omnictl.metrics.intervals import Estimate
     from omnictl.pipeline.measuring import Measure
     from omnictl.runs.run import Run
     from omnictl.train.stage import Report
@@ -128,14 +129,29 @@ def chosen_run(root: Path, stage: str, reference: str | None) -> "Run":
 
 def _table(evaluation: "Evaluation") -> str:
     report = evaluation.report
-    lines = [f"[bold]{evaluation.run.stage}[/bold] on {report.num_examples} examples of the {evaluation.split} split"]
-    lines += [f"  {name:<24} {value:.4f}" for name, value in {**report.metrics, **report.controls}.items()]
+    lines = [
+        verdict_line(evaluation),
+        f"[bold]{evaluation.run.stage}[/bold] on {report.num_examples} examples of the {evaluation.split} split",
+    ]
+    lines += [f"  {name:<24} {value:<9.4f}{_about(report.estimates.get(name))}" for name, value in report.metrics.items()]
+    lines += [f"  {name:<24} {value:.4f}" for name, value in report.controls.items()]
+    lines += ["", escape(evaluation.shortfall)] if evaluation.shortfall else []
     if report.groups:
         lines += ["", *_by_group(report)]
     for prediction in report.predictions[:3]:
         shown = {key: escape(str(prediction.get(key, ""))) for key in ("prompt", "reference", "prediction")}
         lines.append(f"\n[dim]{shown['prompt']}[/dim]\n  reference:  {shown['reference']}\n  prediction: {shown['prediction']}")
     return "\n".join([*lines, "", f"predictions: {escape(str(evaluation.predictions))}"])
+
+
+def _about(estimate: "Estimate | None") -> str:
+    """How exact a metric is and whether it beats its control; nothing of what is no measurement."""
+    if estimate is None:
+        return ""
+    text = f" {estimate.low:.4f} to {estimate.high:.4f}, n {estimate.count}"
+    if estimate.control is None:
+        return text
+    return f"{text}, {'beats' if estimate.beats else 'does not beat'} {estimate.control.name}"
 
 
 def _by_group(report: "Report") -> list[str]:

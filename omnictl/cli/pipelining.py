@@ -11,6 +11,7 @@ from rich.markup import escape
 from omnictl.cli.configs import DEFAULT_PRESET
 from omnictl.cli.console import Output
 from omnictl.cli.evaluating import check_tinyworld
+from omnictl.cli.next_steps import training_lines, use_lines, words
 from omnictl.cli.options import (
     DeviceOption,
     JsonOption,
@@ -23,7 +24,7 @@ from omnictl.cli.options import (
     run_root,
 )
 from omnictl.cli.overview import overview
-from omnictl.cli.training import Choices, circumstances, next_commands, refuse_with_resume, run_name, settings
+from omnictl.cli.training import Choices, circumstances, refuse_with_resume, run_name, settings
 from omnictl.errors import OmniError, UsageError
 from omnictl.processes import number_of_processes
 from omnictl.stages import COMMANDS
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from omnictl.pipeline.measuring import Tell
     from omnictl.pipeline.whole import Ended
     from omnictl.runs.run import Run
-
-EXAMPLES = Path("examples/scene.png"), Path("examples/question.wav")
-"""A picture and a question about it, where the repository is at hand."""
 
 
 def pipeline(
@@ -137,7 +135,7 @@ def _resume(run: "Run") -> str:
 
 def _conclude(run: "Run", ended: "Ended", output: Output, *, seconds: float) -> None:
     """Say how it ended and what to do next."""
-    from omnictl.pipeline.whole import states
+    from omnictl.pipeline.whole import stage_runs, states
 
     measured, stages = ended.measured, states(run)
     value = {
@@ -151,15 +149,8 @@ def _conclude(run: "Run", ended: "Ended", output: Output, *, seconds: float) -> 
     if measured is None:
         output.result(value, f"interrupted, saved; go on with\n  {escape(_resume(run))}")
         return
-    text = f"[bold green]finished[/bold green] {len(stages)} stages in {seconds:.0f} s\nreport: {escape(str(ended.page))}\nnext"
-    output.result(
-        value, *overview(measured), "\n".join([text, *_next_lines({name: state["run"] for name, state in stages.items()})])
-    )
-
-
-def _next_lines(runs: dict[str, str]) -> list[str]:
-    """How to use what was trained: all of it together, else each by itself."""
-    if "sft" not in runs:
-        return [escape(next_commands(stage, shlex.quote(path))) for stage, path in runs.items()]
-    picture, question = EXAMPLES if all(file.is_file() for file in EXAMPLES) else ("PICTURE.png", "QUESTION.wav")
-    return [f"  omnictl chat --image {picture} --audio {question} --speak reply.wav", '  omnictl chat --text "Hello."']
+    text = f"[bold green]finished[/bold green] {len(stages)} stages in {seconds:.0f} s\nreport: {escape(str(ended.page))}"
+    runs, verdicts = stage_runs(run), words(measured)
+    uses = use_lines(runs, verdicts)
+    following = [*training_lines(runs, verdicts), *(["next", *uses] if uses else ["nothing of it can be used yet"])]
+    output.result(value, *overview(measured), "\n".join([text, *map(escape, following)]))

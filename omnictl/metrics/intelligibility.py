@@ -14,6 +14,8 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
+from omnictl.metrics.intervals import Estimate, mean
+
 RATE = 16_000
 """Samples a second of the sounds."""
 
@@ -36,6 +38,11 @@ def mean_quality(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of each measure over the sounds that it could judge."""
     values = {name: [one[name] for one in found if name in one] for name in installed()}
     return {name: float(np.mean(each)) for name, each in values.items() if each}
+
+
+def quality_estimates(found: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+    """As `mean_quality`, with intervals over sounds."""
+    return {name: mean([one[name] for one in found if name in one]) for name in mean_quality(found)}
 
 
 @cache

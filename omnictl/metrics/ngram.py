@@ -25,6 +25,10 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+COUNTED_AT_ONCE = 10_000_000
+"""Tokens of the training split that are held in memory at a time."""
+
+
 @dataclass(frozen=True)
 class _Order:
     """The n-grams of one length. A key is `context id * vocab_size + last token`; a context's id is its row in the order below."""
@@ -90,6 +94,15 @@ class NgramModel:
             _interpolate(order, result, np.where(known, contexts, -1), rows)
             contexts = _shifted(stream if k == 1 else rows)
         return result[1:]
+
+
+def unigram_nats(training: NDArray[np.integer], tokens: NDArray[np.integer], vocab_size: int) -> Floats:
+    """−ln p of each token `(N,)` by how often it is in the training tokens, every token counted once more than it is."""
+    counts = np.ones(vocab_size)
+    for start in range(0, len(training), COUNTED_AT_ONCE):  # which may lie on disk
+        counts += np.bincount(training[start : start + COUNTED_AT_ONCE], minlength=vocab_size)
+    nats: Floats = -np.log(counts / counts.sum())[tokens]
+    return nats
 
 
 @dataclass(frozen=True)

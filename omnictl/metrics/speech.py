@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jiwer
 
+from omnictl.metrics.intervals import Estimate, error_rate
 from omnictl.metrics.shuffling import shuffled_inputs
 
 
@@ -58,6 +59,20 @@ def character_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> Err
     """As `word_errors`, between characters; the space between two words is one."""
     found = jiwer.process_characters(_single_spaced(reference), _single_spaced(hypothesis))
     return _counts(found)
+
+
+def by_pair(
+    count: Callable[[Sequence[str], Sequence[str]], ErrorCounts], reference: Sequence[str], hypothesis: Sequence[str]
+) -> Estimate:
+    """The rate of all pairs with its interval, over pairs.
+
+    Args:
+        count: `word_errors` or `character_errors`.
+        reference: what was said.
+        hypothesis: what was heard, as many.
+    """
+    found = [count([one], [other]) for one, other in zip(reference, hypothesis, strict=True)]
+    return error_rate([one.errors for one in found], [one.reference_length for one in found])
 
 
 def _single_spaced(texts: Sequence[str]) -> list[str]:

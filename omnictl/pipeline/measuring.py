@@ -1,8 +1,8 @@
 """Judging runs, one or one of every stage: who listens to what speaks, the numbers, the page."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 from omnictl.errors import RunError, UsageError
 from omnictl.evaluate import Evaluation, NamedJudge, evaluate_run
 from omnictl.judges import JUDGE, OUTSIDER, Pocketsphinx, newest_judge, open_judge
+from omnictl.pipeline.sample_size import Goal, GrowingSample
 from omnictl.pipeline.sharing import share
 from omnictl.report import write_report
 from omnictl.runs.run import Run, find_run, newest_run
@@ -21,18 +22,6 @@ Tell = Callable[[str], None]
 """Takes a plain line for people."""
 
 Listener = Run | Literal["pocketsphinx"] | None
-
-FIRST_EXAMPLES = 8
-"""Judged first where time is short."""
-
-GROWTH = 4.0
-"""So many times more examples at most are judged next, if the time allows it: what is judged again costs a third at most."""
-
-LEAST_GROWTH = 1.5
-"""What is not worth doing all of it again."""
-
-TIME_RESERVE = 0.2
-"""Share of the time left that is not planned with."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ def measure(run: Run, how: Measure) -> Evaluation:
         CheckpointError: the run has no whole model yet.
         DataError: the data cannot be read.
     """
-    return _measure(run, _opened(_listener(run, how), how), how, None)
+    return _measure(run, _opened(_listener(run, how), how), how)
 
 
 def newest_runs(root: Path) -> tuple[dict[str, Run], list[Missing]]:
@@ -109,7 +98,8 @@ def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None
     Args:
         runs: by stage.
         how: its judge is asked where one is needed.
-        deadline: on `time.monotonic`'s clock, shared out evenly; so many examples are judged as the time allows.
+        deadline: on `time.monotonic`'s clock, shared out evenly: first to as many examples of each as its interval needs, what is
+            left to those whose interval is still too wide, and then to more of all.
 
     Returns:
         The evaluations, and what nobody could judge.
@@ -128,11 +118,25 @@ def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None
             if how.judge is not None:
                 raise
             missing.append(Missing(stage, error.message, error.fix))
-    evaluations = []
-    for number, (stage, listener) in enumerate(listeners.items()):
-        until = None if deadline is None else share(deadline, [1.0] * (len(listeners) - number))
-        evaluations.append(_measure(runs[stage], _opened(listener, how), how, until))
-    return Measured(evaluations, missing)
+    if deadline is not None:
+        return Measured(_measure_in_time({runs[stage]: listener for stage, listener in listeners.items()}, how, deadline), missing)
+    return Measured([_measure(runs[stage], _opened(listener, how), how) for stage, listener in listeners.items()], missing)
+
+
+def _measure_in_time(listeners: Mapping[Run, Listener], how: Measure, deadline: float) -> list[Evaluation]:
+    """Judge runs on as many examples as they need and the time allows, and write their pages."""
+    samples: dict[Run, GrowingSample] = {}
+    goals: tuple[Goal, ...] = ("narrow interval", "narrow interval", "whole split")
+    for goal in goals:
+        lacking = [run for run in listeners if run not in samples or not samples[run].has_reached(goal)]
+        for number, run in enumerate(lacking):
+            if run not in samples:
+                how.tell(f"judging {run.path} …")
+                samples[run] = GrowingSample(partial(_judge, run, _opened(listeners[run], how), how))
+            samples[run].grow(goal, share(deadline, [1.0] * (len(lacking) - number)))
+    for run in listeners:
+        write_report(run)
+    return [samples[run].evaluation for run in listeners]
 
 
 def _listener(run: Run, how: Measure) -> Listener:
@@ -177,26 +181,13 @@ def _opened(listener: Listener, how: Measure) -> NamedJudge | None:
     return NamedJudge(str(listener.path), open_judge(listener, how.device, how.cache))
 
 
-def _measure(run: Run, judge: NamedJudge | None, how: Measure, until: float | None) -> Evaluation:
-    """Judge a run, within the time given if any, and write its page."""
-
-    def judged(limit: int | None) -> Evaluation:
-        return evaluate_run(run, judge=judge, data=how.data, split=how.split, limit=limit, device=how.device, cache=how.cache)
-
+def _measure(run: Run, judge: NamedJudge | None, how: Measure) -> Evaluation:
+    """Judge a run and write its page."""
     how.tell(f"judging {run.path} …")
-    evaluation = judged(how.limit) if until is None else _as_much_as_fits(judged, until)
+    evaluation = _judge(run, judge, how, how.limit)
     write_report(run)
     return evaluation
 
 
-def _as_much_as_fits(judged: Callable[[int], Evaluation], until: float) -> Evaluation:
-    """Judge more and more of the split, until it is all of it or the time would not suffice for more."""
-    limit = FIRST_EXAMPLES
-    while True:
-        began = time.monotonic()
-        evaluation = judged(limit)
-        now = time.monotonic()
-        growth = min(GROWTH, (until - now) * (1 - TIME_RESERVE) / (now - began))
-        if evaluation.report.num_examples < limit or growth < LEAST_GROWTH:
-            return evaluation
-        limit = int(limit * growth)
+def _judge(run: Run, judge: NamedJudge | None, how: Measure, limit: int | None) -> Evaluation:
+    return evaluate_run(run, judge=judge, data=how.data, split=how.split, limit=limit, device=how.device, cache=how.cache)

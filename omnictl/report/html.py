@@ -16,10 +16,10 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-sr
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fdfdfc; --ink: #1f2328; --faint: #6a727c; --line: #dfe2e6; --card: #f4f5f7;
-  --blue: #2563c9; --green: #1a7f4b; }
+  --blue: #2563c9; --green: #1a7f4b; --amber: #9a6700; --red: #c0392b; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #14171b; --ink: #e4e7eb; --faint: #97a0ab; --line: #2e343c; --card: #1d2127; --blue: #7aa8ff;
-    --green: #5fc894; } }
+    --green: #5fc894; --amber: #e3b341; --red: #ff8a7a; } }
 * { box-sizing: border-box; }
 body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 76rem;
   padding: 2rem 1.5rem 5rem; }
@@ -41,7 +41,10 @@ th { color: var(--faint); font-weight: 500; }
 tbody th { color: inherit; font-weight: 400; }
 td { overflow-wrap: break-word; }
 .number { font-variant-numeric: tabular-nums; text-align: right; }
-.right { color: var(--green); }
+.right, .learned { color: var(--green); }
+.weak { color: var(--amber); }
+.not-learned { color: var(--red); }
+p.verdict { font-size: 1.05rem; margin: 1rem 0; }
 ul.plain { list-style: none; margin: 0; padding: 0; white-space: nowrap; }
 .curves { display: grid; gap: 1rem 2.5rem; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); margin: 1rem 0; }
 dl { display: grid; font-size: .9rem; gap: .15rem 1.2rem; grid-template-columns: max-content 1fr; margin: 1rem 0; }

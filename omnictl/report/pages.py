@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from omnictl.report.curves import curve
-from omnictl.report.html import Html, described, element, embedded, folded, items, joined, number, page, table
+from omnictl.report.html import Html, Number, described, element, embedded, folded, items, joined, number, page, table
 from omnictl.report.reading import Judged, evaluations, history, key_figures, read_judged
 from omnictl.runs.files import write_text
 from omnictl.runs.run import Run
@@ -110,12 +110,16 @@ def _described(judged: Judged) -> str:
 
 
 def _in_numbers(judged: Judged) -> list[Html]:
-    """Headline, metrics and controls."""
+    """Verdict, headline, metrics and controls; what older versions have judged has neither verdict nor intervals."""
     report = judged.report
-    tables = [table(["metric", ""], _figures(report["metrics"]))]
+    if "estimates" in report:
+        tables = [table(["metric", "", "95 %", "n", "beats its control"], _estimated(report["metrics"], report["estimates"]))]
+    else:
+        tables = [table(["metric", ""], _figures(report["metrics"]))]
     if report["controls"]:
         tables.append(table(["control", ""], _figures(report["controls"])))
-    return [_headline(report), element("div", *tables, class_="row")]
+    short = [element("p", report["shortfall"], class_="about")] if report.get("shortfall") else []
+    return [*_verdict(report), _headline(report), *short, element("div", *tables, class_="row")]
 
 
 def _in_full(judged: Judged) -> list[Html]:
@@ -131,6 +135,28 @@ def _in_full(judged: Judged) -> list[Html]:
         *_pictures([file for file in judged.files(".png") if file not in elsewhere]),
         *(folded(file.name, element("pre", _text(file))) for file in judged.files(".txt")),
     ]
+
+
+def _verdict(report: Mapping[str, Any]) -> list[Html]:
+    """The word and its reason."""
+    if "verdict" not in report:
+        return []
+    return [element("p", _word(report["verdict"]["word"]), f" — {report['verdict']['reason']}", class_="verdict")]
+
+
+def _word(word: str) -> Html:
+    return element("strong", word, class_=word.replace(" ", "-"))
+
+
+def _estimated(metrics: Mapping[str, float], estimates: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each metric, with its interval and its control if it has them."""
+    rows: list[list[str]] = []
+    for name, value in metrics.items():
+        found = estimates.get(name, {})
+        bounds = ["?" if found[bound] is None else number(found[bound]) for bound in ("low", "high")] if found else []
+        compared = f"{'yes' if found['beats_control'] else 'no'}, {found['control']}" if "control" in found else ""
+        rows.append([name, number(value), Number(" to ".join(bounds)), Number(found.get("n", "")), compared])
+    return rows
 
 
 def _headline(report: Mapping[str, Any]) -> Html:
@@ -226,8 +252,9 @@ def _overview(judged: Sequence[Judged]) -> Html:
         metrics, controls = key_figures(report)
         headline = {report["headline"]["name"]: report["headline"]["value"]}
         named = element("a", report["stage"], href=f"#{report['stage']}")
-        rows.append([named, found.run.path.name, *(_short(values) for values in (headline, metrics, controls))])
-    return table(["stage", "run", "headline", "further metrics", "controls"], rows)
+        word = _word(report["verdict"]["word"]) if "verdict" in report else Html("")
+        rows.append([named, word, found.run.path.name, *(_short(values) for values in (headline, metrics, controls))])
+    return table(["stage", "verdict", "run", "headline", "further metrics", "controls"], rows)
 
 
 def _short(values: Mapping[str, float]) -> Html:

@@ -6,6 +6,7 @@ Source: Badlani et al. 2022. Headline metric: `loss` in nats a frame of 20 ms, b
 and, as a control, along the path that gives every symbol the same time.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -22,6 +23,8 @@ from omnictl.data.speech import SpeechDataConfig
 from omnictl.data.speech_batches import SpeechBatch, SpeechBatches, evaluation_batches
 from omnictl.data.speech_set import SpeechSet
 from omnictl.data.targets import ReadAloud
+from omnictl.metrics.intervals import Estimate, ratio
+from omnictl.metrics.verdict import judge_aligner
 from omnictl.models.aligner import STRIDE, Aligned, Aligner, AlignerConfig, durations, training_flops
 from omnictl.nn.monotonic import forward_sum_nats
 from omnictl.runs.model_folder import read_config, write_description
@@ -84,6 +87,15 @@ PRESETS: Mapping[str, AlignerTraining] = {
 }
 
 
+class Utterance(NamedTuple):
+    """How well the audio and the text of one utterance fit, in nats."""
+
+    nats: float
+    path: float
+    frames: int
+    symbols: int
+
+
 class Judged(NamedTuple):
     """How well a split's sounds and texts fit, in nats."""
 
@@ -91,10 +103,24 @@ class Judged(NamedTuple):
     path: float  # along the likeliest path
     uniform: float  # along the path of equal times
     frames: int
+    utterances: tuple["Utterance", ...]
 
     def rates(self) -> dict[str, float]:
         """The metrics, a frame."""
         return {"loss": self.nats / self.frames, "path_nats": self.path / self.frames}
+
+    def guessed(self) -> Estimate:
+        """What a path costs a frame that guesses every symbol of the text alike."""
+        return ratio([one.frames * math.log(one.symbols) for one in self.utterances], [one.frames for one in self.utterances])
+
+    def estimates(self) -> dict[str, Estimate]:
+        """The metrics with their intervals over utterances, the path's compared with a guess."""
+        frames = [one.frames for one in self.utterances]
+        path = ratio([one.path for one in self.utterances], frames)
+        return {
+            "loss": ratio([one.nats for one in self.utterances], frames),
+            "path_nats": path.against("path_nats_guessed", self.guessed(), "lower"),
+        }
 
 
 class AlignerStage:
@@ -208,13 +234,15 @@ class AlignerStage:
         found = self.recordings.split(split)
         found = found.only(range(min(limit or len(found), len(found))), ())
         judged = self._judge(found)
-        times = self.durations(found)
+        times, estimates = self.durations(found), judged.estimates()
         return Report(
             "loss",
             "lower",
             judged.rates(),
             len(found),
-            controls={"path_nats_uniform": judged.uniform / judged.frames},
+            controls={"path_nats_uniform": judged.uniform / judged.frames, "path_nats_guessed": judged.guessed().value},
+            estimates=estimates,
+            verdict=judge_aligner(estimates),
             predictions=[
                 {"id": row.id, "task": "align", "reference": text, "prediction": [round(int(t) * STRIDE / 100, 2) for t in time]}
                 for row, text, time in zip(found.recordings, found.texts, times, strict=True)
@@ -234,17 +262,20 @@ class AlignerStage:
     @torch.no_grad()
     def _judge(self, found: SpeechSet) -> Judged:
         self.model.eval()
-        sums = Judged(0.0, 0.0, 0.0, 0)
+        sums = Judged(0.0, 0.0, 0.0, 0, ())
         for _, batch in evaluation_batches(found, ALIGNED_FRAMES):
             aligned = self.align(batch)
             nats = forward_sum_nats(aligned.log_probs, aligned.lengths, batch.target_lengths)
             times = durations(aligned, batch.target_lengths)
             equal = [_equal_times(int(frames), len(time)) for frames, time in zip(aligned.lengths, times, strict=True)]
+            paths = _along(aligned.log_probs, times)
+            rows = zip(nats.tolist(), paths, aligned.lengths.tolist(), batch.target_lengths.tolist(), strict=True)
             sums = Judged(
                 sums.nats + float(nats.sum()),
-                sums.path - _along(aligned.log_probs, times),
-                sums.uniform - _along(aligned.log_probs, equal),
+                sums.path - sum(paths),
+                sums.uniform - sum(_along(aligned.log_probs, equal)),
                 sums.frames + int(aligned.lengths.sum()),
+                (*sums.utterances, *(Utterance(loss, -path, frames, symbols) for loss, path, frames, symbols in rows)),
             )
         return sums
 
@@ -265,10 +296,10 @@ def _equal_times(frames: int, symbols: int) -> NDArray[np.int64]:
     return bounds[1:] - bounds[:-1]
 
 
-def _along(log_probs: Tensor, times: Sequence[NDArray[np.int64]]) -> float:
-    """Sum of ln p along paths given by durations."""
-    total = 0.0
+def _along(log_probs: Tensor, times: Sequence[NDArray[np.int64]]) -> list[float]:
+    """Sums of ln p along paths given by durations."""
+    sums = []
     for row, time in zip(log_probs, times, strict=True):
         owner = torch.from_numpy(np.repeat(np.arange(len(time)), time)).to(row.device)
-        total += float(row[torch.arange(len(owner), device=row.device), owner].sum())
-    return total
+        sums.append(float(row[torch.arange(len(owner), device=row.device), owner].sum()))
+    return sums

@@ -4,6 +4,7 @@ An answer is right if it has the words of the reference; a caption, if every fac
 their word error rate. Exchanged media must not help more than none at all, or the model does not really look and listen.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, groupby, islice, zip_longest
@@ -23,8 +24,9 @@ from omnictl.data.transcript import normalise
 from omnictl.generate.decode import Prompt, answer_greedily
 from omnictl.metrics.answers import is_same, is_true
 from omnictl.metrics.figures import Tile, contact_sheet
+from omnictl.metrics.intervals import Better, Estimate, mean_of_rates, rate
 from omnictl.metrics.shuffling import shuffled_inputs
-from omnictl.metrics.speech import word_errors
+from omnictl.metrics.speech import by_pair, word_errors
 from omnictl.models.omni import Omni
 
 AT_ONCE = 32
@@ -108,12 +110,34 @@ def _of_equal_length(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield from (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
 
 
-def rates(answered: Sequence[Answered]) -> dict[str, float]:
+def rates(answered: Sequence[Answered]) -> dict[str, Estimate]:
     """Accuracy of each task, or word error rate of transcripts, by the names of metrics."""
+    return {metric_of(task): _rate(task, found) for task, found in _by_task(answered).items()}
+
+
+def commonest(answered: Sequence[Answered]) -> dict[str, Estimate]:
+    """As `rates`, of always giving the commonest answer of the task's other dialogues; tasks with transcripts left out."""
+    by_task = {task: found for task, found in _by_task(answered).items() if task != TRANSCRIBE}
+    return {metric_of(task): _rate(task, _with_commonest(found)) for task, found in by_task.items()}
+
+
+def _with_commonest(found: Sequence[Answered]) -> list[Answered]:
+    """Dialogues of a task, each answered as most of the others are; where there is no other, with nothing."""
+    counts = Counter(one.dialogue.answer for one in found)
+
+    def answer(own: str) -> str:
+        others = {text: count - (text == own) for text, count in counts.most_common(2)}  # one less changes no more than these
+        best = max(others, key=lambda text: others[text])
+        return best if others[best] else ""
+
+    return [one._replace(answer=answer(one.dialogue.answer)) for one in found]
+
+
+def _by_task(answered: Sequence[Answered]) -> dict[str, list[Answered]]:
     by_task: dict[str, list[Answered]] = {}
     for one in answered:
         by_task.setdefault(one.dialogue.task, []).append(one)
-    return {metric_of(task): _rate(task, found) for task, found in by_task.items()}
+    return by_task
 
 
 def metric_of(task: str) -> str:
@@ -121,19 +145,43 @@ def metric_of(task: str) -> str:
     return f"wer_{task}" if task == TRANSCRIBE else f"accuracy_{task}"
 
 
-def _rate(task: str, found: Sequence[Answered]) -> float:
+def _rate(task: str, found: Sequence[Answered]) -> Estimate:
     if task == TRANSCRIBE:
         said, heard = (
             [normalise(text) for text in texts] for texts in zip(*((o.dialogue.answer, o.answer) for o in found), strict=True)
         )
-        return word_errors(said, heard).rate
-    return sum(one.right for one in found) / len(found)
+        return by_pair(word_errors, said, heard)
+    return rate([one.right for one in found])
 
 
-def mean_accuracy(found: Mapping[str, float]) -> float:
+def mean_accuracy(found: Mapping[str, Estimate]) -> Estimate:
     """Over the tasks that have one; of none, nothing is right."""
-    accuracies = [value for name, value in found.items() if name.startswith("accuracy_")]
-    return sum(accuracies) / len(accuracies) if accuracies else 0.0
+    return mean_of_rates([one for name, one in found.items() if name.startswith("accuracy_")])
+
+
+def with_controls(
+    found: Mapping[str, Estimate], exchanged: Mapping[str, Estimate], commonest: Mapping[str, Estimate]
+) -> dict[str, Estimate]:
+    """The mean accuracy, that of tasks with media if there are any, and all rates, each with what it is compared with.
+
+    Args:
+        found: the rates.
+        exchanged: those with exchanged media, of the tasks that have media.
+        commonest: those of the commonest answers.
+    """
+    estimates = {"accuracy": mean_accuracy(found).against("accuracy_commonest", mean_accuracy(commonest), "higher")}
+    if any(name.startswith("accuracy_") for name in exchanged):
+        with_media = mean_accuracy({name: found[name] for name in exchanged})
+        estimates["accuracy_media"] = with_media.against("accuracy_shuffled", mean_accuracy(exchanged), "higher")
+    for name, one in found.items():
+        better: Better = "higher" if name.startswith("accuracy_") else "lower"
+        if name in exchanged:
+            estimates[name] = one.against(f"{name}_shuffled", exchanged[name], better)
+        elif name in commonest:
+            estimates[name] = one.against(f"{name}_commonest", commonest[name], better)
+        else:
+            estimates[name] = one
+    return estimates
 
 
 def exchanged(dialogues: Sequence[Dialogue]) -> list[Dialogue]:

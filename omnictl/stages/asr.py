@@ -31,12 +31,13 @@ from omnictl.data.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.reading import Decoding
+from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
 from omnictl.nn.ctc import ctc_nats, ctc_sum
 from omnictl.nn.mel import log_mel
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.recognition import Recognised, error_rates, rates_by_voices, recognition_report
+from omnictl.stages.recognition import Recognised, error_rates, estimates_by_voices, rates_by_voices, recognition_report
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
@@ -123,6 +124,13 @@ class Transcribed(NamedTuple):
     found: list[Recognised]  # one for each utterance of the set
     nats: float  # of the transcripts that fit
     num_symbols: int  # of these transcripts
+    by_utterance: Sequence[tuple[float, int]] = ()  # nats and symbols of each transcript that fits
+
+    def loss_estimate(self) -> dict[str, Estimate]:
+        """As `loss`, with its interval over utterances."""
+        if not self.by_utterance:
+            return {}
+        return {"loss": ratio([nats for nats, _ in self.by_utterance], [symbols for _, symbols in self.by_utterance])}
 
     def loss(self) -> dict[str, float]:
         """The metric of that name, if any transcript fits."""
@@ -311,12 +319,15 @@ class Asr:
         found = self._set(split)
         found = found.only(range(min(limit or len(found), len(found))), ())
         heard = self._transcribe(found, self.decoding)
+        estimates = estimates_by_voices(heard.found, self.speakers)
         metrics = rates_by_voices(heard.found, self.speakers)
         if self.config.decoding.beam > 1:
-            unaided = rates_by_voices(self._transcribe(found, Decoding()).found, self.speakers)
-            metrics |= {f"{name}_best_path": rate for name, rate in unaided.items() if name != "wer_raw"}
+            unaided = self._transcribe(found, Decoding()).found
+            best_path = {name: one for name, one in estimates_by_voices(unaided, self.speakers).items() if name != "wer_raw"}
+            estimates |= {f"{name}_best_path": one for name, one in best_path.items()}
+            metrics |= {f"{name}_best_path": one.value for name, one in best_path.items()}
         metrics |= heard.loss() | {"real_time_factor": self._real_time_factor(split), "set_aside": len(found.set_aside)}
-        return recognition_report(heard.found, metrics)
+        return recognition_report(heard.found, metrics, estimates | heard.loss_estimate())
 
     def hear(self, sound: Samples) -> Encoded:
         """CTC log-probabilities `(1, S, V)` of one recording, `(n,)` samples at the features' rate."""
@@ -343,6 +354,7 @@ class Asr:
     def _transcribe(self, found: SpeechSet, decoding: Decoding) -> Transcribed:
         texts = [""] * len(found)
         total, num_symbols = 0.0, 0
+        by_utterance: list[tuple[float, int]] = []
         self.model.eval()
         for indices, batch in evaluation_batches(found, EVALUATION_FRAMES):
             with torch.no_grad():
@@ -351,10 +363,11 @@ class Asr:
             fits = nats.isfinite().cpu()
             total += float(nats.cpu()[fits].sum())
             num_symbols += int(batch.target_lengths[fits].sum())
+            by_utterance += zip(nats.cpu()[fits].tolist(), batch.target_lengths[fits].tolist(), strict=True)
             for row, index in enumerate(indices):
                 log_probs = logits.frames[row, : logits.lengths[row]].float().log_softmax(-1).cpu()
                 texts[index] = self.targets.decode(decoding.ids(log_probs, self.targets)).strip()
-        return Transcribed(list(map(Recognised, found.recordings, found.texts, texts)), total, num_symbols)
+        return Transcribed(list(map(Recognised, found.recordings, found.texts, texts)), total, num_symbols, by_utterance)
 
     def _real_time_factor(self, split: Split) -> float:
         """Seconds that a second of sound takes from samples to text, one utterance at a time."""

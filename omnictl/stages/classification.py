@@ -16,6 +16,7 @@ from omnictl.data.images import MOST_CLASSES, Pixels, Row
 from omnictl.errors import ConfigError
 from omnictl.metrics.classification import calibration, commonest_share, confusion_matrix, per_class, shuffled_pairs, top_k
 from omnictl.metrics.figures import Tile, calibration_picture, confusion_picture, contact_sheet
+from omnictl.metrics.intervals import Estimate, certain, error_rate, rate_from
 from omnictl.train.stage import Report
 
 WORST_PICTURES = 36
@@ -80,11 +81,41 @@ def joint(probabilities: Sequence[Float32]) -> Float32:
 
 def class_rates(found: Classified, classes: Classes) -> dict[str, float]:
     """`top1` and `top5`; where some classes are new and some are not, these are of the known ones, and the new apart."""
-    unseen = np.array([classes.is_unseen(int(target)) for target in found.targets])
-    known = ~unseen & (found.targets >= 0)
-    chosen = known if known.any() else unseen
+    chosen, unseen = _numbers(found, classes)
     rates = {f"top{k}": top_k(found.probabilities[chosen], found.targets[chosen], k) for k in (1, 5)}
     return rates | {"top1_heldout_pairs": top_k(found.probabilities[unseen], found.targets[unseen], 1)} if unseen.any() else rates
+
+
+def class_estimates(found: Classified, classes: Classes) -> dict[str, Estimate]:
+    """As `class_rates`, with intervals, those of a first guess compared with shuffled images or with chance."""
+    chosen, unseen = _numbers(found, classes)
+    shuffled, floor = _controls(found)
+    estimates = {}
+    for name, value in class_rates(found, classes).items():
+        one = rate_from(value, int((unseen if name == "top1_heldout_pairs" else chosen).sum()))
+        estimates[name] = one if name == "top5" else compared_with_chance(one, shuffled, floor)
+    return estimates
+
+
+def compared_with_chance(estimate: Estimate, shuffled: Estimate, floor: Estimate, name: str = "top1_shuffled") -> Estimate:
+    """An estimate, to be compared with shuffled images, or with what needs no image if that is more often right."""
+    if floor.value > shuffled.value:
+        return estimate.against(f"{name}_floor", floor, "higher")
+    return estimate.against(name, shuffled, "higher")
+
+
+def _controls(found: Classified) -> tuple[Estimate, Estimate]:
+    """How often the first guess is right with the images shuffled, and the commonest class without any."""
+    known = int((found.targets >= 0).sum())
+    shuffled = found.probabilities[shuffled_pairs(found.targets, seed=0)]
+    return rate_from(top_k(shuffled, found.targets, 1), known), certain(commonest_share(found.targets), known)
+
+
+def _numbers(found: Classified, classes: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """`(N,)` which images `class_rates` is of, and which show classes that training never does."""
+    unseen = np.array([classes.is_unseen(int(target)) for target in found.targets])
+    known = ~unseen & (found.targets >= 0)
+    return (known if known.any() else unseen), unseen
 
 
 def patch_rates(patches: Int64, shows: Int64) -> dict[str, float]:
@@ -95,8 +126,23 @@ def patch_rates(patches: Int64, shows: Int64) -> dict[str, float]:
     return {"patch_accuracy": float(right[something].mean()), "patch_accuracy_background": float(right[~something].mean())}
 
 
+def patch_estimates(patches: Int64, shows: Int64) -> dict[str, Estimate]:
+    """As `patch_rates`, with intervals over images."""
+    if not shows.size:
+        return {}
+    right, something = (patches == shows).all(-1), shows.any(-1)
+    return {
+        "patch_accuracy": error_rate((right & something).sum(1), something.sum(1)),
+        "patch_accuracy_background": error_rate((right & ~something).sum(1), (~something).sum(1)),
+    }
+
+
 def classification_report(
-    found: Classified, classes: Classes, metrics: Mapping[str, float], show: Callable[[int], Pixels]
+    found: Classified,
+    classes: Classes,
+    metrics: Mapping[str, float],
+    show: Callable[[int], Pixels],
+    further: Mapping[str, Estimate],
 ) -> Report:
     """The report of a split: `metrics`, the control with the pictures shuffled, every prediction, each class, the worst mistakes.
 
@@ -105,12 +151,13 @@ def classification_report(
         classes: the classes.
         metrics: what was measured, the headline among it.
         show: `(3, S, S)` pixels of a picture by its place in `found`.
+        further: estimates of what was measured beside the classes.
     """
     best = found.probabilities.argmax(1)
     matrix = confusion_matrix(best, found.targets, len(classes.values))
     correct = best == found.targets
     sure = calibration(found.probabilities.max(1)[found.targets >= 0], correct[found.targets >= 0])
-    shuffled = found.probabilities[shuffled_pairs(found.targets, seed=0)]
+    shuffled, floor = _controls(found)
     names = classes.names
     rates = zip(names, per_class(matrix), strict=True)
     return Report(
@@ -118,7 +165,7 @@ def classification_report(
         "higher",
         {**metrics, "calibration_error": sure.error},
         len(found.rows),
-        controls={"top1_shuffled": top_k(shuffled, found.targets, 1), "top1_shuffled_floor": commonest_share(found.targets)},
+        controls={"top1_shuffled": shuffled.value, "top1_shuffled_floor": floor.value},
         predictions=[_prediction(*each, names) for each in zip(found.rows, found.probabilities, found.targets, strict=True)],
         groups={
             name: {"top1": each.accuracy, "precision": each.precision, "pictures": each.count} for name, each in rates if each.count
@@ -128,6 +175,7 @@ def classification_report(
             "calibration.png": calibration_picture(sure),
             "worst.png": contact_sheet(_worst(found, names, show)),
         },
+        estimates={**class_estimates(found, classes), **further},
     )
 
 

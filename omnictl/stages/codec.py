@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -22,6 +23,8 @@ from omnictl.data.manifest import BrokenRow
 from omnictl.data.speech import SpeechDataConfig
 from omnictl.data.speech_set import SpeechSet
 from omnictl.data.targets import ReadAloud
+from omnictl.metrics.intervals import Estimate, ratio
+from omnictl.metrics.verdict import judge_codec
 from omnictl.models.codec import Codec, CodecConfig, training_flops
 from omnictl.nn.rvq import QuantiserConfig, perplexity
 from omnictl.runs.model_folder import read_config, write_description
@@ -99,6 +102,7 @@ class Reproduced(NamedTuple):
     frames: int
     decibels: float  # log-spectral distance
     counts: Tensor  # (K, V) how often every code was used
+    decibels_each: list[float]  # of each utterance, by mel frame
 
     def rates(self, lengths: Sequence[int]) -> dict[str, float]:
         """The metrics; `lengths` are the utterances' mel frames."""
@@ -114,6 +118,11 @@ class Reproduced(NamedTuple):
         """How many codes of the last book are used, as the exponential of their entropy, and the share of those used at all."""
         counts = self.counts[-1:]
         return {"perplexity_last_book": float(perplexity(counts)), "usage_last_book": float((counts > 0).double().mean())}
+
+
+def length_weighted(values: Sequence[float], lengths: Sequence[int]) -> Estimate:
+    """The mean over mel frames of what utterances have by frame, with its interval over utterances."""
+    return ratio(np.multiply(values, lengths), lengths)
 
 
 class CodecStage:
@@ -234,6 +243,13 @@ class CodecStage:
         books = range(1, self.config.model.quantiser.books + 1)
         each = {number: self._reproduce(found, number) for number in books}
         whole = each[books[-1]]
+        variances = self._variances(found)
+        estimates = {
+            "mel_mse": length_weighted(whole.errors, lengths).against(
+                "mel_mse_mean_frame", length_weighted(variances, lengths), "lower"
+            )
+        }
+        estimates["log_spectral_distance_db"] = length_weighted(whole.decibels_each, lengths)
         return Report(
             "mel_mse",
             "lower",
@@ -244,8 +260,15 @@ class CodecStage:
                 {"id": row.id, "task": "reproduce", "reference": row.text, "prediction": None, "mel_mse": error}
                 for row, error in zip(found.recordings, whole.errors, strict=True)
             ],
+            estimates=estimates,
+            verdict=judge_codec(estimates),
             groups={f"{number} books": {**each[number].rates(lengths), **each[number].last_book()} for number in books},
         )
+
+    def _variances(self, found: SpeechSet) -> list[float]:
+        """The error of a codec that always says the average frame, of each utterance."""
+        mels = (torch.from_numpy(found.features(index)).to(self.model.mean.device) for index in range(len(found)))
+        return [float(self.model.normalised(mel).square().mean()) for mel in mels]
 
     def _variance(self, found: SpeechSet) -> float:
         """The error of a codec that always says the average frame."""
@@ -262,13 +285,16 @@ class CodecStage:
         shape = self.config.model.quantiser
         counts = torch.zeros(books, shape.codes, dtype=torch.float64)
         errors, decibels, frames = [], 0.0, 0
+        decibels_each = []
         for index in range(len(found)):
             mel = torch.from_numpy(found.features(index)).to(self.model.mean.device)
             codes = self.model.encode(mel[None])[:, :books]
             back = self.model.decode(codes)[0, : len(mel)]
             errors.append(float(((back - mel) / self.model.std).square().mean()))
-            decibels += DECIBELS * float((back - mel).square().mean(-1).sqrt().sum())
+            distance = DECIBELS * float((back - mel).square().mean(-1).sqrt().sum())
+            decibels += distance
+            decibels_each.append(distance / len(mel))
             frames += len(mel)
             for book in range(books):
                 counts[book] += torch.bincount(codes[0, book].cpu(), minlength=shape.codes)
-        return Reproduced(errors, frames, decibels / frames, counts)
+        return Reproduced(errors, frames, decibels / frames, counts, decibels_each)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from omnictl.data.store import TokenStore
 from omnictl.data.tokenizer import END, Tokenizer
+from omnictl.metrics.intervals import Estimate, error_rate, ratio
 from omnictl.metrics.ngram import NgramModel
 from omnictl.world import Scored, score
 
@@ -28,6 +29,12 @@ class TokenScores(NamedTuple):
     is_likeliest: NDArray[np.bool_]  # (tokens,) whether no other token was likelier
 
 
+def document_sums(values: NDArray[np.floating], store: TokenStore) -> NDArray[np.float64]:
+    """`(documents,)` sums of what every token of a store has, `(tokens,)`; its first token is of no document."""
+    sums: NDArray[np.float64] = np.add.reduceat(values.astype(np.float64), store.bounds[:-1])
+    return sums
+
+
 def information_limit(
     documents: Sequence[str],
     tokenizer: Tokenizer,
@@ -35,7 +42,7 @@ def information_limit(
     *,
     store: TokenStore,
     training: NDArray[Any],
-) -> dict[str, float]:
+) -> dict[str, Estimate]:
     """Excess of a model over the grammar on the documents of a store.
 
     Args:
@@ -46,22 +53,21 @@ def information_limit(
         training: the tokens that the model was trained on, for the 5-gram.
     """
     grammar = [score(document) for document in documents]
-    limit = sum(scored.nats for scored in grammar)
+    limits = np.array([scored.nats for scored in grammar])
     ngram = NgramModel.fit(training, order=NGRAM_ORDER, vocab_size=tokenizer.vocab_size, end_token=END)
     ngram_nats = np.concatenate(([0.0], -np.log(ngram.probabilities(store.tokens))))  # (tokens,)
-    right, total = 0, 0
-    for document, scored, start in zip(documents, grammar, store.bounds[:-1], strict=True):
+    right, total = np.zeros(len(documents)), np.zeros(len(documents))
+    for number, (document, scored, start) in enumerate(zip(documents, grammar, store.bounds[:-1], strict=True)):
         for first, stop in _determined_words(document, scored, tokenizer):
             if ngram_nats[start + first : start + stop].sum() > -np.log(NGRAM_SURE):
-                total += 1
-                right += bool(scores.is_likeliest[start + first : start + stop].all())
-    metrics = {
-        "excess_ratio": float(scores.nats.sum()) / limit - 1,
-        "ngram_excess_ratio": float(ngram_nats.sum()) / limit - 1,
-    }
-    if total:  # a handful of documents may have no such word
-        metrics["determined_accuracy"] = right / total
-    return metrics | {"optimal_loss": limit / store.num_predictions}
+                total[number] += 1
+                right[number] += bool(scores.is_likeliest[start + first : start + stop].all())
+    nats = {"excess_ratio": scores.nats, "ngram_excess_ratio": ngram_nats}
+    estimates = {name: ratio(document_sums(each, store), limits, "share").plus(-1) for name, each in nats.items()}
+    estimates["excess_ratio"] = estimates["excess_ratio"].against("ngram_excess_ratio", estimates["ngram_excess_ratio"], "lower")
+    if total.any():  # a handful of documents may have no such word
+        estimates["determined_accuracy"] = error_rate(right, total)
+    return estimates | {"optimal_loss": ratio(limits, np.diff(store.bounds))}
 
 
 def _determined_words(document: str, scored: Scored, tokenizer: Tokenizer) -> list[tuple[int, int]]:

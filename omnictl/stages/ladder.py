@@ -21,9 +21,11 @@ from omnictl.data.spoken_text import speech_text
 from omnictl.generate.speaking import CodeSampling, Voice, say, timed
 from omnictl.generate.vocoding import synthesise
 from omnictl.metrics.figures import spectrogram_picture
-from omnictl.metrics.intelligibility import RATE, mean_quality, quality
+from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
+from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.shuffling import shuffled_inputs
-from omnictl.metrics.speech import character_errors, word_errors
+from omnictl.metrics.speech import by_pair, character_errors, word_errors
+from omnictl.metrics.verdict import judge_talker
 from omnictl.nn.mel import log_mel
 from omnictl.train.stage import Report
 
@@ -120,7 +122,7 @@ class Ladder:
 
 
 def ladder_report(
-    recordings: Sequence[Recording], said: Sequence[Said], voice: Voice, metrics: Mapping[str, float], controls: Mapping[str, float]
+    recordings: Sequence[Recording], said: Sequence[Said], voice: Voice, metrics: Mapping[str, float], untrained: Estimate
 ) -> Report:
     """The report of a split.
 
@@ -129,32 +131,40 @@ def ladder_report(
         said: what became of each.
         voice: who said it.
         metrics: what else was measured.
-        controls: further controls.
+        untrained: the character error rate of a Talker that has learned nothing.
     """
     rate = voice.vocoder.sample_rate
     texts = [one.text for one in said]
     shuffled = shuffled_inputs(len(said), SHUFFLE_SEED)
     free = [one.heard["free_running"] for one in said]
-    rates = {
-        f"{kind}_{rung}": value for rung in reversed(RUNGS) for kind, value in _rates(texts, [one.heard[rung] for one in said])
+    exchanged = [texts[i] for i in shuffled]
+    controls = dict(_rates(texts, [free[i] for i in shuffled]))
+    estimates = {
+        f"{kind}_{rung}": one.against(f"{kind}_shuffled_text", controls[kind], "lower")
+        for rung in reversed(RUNGS)
+        for kind, one in _rates(texts, [one.heard[rung] for one in said])
     }
+    sounds_like = _quality(said, rate)
     shown = list(zip(recordings, said, strict=True))[:SHOWN]
     return Report(
         "cer_free_running",
         "lower",
         {
-            **rates,
+            **{name: one.value for name, one in estimates.items()},
             **metrics,
-            **_quality(said, rate),
+            **{name: one.value for name, one in sounds_like.items()},
             "real_time_factor": sum(one.seconds for one in said) * rate / sum(len(one.sounds["free_running"]) for one in said),
             "first_audio_seconds": median(one.first_seconds for one in said),
         },
         len(said),
         controls={
-            "cer_shuffled_text": character_errors(texts, [free[i] for i in shuffled]).rate,
-            "cer_shuffled_text_floor": character_errors(texts, [texts[i] for i in shuffled]).rate,
-            **controls,
+            "cer_shuffled_text": controls["cer"].value,
+            "cer_shuffled_text_floor": character_errors(texts, exchanged).rate,
+            "cer_untrained": untrained.value,
+            "wer_shuffled_text": controls["wer"].value,
         },
+        estimates={**estimates, **sounds_like},
+        verdict=judge_talker(estimates, untrained),
         predictions=[
             {"id": row.id, "task": "say", "reference": one.text, "prediction": one.heard["free_running"], **_others(one)}
             for row, one in zip(recordings, said, strict=True)
@@ -164,14 +174,14 @@ def ladder_report(
     )
 
 
-def _rates(texts: Sequence[str], heard: Sequence[str]) -> list[tuple[str, float]]:
-    return [("cer", character_errors(texts, heard).rate), ("wer", word_errors(texts, heard).rate)]
+def _rates(texts: Sequence[str], heard: Sequence[str]) -> list[tuple[str, Estimate]]:
+    return [("cer", by_pair(character_errors, texts, heard)), ("wer", by_pair(word_errors, texts, heard))]
 
 
-def _quality(said: Sequence[Said], rate: int) -> dict[str, float]:
+def _quality(said: Sequence[Said], rate: int) -> dict[str, Estimate]:
     """How much the resynthesis sounds like the recordings, by what of STOI and PESQ is installed."""
     pairs = [[resample(one.sounds[rung], rate, RATE) for rung in ("original", "resynthesis")] for one in said]
-    return {f"{name}_resynthesis": value for name, value in mean_quality([quality(*pair) for pair in pairs]).items()}
+    return {f"{name}_resynthesis": value for name, value in quality_estimates([quality(*pair) for pair in pairs]).items()}
 
 
 def _others(one: Said) -> dict[str, str]:

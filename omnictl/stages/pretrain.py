@@ -8,7 +8,9 @@ itself is predicted too. Headline metric: perplexity. On TinyWorld the exact opt
     omnictl pretrain --preset tiny [--data my.txt]
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Self
@@ -29,12 +31,15 @@ from omnictl.data.tokenizer import END, Tokenizer
 from omnictl.errors import ConfigError
 from omnictl.generate.decode import Prompt, generate
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.metrics.intervals import Estimate, ratio
+from omnictl.metrics.ngram import unigram_nats
 from omnictl.metrics.text import bits_per_byte, perplexity
+from omnictl.metrics.verdict import judge_pretrain
 from omnictl.models.thinker import Thinker, ThinkerConfig, training_flops
 from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.information_limit import TokenScores, information_limit
+from omnictl.stages.information_limit import TokenScores, document_sums, information_limit
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
@@ -209,18 +214,24 @@ class Pretrain:
         return _report(_text_metrics(self.score(store).nats, store), store)
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
-        """Perplexity on a split or its first `limit` documents; on TinyWorld also the distance to the optimum."""
+        """Perplexity on a split or its first `limit` documents, and a unigram model's; on TinyWorld also how far the optimum is."""
         store = self._store(split)
         if limit is not None and limit < store.num_documents:
             store = first_documents(store, limit, self.tokenizer)
         scores = self.score(store)
-        metrics = _text_metrics(scores.nats, store)
         documents = list(islice(self.corpus.documents(split), store.num_documents))
+        training = self._store("train").tokens
+        estimates = _text_estimates(scores.nats, store, documents)
+        unigram = _text_estimates(unigram_nats(training, store.tokens, self.tokenizer.vocab_size), store, documents)
+        estimates = {name: one.against(f"{name}_unigram", unigram[name], "lower") for name, one in estimates.items()}
         if isinstance(self.corpus, TinyWorldText):
-            training = self._store("train").tokens
-            metrics |= information_limit(documents, self.tokenizer, scores, store=store, training=training)
-        predictions = list(self._continuations(documents[:NUM_CONTINUATIONS], split))
-        return _report(metrics, store, predictions)
+            estimates |= information_limit(documents, self.tokenizer, scores, store=store, training=training)
+        metrics = _text_metrics(scores.nats, store) | {name: one.value for name, one in estimates.items()}
+        report = _report(metrics, store, list(self._continuations(documents[:NUM_CONTINUATIONS], split)))
+        controls = {
+            one.control.name: one.control.value for one in estimates.values() if one.control and one.control.name not in metrics
+        }
+        return replace(report, controls=controls, estimates=estimates, verdict=judge_pretrain(estimates))
 
     def score(self, store: TokenStore) -> TokenScores:
         """Scores of every token of a store."""
@@ -296,6 +307,17 @@ def _text_metrics(nats: NDArray[np.float64], store: TokenStore) -> dict[str, flo
         "perplexity": perplexity(total, store.num_predictions),
         "loss": total / store.num_predictions,
         "bits_per_byte": bits_per_byte(total, store.num_bytes),
+    }
+
+
+def _text_estimates(nats: NDArray[np.float64], store: TokenStore, documents: Sequence[str]) -> dict[str, Estimate]:
+    """The metrics with their intervals, over documents."""
+    by_document = document_sums(nats, store)
+    loss = ratio(by_document, np.diff(store.bounds))
+    return {
+        "perplexity": loss.mapped(lambda value: perplexity(value, 1), "amount"),
+        "loss": loss,
+        "bits_per_byte": ratio(by_document / math.log(2), [len(document.encode()) for document in documents]),
     }
 
 

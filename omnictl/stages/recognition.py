@@ -8,10 +8,20 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from omnictl.data.speech import Recording
-from omnictl.metrics.speech import alignment_lines, character_errors, normalise_english, shuffled_floor, word_errors
+from omnictl.metrics.intervals import Estimate
+from omnictl.metrics.speech import (
+    alignment_lines,
+    by_pair,
+    character_errors,
+    normalise_english,
+    shuffled_floor,
+    word_errors,
+)
+from omnictl.metrics.verdict import judge_recognition
 from omnictl.train.stage import Report
 
 WORST_UTTERANCES = 20
+SHUFFLE_SEED = 0
 
 
 class Recognised(NamedTuple):
@@ -47,17 +57,50 @@ def rates_by_voices(found: Sequence[Recognised], speakers: Collection[str]) -> d
 
     Where some speakers are known from training and some are not, the rates are of the known ones.
     """
-    unseen = [one for one in found if one.recording.speaker is not None and one.recording.speaker not in speakers]
-    known = [one for one in found if one.recording.speaker in speakers]
-    rates = error_rates(known if known and unseen else found)
+    judged, unseen = _by_voices(found, speakers)
+    rates = error_rates(judged)
     return rates | {"wer_unseen_voices": error_rates(unseen)["wer"]} if unseen else rates
 
 
-def recognition_report(found: Sequence[Recognised], metrics: Mapping[str, float]) -> Report:
-    """The report of a split: `metrics`, the control with the sounds shuffled, every prediction, each speaker, the worst."""
+def estimates_by_voices(found: Sequence[Recognised], speakers: Collection[str]) -> dict[str, Estimate]:
+    """As `rates_by_voices`, with intervals over utterances, the word error rates compared with those of shuffled audio."""
+    judged, unseen = _by_voices(found, speakers)
+    estimates = {
+        "wer": _word_estimate(judged),
+        "cer": by_pair(character_errors, [one.spelled for one in judged], [one.heard for one in judged]),
+        "wer_raw": by_pair(word_errors, [one.recording.text for one in judged], [one.heard for one in judged]),
+    }
+    if unseen:
+        estimates["wer_unseen_voices"] = _word_estimate(unseen)
+    shuffled = _shuffled(found)
+    return {
+        name: one.against("wer_shuffled", shuffled, "lower") if name.startswith("wer") else one for name, one in estimates.items()
+    }
+
+
+def _by_voices(found: Sequence[Recognised], speakers: Collection[str]) -> tuple[list[Recognised], list[Recognised]]:
+    """The utterances whose rates are reported, and those of new voices."""
+    unseen = [one for one in found if one.recording.speaker is not None and one.recording.speaker not in speakers]
+    known = [one for one in found if one.recording.speaker in speakers]
+    return (known if known and unseen else list(found)), unseen
+
+
+def _word_estimate(found: Sequence[Recognised]) -> Estimate:
+    return by_pair(word_errors, [one.reference for one in found], [one.hypothesis for one in found])
+
+
+def _shuffled(found: Sequence[Recognised]) -> Estimate:
+    """The word error rate where every utterance is given the audio of another."""
+    references = [one.reference for one in found]
+    floor = shuffled_floor(references, seed=SHUFFLE_SEED)
+    return by_pair(word_errors, references, [found[index].hypothesis for index in floor.permutation])
+
+
+def recognition_report(found: Sequence[Recognised], metrics: Mapping[str, float], estimates: Mapping[str, Estimate]) -> Report:
+    """The report of a split: `metrics`, how exact they are, the control with shuffled audio, predictions, speakers, the worst."""
     references, hypotheses = [one.reference for one in found], [one.hypothesis for one in found]
     rates = [word_errors([one], [other]).rate for one, other in zip(references, hypotheses, strict=True)]
-    floor = shuffled_floor(references, seed=0)
+    floor = shuffled_floor(references, seed=SHUFFLE_SEED)
     return Report(
         "wer",
         "lower",
@@ -70,6 +113,8 @@ def recognition_report(found: Sequence[Recognised], metrics: Mapping[str, float]
         predictions=[_prediction(one, rate) for one, rate in zip(found, rates, strict=True)],
         groups=_by_speaker(found),
         texts={"worst.txt": _worst(found, rates)},
+        estimates=estimates,
+        verdict=judge_recognition(estimates),
     )
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from omnictl.data.images import Row
 from omnictl.metrics.classification import chance_recall_at, recall_at, shuffled_pairs
+from omnictl.metrics.intervals import certain, rate_from
+from omnictl.stages.classification import compared_with_chance
 from omnictl.train.stage import Report
 
 RECALLS = (1, 5, 10)
@@ -58,6 +60,13 @@ def retrieval_report(found: Placed, metrics: Mapping[str, float], by_class: Repo
         f"{HEADLINE}_shuffled": recall_at(shuffled, relevant, _K),
         f"{HEADLINE}_shuffled_floor": chance_recall_at(relevant, _K),
     }
+    count = len(found.rows)
+    estimates = {name: rate_from(rate, count) for name, rate in retrieval_rates(found).items()}
+    shuffled_rate, chance = (
+        rate_from(controls[f"{HEADLINE}_shuffled"], count),
+        certain(controls[f"{HEADLINE}_shuffled_floor"], count),
+    )
+    estimates[HEADLINE] = compared_with_chance(estimates[HEADLINE], shuffled_rate, chance, f"{HEADLINE}_shuffled")
     best = similarity.argmax(1)
     predictions = [
         {"id": row.id, "task": "retrieve", "reference": row.caption, "prediction": found.rows[index].caption}
@@ -71,4 +80,5 @@ def retrieval_report(found: Placed, metrics: Mapping[str, float], by_class: Repo
         controls=controls | (dict(by_class.controls) if by_class else {}),
         predictions=predictions,
         pictures=by_class.pictures if by_class else {},
+        estimates={**estimates, **(by_class.estimates if by_class else {})},
     )

@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from pydantic import Field
@@ -44,6 +44,8 @@ from omnictl.data.store import TokenStore, open_store
 from omnictl.data.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
 from omnictl.generate.decode import Prompt, Reading
+from omnictl.metrics.intervals import Estimate
+from omnictl.metrics.verdict import judge_answers
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
@@ -54,12 +56,13 @@ from omnictl.stages.answering import (
     Answered,
     Respondent,
     answer_sheet,
+    commonest,
     exchanged,
     joined,
-    mean_accuracy,
     prediction,
     rates,
     text_only,
+    with_controls,
 )
 from omnictl.stages.ladder import Judge, Ladder
 from omnictl.stages.modalities import MODALITIES, Encoder, Raw
@@ -72,6 +75,8 @@ from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.train.stage import Batches, LossSum, Report, Split, Work
 from omnictl.world.dialogues import TASKS
+
+T = TypeVar("T")
 
 VALIDATED_AT_ONCE = 64
 """Dialogues scored at a time."""
@@ -434,27 +439,31 @@ class Sft:
                 right.setdefault(dialogue.task, []).append(mistakes == 0)
             nats, tokens = nats + float(rows.nats.sum()), tokens + len(owner)
         by_task = {f"accuracy_{task}": sum(hits) / len(hits) for task, hits in right.items()}
-        return Report("accuracy", "higher", {"accuracy": mean_accuracy(by_task), "loss": nats / tokens, **by_task}, len(dialogues))
+        mean = sum(by_task.values()) / len(by_task)
+        return Report("accuracy", "higher", {"accuracy": mean, "loss": nats / tokens, **by_task}, len(dialogues))
 
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
         """How well it answers a split, or `limit` dialogues, of all tasks in turn; spoken replies and text of its own, too."""
         dialogues = list(islice(self._set(split).all(), limit))
         respondent, shown = self.respondent(), self.shown(split)
         answered = respondent.answer_all(dialogues, shown, max_reply=self.config.max_reply)
-        found = rates(answered)
-        controls = {
-            f"{name}_{control}": value
+        without = {
+            control: rates(respondent.answer_all(changed, shown, max_reply=self.config.max_reply))
             for control, changed in (("shuffled", exchanged(dialogues)), ("text_only", text_only(dialogues)))
-            for name, value in rates(respondent.answer_all(changed, shown, max_reply=self.config.max_reply)).items()
         }
-        spoken = self._spoken_replies(answered)
-        metrics = {"accuracy": mean_accuracy(found), **found, **spoken.metrics, **self._writing(split, limit)}
+        estimates = with_controls(rates(answered), without["shuffled"], commonest(answered))
+        compared = {one.control.name: one.control.value for one in estimates.values() if one.control}
+        controls = compared | {f"{name}_{control}": one.value for control, some in without.items() for name, one in some.items()}
+        spoken, writing = self._spoken_replies(answered), self._writing(split, limit)
+        judged = {name: one.value for name, one in estimates.items()}
         return Report(
             "accuracy",
             "higher",
-            metrics,
+            {**judged, **spoken.metrics, **writing.metrics},
             len(dialogues),
-            controls={**controls, **spoken.controls},
+            controls={**controls, **spoken.controls, **writing.controls},
+            estimates={**estimates, **spoken.estimates, **writing.estimates},
+            verdict=judge_answers(estimates, generated=self.corpus.generated),
             predictions=[prediction(one, self.corpus, split) for one in answered],
             pictures={"answers.png": answer_sheet(answered, self.corpus.pictures(split))},
             sounds=spoken.sounds,
@@ -463,20 +472,20 @@ class Sft:
     def _spoken_replies(self, answered: Sequence[Answered]) -> SpokenReplies:
         """Some of the answers, said by the Talker; none without it or without a judge."""
         if "talker" not in self.parts or self.judge is None:
-            return SpokenReplies({}, {}, {})
+            return SpokenReplies({}, {}, {}, {})
         talker = open_model(TalkerStage, self.parts["talker"], device=self.device, cache=self._cache)
         ladder = Ladder(talker.voice(), self.judge, talker.config.sampling, self.config.train.seed)
         return say_replies([one.answer for one in answered], ladder)
 
-    def _writing(self, split: Split, limit: int | None) -> dict[str, float]:
+    def _writing(self, split: Split, limit: int | None) -> "Writing":
         """How well the Thinker still writes the text that is replayed: the metrics of stage A, named as there but for the loss."""
         if self.config.data.replay == 0:
-            return {}
+            return Writing({}, {}, {})
         generated = all(tinyworld_seed(source) is not None for source in (self.config.data.source, self.pretrained.data.source))
         pretrain = Pretrain.open(self.parts["pretrain"], data=self.config.data.source if generated else None, cache=self._cache)
         pretrain.model = self.model.thinker
-        found = dict(pretrain.evaluate(split, limit=limit).metrics)
-        return {"text_loss": found.pop("loss"), **found}
+        report = pretrain.evaluate(split, limit=limit)
+        return Writing(_as_text(report.metrics), _as_text(report.estimates), report.controls)
 
     def respondent(self) -> Respondent:
         """The model, ready to answer."""
@@ -485,6 +494,19 @@ class Sft:
             encoder.to(self.device).eval()
         features = self.features if self.learns_to_perceive else None
         return Respondent(self.model, self.template, self.placed, features)
+
+
+class Writing(NamedTuple):
+    """How well text is still written."""
+
+    metrics: Mapping[str, float]
+    estimates: Mapping[str, Estimate]
+    controls: Mapping[str, float]
+
+
+def _as_text(found: Mapping[str, T]) -> dict[str, T]:
+    """What stage A says, its loss named so that it is none of this stage."""
+    return {"text_loss": found["loss"], **{name: one for name, one in found.items() if name != "loss"}}
 
 
 def needed_parts(corpus: DialogueCorpus) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from omnictl.data.media import wav_bytes
 from omnictl.data.spoken_text import speech_text, spoken
 from omnictl.data.transcript import foreign_characters
+from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.shuffling import shuffled_inputs
-from omnictl.metrics.speech import character_errors
+from omnictl.metrics.speech import by_pair, character_errors
 from omnictl.stages.ladder import SHUFFLE_SEED, Ladder
 
 SAID = 100
@@ -24,6 +25,7 @@ class SpokenReplies(NamedTuple):
     metrics: Mapping[str, float]
     controls: Mapping[str, float]
     sounds: Mapping[str, bytes]
+    estimates: Mapping[str, Estimate]
 
 
 def say_replies(answers: Sequence[str], ladder: Ladder) -> SpokenReplies:
@@ -35,8 +37,10 @@ def say_replies(answers: Sequence[str], ladder: Ladder) -> SpokenReplies:
     exchanged = [texts[number] for number in shuffled_inputs(len(texts), SHUFFLE_SEED)]
     rate = ladder.voice.vocoder.sample_rate
     kept = [answer for answer, can in zip(chosen, sayable, strict=True) if can][:KEPT]
+    understood, shuffled = by_pair(character_errors, texts, heard), by_pair(character_errors, exchanged, heard)
     return SpokenReplies(
-        {"speech_reply_cer": character_errors(texts, heard).rate},
-        {"speech_reply_cer_shuffled": character_errors(exchanged, heard).rate},
+        {"speech_reply_cer": understood.value},
+        {"speech_reply_cer_shuffled": shuffled.value},
         {f"reply_{number}.wav": wav_bytes(ladder.sound(answer, 0), rate) for number, answer in enumerate(kept, start=1)},
+        {"speech_reply_cer": understood.against("speech_reply_cer_shuffled", shuffled, "lower")},
     )

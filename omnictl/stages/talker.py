@@ -32,7 +32,8 @@ from omnictl.data.tokenizer import Tokenizer
 from omnictl.generate.reading_along import ReadingAlong
 from omnictl.generate.speaking import CodeSampling, Voice
 from omnictl.generate.vocoding import GriffinLim, Neural, Vocoder
-from omnictl.metrics.speech import character_errors
+from omnictl.metrics.intervals import Estimate
+from omnictl.metrics.speech import by_pair, character_errors
 from omnictl.models.aligner import STRIDE
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
 from omnictl.models.thinker import Thinker
@@ -332,7 +333,7 @@ class TalkerStage:
             counts += torch.stack([torch.bincount(book, minlength=shape.codes) for book in codes])
         return {"mel_mse": error / frames, "codebook_perplexity_min_ratio": float(perplexity(counts).min()) / shape.codes}
 
-    def _untrained(self, ladder: Ladder, found: SpeechSet, coded: CodedSpeech) -> dict[str, float]:
+    def _untrained(self, ladder: Ladder, found: SpeechSet, coded: CodedSpeech) -> Estimate:
         """The control: what is understood of a Talker that has learned nothing, but how long symbols last on average."""
         fresh = Talker(self.config.model, self.model.interface).to(self.codec.mean.device).eval()
         typical = np.concatenate(coded.durations).clip(1)
@@ -340,7 +341,7 @@ class TalkerStage:
         some = range(min(UNTRAINED_SENTENCES, len(found)))
         mute = replace(ladder, voice=replace(ladder.voice, talker=fresh))
         heard = [mute.hear(found.texts[index], coded.speakers[index]) for index in some]
-        return {"cer_untrained": character_errors([speech_text(found.texts[index]) for index in some], heard).rate}
+        return by_pair(character_errors, [speech_text(found.texts[index]) for index in some], heard)
 
     @torch.no_grad()
     def guess(self, coded: CodedSpeech, index: int) -> Tensor:

@@ -12,6 +12,7 @@ Headline metric: `top1`, how often the class is right, by the heads or, after co
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -24,13 +25,16 @@ from torch import Tensor, nn
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
+from omnictl.data.corpus import tinyworld_seed
 from omnictl.data.image_batches import UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
 from omnictl.data.images import ENDLESS, ImageCorpus, ImageDataConfig, ImageSet, Pixels, View, class_prompts, open_images
 from omnictl.data.manifest import BrokenRow
 from omnictl.data.quarantine import refuse_too_many
 from omnictl.data.tokenizer import Tokenizer
 from omnictl.errors import DataError
-from omnictl.metrics.classification import top_k
+from omnictl.metrics.classification import commonest_share, top_k
+from omnictl.metrics.intervals import Estimate, certain, rate_from
+from omnictl.metrics.verdict import judge_vision
 from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
 from omnictl.models.vision_encoder import Seen, VisionEncoder, VisionEncoderConfig, training_flops
 from omnictl.nn.contrastive import contrastive_sum
@@ -45,6 +49,7 @@ from omnictl.stages.classification import (
     class_rates,
     classification_report,
     joint,
+    patch_estimates,
     patch_rates,
 )
 from omnictl.stages.retrieval import HEADLINE, Placed, retrieval_rates, retrieval_report
@@ -369,12 +374,21 @@ class Vision:
 
         if self.reader is None:
             judged = self._judge(found, count)
-            return classification_report(judged.classified, self.known.classes, self._class_metrics(judged) | aside, show)
+            metrics = self._class_metrics(judged) | aside
+            estimates = self._attribute_estimates(judged) | patch_estimates(judged.patches, judged.shows)
+            report = classification_report(judged.classified, self.known.classes, metrics, show, estimates)
+            return self._with_verdict(report)
         placed = self._place(self.reader, found, count)
         guessed = self._guess(self.reader, placed)
         metrics = self._contrast_metrics(placed, guessed) | aside
-        by_class = None if guessed is None else classification_report(guessed, self.known.classes, metrics, show)
-        return retrieval_report(placed, metrics, by_class)
+        by_class = None if guessed is None else classification_report(guessed, self.known.classes, metrics, show, {})
+        return self._with_verdict(retrieval_report(placed, metrics, by_class))
+
+    def _with_verdict(self, report: Report) -> Report:
+        generated = tinyworld_seed(self.config.data.source) is not None
+        compared = {one.control.name: one.control.value for one in report.estimates.values() if one.control}
+        controls = {**report.controls, **compared}
+        return replace(report, controls=controls, verdict=judge_vision(report.estimates, report.headline, generated=generated))
 
     def _judge(self, found: ImageSet, count: int) -> Judged:
         """The first pictures of a set as the heads name them.
@@ -422,6 +436,17 @@ class Vision:
             if (numbers != UNKNOWN).any():
                 metrics[f"accuracy_{name}"] = top_k(probabilities, numbers, 1)
         return metrics | patch_rates(judged.patches, judged.shows) | {"loss": judged.loss}
+
+    def _attribute_estimates(self, judged: Judged) -> dict[str, Estimate]:
+        """How often each attribute is right, compared with always naming its commonest value."""
+        estimates = {}
+        for name, probabilities, numbers in zip(self.labels.names, judged.probabilities, judged.labels.T, strict=True):
+            known = int((numbers != UNKNOWN).sum())
+            if known:
+                commonest = certain(commonest_share(numbers), known)
+                right = rate_from(top_k(probabilities, numbers, 1), known)
+                estimates[f"accuracy_{name}"] = right.against(f"accuracy_{name}_commonest", commonest, "higher")
+        return estimates
 
     def _place(self, reader: CaptionReader, found: ImageSet, count: int) -> Placed:
         """The first pictures of a set and their captions, where the model puts them."""

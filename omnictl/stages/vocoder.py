@@ -28,7 +28,9 @@ from omnictl.data.speech import Samples, SpeechDataConfig
 from omnictl.data.speech_set import SpeechSet
 from omnictl.data.targets import ReadAloud
 from omnictl.generate.vocoding import GriffinLim, Neural, Vocoder, synthesise
-from omnictl.metrics.intelligibility import RATE, mean_quality, quality
+from omnictl.metrics.intelligibility import RATE, mean_quality, quality, quality_estimates
+from omnictl.metrics.intervals import mean
+from omnictl.metrics.verdict import judge_vocoder
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig, training_flops
 from omnictl.nn.mel import at_feature_level, filterbank
 from omnictl.nn.spectral import magnitudes, spectral_distance
@@ -42,6 +44,9 @@ from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
 
 MOST_SECONDS = 3600.0
 """Of recordings that are learned from; they are held in memory, 290 MB an hour."""
+
+UNTRAINED = "spectral_distance_untrained"
+"""The control: a vocoder that has learned nothing, but by its build makes sound of about the right loudness."""
 
 VALIDATED = 32
 """Utterances judged while training."""
@@ -234,11 +239,32 @@ class VocoderStage:
             "": self._made(Neural(self.model.eval()), found),
             "_griffin_lim": self._made(GriffinLim(self.config.model.mel), found),
         }
-        metrics = {f"spectral_distance{kind}": _distance(sounds, wanted) for kind, sounds in made.items()}
+        distances = {f"spectral_distance{kind}": mean(_distances(sounds, wanted)) for kind, sounds in made.items()}
+        untrained = mean(_distances(self._made(Neural(self._untrained()), found), wanted))
+        estimates = {name: one.against(UNTRAINED, untrained, "lower") for name, one in distances.items()}
+        metrics = {name: one.value for name, one in estimates.items()}
         for kind, sounds in made.items():
             scores = [self._quality(one, other) for one, other in zip(wanted, sounds, strict=True)]
+            estimates |= {f"{name}{kind}": one for name, one in quality_estimates(scores).items()}
             metrics |= {f"{name}{kind}": value for name, value in mean_quality(scores).items()}
-        return Report("spectral_distance", "lower", metrics, len(found))
+        return Report(
+            "spectral_distance",
+            "lower",
+            metrics,
+            len(found),
+            controls={UNTRAINED: untrained.value},
+            estimates=estimates,
+            verdict=judge_vocoder(estimates),
+        )
+
+    def _untrained(self) -> NeuralVocoder:
+        device = self.model.mean.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.config.train.seed + 1)  # not the weights that training began with
+            fresh = NeuralVocoder(self.config.model).to(device).eval()
+        fresh.mean.copy_(self.model.mean)
+        fresh.std.copy_(self.model.std)
+        return fresh
 
     def _made(self, vocoder: Vocoder, found: SpeechSet) -> list[Samples]:
         return [synthesise(vocoder, self.passed(found, index)) for index in range(len(found))]
@@ -250,8 +276,13 @@ class VocoderStage:
 
 def _distance(made: Sequence[Samples], wanted: Sequence[Samples]) -> float:
     """Mean spectral distance of sounds, pair by pair; what is longer is cut."""
-    total = 0.0
+    return sum(_distances(made, wanted)) / len(made)
+
+
+def _distances(made: Sequence[Samples], wanted: Sequence[Samples]) -> list[float]:
+    """Of each pair."""
+    found = []
     for one, other in zip(made, wanted, strict=True):
         length = min(len(one), len(other))
-        total += float(spectral_distance(torch.from_numpy(one[None, :length]), torch.from_numpy(other[None, :length])))
-    return total / len(made)
+        found.append(float(spectral_distance(torch.from_numpy(one[None, :length]), torch.from_numpy(other[None, :length]))))
+    return found

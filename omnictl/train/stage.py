@@ -8,6 +8,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from omnictl.metrics.intervals import Estimate
+from omnictl.metrics.verdict import Verdict
+
 Split = Literal["train", "val", "test"]
 
 
@@ -58,6 +61,10 @@ class Report:
     """And for people to look at."""
     sounds: Mapping[str, bytes] = field(default_factory=dict)
     """And to listen to."""
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    """How exact the metrics are that are rates, means or ratios of examples, and what they are compared with; not in validation."""
+    verdict: Verdict | None = None
+    """Whether the stage has learned; not in validation."""
 
     @property
     def value(self) -> float:

@@ -24,12 +24,31 @@ def test_json_has_the_whole_report(omnictl: Command, trained: Path) -> None:
     ended = omnictl("eval", "pretrain", "--json")
     report = ended.json
     assert ended.code == 0
-    assert list(report) == ["stage", "run", "split", "num_examples", "headline", "metrics", "controls", "predictions"]
+    assert list(report) == [
+        "stage",
+        "run",
+        "verdict",
+        "split",
+        "num_examples",
+        "headline",
+        "metrics",
+        "controls",
+        "estimates",
+        "shortfall",
+        "predictions",
+    ]
     assert (report["stage"], report["run"], report["split"]) == ("pretrain", str(trained), "test")
     assert report["num_examples"] == 20
     assert list(report["metrics"]) == METRICS
     assert report["headline"] == {"name": "perplexity", "value": report["metrics"]["perplexity"], "better": "lower"}
-    assert report["controls"] == {}
+    assert list(report["controls"]) == ["perplexity_unigram", "loss_unigram", "bits_per_byte_unigram"]
+    assert report["verdict"]["word"] == "not learned"
+    assert "perplexity_unigram" in report["verdict"]["reason"]
+    assert list(report["estimates"]) == METRICS
+    for name, estimate in report["estimates"].items():
+        assert estimate["value"] == pytest.approx(report["metrics"][name])
+        assert estimate["low"] <= estimate["value"] <= estimate["high"]
+        assert estimate["n"] == 20
     assert 0 <= report["metrics"]["determined_accuracy"] <= 1
     assert report["metrics"]["loss"] == pytest.approx(
         report["metrics"]["optimal_loss"] * (1 + report["metrics"]["excess_ratio"]), rel=1e-6
@@ -52,7 +71,16 @@ def test_people_get_a_table(omnictl: Command, trained: Path) -> None:
     assert ended.code == 0
     for name in METRICS:
         assert name in ended.out
-    for part in (str(trained), "20 examples of the test split", "reference:", "prediction:", "predictions.jsonl"):
+    assert ended.out.splitlines()[1].startswith("pretrain: not learned — perplexity")
+    for part in (
+        str(trained),
+        "does not beat perplexity_unigram",
+        "the test split has no more",
+        "20 examples of the test split",
+        "reference:",
+        "prediction:",
+        "predictions.jsonl",
+    ):
         assert part in ended.out
 
 
@@ -65,7 +93,12 @@ def test_another_draw_and_only_so_many(omnictl: Command, trained: Path) -> None:
 
 
 def test_a_single_example_can_be_judged(omnictl: Command, trained: Path) -> None:
-    assert omnictl("eval", "pretrain", "--limit", 1, "--json").json["num_examples"] == 1
+    report = omnictl("eval", "pretrain", "--limit", 1, "--json").json
+    assert report["num_examples"] == 1
+    assert report["estimates"]["perplexity"]["low"] == 0
+    assert report["estimates"]["perplexity"]["high"] is None
+    assert report["verdict"]["word"] == "not learned"
+    assert report["shortfall"].endswith("± unknown is of only 1 examples: no more were judged")
 
 
 def test_the_validation_split_gives_what_training_saw(omnictl: Command, trained: Path) -> None:
@@ -113,6 +146,7 @@ def test_all_judges_the_newest_run_of_every_stage(omnictl: Command, two_stages: 
 def test_all_is_one_table(omnictl: Command, two_stages: dict[str, Path]) -> None:
     ended = omnictl("eval", "all", "--limit", 4, "--data", "tinyworld:7")
     assert ended.code == 0
+    assert ended.out.count("not learned") == 4  # above the table and in it
     for word in ("perplexity", "excess_ratio", "wer", "wer_shuffled_floor", *(path.name for path in two_stages.values())):
         assert word in ended.out
     assert "vision is missing: no finished run" in ended.out

@@ -14,6 +14,7 @@ import pytest
 
 from omnictl.cli import pipelining
 from omnictl.cli.app import run
+from omnictl.cli.next_steps import training_lines, use_lines
 from omnictl.errors import Diverged
 from omnictl.pipeline import means, measuring, sharing, whole
 from omnictl.runs.run import Run
@@ -101,8 +102,38 @@ def test_people_are_told_what_to_do_next(omnictl: Command, finished: Run) -> Non
     assert ended.code == 0
     assert f"report: {finished.page}" in ended.out
     assert "cer_free_running" in ended.out
-    for line in ("omnictl chat", *(() if "sft" in COMMANDS else ("omnictl transcribe FILE --run", "omnictl say"))):
-        assert line in ended.out
+    parents = finished.record()["parents"]
+    for stage in ("pretrain", "asr", "vision", "talker"):
+        assert (
+            f"{stage} has not learned: train it on\n  omnictl {stage} --resume {parents[stage]} --max-steps {2 * STEPS}"
+            in ended.out
+        )
+    assert f"omnictl sft --config {parents['sft']}/config.json --name debug" in ended.out
+    assert "nothing of it can be used yet" in ended.out
+    assert "omnictl chat" not in ended.out
+
+
+def verdicts(**found: str) -> Any:
+    return {**dict.fromkeys(COMMANDS, "learned"), **found}
+
+
+def test_only_what_works_is_suggested(finished: Run) -> None:
+    runs = whole.stage_runs(finished)
+    own = {stage: str(made.path) for stage, made in runs.items()}
+    assert training_lines(runs, verdicts()) == []
+    (line,) = training_lines(runs, verdicts(sft="weak"))
+    assert line == f"sft is weak: train it on\n  omnictl sft --resume {own['sft']} --max-steps {2 * STEPS}"
+    asr, again = training_lines(runs, verdicts(asr="weak", sft="not learned"))
+    assert asr.startswith("asr is weak")
+    assert "omnictl sft --config" in again
+    chat = use_lines(runs, verdicts())
+    assert "--speak reply.wav" in chat[0]
+    assert "--speak" not in use_lines(runs, verdicts(talker="not learned"))[0]
+    alone = use_lines(runs, verdicts(sft="not learned", vision="not learned"))
+    assert [line.split()[1] for line in alone] == ["chat", "transcribe", "say"]
+    assert use_lines(runs, dict.fromkeys(COMMANDS, "not learned")) == []
+    runs["sft"].update(steps=1)  # out of time: as many as were planned
+    assert training_lines(runs, verdicts(sft="weak"))[0].endswith(f"--max-steps {STEPS}")
 
 
 def test_the_runs_are_those_of_the_single_commands(omnictl: Command, finished: Run, runs: Path) -> None:

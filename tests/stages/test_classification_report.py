@@ -54,7 +54,7 @@ def show(index: int) -> Pixels:
 
 
 def report_of(found: Classified, **metrics: float) -> Any:
-    return classification_report(found, SIX, {"top1": 0.5, **metrics}, show)
+    return classification_report(found, SIX, {"top1": 0.5, **metrics}, show, {})
 
 
 # Classes

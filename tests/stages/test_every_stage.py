@@ -18,7 +18,7 @@ from omnictl.data.coded_speech import side_by_side as codes_side_by_side
 from omnictl.data.dialogue import PLACEHOLDERS
 from omnictl.data.dialogue_batches import side_by_side
 from omnictl.nn.statistics import apply_batch_statistics
-from omnictl.stages import COMMANDS, STAGES, recipe_type, stage_type
+from omnictl.stages import COMMANDS, HEARD, STAGES, recipe_type, stage_type
 from omnictl.stages.pretrain import Pretrain
 from omnictl.stages.sft import Sft
 from omnictl.stages.talker import TalkerStage
@@ -260,3 +260,45 @@ def test_a_target_is_scored_without_seeing_it(name: str, randomise: Callable[[nn
         just_before = logits(stage, [t - 1])
         assert (just_before[t] - plain[t]).abs().max() > 1e-3
         torch.testing.assert_close(just_before[:t], plain[:t], atol=1e-10, rtol=0)
+
+
+NOT_ESTIMATED = {"real_time_factor", "set_aside", "first_audio_seconds", "bits_per_second", "loss", "mel_mse"} | {
+    "calibration_error",
+    "codebook_perplexity_min_ratio",
+    "codebook_usage_min",
+}
+"""Speeds, counts and settings; losses that are not the headline; and measures that resampling is wrong about, since few examples
+bias them."""
+
+
+@every_stage
+def test_every_metric_says_how_exact_it_is(name: str) -> None:
+    stage: Any = make_stage(name)
+    if name in HEARD:
+        stage.judge = Deaf()
+    stage.model.eval()
+    report = stage.evaluate("test", limit=4)
+    assert set(report.metrics) - set(report.estimates) <= NOT_ESTIMATED
+    assert set(report.estimates) <= set(report.metrics)
+    for metric, estimate in report.estimates.items():
+        assert estimate.value == pytest.approx(report.metrics[metric], rel=1e-4), metric
+        assert estimate.low <= estimate.value <= estimate.high, metric
+        assert estimate.count > 0
+        if estimate.control is not None:
+            assert estimate.control.value == pytest.approx({**report.metrics, **report.controls}[estimate.control.name]), metric
+            assert isinstance(estimate.beats, bool)
+    assert report.estimates[report.headline].control is not None or name == "aligner"
+    assert report.verdict is not None
+    assert report.verdict.word == "not learned"
+    validated = stage.validate()
+    assert validated.verdict is None
+    assert not validated.estimates
+
+
+class Deaf:
+    """A recogniser that understands nothing."""
+
+    rate = 16_000
+
+    def read(self, sound: object) -> str:
+        return "nothing"

@@ -22,7 +22,8 @@ class Setting(NamedTuple):
     training: NDArray[np.uint16]
 
     def metrics(self, scores: TokenScores) -> dict[str, float]:
-        return information_limit(self.documents, self.tokenizer, scores, store=self.store, training=self.training)
+        found = information_limit(self.documents, self.tokenizer, scores, store=self.store, training=self.training)
+        return {name: one.value for name, one in found.items()}
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ from stage_factory import make_stage, untrained
 
 from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
-from omnictl.data.dialogue import Message
+from omnictl.data.dialogue import Dialogue, Message
 from omnictl.errors import CheckpointError, DataError
 from omnictl.generate.decode import Prompt, answer_greedily
-from omnictl.stages.answering import Answered, exchanged, mean_accuracy, rates, text_only
+from omnictl.metrics.intervals import rate_of
+from omnictl.stages.answering import Answered, commonest, exchanged, mean_accuracy, rates, text_only, with_controls
 from omnictl.stages.sft import PRESETS, Sft, SftConfig
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained import open_model
@@ -173,12 +174,11 @@ def test_controls_exchange_media_and_take_them_away() -> None:
         assert sorted(m for b, _ in pairs for m in b.media) == sorted(m for _, a in pairs for m in a.media)
 
 
+def one(task: str, reference: str, answer: str) -> Answered:
+    return Answered(Dialogue("1", task, (Message("user", ("?",)), Message("assistant", (reference,))), "here"), answer)
+
+
 def test_rates_by_task() -> None:
-    def one(task: str, reference: str, answer: str) -> Answered:
-        from omnictl.data.dialogue import Dialogue
-
-        return Answered(Dialogue("1", task, (Message("user", ("?",)), Message("assistant", (reference,))), "here"), answer)
-
     found = rates(
         [
             one("text", "The star.", "the star"),
@@ -187,8 +187,38 @@ def test_rates_by_task() -> None:
             one("transcribe", "There are two cats.", "there are two dogs"),
         ]
     )
-    assert found == {"accuracy_text": 0.5, "accuracy_caption": 1.0, "wer_transcribe": 0.25}
-    assert mean_accuracy(found) == 0.75
+    assert {name: one.value for name, one in found.items()} == {
+        "accuracy_text": 0.5,
+        "accuracy_caption": 1.0,
+        "wer_transcribe": 0.25,
+    }
+    assert mean_accuracy(found).value == 0.75
+
+
+def test_the_commonest_answer_is_that_of_the_others() -> None:
+    def share(*references: str) -> float:
+        answered = [one("text", reference, "") for reference in references]
+        return commonest(answered)["accuracy_text"].value
+
+    assert share("Red.") == 0
+    assert share("Red.", "Blue.") == 0
+    assert share("Red.", "Red.", "Blue.") == 2 / 3
+    assert share("Red.", "Red.", "Blue.", "Blue.") == 0  # without its own, the other one is commoner
+    assert share("Yes.", "Yes.", "Yes.", "No.") == 0.75
+
+
+def test_what_every_rate_is_compared_with() -> None:
+    found = {"accuracy_text": rate_of(9, 10), "accuracy_image": rate_of(5, 10), "wer_transcribe": rate_of(1, 10)}
+    exchanged = {"accuracy_image": rate_of(1, 10), "wer_transcribe": rate_of(9, 10)}
+    estimates = with_controls(found, exchanged, {"accuracy_text": rate_of(1, 10), "accuracy_image": rate_of(2, 10)})
+    assert [(name, one.value, one.control and one.control[:2]) for name, one in estimates.items()] == [
+        ("accuracy", 0.7, ("accuracy_commonest", pytest.approx(0.15))),
+        ("accuracy_media", 0.5, ("accuracy_shuffled", 0.1)),
+        ("accuracy_text", 0.9, ("accuracy_text_commonest", 0.1)),
+        ("accuracy_image", 0.5, ("accuracy_image_shuffled", 0.1)),
+        ("wer_transcribe", 0.1, ("wer_transcribe_shuffled", 0.9)),
+    ]
+    assert estimates["wer_transcribe"].beats
 
 
 def test_an_evaluation_has_metrics_controls_and_a_sheet() -> None:
@@ -198,7 +228,7 @@ def test_an_evaluation_has_metrics_controls_and_a_sheet() -> None:
     assert report.headline == next(iter(report.metrics)) == "accuracy"
     assert {"accuracy_image_colour", "accuracy_spoken", "wer_transcribe", "excess_ratio", "text_loss"} <= set(report.metrics)
     assert {"accuracy_image_colour_shuffled", "accuracy_spoken_text_only", "wer_transcribe_shuffled"} <= set(report.controls)
-    assert not any(name.startswith("accuracy_text_") for name in report.controls)
+    assert [name for name in report.controls if name.startswith("accuracy_text_")] == ["accuracy_text_commonest"]
     assert report.pictures["answers.png"].startswith(b"\x89PNG")
     assert {"id", "task", "prompt", "reference", "prediction"} <= set(report.predictions[0])
 

@@ -1,0 +1,71 @@
+"""What to do after a pipeline: train on what has not learned enough, use what has."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omnictl.cli.training import next_commands
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from omnictl.metrics.verdict import Word
+    from omnictl.pipeline.measuring import Measured
+    from omnictl.runs.run import Run
+
+EXAMPLES = Path("examples/scene.png"), Path("examples/question.wav")
+"""A picture and a question about it, where the repository is at hand."""
+
+JOINED = "sft"
+"""The stage that holds copies of all the others."""
+
+LONGER = 2
+"""Times as many steps as were taken, where all that were planned were taken."""
+
+
+def words(measured: "Measured") -> "dict[str, Word]":
+    """The verdict on each stage that was judged."""
+    verdicts = {evaluation.run.stage: evaluation.report.verdict for evaluation in measured.evaluations}
+    return {stage: verdict.word for stage, verdict in verdicts.items() if verdict is not None}
+
+
+def training_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") -> list[str]:
+    """The command that trains on each stage that is weak or has not learned; empty if there is none.
+
+    Args:
+        runs: by stage, in the order of training.
+        verdicts: by stage.
+    """
+    lacking = [stage for stage in runs if verdicts.get(stage, "learned") != "learned"]
+    parts = [stage for stage in lacking if stage != JOINED]
+    lines = [_line(runs[stage], verdicts[stage]) for stage in (parts or lacking)]
+    if parts and JOINED in runs:
+        name = runs[JOINED].record()["name"]
+        again = f"omnictl {JOINED} --config {shlex.quote(str(runs[JOINED].config_file))} --name {name}"
+        lines.append(f"then join them anew, since {JOINED} holds copies of what it was made from\n  {again}")
+    return lines
+
+
+def use_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") -> list[str]:
+    """How to use what was trained, all of it together, else each by itself; nothing that has not learned."""
+    usable = [stage for stage in runs if verdicts.get(stage) != "not learned"]
+    if JOINED not in usable:
+        return [next_commands(stage, shlex.quote(str(runs[stage].path))) for stage in usable]
+    picture, question = EXAMPLES if all(file.is_file() for file in EXAMPLES) else ("PICTURE.png", "QUESTION.wav")
+    speech = " --speak reply.wav" if "talker" in usable else ""
+    return [f"  omnictl chat --image {picture} --audio {question}{speech}", '  omnictl chat --text "Hello."']
+
+
+def _line(run: "Run", word: "Word") -> str:
+    more = f"omnictl {run.stage} --resume {shlex.quote(str(run.path))} --max-steps {_more_steps(run)}"
+    return f"{run.stage} {'has not learned' if word == 'not learned' else 'is weak'}: train it on\n  {more}"
+
+
+def _more_steps(run: "Run") -> int:
+    """As many as its config planned; if it took these, more."""
+    from omnictl.runs.files import read_json
+
+    config = read_json(run.config_file)
+    planned: int = config.get(run.stage, config)["train"]["steps"]
+    taken: int = run.record()["steps"]
+    return planned if taken < planned else LONGER * taken
