@@ -2,7 +2,8 @@
 
 Architecture: Qwen3 (technical report, 2025); a dense Thinker's weights map one to one onto `Qwen3ForCausalLM`
 (`qwen3_state_dict`). Feed-forward layers start as zero (Zhang et al. 2019, Fixup), attention as `initialisation` says.
-Left out on purpose: biases, untied heads, sliding windows, context extension.
+With `kv_shift` attention has four more numbers a head, which Qwen3 has not. Left out on purpose: biases, untied heads, sliding
+windows, context extension.
 """
 
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -45,6 +46,7 @@ class ThinkerConfig(Config):
     rope_theta: float = Field(10_000.0, gt=0)
     norm_eps: float = Field(1e-6, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1, description="on the embeddings and on what each layer adds")
+    kv_shift: bool = Field(False, description="mix keys and values with the previous position's; not in Qwen3's architecture")
     experts: int = Field(0, ge=0, description="0: dense feed-forward layers; else the number of experts in each")
     experts_per_token: int = Field(2, ge=1)
     balance_weight: float = Field(0.01, ge=0, description="weight of the load-balancing loss")
@@ -78,7 +80,7 @@ class Block(nn.Module):
     def __init__(self, config: ThinkerConfig) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.width, config.norm_eps)
-        self.attention = Attention(config.width, config.heads, config.kv_heads, config.norm_eps)
+        self.attention = Attention(config.width, config.heads, config.kv_heads, config.norm_eps, shifts=config.kv_shift)
         self.mlp_norm = RMSNorm(config.width, config.norm_eps)
         self.mlp: SwiGLU | MixtureOfExperts
         if config.experts:
@@ -250,6 +252,7 @@ def training_flops(model: Thinker, lengths: Tensor) -> float:
 def qwen3_state_dict(model: Thinker) -> dict[str, Tensor]:
     """A dense Thinker's weights under the names of `Qwen3ForCausalLM` (tied head left out)."""
     assert not model.config.experts, "only dense Thinkers map onto Qwen3ForCausalLM"
+    assert not model.config.kv_shift, "Qwen3ForCausalLM does not mix keys and values with the previous position's"
     renamed = {"embedding.": "model.embed_tokens.", "norm.": "model.norm."}
     inner = {"attention_norm": "input_layernorm", "attention": "self_attn", "mlp_norm": "post_attention_layernorm"}
     out = {}

@@ -73,13 +73,15 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
 class KVCache:
     """Keys and values of all layers for up to `capacity` positions: `(B, KV heads, capacity, d)` a layer.
 
-    `length` is the number of positions already held; the model advances it once a call.
+    `length` is the number of positions already held; the model advances it once a call. Where attention shifts (`KVShift`), `last`
+    has for each layer keys and values of the newest position as they were before, `(B, KV heads, 1, 2 × d)`.
     """
 
     def __init__(self, *, layers: int, batch: int, heads: int, capacity: int, head_width: int, like: Tensor) -> None:
         shape = (batch, heads, capacity, head_width)
         self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
         self.values = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
+        self.last: dict[int, Tensor] = {}
         self.capacity = capacity
         self.length = 0
 
@@ -97,6 +99,8 @@ class Visibility(NamedTuple):
 
     causal: bool
     mask: Tensor | None
+    begins: Tensor | None = None
+    """`(B, T)` bool, True where a document begins: what stands before it belongs to another. None: only the first position does."""
 
 
 def document_mask(segments: Tensor) -> Visibility:
@@ -106,7 +110,8 @@ def document_mask(segments: Tensor) -> Visibility:
         segments: `(B, T)` document number of every position within its window; -1 marks padding, which sees itself.
     """
     same = segments[:, None, :, None] == segments[:, None, None, :]  # (B, 1, T, T)
-    return Visibility(causal=False, mask=same & _lower_triangle(same.shape[2], same.shape[3], same.device))
+    begins = segments != F.pad(segments, (1, 0), value=-1)[:, :-1]  # (B, T)
+    return Visibility(causal=False, mask=same & _lower_triangle(same.shape[2], same.shape[3], same.device), begins=begins)
 
 
 def cached_visibility(length: int, new: int, device: torch.device) -> Visibility:
@@ -152,10 +157,46 @@ def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility)
     return mixed
 
 
+class KVShift(nn.Module):
+    """Keys and values mixed with those of the position before, by two learned numbers a head each (Xu et al. 2024, arXiv
+    2411.19574).
+
+    What a token follows is then in its key without a layer of its own: to find what came after an earlier A takes one layer less. It
+    begins with the own position alone.
+    """
+
+    def __init__(self, kv_heads: int) -> None:
+        super().__init__()
+        self.own_key = nn.Parameter(torch.ones(kv_heads))
+        self.own_value = nn.Parameter(torch.ones(kv_heads))
+        self.previous_key = nn.Parameter(torch.zeros(kv_heads))
+        self.previous_value = nn.Parameter(torch.zeros(kv_heads))
+
+    def forward(self, k: Tensor, v: Tensor, begins: Tensor | None, cache: KVCache | None, layer: int) -> tuple[Tensor, Tensor]:
+        """Map keys and values, each `(B, KV, T, d)`; `begins` as in `Visibility`, a cache continues from the position it holds."""
+        both = torch.cat([k, v], -1)  # (B, KV, T, 2d)
+        first = both.new_zeros(both[:, :, :1].shape) if cache is None or layer not in cache.last else cache.last[layer]
+        if cache is not None:
+            cache.last[layer] = both[:, :, -1:]
+        previous = torch.cat([first.to(both.dtype), both[:, :, :-1]], 2)
+        if begins is not None:
+            previous = previous.masked_fill(begins[:, None, :, None], 0.0)
+        own = _per_head(self.own_key, self.own_value, k)
+        other = _per_head(self.previous_key, self.previous_value, k)
+        mixed = torch.addcmul(both * own, previous, other)
+        return mixed[..., : k.shape[-1]], mixed[..., k.shape[-1] :]
+
+
+def _per_head(key: Tensor, value: Tensor, like: Tensor) -> Tensor:
+    """`(KV, 1, 2d)` factors of keys and values that stand side by side."""
+    width = like.shape[-1]
+    return torch.cat([key[:, None, None].expand(-1, 1, width), value[:, None, None].expand(-1, 1, width)], -1).to(like.dtype)
+
+
 class Attention(nn.Module):
     """Grouped-query attention with QK-norm and, unless positions are in its input already, rotary positions."""
 
-    def __init__(self, width: int, heads: int, kv_heads: int, eps: float) -> None:
+    def __init__(self, width: int, heads: int, kv_heads: int, eps: float, *, shifts: bool = False) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_width = heads, kv_heads, width // heads
         self.q_proj = nn.Linear(width, heads * self.head_width, bias=False)
@@ -164,6 +205,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(heads * self.head_width, width, bias=False)
         self.q_norm = RMSNorm(self.head_width, eps)
         self.k_norm = RMSNorm(self.head_width, eps)
+        self.shift = KVShift(kv_heads) if shifts else None
 
     def forward(
         self, x: Tensor, rotary: Rotary | None, visibility: Visibility, cache: KVCache | None = None, layer: int = 0
@@ -171,8 +213,11 @@ class Attention(nn.Module):
         """Attend: `(B, T, D)` to `(B, T, D)`; with a cache, also to all positions it holds."""
         batch, length, _ = x.shape
         q = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.head_width)).transpose(1, 2)
-        k = self.k_norm(self.k_proj(x).view(batch, length, self.kv_heads, self.head_width)).transpose(1, 2)
+        k = self.k_proj(x).view(batch, length, self.kv_heads, self.head_width).transpose(1, 2)
         v = self.v_proj(x).view(batch, length, self.kv_heads, self.head_width).transpose(1, 2)  # (B, KV, T, d)
+        if self.shift is not None:
+            k, v = self.shift(k, v, visibility.begins, cache, layer)
+        k = self.k_norm(k)
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:
