@@ -36,6 +36,9 @@ from omnictl.untrained import in_fresh_processes, untrained_stage
 WARM_UP = 2
 """Steps that are not counted: they warm caches up."""
 
+TRIAL_PASSES = 2
+"""What the trial of number formats amounts to, in steps, where it takes a quarter of a batch."""
+
 PROMPT, WRITTEN = 32, 64
 """Tokens that the Thinker reads and then writes."""
 
@@ -85,12 +88,13 @@ class Using(NamedTuple):
 
 def describe_machine(device: torch.device) -> Machine:
     """The machine that this runs on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     rate = matmul_rate(device) / 1e9
     return Machine(str(device), name, torch.get_num_threads(), rate, __version__, torch.__version__)
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """What the CPU calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -123,6 +127,52 @@ class Step(NamedTuple):
     def seconds(self) -> float:
         """All of it."""
         return self.data + self.forward + self.backward + self.optimizer
+
+
+class StepSeconds(NamedTuple):
+    """What a step takes, timed in a hurry, and its work."""
+
+    seconds: float
+    flops: float
+
+
+class _FewExamples:
+    """The first examples of each batch."""
+
+    def __init__(self, batches: Batches, number: int) -> None:
+        self._batches, self._number = batches, number
+
+    def ids(self, step: int) -> Sequence[int]:
+        return self._batches.ids(step)[: self._number]
+
+    def collate(self, ids: Sequence[int]) -> Any:
+        return self._batches.collate(ids)
+
+    def largest(self, size: int) -> Sequence[int]:
+        return self._batches.largest(size)
+
+
+def time_step(stage: Any, device: torch.device, *, steps: int, affordable_flops: float) -> StepSeconds:
+    """Seconds of a step, in a hurry: without a memory plan, and of a large batch only some examples are taken.
+
+    Args:
+        stage: a fresh one.
+        device: where to compute.
+        steps: that are timed, after one that warms up; the median counts.
+        affordable_flops: floating-point operations that may be spent on all of it.
+    """
+    config, batches = stage.config.train, stage.batches()
+    ids = batches.ids(0)
+    flops = stage.work(batches.collate(ids)).flops
+    number = max(1, min(len(ids), int(len(ids) * affordable_flops / (flops * (TRIAL_PASSES + 1 + steps)))))
+    few = _FewExamples(batches, number)
+    kind = choose_optimizer(config, stage.model, flops)
+    precision = precision_for(stage, few, config.precision, device, examples=max(1, min(number, len(ids) // 4)))
+    optimizers = Optimizers(stage.model, config, kind)
+    plan = MemoryPlan(number, "off", None, None)
+    taken = [take_step(stage, few, step, optimizers, plan, precision, device) for step in range(1 + steps)][1:]
+    passes = statistics.median(step.data + step.forward + step.backward for step in taken)
+    return StepSeconds(passes * len(ids) / number + statistics.median(step.optimizer for step in taken), flops)
 
 
 def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:

@@ -1,0 +1,208 @@
+"""What each unit of training takes on this machine: from the cache, else measured, else scaled from the reference.
+
+Fresh stages on a little data (`omnictl.untrained`) take a few steps each, in one process of their own. Where the time for it is
+short, only some units are measured; the others are assumed to be as much slower or faster than their references as those. Fixed
+costs are the reference's, scaled likewise; a training measures its own evaluation and plans anew.
+"""
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from omnictl import __version__
+from omnictl.bench import processor_name, time_step
+from omnictl.config import Config, to_dict
+from omnictl.pipeline.reference_curves import Reference, find_reference
+from omnictl.pipeline.time_budget import FixedSeconds, UnitCost
+from omnictl.runs.files import read_json, write_json
+from omnictl.stages import stage_type
+from omnictl.train.config import TrainConfig
+from omnictl.train.device import keep_freed_memory, wait_for
+from omnictl.train.precision import best_seconds
+from omnictl.untrained import in_one_fresh_process, save_untrained, untrained_stage
+
+MEASURING_SHARE, MOST_MEASURING_SECONDS = 0.05, 60.0
+"""Of the time given, what measuring may take."""
+
+LEAST_MEASURING_SECONDS = 10.0
+"""In which nothing can be measured: a process must start and make data first."""
+
+TIMED_STEPS = 3
+
+DEFAULT_PRESET = "tiny"
+"""Of the models that a unit stands on, where they are no units themselves."""
+
+PROBE = 512
+"""Rows and columns of the products by which machines are compared."""
+
+EFFICIENCY = 0.5
+"""Share of the probe's rate that a step is assumed to reach, before it is timed."""
+
+UNKNOWN_FIXED = FixedSeconds(prepare=60, plan=15, evaluate=20, save=1)
+"""In steps: of a unit without a reference."""
+
+
+class UnitConfig(NamedTuple):
+    """A unit to be trained."""
+
+    name: str
+    config: Any
+    """With `data` and `train`."""
+    taken: int = 0
+    """Steps that it has taken already."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """How it is trained."""
+        found: TrainConfig = self.config.train
+        return found
+
+
+def find_unit_costs(
+    units: Sequence[UnitConfig],
+    device: torch.device,
+    cache: Path,
+    *,
+    seconds: float,
+    max_steps: int | None,
+    tell: Callable[[str], None],
+) -> list[UnitCost]:
+    """What units take here.
+
+    Args:
+        units: in the order of training.
+        device: where to compute.
+        cache: folder of the cache.
+        seconds: that there are for all of it, measuring included.
+        max_steps: total steps of every unit instead of the configured ones.
+        tell: takes a line for people.
+
+    Raises:
+        DataError: data of one's own cannot be read.
+        RunError, DiskFull: the cache cannot be written.
+    """
+    references = {unit.name: find_reference(unit.name, unit.config) for unit in units}
+    measured = _measured(units, references, device, cache, seconds, tell)
+    pace = _pace(measured, references, device)
+    return [_cost(unit, references[unit.name], measured.get(unit.name), pace, max_steps) for unit in units]
+
+
+def _measured(
+    units: Sequence[UnitConfig],
+    references: Mapping[str, Reference | None],
+    device: torch.device,
+    cache: Path,
+    seconds: float,
+    tell: Callable[[str], None],
+) -> dict[str, float]:
+    """Seconds a step of the units that have been measured before, or are now."""
+    files = {unit.name: _file(unit, device, cache) for unit in units}
+    known = {name: float(read_json(file)["step_seconds"]) for name, file in files.items() if file.is_file()}
+    missing = [unit for unit in units if unit.name not in known]
+    if not missing:
+        tell("the speed of this machine is known from an earlier run")
+        return known
+    room = min(MEASURING_SHARE * seconds, MOST_MEASURING_SECONDS)
+    if room < LEAST_MEASURING_SECONDS:
+        if all(references[unit.name] for unit in missing):
+            tell("the time given is too short to measure this machine: its speed is estimated")
+            return known
+        missing = [unit for unit in missing if references[unit.name] is None]  # nothing else is known of them
+    tell(f"measuring this machine, for {room:.0f} s or less …")
+    optional = [unit.name for unit in missing if references[unit.name]]
+    plan = _Measuring({unit.name: unit.config for unit in units}, [unit.name for unit in missing], optional, room)
+    found = in_one_fresh_process(_measure, plan, device, cache)
+    for name, step in found.items():
+        files[name].parent.mkdir(parents=True, exist_ok=True)
+        write_json(files[name], {"step_seconds": step})
+    estimated = [unit.name for unit in missing if unit.name not in found]
+    if estimated:
+        tell(f"there was no time to measure {', '.join(estimated)}: estimated from the others")
+    return known | found
+
+
+class _Measuring(NamedTuple):
+    """What a process is to measure."""
+
+    configs: Mapping[str, Config]
+    """Of all units, also of those that the measured ones stand on."""
+    units: list[str]
+    optional: list[str]
+    """Of these units, those that are left out where the time is short."""
+    seconds: float
+
+
+def _measure(measuring: _Measuring, device: torch.device, cache: Path, folder: Path) -> dict[str, float]:
+    """Seconds a step of units, one after the other; optional ones as long as one more is likely to fit."""
+    began, longest = time.monotonic(), 0.0
+    keep_freed_memory()
+    affordable = EFFICIENCY * probe_rate(device) * measuring.seconds / len(measuring.units)
+    found: dict[str, float] = {}
+    for name in measuring.units:
+        start = time.monotonic()
+        if name in measuring.optional and start - began + longest > measuring.seconds:
+            continue
+        stage = _make_stage(name, measuring.configs, cache, folder)
+        stage.model.to(device)
+        found[name] = time_step(stage, device, steps=TIMED_STEPS, affordable_flops=affordable).seconds
+        longest = max(longest, time.monotonic() - start)
+    return found
+
+
+def _make_stage(name: str, configs: Mapping[str, Config], cache: Path, folder: Path) -> Any:
+    """A fresh stage, and in `folder` the models that it stands on; saved there itself, if others stand on it."""
+    for part in stage_type(name).needs:
+        if part in configs and not (folder / part).exists():
+            _make_stage(part, configs, cache, folder)
+    stage = untrained_stage(name, DEFAULT_PRESET, cache, folder, configs[name])
+    if not (folder / name).exists() and any(name in stage_type(other).needs for other in configs):
+        save_untrained(stage, folder / name)
+    return stage
+
+
+def probe_rate(device: torch.device) -> float:
+    """Floating-point operations a second of small fp32 matrix products; takes milliseconds."""
+    a = torch.ones(PROBE, PROBE, device=device)
+    product = torch.empty_like(a)
+
+    def run() -> None:
+        torch.mm(a, a, out=product)
+        wait_for(device)
+
+    return 2.0 * PROBE**3 / best_seconds(run, rounds=5)
+
+
+def _pace(measured: Mapping[str, float], references: Mapping[str, Reference | None], device: torch.device) -> float:
+    """How much longer this machine takes than the reference: as measured, else as its matrix products say."""
+    known = [seconds / reference.step_seconds for name, seconds in measured.items() if (reference := references.get(name))]
+    if known:
+        return statistics.median(known)
+    rates = [reference.gflops for reference in references.values() if reference]
+    return rates[0] * 1e9 / probe_rate(device) if rates else 1.0
+
+
+def _cost(unit: UnitConfig, reference: Reference | None, measured: float | None, pace: float, max_steps: int | None) -> UnitCost:
+    config = unit.train
+    if reference is None:
+        assert measured is not None, "units without a reference are measured in any case"
+        step, fixed, curve = measured, UNKNOWN_FIXED.scaled(measured), None
+    else:
+        own_pace = pace if measured is None else measured / reference.step_seconds
+        step, fixed, curve = own_pace * reference.step_seconds, reference.fixed.scaled(own_pace), reference.curve
+    steps = max_steps or config.steps
+    return UnitCost(unit.name, steps, config.eval_every, config.save_every, step, fixed, curve, min(unit.taken, steps))
+
+
+def _file(unit: UnitConfig, device: torch.device, cache: Path) -> Path:
+    """Where the cache keeps what was measured of a unit: its name is made of all that it depends on."""
+    config = to_dict(unit.config)
+    config["train"] = {key: config["train"][key] for key in ("batch_size", "optimizer", "precision", "average", "clip_norm")}
+    machine = (str(device), processor_name(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    parts = (__version__, torch.__version__, *machine, unit.name, json.dumps(config, sort_keys=True))
+    return cache / "step_times" / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}.json"
