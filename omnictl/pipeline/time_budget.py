@@ -158,7 +158,7 @@ class UnitPlan(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """As the run's record holds it."""
-        expected = None if self.expected is None else {"metric": self.metric, **self.expected._asdict()}
+        expected = None if self.expected is None else self.expected._asdict()
         return {**self._asdict(), "seconds": round(self.seconds, 1), "expected": expected}
 
 
@@ -350,10 +350,11 @@ def describe_plan(plan: TimePlan) -> list[str]:
 
 
 def describe_changes(old: TimePlan, new: TimePlan) -> list[str]:
-    """A line for each unit whose steps have changed notably."""
+    """A line about the units whose steps have changed notably, if there are any."""
     before = {unit.unit: unit.steps for unit in old.units}
     changed = [unit for unit in new.units if abs(unit.steps - before[unit.unit]) > NOTABLE_CHANGE * before[unit.unit]]
-    return [f"{unit.unit}: planned anew, {_about(unit.steps)} steps instead of {_about(before[unit.unit])}" for unit in changed]
+    texts = [f"{unit.unit} about {_about(unit.steps)} steps instead of {_about(before[unit.unit])}" for unit in changed]
+    return [f"planned anew: {', '.join(texts)}"] if texts else []
 
 
 def _describe_unit(unit: UnitPlan) -> str:

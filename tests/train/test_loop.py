@@ -364,15 +364,14 @@ def test_a_deadline_already_past_still_evaluates_and_saves(tmp_path: Path) -> No
     assert (outcome.status, outcome.steps) == ("finished", 1)
     assert [step for step, _, _ in observer.evaluations] == [0, 1]
     assert (run.checkpoints / "step-00000001").is_dir()
-    assert any(note.startswith("out of time after 1 ") for note in observer.notes)
 
 
 def test_a_far_deadline_takes_the_configured_steps(tmp_path: Path) -> None:
     stage, observer = Regression(), Recorder()
     run = new_run(tmp_path, stage)
     assert trained(run, stage, changed(steps=14), observer=observer, deadline=time.monotonic() + 1e6).steps == 14
-    assert "14 steps fit into the time given" in observer.notes
-    assert [record.steps for record in observer.records] == [None] * 10 + [14] * 4
+    assert all("evaluated" in note for note in observer.notes)
+    assert [record.steps for record in observer.records] == [14] * 14
     state = json.loads((run.checkpoints / "step-00000014" / "state.json").read_text())
     assert state["steps"] == 14
 
