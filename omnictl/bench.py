@@ -36,8 +36,8 @@ from omnictl.untrained import in_fresh_processes, untrained_stage
 WARM_UP = 2
 """Steps that are not counted: they warm caches up."""
 
-TRIAL_PASSES = 2
-"""What the trial of number formats amounts to, in steps, where it takes a quarter of a batch."""
+TRIAL_PART, TRIAL_PASSES = 8, 1
+"""The trial of number formats, in a hurry: part of the examples that it takes, and what it amounts to in steps."""
 
 PROMPT, WRITTEN = 32, 64
 """Tokens that the Thinker reads and then writes."""
@@ -129,13 +129,6 @@ class Step(NamedTuple):
         return self.data + self.forward + self.backward + self.optimizer
 
 
-class StepSeconds(NamedTuple):
-    """What a step takes, timed in a hurry, and its work."""
-
-    seconds: float
-    flops: float
-
-
 class _FewExamples:
     """The first examples of each batch."""
 
@@ -152,27 +145,32 @@ class _FewExamples:
         return self._batches.largest(size)
 
 
-def time_step(stage: Any, device: torch.device, *, steps: int, affordable_flops: float) -> StepSeconds:
+def time_step(stage: Any, device: torch.device, *, steps: int, seconds: float, affordable_flops: float) -> float:
     """Seconds of a step, in a hurry: without a memory plan, and of a large batch only some examples are taken.
 
     Args:
         stage: a fresh one.
         device: where to compute.
         steps: that are timed, after one that warms up; the median counts.
+        seconds: after which no further step is begun; then the first one may be all there is.
         affordable_flops: floating-point operations that may be spent on all of it.
     """
+    began = time.monotonic()
     config, batches = stage.config.train, stage.batches()
     ids = batches.ids(0)
     flops = stage.work(batches.collate(ids)).flops
     number = max(1, min(len(ids), int(len(ids) * affordable_flops / (flops * (TRIAL_PASSES + 1 + steps)))))
     few = _FewExamples(batches, number)
     kind = choose_optimizer(config, stage.model, flops)
-    precision = precision_for(stage, few, config.precision, device, examples=max(1, min(number, len(ids) // 4)))
+    precision = precision_for(stage, few, config.precision, device, examples=max(1, number // TRIAL_PART))
     optimizers = Optimizers(stage.model, config, kind)
     plan = MemoryPlan(number, "off", None, None)
-    taken = [take_step(stage, few, step, optimizers, plan, precision, device) for step in range(1 + steps)][1:]
-    passes = statistics.median(step.data + step.forward + step.backward for step in taken)
-    return StepSeconds(passes * len(ids) / number + statistics.median(step.optimizer for step in taken), flops)
+    taken: list[Step] = []
+    while len(taken) <= steps and (not taken or time.monotonic() - began + taken[-1].seconds < seconds):
+        taken.append(take_step(stage, few, len(taken), optimizers, plan, precision, device))
+    timed = taken[1:] or taken
+    passes = statistics.median(step.data + step.forward + step.backward for step in timed)
+    return passes * len(ids) / number + statistics.median(step.optimizer for step in timed)
 
 
 def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:

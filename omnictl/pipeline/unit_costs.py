@@ -2,7 +2,7 @@
 
 Fresh stages on a little data (`omnictl.untrained`) take a few steps each, in one process of their own. Where the time for it is
 short, only some units are measured; the others are assumed to be as much slower or faster than their references as those. Fixed
-costs are the reference's, scaled likewise; a training measures its own evaluation and plans anew.
+costs are the reference's, scaled by the speed of small matrix products; a training measures its own evaluation and plans anew.
 """
 
 import hashlib
@@ -48,6 +48,14 @@ UNKNOWN_FIXED = FixedSeconds(prepare=60, plan=15, evaluate=20, save=1)
 """In steps: of a unit without a reference."""
 
 
+class UnitSpeed(NamedTuple):
+    """What was measured of a unit, and of the machine at that time."""
+
+    step_seconds: float
+    probe_rate: float
+    """Floating-point operations a second."""
+
+
 class UnitConfig(NamedTuple):
     """A unit to be trained."""
 
@@ -89,8 +97,8 @@ def find_unit_costs(
     """
     references = {unit.name: find_reference(unit.name, unit.config) for unit in units}
     measured = _measured(units, references, device, cache, seconds, tell)
-    pace = _pace(measured, references, device)
-    return [_cost(unit, references[unit.name], measured.get(unit.name), pace, max_steps) for unit in units]
+    estimate = _estimate(measured, references, device)
+    return [_cost(unit, references[unit.name], measured.get(unit.name), estimate, max_steps) for unit in units]
 
 
 def _measured(
@@ -100,10 +108,10 @@ def _measured(
     cache: Path,
     seconds: float,
     tell: Callable[[str], None],
-) -> dict[str, float]:
-    """Seconds a step of the units that have been measured before, or are now."""
+) -> dict[str, UnitSpeed]:
+    """The speeds of the units that have been measured before, or are now."""
     files = {unit.name: _file(unit, device, cache) for unit in units}
-    known = {name: float(read_json(file)["step_seconds"]) for name, file in files.items() if file.is_file()}
+    known = {name: UnitSpeed(**read_json(file)) for name, file in files.items() if file.is_file()}
     missing = [unit for unit in units if unit.name not in known]
     if not missing:
         tell("the speed of this machine is known from an earlier run")
@@ -118,9 +126,9 @@ def _measured(
     optional = [unit.name for unit in missing if references[unit.name]]
     plan = _Measuring({unit.name: unit.config for unit in units}, [unit.name for unit in missing], optional, room)
     found = in_one_fresh_process(_measure, plan, device, cache)
-    for name, step in found.items():
+    for name, speed in found.items():
         files[name].parent.mkdir(parents=True, exist_ok=True)
-        write_json(files[name], {"step_seconds": step})
+        write_json(files[name], speed._asdict())
     estimated = [unit.name for unit in missing if unit.name not in found]
     if estimated:
         tell(f"there was no time to measure {', '.join(estimated)}: estimated from the others")
@@ -138,19 +146,20 @@ class _Measuring(NamedTuple):
     seconds: float
 
 
-def _measure(measuring: _Measuring, device: torch.device, cache: Path, folder: Path) -> dict[str, float]:
-    """Seconds a step of units, one after the other; optional ones as long as one more is likely to fit."""
+def _measure(measuring: _Measuring, device: torch.device, cache: Path, folder: Path) -> dict[str, UnitSpeed]:
+    """The speeds of units, one after the other; optional ones as long as one more is likely to fit."""
     began, longest = time.monotonic(), 0.0
     keep_freed_memory()
-    affordable = EFFICIENCY * probe_rate(device) * measuring.seconds / len(measuring.units)
-    found: dict[str, float] = {}
+    rate, share = probe_rate(device), measuring.seconds / len(measuring.units)
+    found: dict[str, UnitSpeed] = {}
     for name in measuring.units:
         start = time.monotonic()
         if name in measuring.optional and start - began + longest > measuring.seconds:
             continue
         stage = _make_stage(name, measuring.configs, cache, folder)
         stage.model.to(device)
-        found[name] = time_step(stage, device, steps=TIMED_STEPS, affordable_flops=affordable).seconds
+        step = time_step(stage, device, steps=TIMED_STEPS, seconds=share, affordable_flops=EFFICIENCY * rate * share)
+        found[name] = UnitSpeed(step, rate)
         longest = max(longest, time.monotonic() - start)
     return found
 
@@ -178,23 +187,35 @@ def probe_rate(device: torch.device) -> float:
     return 2.0 * PROBE**3 / best_seconds(run, rounds=5)
 
 
-def _pace(measured: Mapping[str, float], references: Mapping[str, Reference | None], device: torch.device) -> float:
-    """How much longer this machine takes than the reference: as measured, else as its matrix products say."""
-    known = [seconds / reference.step_seconds for name, seconds in measured.items() if (reference := references.get(name))]
-    if known:
-        return statistics.median(known)
-    rates = [reference.gflops for reference in references.values() if reference]
-    return rates[0] * 1e9 / probe_rate(device) if rates else 1.0
+class _Estimate(NamedTuple):
+    """Of units that were not measured."""
+
+    pace: float
+    """How much longer a step takes than that of its reference."""
+    probe_rate: float
 
 
-def _cost(unit: UnitConfig, reference: Reference | None, measured: float | None, pace: float, max_steps: int | None) -> UnitCost:
+def _estimate(measured: Mapping[str, UnitSpeed], references: Mapping[str, Reference | None], device: torch.device) -> _Estimate:
+    """As the measured units say, else as matrix products do."""
+    paces = [speed.step_seconds / found.step_seconds for name, speed in measured.items() if (found := references.get(name))]
+    rate = statistics.median(speed.probe_rate for speed in measured.values()) if measured else probe_rate(device)
+    if paces:
+        return _Estimate(statistics.median(paces), rate)
+    gflops = [found.gflops for found in references.values() if found]
+    return _Estimate(gflops[0] * 1e9 / rate if gflops else 1.0, rate)
+
+
+def _cost(
+    unit: UnitConfig, reference: Reference | None, measured: UnitSpeed | None, estimate: _Estimate, max_steps: int | None
+) -> UnitCost:
     config = unit.train
     if reference is None:
         assert measured is not None, "units without a reference are measured in any case"
-        step, fixed, curve = measured, UNKNOWN_FIXED.scaled(measured), None
+        step, fixed, curve = measured.step_seconds, UNKNOWN_FIXED.scaled(measured.step_seconds), None
     else:
-        own_pace = pace if measured is None else measured / reference.step_seconds
-        step, fixed, curve = own_pace * reference.step_seconds, reference.fixed.scaled(own_pace), reference.curve
+        step = estimate.pace * reference.step_seconds if measured is None else measured.step_seconds
+        rate = estimate.probe_rate if measured is None else measured.probe_rate
+        fixed, curve = reference.fixed.scaled(reference.gflops * 1e9 / rate), reference.curve
     steps = max_steps or config.steps
     return UnitCost(unit.name, steps, config.eval_every, config.save_every, step, fixed, curve, min(unit.taken, steps))
 
