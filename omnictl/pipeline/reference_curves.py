@@ -40,6 +40,11 @@ class Reference(NamedTuple):
     gflops: float
     """Of the machine: billions of floating-point operations a second in small fp32 matrix products."""
 
+    def fixed_at(self, rate: float) -> FixedSeconds:
+        """The fixed costs where matrix products run at `rate` operations a second; files are made and written as fast as here."""
+        computed = self.fixed.scaled(self.gflops * 1e9 / rate)
+        return self.fixed._replace(plan=computed.plan, evaluate=computed.evaluate)
+
 
 @cache
 def read_references() -> dict[str, dict[str, Reference]]:

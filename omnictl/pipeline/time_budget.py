@@ -333,7 +333,8 @@ def describe_plan(plan: TimePlan) -> list[str]:
     lines = [_describe_unit(unit) for unit in plan.units]
     if plan.judging_seconds:
         lines.append(f"evaluation of all stages: {duration(plan.judging_seconds)}")
-    enough = f"about {math.ceil(plan.enough_seconds / 60):,} minutes would be enough"
+    minutes = math.ceil(plan.enough_seconds / 60)
+    enough = f"about {minutes:,} {'minute' if minutes == 1 else 'minutes'} would be enough"
     unknown = [unit.unit for unit in plan.units if unit.expected is None]
     if not plan.fits:
         lines.append(
@@ -344,7 +345,7 @@ def describe_plan(plan: TimePlan) -> list[str]:
         lines.append(f"warning: {_list_verdicts(plan.lacking)} even with these steps")
     elif plan.lacking:
         lines.append(f"warning: in this time {_list_verdicts(plan.lacking)}; {enough}")
-    elif unknown and plan.level < 1:
+    elif unknown and plan.fits and plan.level < 1:
         lines.append(f"{', '.join(unknown)}: fewer steps than configured; {enough} for all of them")
     return lines
 
@@ -353,13 +354,13 @@ def describe_changes(old: TimePlan, new: TimePlan) -> list[str]:
     """A line about the units whose steps have changed notably, if there are any."""
     before = {unit.unit: unit.steps for unit in old.units}
     changed = [unit for unit in new.units if abs(unit.steps - before[unit.unit]) > NOTABLE_CHANGE * before[unit.unit]]
-    texts = [f"{unit.unit} about {_about(unit.steps)} steps instead of {_about(before[unit.unit])}" for unit in changed]
+    texts = [f"{unit.unit} {_about(unit.steps)} steps instead of {before[unit.unit]:,}" for unit in changed]
     return [f"planned anew: {', '.join(texts)}"] if texts else []
 
 
 def _describe_unit(unit: UnitPlan) -> str:
     all_of_them = unit.steps >= unit.configured_steps
-    steps = f"all {unit.steps:,} steps" if all_of_them else f"about {_about(unit.steps)} of {unit.configured_steps:,} steps"
+    steps = f"all {unit.steps:,} steps" if all_of_them else f"{_about(unit.steps)} of {unit.configured_steps:,} steps"
     expected = "nothing is known of what to expect with these settings"
     if unit.expected is not None:
         expected = f"expect {unit.metric} {'worse than' if unit.expected.bound else 'near'} {unit.expected.value:.3g}"
@@ -378,9 +379,11 @@ def _join(words: Sequence[str]) -> str:
 
 
 def _about(steps: int) -> str:
-    """A number of steps with two digits."""
-    size = 10 ** max(0, len(str(steps)) - 2)
-    return f"{round(steps / size) * size:,}"
+    """A number of steps, with two digits where that is not exact anyway."""
+    if steps < 100:
+        return str(steps)
+    size = 10 ** (len(str(steps)) - 2)
+    return f"about {round(steps / size) * size:,}"
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,8 @@
 
 Fresh stages on a little data (`omnictl.untrained`) take a few steps each, in one process of their own. Where the time for it is
 short, only some units are measured; the others are assumed to be as much slower or faster than their references as those. Fixed
-costs are the reference's, scaled by the speed of small matrix products; a training measures its own evaluation and plans anew.
+costs are the reference's: what is computed in them is scaled by the speed of small matrix products. A training measures its own
+evaluation and plans anew.
 """
 
 import hashlib
@@ -112,7 +113,7 @@ def _measured(
     """The speeds of the units that have been measured before, or are now."""
     files = {unit.name: _file(unit, device, cache) for unit in units}
     known = {name: UnitSpeed(**read_json(file)) for name, file in files.items() if file.is_file()}
-    missing = [unit for unit in units if unit.name not in known]
+    missing = sorted((unit for unit in units if unit.name not in known), key=lambda unit: _expected_step(references[unit.name]))
     if not missing:
         tell("the speed of this machine is known from an earlier run")
         return known
@@ -133,6 +134,11 @@ def _measured(
     if estimated:
         tell(f"there was no time to measure {', '.join(estimated)}: estimated from the others")
     return known | found
+
+
+def _expected_step(reference: Reference | None) -> float:
+    """By which units are put in order: those that must be measured, then those with the shortest steps."""
+    return 0.0 if reference is None else reference.step_seconds
 
 
 class _Measuring(NamedTuple):
@@ -215,7 +221,7 @@ def _cost(
     else:
         step = estimate.pace * reference.step_seconds if measured is None else measured.step_seconds
         rate = estimate.probe_rate if measured is None else measured.probe_rate
-        fixed, curve = reference.fixed.scaled(reference.gflops * 1e9 / rate), reference.curve
+        fixed, curve = reference.fixed_at(rate), reference.curve
     steps = max_steps or config.steps
     return UnitCost(unit.name, steps, config.eval_every, config.save_every, step, fixed, curve, min(unit.taken, steps))
 

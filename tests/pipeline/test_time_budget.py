@@ -268,7 +268,7 @@ def test_all_fits_and_nothing_is_warned_of() -> None:
 
 def test_too_little_time_is_said_and_goes_on() -> None:
     lines = describe_plan(plan_time([unit("a")], 3.0))
-    assert lines[0] == "a: about 1 of 1,000 steps in 18 s, expect perplexity worse than 8"
+    assert lines[0] == "a: 1 of 1,000 steps in 18 s, expect perplexity worse than 8"
     assert lines[1].startswith(
         "warning: the time given, 3 s, is less than preparation, evaluation and saving take; training goes on"
     )
@@ -283,7 +283,7 @@ def test_only_notable_changes_are_told() -> None:
     old, new = (plan_time([unit("a", fixed=NOTHING), unit("b", fixed=NOTHING)], seconds) for seconds in (60.0, 64.0))
     assert describe_changes(old, new) == []
     (line,) = describe_changes(old, plan_time([unit("a", fixed=NOTHING), unit("b", fixed=NOTHING)], 30.0))
-    assert line == "planned anew: a about 140 steps instead of 280, b about 140 steps instead of 280"
+    assert line == "planned anew: a about 140 steps instead of 285, b about 140 steps instead of 285"
 
 
 def test_a_plan_as_json() -> None:
