@@ -36,6 +36,9 @@ from omnictl.untrained import in_fresh_processes, untrained_stage
 WARM_UP = 2
 """Steps that are not counted: they warm caches up."""
 
+TRIAL_PART, TRIAL_PASSES = 8, 1
+"""The trial of number formats, in a hurry: part of the examples that it takes, and what it amounts to in steps."""
+
 PROMPT, WRITTEN = 32, 64
 """Tokens that the Thinker reads and then writes."""
 
@@ -85,12 +88,13 @@ class Using(NamedTuple):
 
 def describe_machine(device: torch.device) -> Machine:
     """The machine that this runs on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     rate = matmul_rate(device) / 1e9
     return Machine(str(device), name, torch.get_num_threads(), rate, __version__, torch.__version__)
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """What the CPU calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -125,10 +129,58 @@ class Step(NamedTuple):
         return self.data + self.forward + self.backward + self.optimizer
 
 
+class _FewExamples:
+    """The first examples of each batch."""
+
+    def __init__(self, batches: Batches, number: int) -> None:
+        self._batches, self._number = batches, number
+
+    def ids(self, step: int) -> Sequence[int]:
+        return self._batches.ids(step)[: self._number]
+
+    def collate(self, ids: Sequence[int]) -> Any:
+        return self._batches.collate(ids)
+
+    @property
+    def typical_step(self) -> int:
+        return self._batches.typical_step
+
+    def largest(self, size: int) -> Sequence[int]:
+        return self._batches.largest(size)
+
+
+def time_step(stage: Any, device: torch.device, *, steps: int, seconds: float, affordable_flops: float) -> float:
+    """Seconds of a step, in a hurry: without a memory plan, and of a large batch only some examples are taken.
+
+    Args:
+        stage: a fresh one.
+        device: where to compute.
+        steps: that are timed, after one that warms up; the median counts.
+        seconds: after which no further step is begun; then the first one may be all there is.
+        affordable_flops: floating-point operations that may be spent on all of it.
+    """
+    began = time.monotonic()
+    config, batches = stage.config.train, stage.batches()
+    ids = batches.ids(batches.typical_step)
+    flops = stage.work(batches.collate(ids)).flops
+    number = max(1, min(len(ids), int(len(ids) * affordable_flops / (flops * (TRIAL_PASSES + 1 + steps)))))
+    few = _FewExamples(batches, number)
+    kind = choose_optimizer(config, stage.model, flops)
+    precision = precision_for(stage, few, config, kind, device, examples=max(1, number // TRIAL_PART))
+    optimizers = Optimizers(stage.model, config, kind, precision.optimizer_dtype)
+    plan = MemoryPlan(number, "off", None, None)
+    taken: list[Step] = []
+    while len(taken) <= steps and (not taken or time.monotonic() - began + taken[-1].seconds < seconds):
+        taken.append(take_step(stage, few, len(taken), optimizers, plan, precision, device))
+    timed = taken[1:] or taken
+    passes = statistics.median(step.data + step.forward + step.backward for step in timed)
+    return passes * len(ids) / number + statistics.median(step.optimizer for step in timed)
+
+
 def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
     """What a step takes as the training loop would take it here, without what it logs and judges in between."""
     config, batches = stage.config.train, stage.batches()
-    ids = batches.ids(0)
+    ids = batches.ids(batches.typical_step)
     kind = choose_optimizer(config, stage.model, stage.work(batches.collate(ids)).flops)
     precision = precision_for(stage, batches, config, kind, device)
     optimizers = Optimizers(stage.model, config, kind, precision.optimizer_dtype)

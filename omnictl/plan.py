@@ -131,7 +131,7 @@ def plan_stage(stage: Any, data: Config, elsewhere: Elsewhere | None, device: to
         ConfigError: shapes depend on what the model computes.
     """
     config, batches = stage.config.train, stage.batches()
-    example, share = _work_of_an_example(stage, batches), len(batches.ids(0))
+    example, share = _work_of_an_example(stage, batches), len(batches.ids(batches.typical_step))
     optimizer = choose_optimizer(config, stage.model, example.flops * share)
     if elsewhere is None:
         precision = precision_for(stage, batches, config, optimizer, device, examples=_affordable(example))
@@ -210,7 +210,7 @@ def _work_of_an_example(stage: Any, batches: Batches) -> Work:
     """On average; of the first steps some examples each, as they may be sorted by length."""
     work, number = NO_WORK, 0
     for step in range(SAMPLED_STEPS):
-        ids = batches.ids(step)
+        ids = batches.ids(batches.typical_step + step)
         some = ids[:: -(-len(ids) // SAMPLED_EXAMPLES)]
         work, number = work.plus(stage.work(batches.collate(some))), number + len(some)
     return Work(work.units / number, work.flops / number, work.positions // number, work.slots // number)
@@ -221,7 +221,7 @@ def _measured_step(
 ) -> float:
     """Seconds of a step here: a few examples timed, and the optimizer."""
     stage.model.to(device).train()
-    batch = batches.collate(batches.ids(0)[: _affordable(example)])
+    batch = batches.collate(batches.ids(batches.typical_step)[: _affordable(example)])
     optimizers = Optimizers(stage.model, stage.config.train, optimizer, precision.optimizer_dtype)
     for parameter in optimizers.parameters:
         parameter.grad = torch.zeros_like(parameter)

@@ -54,6 +54,13 @@ def in_fresh_processes(work: Callable[..., T], names: Iterable[str], *arguments:
             yield pool.submit(work, name, *arguments, Path(folder)).result()
 
 
+def in_one_fresh_process(work: Callable[..., T], *arguments: object) -> T:
+    """`work(*arguments, folder)` in a process whose memory nothing else has used; the folder is removed afterwards."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(work, *arguments, Path(folder)).result()
+
+
 def untrained_stage(name: str, preset: str, cache: Path, folder: Path, config: Config | None = None) -> Any:
     """A fresh stage of a preset, or of another config, on little data if that is the built-in world.
 

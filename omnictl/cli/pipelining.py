@@ -142,6 +142,7 @@ def _conclude(run: "Run", ended: "Ended", output: Output, *, seconds: float) -> 
         "run": str(run.path),
         "status": ended.status,
         "seconds": round(seconds, 3),
+        "plan": run.record().get("plan"),
         "stages": stages,
         "evaluation": None if measured is None else measured.as_json(),
         "report": None if ended.page is None else str(ended.page),

@@ -33,7 +33,7 @@ def means(output: Output, device: str) -> Means:
         return TrainingProgress(output, stage.name, stage.unit)
 
     world = join_world()  # before the device is chosen: each process of a host has its own
-    return Means(choose_device(device), watch, cache_dir(), world)
+    return Means(choose_device(device), watch, cache_dir(), lambda line: output.say(escape(line)), world)
 
 
 class TrainingProgress:

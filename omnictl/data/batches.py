@@ -69,6 +69,11 @@ class TextBatches:
         spans = [self._window(position) for position in ids]
         return _collate(self.store, spans, self.seq_len, self.pad_id)
 
+    @property
+    def typical_step(self) -> int:
+        """Any step: all are alike."""
+        return 0
+
     def largest(self, size: int) -> Sequence[int]:
         """Any: all are of one size."""
         return range(size)

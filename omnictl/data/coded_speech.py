@@ -96,6 +96,11 @@ class CodedBatches:
         read = [self._corrupted(self.found.codes[index], position) for index, position in zip(indices, ids, strict=True)]
         return side_by_side(self.found, indices, read, self.layout)
 
+    @property
+    def typical_step(self) -> int:
+        """Any step: all are alike."""
+        return 0
+
     def largest(self, size: int) -> Sequence[int]:
         """The last ones, which are the longest, of the batch with the longest utterance."""
         return self.order.longest(size)

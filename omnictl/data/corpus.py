@@ -29,11 +29,38 @@ from omnictl.data.text_files import (
 )
 from omnictl.errors import DataError
 from omnictl.world import document
+from omnictl.world.lessons import LessonKind
 
 DEFAULT_FRACTION = 0.05
 TINYWORLD_SEED = 1
 FEWEST_DOCUMENTS = 20
 """Below this, files are cut by position: a split by document would hold one or none."""
+
+
+class LessonPhase(Config):
+    """Steps of which every window holds lessons of one kind."""
+
+    kind: LessonKind
+    steps: int = Field(ge=1)
+    windows: int = Field(2, ge=1, description="windows of a batch: few, as this takes many steps rather than many tokens")
+
+
+class CurriculumConfig(Config):
+    """Short lessons before the documents; see `omnictl.data.curriculum`."""
+
+    phases: tuple[LessonPhase, ...] = ()
+    lesson_every: int = Field(0, ge=0, description="of the windows after the phases, one in so many is a lesson; 0: none")
+    num_lessons: int = Field(10_000, ge=1, description="of each kind")
+
+    @property
+    def steps(self) -> int:
+        """Of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def windows(self) -> int:
+        """Of all phases."""
+        return sum(phase.steps * phase.windows for phase in self.phases)
 
 
 class TextDataConfig(Config):
@@ -54,6 +81,8 @@ class TextDataConfig(Config):
     """Tokens of the BPE, special ones included; the character kind has as many as it finds."""
     seq_len: int = Field(512, ge=1)
     """Positions in a training window."""
+    curriculum: CurriculumConfig = CurriculumConfig()
+    """What TinyWorld teaches before its documents; other text has no lessons."""
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> Self:

@@ -56,6 +56,11 @@ class CropBatches:
                 books[row] = rng.integers(1, self.books + 1)
         return Crops(torch.from_numpy(mel), torch.from_numpy(books))
 
+    @property
+    def typical_step(self) -> int:
+        """Any step: all are alike."""
+        return 0
+
     def largest(self, size: int) -> Sequence[int]:
         """Any: all are of one size."""
         return range(size)

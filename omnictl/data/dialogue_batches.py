@@ -236,6 +236,11 @@ class DialogueBatches:
         examples = [self.example(position) for position in ids]
         return side_by_side(examples, self.context, placed=self.placed, projectors_only=ids[0] < self.warmup)
 
+    @property
+    def typical_step(self) -> int:
+        """Any step: all are alike."""
+        return 0
+
     def largest(self, size: int) -> Sequence[int]:
         """The longest of the first thousands of dialogues that the whole model learns from."""
         return self._longest_first[:size]

@@ -72,6 +72,11 @@ class ImageBatches:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         return _stack([self._example(position) for position in ids])
 
+    @property
+    def typical_step(self) -> int:
+        """Any step: all are alike."""
+        return 0
+
     def largest(self, size: int) -> Sequence[int]:
         """Any: all are of one size."""
         return range(size)

@@ -57,6 +57,11 @@ class SoundCropBatches:
         mel = np.stack([mel for mel, _ in crops]).astype(np.float32)
         return SoundCrops(torch.from_numpy(mel), torch.from_numpy(np.stack([sound for _, sound in crops])))
 
+    @property
+    def typical_step(self) -> int:
+        """Any step: all are alike."""
+        return 0
+
     def largest(self, size: int) -> Sequence[int]:
         """Any: all are of one size."""
         return range(size)

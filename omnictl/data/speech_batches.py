@@ -56,6 +56,11 @@ class SpeechBatches:
             targets.append(self.found.targets[index])
         return pad(features, targets)
 
+    @property
+    def typical_step(self) -> int:
+        """Any step: all are alike."""
+        return 0
+
     def largest(self, size: int) -> Sequence[int]:
         """The last ones, which are the longest, of the batch with the longest utterance."""
         return self.order.longest(size)

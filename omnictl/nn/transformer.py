@@ -161,8 +161,8 @@ class KVShift(nn.Module):
     """Keys and values mixed with those of the position before, by two learned numbers a head each (Xu et al. 2024, arXiv
     2411.19574).
 
-    What a token follows is then in its key without a layer of its own: to find what came after an earlier A takes one layer less. It
-    begins with the own position alone.
+    What a token follows is then in its key without a layer of its own: to find what came after an earlier A takes one layer less.
+    It begins with the own position alone.
     """
 
     def __init__(self, kv_heads: int) -> None:
@@ -173,7 +173,7 @@ class KVShift(nn.Module):
         self.previous_value = nn.Parameter(torch.zeros(kv_heads))
 
     def forward(self, k: Tensor, v: Tensor, begins: Tensor | None, cache: KVCache | None, layer: int) -> tuple[Tensor, Tensor]:
-        """Map keys and values, each `(B, KV, T, d)`; `begins` as in `Visibility`, a cache continues from the position it holds."""
+        """Map keys and values, each `(B, KV, T, d)`; `begins` as in `Visibility`; a cache holds what stands before the first."""
         both = torch.cat([k, v], -1)  # (B, KV, T, 2d)
         first = both.new_zeros(both[:, :, :1].shape) if cache is None or layer not in cache.last else cache.last[layer]
         if cache is not None:

@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from omnictl.config import Config
+from omnictl.config import Config, resolve
 from omnictl.pipeline.means import Means
 from omnictl.pipeline.runs import settle
-from omnictl.pipeline.talking import create_talker_run, train_talker_run
+from omnictl.pipeline.talking import create_talker_run, is_passed, part_run, train_talker_run
+from omnictl.pipeline.time_budget import TimeBudget
+from omnictl.pipeline.unit_costs import UnitConfig
+from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
-from omnictl.stages import COMPOSED, stage_type
+from omnictl.stages import COMPOSED, recipe_type, stage_type
 from omnictl.stages.protocol import TrainableStage
 from omnictl.train.device import keep_freed_memory
 from omnictl.train.loop import Outcome
@@ -82,10 +85,53 @@ def prepare_together(begin: Callable[[], Prepared], means: Means) -> Prepared:
     return means.world.led(begin, lambda prepared: prepared.run.path.absolute(), lambda path: reopen(Run(path), cache=means.cache))
 
 
-def train_prepared(prepared: Prepared, means: Means, *, deadline: float | None, max_steps: int | None) -> Outcome:
-    """Train a run to its end, or go on with it; raises as `omnictl.train.loop.train`."""
+def train_prepared(
+    prepared: Prepared, means: Means, *, deadline: float | None, max_steps: int | None, budget: TimeBudget | None = None
+) -> Outcome:
+    """Train a run to its end, or go on with it; raises as `omnictl.train.loop.train`.
+
+    Args:
+        prepared: the run and its stage.
+        means: what it is trained with.
+        deadline: on `time.monotonic`'s clock; its time is planned.
+        max_steps: total steps instead of the configured ones.
+        budget: a plan that was made for this and more, instead of a deadline.
+    """
     run, stage = prepared
     keep_freed_memory()
+    if budget is None and deadline is not None and means.world.first(run.record)["status"] != "finished":
+        budget = _plan_time(run, means, deadline, max_steps)
     if stage is None:
-        return train_talker_run(run, means, deadline=deadline, max_steps=max_steps)
-    return means.train(stage, run, deadline=deadline, max_steps=max_steps)
+        return train_talker_run(run, means, budget=budget, max_steps=max_steps)
+    return means.train(stage, run, budget=budget, max_steps=max_steps)
+
+
+def _plan_time(run: Run, means: Means, deadline: float, max_steps: int | None) -> TimeBudget:
+    """A plan for one command's run, noted in its record."""
+    config = resolve(recipe_type(run.stage).config_type, preset=None, file=run.config_file)
+    units = means.world.first(lambda: units_left(run.stage, config, run))
+    budget = means.plan_time(units, deadline=deadline, max_steps=max_steps, judged=False)
+    if means.world.leads:
+        run.update(plan=budget.plan.as_json())
+    return budget
+
+
+def units_left(stage: str, config: Config, run: Run | None) -> list[UnitConfig]:
+    """The units of a command that are not trained to their end yet.
+
+    Args:
+        stage: the command.
+        config: its config.
+        run: its run; None if that has not begun.
+    """
+    if stage not in COMPOSED:
+        return [UnitConfig(stage, config, steps_taken(run))]
+    speaking = cast("SpeakingConfig", config)
+    left = [part for part in speaking.parts if run is None or not is_passed(run, part)]
+    return [UnitConfig(part, speaking.part(part), steps_taken(None if run is None else part_run(run, part))) for part in left]
+
+
+def steps_taken(run: Run | None) -> int:
+    """Steps that a run goes on after: those of its newest checkpoint."""
+    file = None if run is None else run.path / "latest.json"
+    return int(read_json(file)["step"]) if file is not None and file.is_file() else 0

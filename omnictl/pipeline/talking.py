@@ -14,14 +14,14 @@ from omnictl.errors import ConfigError
 from omnictl.nn.mel import MelConfig
 from omnictl.pipeline.means import Means
 from omnictl.pipeline.runs import describe, new_run, settle
-from omnictl.pipeline.sharing import share
+from omnictl.pipeline.time_budget import TimeBudget
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type
 from omnictl.stages.aligner import alignable
 from omnictl.stages.protocol import TrainableStage
 from omnictl.stages.recordings import Recordings
-from omnictl.stages.speaking import SHARES, SpeakingConfig
+from omnictl.stages.speaking import SpeakingConfig
 from omnictl.stages.talker import TalkerStage, TalkerTraining
 from omnictl.stages.vocoder import VocoderStage, VocoderTraining
 from omnictl.train.distributed import World
@@ -45,26 +45,24 @@ def create_talker_run(
     return new_run(root, "talker", name, {**record, "parents": named}, config)
 
 
-def train_talker_run(run: Run, means: Means, *, deadline: float | None, max_steps: int | None) -> Outcome:
+def train_talker_run(run: Run, means: Means, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
     """Train what is not finished yet of a Talker's run, part after part.
 
     Args:
         run: the Talker's run.
         means: what it is trained with.
-        deadline: on `time.monotonic`'s clock, shared out among the parts.
+        budget: the time for the parts, and perhaps for more.
         max_steps: total steps of every part instead of the configured ones.
 
     Returns:
         How the last part that was trained ended.
     """
     config = resolve(SpeakingConfig, preset=None, file=run.config_file)
-    parts = config.parts
-    for number, part in enumerate(parts):
-        if means.world.first(partial(_is_passed, run, part)):
+    for part in config.parts:
+        if means.world.first(partial(is_passed, run, part)):
             continue
         stage, own = _open_together(run, part, config, means.cache, means.world)
-        until = None if deadline is None else share(deadline, [SHARES[left] for left in parts[number:]])
-        outcome = means.train(stage, own, deadline=until, max_steps=max_steps)
+        outcome = means.train(stage, own, budget=budget, max_steps=max_steps)
         if outcome.status != "finished":
             if means.world.leads:
                 run.update(status=outcome.status)
@@ -75,6 +73,14 @@ def train_talker_run(run: Run, means: Means, *, deadline: float | None, max_step
 def part_folder(parent: Path) -> Path:
     """The model folder of a parent, which is a run or such a folder itself."""
     return Run(parent).model if (parent / "run.json").is_file() else parent
+
+
+def part_run(run: Run, part: str) -> Run | None:
+    """The run of a part of a Talker's run, the Talker's own included; None if it has not begun."""
+    if part == "talker":
+        return run
+    parent = run.record()["parents"].get(part)
+    return None if parent is None else Run(Path(parent))
 
 
 def _check_features(part: str, parent: Path, mel: MelConfig) -> None:
@@ -94,7 +100,7 @@ def _check_features(part: str, parent: Path, mel: MelConfig) -> None:
         )
 
 
-def _is_passed(run: Run, part: str) -> bool:
+def is_passed(run: Run, part: str) -> bool:
     """Whether a part before the Talker is ready."""
     if part == "talker":
         return False

@@ -17,8 +17,8 @@ from omnictl.judges import JUDGE
 from omnictl.pipeline.means import Means
 from omnictl.pipeline.measuring import Measure, Measured, Missing, Tell, measure_all
 from omnictl.pipeline.runs import new_run
-from omnictl.pipeline.sharing import share
-from omnictl.pipeline.single import Prepared, prepare, reopen, train_prepared
+from omnictl.pipeline.single import Prepared, prepare, reopen, train_prepared, units_left
+from omnictl.pipeline.time_budget import TimeBudget
 from omnictl.report import write_pipeline_report
 from omnictl.report.reading import history
 from omnictl.runs.compatible import needed_run
@@ -27,12 +27,6 @@ from omnictl.runs.run import Run, Status
 from omnictl.stages import COMMANDS, JUDGED, recipe_type, stage_type
 
 PIPELINE = "pipeline"
-
-SHARES: Mapping[str, float] = {"pretrain": 5, "asr": 5, "vision": 4, "talker": 6, "sft": 7}
-"""Of the time given, in proportion, what each stage may take; what one leaves the next ones have."""
-
-EVALUATION_SHARE = 2.0
-"""And what judging all of them may take."""
 
 
 class Plan(NamedTuple):
@@ -107,7 +101,7 @@ def run_pipeline(run: Run, means: Means, tell: Tell, *, deadline: float | None) 
         run: the pipeline's run.
         means: what every training is given.
         tell: takes a line for people.
-        deadline: on `time.monotonic`'s clock, shared out among what is left; the evaluation keeps to it by judging fewer examples.
+        deadline: on `time.monotonic`'s clock; what is left is planned for it, and the evaluation judges as many examples as fit.
 
     Raises:
         RunError: another process writes to the run, or a run that belongs to it is gone.
@@ -190,15 +184,23 @@ def _train_stages(run: Run, means: Means, tell: Tell, deadline: float | None) ->
     config = _read_config(run)
     stages = list(type(config).model_fields)
     left = [stage for stage in stages if not _is_finished(run, stage)]
-    for number, stage in enumerate(left):
+    budget = None if deadline is None or not left else _plan_time(run, config, left, means, deadline)
+    for stage in left:
         tell(f"{stage}, stage {stages.index(stage) + 1} of {len(stages)}")
-        shares = [*(SHARES[other] for other in left[number:]), EVALUATION_SHARE]
-        until = None if deadline is None else share(deadline, shares)
         prepared = _prepared(run, stage, getattr(config, stage), means.cache)
-        outcome = train_prepared(prepared, means, deadline=until, max_steps=None)
+        outcome = train_prepared(prepared, means, deadline=None, max_steps=None, budget=budget)
         if outcome.status != "finished":
             return outcome.exit_code
     return 0
+
+
+def _plan_time(run: Run, config: Config, left: Sequence[str], means: Means, deadline: float) -> TimeBudget:
+    """A plan for what is left of a pipeline, noted in its record."""
+    runs = stage_runs(run)
+    units = [unit for stage in left for unit in units_left(stage, getattr(config, stage), runs.get(stage))]
+    budget = means.plan_time(units, deadline=deadline, max_steps=None, judged=True)
+    run.update(plan=budget.plan.as_json())
+    return budget
 
 
 def _is_finished(run: Run, stage: str) -> bool:

@@ -24,7 +24,8 @@ from torch import Tensor
 from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.data.batches import TextBatch, TextBatches, evaluation_batches
-from omnictl.data.corpus import Corpus, TextDataConfig, TinyWorldText, open_corpus
+from omnictl.data.corpus import Corpus, CurriculumConfig, LessonPhase, TextDataConfig, TinyWorldText, open_corpus
+from omnictl.data.curriculum import CurriculumBatches, TinyWorldLessons
 from omnictl.data.manifest import BrokenRow
 from omnictl.data.store import TokenStore, first_documents, open_store
 from omnictl.data.tokenizer import END, Tokenizer
@@ -43,6 +44,7 @@ from omnictl.stages.information_limit import TokenScores, document_sums, informa
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
+from omnictl.world.lessons import LessonKind
 
 TOKENIZER_CHARACTERS = 4_000_000
 """Characters of the training split that the BPE learns its merges from."""
@@ -77,10 +79,23 @@ PRESETS: Mapping[str, PretrainConfig] = {
     ),
     # Minutes on a laptop CPU.
     "tiny": PretrainConfig(
-        model=ThinkerConfig(layers=3, width=256, heads=4, kv_heads=2, hidden=512, context=512),
-        data=TextDataConfig(num_documents=40_000, num_eval_documents=500, vocab_size=1280, seq_len=256),
+        model=ThinkerConfig(layers=3, width=256, heads=4, kv_heads=2, hidden=512, context=512, kv_shift=True),
+        data=TextDataConfig(
+            num_documents=40_000,
+            num_eval_documents=500,
+            vocab_size=1280,
+            seq_len=256,
+            curriculum=CurriculumConfig(
+                phases=(
+                    LessonPhase(kind="colours", steps=400),
+                    LessonPhase(kind="lookups", steps=200),
+                    LessonPhase(kind="questions", steps=400, windows=3),
+                ),
+                lesson_every=6,
+            ),
+        ),
         train=TrainConfig(
-            steps=1000,
+            steps=1800,
             batch_size=12,
             lr=2e-2,
             eval_every=250,
@@ -180,10 +195,21 @@ class Pretrain:
         """
         load_weights(run.model / "model.safetensors", self.model)
 
-    def batches(self) -> TextBatches:
-        """Packed windows of the training split."""
+    def batches(self) -> TextBatches | CurriculumBatches:
+        """Packed windows of the training split, on TinyWorld after the lessons of the curriculum."""
+        documents, curriculum = self._windows(self.corpus), self.config.data.curriculum
+        if not (curriculum.phases and isinstance(self.corpus, TinyWorldText)):
+            return documents
+        seed = self.corpus.seed
+
+        def open_lessons(kind: LessonKind) -> TextBatches:
+            return self._windows(TinyWorldLessons(seed, kind, curriculum.num_lessons))
+
+        return CurriculumBatches(documents, curriculum, open_lessons)
+
+    def _windows(self, corpus: Corpus) -> TextBatches:
         return TextBatches(
-            self._store("train"),
+            open_store(corpus, "train", self.tokenizer, self._cache),
             seq_len=self.config.data.seq_len,
             batch_size=self.config.train.batch_size,
             seed=self.config.train.seed,

@@ -20,9 +20,6 @@ from omnictl.stages.vocoder import VocoderRecipe, VocoderTraining
 PARTS: Mapping[str, str] = {"codec": "codec", "aligner": "aligner", "vocoder": "istft", "talker": "talker"}
 """The stages in the order of training, each with the key of its recipe; what the last one needs comes before it."""
 
-SHARES: Mapping[str, float] = {"codec": 0.35, "aligner": 0.05, "vocoder": 0.4, "talker": 0.6}
-"""Of the time given, in proportion, what each part may take; what one leaves the next ones have."""
-
 
 class SpeakingConfig(Config):
     """Config of the whole of stage D."""

@@ -42,6 +42,11 @@ class Share:
         """A micro-batch of these examples."""
         return self._batches.collate(ids)
 
+    @property
+    def typical_step(self) -> int:
+        """A step whose batch is as large as any."""
+        return self._batches.typical_step
+
     def largest(self, size: int) -> Sequence[int]:
         """So many examples that take as much memory together as any do."""
         return self._batches.largest(size)

@@ -15,7 +15,8 @@ from omnictl.train.distributed import ALONE, World
 from omnictl.train.log import Observer
 from omnictl.train.signals import Requests, listening
 from omnictl.train.stage import Report, Stage
-from omnictl.train.trainer import CALIBRATION_STEPS, Trainer
+from omnictl.train.time_limit import StepPlanner
+from omnictl.train.trainer import Trainer
 
 
 class Outcome(NamedTuple):
@@ -34,8 +35,8 @@ def train(
     *,
     device: torch.device,
     observer: Observer,
-    deadline: float | None = None,
     max_steps: int | None = None,
+    planner: StepPlanner | None = None,
     world: World = ALONE,
 ) -> Outcome:
     """Train a stage in its run directory, from its newest checkpoint if it has one.
@@ -46,8 +47,8 @@ def train(
         run: the directory, held under its lock meanwhile.
         device: where to compute.
         observer: told about every step.
-        deadline: on `time.monotonic`'s clock; the number of steps is then measured, fixed and recorded.
         max_steps: total steps instead of the configured (or recorded) ones.
+        planner: of the time that there is; the steps are what it plans, when all is ready and once more when the speed is known.
         world: the processes that train it together, all of which call this.
 
     Raises:
@@ -63,11 +64,13 @@ def train(
         state = trainer.state
         if max_steps is not None:
             state.steps = max_steps
-        elif state.steps is None and deadline is None:
+        elif state.steps is None:
             state.steps = config.steps
         try:
             observer.begin(run, _facts(trainer), state.step)
-            asked = _run_steps(trainer, requests, deadline)
+            if planner is not None:
+                trainer.follow(world.first(planner.begin))
+            asked = _run_steps(trainer, requests, planner)
         finally:
             trainer.close()
         status: Status = "interrupted" if asked.stop else "finished"
@@ -86,27 +89,28 @@ def _held(run: Run, world: World) -> Iterator[None]:
         yield
 
 
-def _run_steps(trainer: Trainer, requests: Requests, deadline: float | None) -> Requests:
+def _run_steps(trainer: Trainer, requests: Requests, planner: StepPlanner | None) -> Requests:
     """Train until all steps are taken or a signal says to stop; returns what was asked for in the end."""
     state, config, world = trainer.state, trainer.config, trainer.world
-    if state.best_step is None:
+    if state.step == 0 and state.best_step is None and trainer.evaluates_untrained:
         trainer.evaluate()  # untrained weights: the first point of the curve
+    calibrated_at = max(state.step, trainer.batches.typical_step) + trainer.calibration_steps
     asked = requests.of_all(world)
     while state.steps is None or state.step < state.steps:
         if asked.stop:
             trainer.save()
             return asked
         trainer.take_step()
-        if state.step == CALIBRATION_STEPS:
+        if state.step == calibrated_at:
             trainer.reconsider_precision()
+            if planner is not None:
+                trainer.fix_steps(planner)
             trainer.explain_speed()
-        if deadline is not None and state.steps is None and state.step == CALIBRATION_STEPS:
-            trainer.fix_steps(deadline)
-        if state.step != state.steps and trainer.late(deadline):
-            trainer.observer.note(f"out of time after {state.step} of {state.steps or config.steps} steps")
+        if state.step != state.steps and trainer.late():
+            trainer.observer.note(f"out of time after {state.step} of {state.steps} steps")
             state.steps = state.step
         last = state.step == state.steps
-        if last or state.step % config.eval_every == 0:
+        if last or state.step % trainer.eval_every == 0:
             trainer.evaluate()
         asked = requests.of_all(world)
         if last or state.step % config.save_every == 0 or asked.save:
@@ -126,7 +130,9 @@ def _facts(trainer: Trainer) -> dict[str, str]:
         "batch": f"{trainer.config.batch_size} = {trainer.config.batch_size / plan.micro_batch:g} × {plan.micro_batch}",
     }
     if trainer.world.size > 1:
-        facts["processes"] = f"{trainer.world.size}, {len(trainer.batches.ids(0))} examples of a step each"
+        facts["processes"] = (
+            f"{trainer.world.size}, {len(trainer.batches.ids(trainer.batches.typical_step))} examples of a step each"
+        )
     if plan.peak_bytes is not None and plan.budget_bytes is not None:
         recomputes = "" if plan.checkpointing == "off" else f", {plan.checkpointing} checkpointing"
         facts["memory"] = f"{plan.peak_bytes / 2**20:,.0f} MiB a step of {plan.budget_bytes / 2**20:,.0f} MiB{recomputes}"

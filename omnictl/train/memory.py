@@ -83,7 +83,7 @@ class Steps:
     @property
     def share(self) -> int:
         """Examples of a step."""
-        return len(self.batches.ids(0))
+        return len(self.batches.ids(self.batches.typical_step))
 
     def candidates(self) -> tuple[Sequence[int], Sequence[Checkpointing]]:
         """Micro-batches and kinds of checkpointing to choose from, the fastest first; what the config fixes, alone."""
@@ -126,7 +126,7 @@ class Steps:
     def seconds(self, device: torch.device, micro_batch: int) -> float:
         """What the passes of the first batch take in parts of this size; the second time, if that is soon, as the first finds a
         heap that other sizes have left."""
-        parts = list(micro_batches(self.batches.ids(0), micro_batch))
+        parts = list(micro_batches(self.batches.ids(self.batches.typical_step), micro_batch))
         first = best_seconds(lambda: self._pass(device, parts), rounds=1)
         return first if first > LONG_BATCH else best_seconds(lambda: self._pass(device, parts), rounds=1)
 

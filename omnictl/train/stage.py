@@ -86,6 +86,11 @@ class Batches(Protocol):
         """A micro-batch of these examples."""
         ...
 
+    @property
+    def typical_step(self) -> int:
+        """A step (0-based) whose batch is as large as any and like most: it is what is timed and planned with."""
+        ...
+
     def largest(self, size: int) -> Sequence[int]:
         """So many examples, at most a whole batch, that take as much memory together as any do."""
         ...

@@ -44,6 +44,7 @@ from omnictl.train.optim import Optimizers, choose_optimizer
 from omnictl.train.precision import Precision, matmul_rate
 from omnictl.train.schedule import learning_rate_factor
 from omnictl.train.stage import Batches, Report, Stage
+from omnictl.train.time_limit import Speed, StepPlan, StepPlanner, plan_evaluations
 from omnictl.train.trial import precision_for
 
 MAX_SKIPPED_STEPS = 50
@@ -61,8 +62,8 @@ SLOW = 0.5
 WORTH_A_LINE = 60.0
 """Seconds that a training must still take for that."""
 
-TIME_RESERVE = 0.05
-"""Share of the remaining time left unplanned, for machines that slow down."""
+NOTABLE_CHANGE = 0.1
+"""Relative change of the planned steps from which on it is noted."""
 
 
 @dataclass
@@ -124,6 +125,9 @@ class Trainer:
         self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if world.leads else None
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
+        self.eval_every = config.eval_every
+        self.evaluates_untrained = True
+        self.step_plan: StepPlan | None = None
         self.skipped = 0
         self.shares = (0.0, 0.0)  # of the fp32 rate, and of padding, in the newest step
         if world.leads:
@@ -329,18 +333,38 @@ class Trainer:
             self.optimizers.state_tensors()
         self.seconds.save = time.perf_counter() - began
 
-    def fix_steps(self, deadline: float) -> None:
+    def follow(self, plan: StepPlan) -> None:
+        """Take the planned steps until the plan is made anew; evaluate no more often than their time allows."""
+        self.step_plan = plan
+        self.state.steps = max(plan.steps, self.state.step)
+        spaced = plan_evaluations(
+            self.config.eval_every, steps=plan.steps, step_seconds=plan.step_seconds, evaluation_seconds=plan.evaluation_seconds
+        )
+        if spaced.every != self.eval_every:
+            often = "once, after the last step" if spaced.every >= plan.steps else f"every {spaced.every} steps"
+            self.observer.note(f"evaluated {often}: an evaluation takes about {plan.evaluation_seconds:.2g} s")
+        if not spaced.untrained and self.state.step == 0:
+            self.observer.note(f"the untrained model is not evaluated: that would take about {plan.evaluation_seconds:.2g} s")
+        self.evaluates_untrained, self.eval_every = spaced
+
+    @property
+    def calibration_steps(self) -> int:
+        """Steps after which the real speed is known: fewer where few are planned."""
+        return CALIBRATION_STEPS if self.state.steps is None else max(1, min(CALIBRATION_STEPS, self.state.steps // 2))
+
+    def fix_steps(self, planner: StepPlanner) -> None:
         """Fix the total number of steps from the speed seen so far; a resume finds it in the checkpoint."""
         self.save()
-        self.state.steps = self.world.first(lambda: self._steps_until(deadline))
+        before, seconds = self.state.steps, self.seconds
+        speed = Speed(self.state.step, seconds.step, seconds.evaluate or None, seconds.save)
+        plan = self.world.first(lambda: planner.refix(speed))
+        self.follow(plan)
         self.save()
-        self.observer.note(f"{self.state.steps} steps fit into the time given")
-
-    def _steps_until(self, deadline: float) -> int:
-        config, seconds = self.config, self.seconds
-        left = (deadline - time.monotonic()) * (1 - TIME_RESERVE) - seconds.evaluate - 2 * seconds.save
-        each = seconds.step + seconds.evaluate / config.eval_every + seconds.save / config.save_every
-        return min(config.steps, self.state.step + max(1, int(left / each)))
+        assert before is not None
+        if abs(plan.steps - before) > NOTABLE_CHANGE * before:
+            self.observer.note(
+                f"{plan.steps} steps fit into the time given, instead of {before}: a step takes {seconds.step:.3g} s"
+            )
 
     def reconsider_precision(self) -> None:
         """Time the number formats again if the first steps took far longer than was measured before; go on in the faster one."""
@@ -376,12 +400,13 @@ class Trainer:
         if self.log is not None:
             self.log.close()
 
-    def late(self, deadline: float | None) -> bool:
-        """Whether one more step would leave no time for the last evaluation and save."""
-        if deadline is None:
+    def late(self) -> bool:
+        """Whether one more step would leave no time for the last evaluation and save; never before the plan's least steps."""
+        plan, seconds = self.step_plan, self.seconds
+        if plan is None or self.state.step < plan.least_steps:
             return False
-        seconds = self.seconds
-        return self.world.first(lambda: time.monotonic() + seconds.slow_step + seconds.evaluate + seconds.save > deadline)
+        evaluate = seconds.evaluate or plan.evaluation_seconds
+        return self.world.first(lambda: time.monotonic() + seconds.slow_step + evaluate + seconds.save > plan.deadline)
 
 
 def _check_divisible(batch_size: int, world: World) -> None:
@@ -395,4 +420,4 @@ def _check_divisible(batch_size: int, world: World) -> None:
 
 def _flops(stage: Stage, batches: Batches) -> float:
     """Work of the first step's whole batch, which decides whether Muon is worth its price."""
-    return stage.work(batches.collate(batches.ids(0))).flops
+    return stage.work(batches.collate(batches.ids(batches.typical_step))).flops

@@ -79,7 +79,7 @@ def step_seconds(
 
     Formats take turns, so that a machine that is busy for a moment does not decide for a whole run; the fastest turn counts.
     """
-    ids = batches.ids(0)
+    ids = batches.ids(batches.typical_step)
     batch = batches.collate(ids[:examples])
     share = len(ids) / len(ids[:examples])
     passes, updates = [math.inf] * len(formats), [math.inf] * len(formats)

@@ -7,16 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from omnictl.cli import pipelining
 from omnictl.cli.app import run
 from omnictl.cli.next_steps import training_lines, use_lines
 from omnictl.errors import Diverged
-from omnictl.pipeline import means, measuring, sharing, whole
+from omnictl.pipeline import means, measuring, whole
 from omnictl.runs.run import Run
 from omnictl.stages import COMMANDS, COMPOSED
 from omnictl.stages.speaking import PARTS
@@ -77,7 +75,8 @@ def test_from_an_empty_folder_to_the_end(omnictl: Command, runs: Path) -> None:
     ended = omnictl("pipeline", *small(), "--name", "mine", "--json")
     assert ended.code == 0
     result = ended.json
-    assert list(result) == ["run", "status", "seconds", "stages", "evaluation", "report"]
+    assert list(result) == ["run", "status", "seconds", "plan", "stages", "evaluation", "report"]
+    assert result["plan"] is None
     own = the_run(runs, "pipeline")
     assert (result["run"], result["status"], result["report"]) == (str(own.path), "finished", str(own.path / "report.html"))
     assert list(result["stages"]) == list(COMMANDS)
@@ -290,24 +289,34 @@ def test_little_time(omnictl: Command, runs: Path) -> None:
     assert [report["stage"] for report in ended.json["evaluation"]["stages"]] == list(COMMANDS)
 
 
-def test_every_stage_has_a_share_of_the_time() -> None:
-    assert set(COMMANDS) <= set(whole.SHARES)
+def test_the_time_given_is_planned(omnictl: Command, runs: Path) -> None:
+    """Far more than two small stages take: all steps, said before and noted."""
+    stages = "pretrain", "vision"
+    only = chain.from_iterable(("--only", stage) for stage in stages)
+    ended = omnictl("pipeline", *small(*stages), *only, "--max-minutes", 2, "--json")
+    assert ended.code == 0
+    plan = ended.json["plan"]
+    assert [(unit["unit"], unit["steps"]) for unit in plan["units"]] == [("pretrain", STEPS), ("vision", STEPS)]
+    assert plan == the_run(runs, "pipeline").record()["plan"]
+    assert f"pretrain: all {STEPS} steps in " in ended.err
+    assert ended.err.index("vision: all") < ended.err.index("pretrain, stage 1 of 2")
+    assert "its speed is estimated" in ended.err
+    assert [the_run(runs, stage).record()["steps"] for stage in stages] == [STEPS, STEPS]
 
 
-def test_time_that_a_stage_leaves_is_for_the_next(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[float] = []
-    now = 1000.0  # no time passes
-
-    def train(stage: Any, *args: Any, deadline: float, **kwargs: Any) -> Any:
-        given.append(deadline - now)
+def test_a_resume_is_planned_for_what_is_left(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(stage: Any, *args: Any, **kwargs: Any) -> Any:
+        if stage.name == "aligner":
+            raise Diverged("the loss is nan", fix="lower the rate")
         return loop.train(stage, *args, **kwargs)
 
-    trained_with(monkeypatch, train)
-    for module in (pipelining, sharing):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
-    ended = omnictl("pipeline", *small("pretrain", "vision"), "--only", "pretrain", "--only", "vision", "--max-minutes", 11)
+    with monkeypatch.context() as patch:
+        trained_with(patch, fail)
+        only = ("--only", "asr", "--only", "talker")
+        assert omnictl("pipeline", *small("asr", "talker"), *only, "--max-minutes", 2).code == 6
+    ended = omnictl("pipeline", "--resume", "latest", "--max-minutes", 2, "--json")
     assert ended.code == 0
-    assert given == [pytest.approx(11 * 60 * 5 / 11), pytest.approx(11 * 60 * 4 / 6)]
+    assert [unit["unit"] for unit in ended.json["plan"]["units"]] == ["aligner", "talker"]
 
 
 @pytest.mark.parametrize(

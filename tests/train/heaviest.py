@@ -17,6 +17,10 @@ class Heaviest(NamedTuple):
     def ids(self, step: int) -> Sequence[int]:
         return [*self.batches.largest(self.micro_batch)] * self.times
 
+    @property
+    def typical_step(self) -> int:
+        return 0
+
     def largest(self, size: int) -> Sequence[int]:
         return self.batches.largest(size)
 

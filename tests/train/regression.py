@@ -7,11 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from omnictl.pipeline.time_budget import FixedSeconds, TimeBudget, UnitCost
 from omnictl.runs.run import Run, create_run
+from omnictl.train import trainer
 from omnictl.train.config import ScheduleConfig, TrainConfig
 from omnictl.train.log import StepRecord
 from omnictl.train.loop import Outcome, train
 from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
+from omnictl.train.time_limit import StepPlanner
 
 CONFIG = TrainConfig(
     steps=6,
@@ -49,6 +52,10 @@ class Regression:
 
     def collate(self, ids: Sequence[int]) -> Tensor:
         return torch.tensor(list(ids))
+
+    @property
+    def typical_step(self) -> int:
+        return 0
 
     def largest(self, size: int) -> Sequence[int]:
         return [3, 7, 11, 15, 19, 23, 27, 31][:size]  # all of their targets count
@@ -103,6 +110,13 @@ def new_run(root: Path, stage: Regression) -> Run:
     return run
 
 
+def planner_until(deadline: float, config: TrainConfig) -> StepPlanner:
+    """Whoever plans for one training alone, and takes a step for a second until it has seen some."""
+    fixed = FixedSeconds(prepare=0, plan=0, evaluate=0, save=0)
+    cost = UnitCost("alone", config.steps, config.eval_every, config.save_every, step_seconds=1.0, fixed=fixed, curve=None)
+    return TimeBudget([cost], deadline, lambda: trainer.time.monotonic(), lambda _line: None).planner("alone")
+
+
 def trained(
     run: Run,
     stage: Regression,
@@ -118,6 +132,6 @@ def trained(
         run,
         device=torch.device("cpu"),
         observer=observer or Recorder(),
-        deadline=deadline,
+        planner=None if deadline is None else planner_until(deadline, config),
         max_steps=max_steps,
     )

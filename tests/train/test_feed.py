@@ -38,6 +38,10 @@ class Numbered:
             "made_at": torch.tensor(time.time(), dtype=torch.float64),
         }
 
+    @property
+    def typical_step(self) -> int:
+        return 0
+
     def largest(self, size: int) -> Sequence[int]:
         return range(size)
 

@@ -18,9 +18,11 @@ from omnictl.runs.run import Run
 from omnictl.train import trainer, trial
 from omnictl.train.config import RuntimeConfig, TrainConfig
 from omnictl.train.log import StepRecord
+from omnictl.train.loop import train
 from omnictl.train.precision import Precision
 from omnictl.train.schedule import learning_rate_factor
 from omnictl.train.stage import LossSum, Report
+from omnictl.train.time_limit import Speed, StepPlan
 
 
 def lines(path: Path, split: str | None = None) -> list[dict[str, Any]]:
@@ -366,15 +368,56 @@ def test_a_deadline_already_past_still_evaluates_and_saves(tmp_path: Path) -> No
     assert (outcome.status, outcome.steps) == ("finished", 1)
     assert [step for step, _, _ in observer.evaluations] == [0, 1]
     assert (run.checkpoints / "step-00000001").is_dir()
-    assert any(note.startswith("out of time after 1 ") for note in observer.notes)
+
+
+class Planner:
+    """Says the same when asked again."""
+
+    def __init__(self, plan: StepPlan) -> None:
+        self.plan = plan
+        self.speeds: list[Speed] = []
+
+    def begin(self) -> StepPlan:
+        return self.plan
+
+    def refix(self, speed: Speed) -> StepPlan:
+        self.speeds.append(speed)
+        return self.plan
+
+
+def planned(run: Run, stage: Regression, config: TrainConfig, plan: StepPlan) -> tuple[Recorder, Planner]:
+    observer, planner = Recorder(), Planner(plan)
+    train(stage, config, run, device=torch.device("cpu"), observer=observer, planner=planner)
+    return observer, planner
+
+
+def test_evaluations_that_take_long_are_few(tmp_path: Path) -> None:
+    stage = Regression()
+    plan = StepPlan(steps=12, deadline=math.inf, least_steps=2, step_seconds=1.0, evaluation_seconds=5.0)
+    observer, planner = planned(new_run(tmp_path, stage), stage, changed(steps=50, eval_every=2), plan)
+    assert [step for step, _, _ in observer.evaluations] == [12]
+    assert observer.notes == [
+        "evaluated once, after the last step: an evaluation takes about 5 s",
+        "the untrained model is not evaluated: that would take about 5 s",
+    ]
+    ((step, _, evaluation, _),) = planner.speeds
+    assert (step, evaluation) == (6, None)  # half of so few steps
+
+
+def test_the_least_steps_are_taken_even_if_it_is_too_late(tmp_path: Path) -> None:
+    stage = Regression()
+    plan = StepPlan(steps=12, deadline=-math.inf, least_steps=4, step_seconds=1.0, evaluation_seconds=0.0)
+    observer, _ = planned(new_run(tmp_path, stage), stage, changed(steps=50), plan)
+    assert len(observer.records) == 4
+    assert "out of time after 4 of 12 steps" in observer.notes
 
 
 def test_a_far_deadline_takes_the_configured_steps(tmp_path: Path) -> None:
     stage, observer = Regression(), Recorder()
     run = new_run(tmp_path, stage)
     assert trained(run, stage, changed(steps=14), observer=observer, deadline=time.monotonic() + 1e6).steps == 14
-    assert "14 steps fit into the time given" in observer.notes
-    assert [record.steps for record in observer.records] == [None] * 10 + [14] * 4
+    assert all("evaluated" in note for note in observer.notes)
+    assert [record.steps for record in observer.records] == [14] * 14
     state = json.loads((run.checkpoints / "step-00000014" / "state.json").read_text())
     assert state["steps"] == 14
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from regression import planner_until
 from stage_factory import make_stage
 
 from omnictl.config import resolve
@@ -102,6 +103,7 @@ class Watcher:
     after: Callable[[int], None] = lambda step: None
     begun_after: int = -1
     steps: list[int] = field(default_factory=list)
+    totals: list[int | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def begin(self, run: Run, facts: dict[str, str], step: int) -> None:
@@ -109,6 +111,7 @@ class Watcher:
 
     def step(self, record: StepRecord) -> None:
         self.steps.append(record.step)
+        self.totals.append(record.steps)
         self.after(record.step)
 
     def evaluated(self, step: int, report: Report, *, is_best: bool) -> None:
@@ -155,7 +158,7 @@ def go_on(run: Run, watcher: Watcher | None = None, *, max_steps: int | None = N
         device=torch.device("cpu"),
         observer=observer,
         max_steps=max_steps,
-        deadline=deadline,
+        planner=None if deadline is None else planner_until(deadline, stage.config.train),
     )
 
 
@@ -429,15 +432,22 @@ def test_a_deadline_fixes_the_steps_and_a_resume_keeps_them(runs: Runs, tmp_path
     undisturbed = runs.fresh("plain", tmp_path / "a")
     watcher = Watcher()
     assert go_on(undisturbed, watcher, deadline=16.9)[:2] == ("finished", 16)
-    assert watcher.notes == ["16 steps fit into the time given"]  # 10 to measure, 6 in 95 % of the 6.9 s left
+    assert watcher.totals == [16] * 16  # from the beginning, so that the schedule ends there
 
     run = runs.fresh("plain", tmp_path / "b")
     Clock(monkeypatch)
     assert go_on(run, send(signal.SIGINT, at=12), deadline=16.9).status == "interrupted"
     assert saved_steps(run) == 16
     Clock(monkeypatch)
-    assert go_on(run, deadline=1000.0)[:2] == ("finished", 16)  # what was fixed stays, whatever the new deadline
+    assert go_on(run)[:2] == ("finished", 16)  # what was fixed stays
     assert hashes(run) == hashes(undisturbed)
+
+
+def test_a_resume_with_another_deadline_is_planned_anew(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    run = runs.fresh("plain", tmp_path)
+    assert go_on(run, send(signal.SIGINT, at=12), deadline=16.9).status == "interrupted"
+    assert go_on(run, deadline=1000.0)[:2] == ("finished", STEPS)
 
 
 def test_the_steps_fixed_are_on_disk_before_the_next_step(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,92 @@
+"""What trainings of the shipped presets took and gave on a machine that was measured: `reference_curves.json`.
+
+`tests/benchmarks/reference_curves.py` makes its entries of finished runs. A file that a release ships is read as it is, unchecked.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from omnictl.config import Config, to_dict
+from omnictl.pipeline.time_budget import CurvePoint, FixedSeconds, ReferenceCurve
+from omnictl.stages import recipe_type
+from omnictl.stages.speaking import PARTS, PRESETS
+
+FILE = "reference_curves.json"
+
+FREE_SETTINGS = (
+    "steps",
+    "eval_every",
+    "save_every",
+    "seed",
+    "precision",
+    "micro_batch",
+    "checkpointing",
+    "runtime",
+    "sharding",
+)
+"""Of `train`: what does not change what so many steps give."""
+
+
+class Reference(NamedTuple):
+    """A unit as it was measured."""
+
+    curve: ReferenceCurve | None
+    """None: only times are known."""
+    step_seconds: float
+    fixed: FixedSeconds
+    gflops: float
+    """Of the machine: billions of floating-point operations a second in small fp32 matrix products."""
+
+    def fixed_at(self, rate: float) -> FixedSeconds:
+        """The fixed costs where matrix products run at `rate` operations a second; files are made and written as fast as here."""
+        computed = self.fixed.scaled(self.gflops * 1e9 / rate)
+        return self.fixed._replace(plan=computed.plan, evaluate=computed.evaluate)
+
+
+@cache
+def read_references() -> dict[str, dict[str, Reference]]:
+    """All of them, by preset and unit."""
+    content = json.loads(files("omnictl.pipeline").joinpath(FILE).read_text(encoding="utf-8"))
+    return {
+        preset: {unit: _reference(entry, found["machine"]["gflops"]) for unit, entry in found["units"].items()}
+        for preset, found in content["presets"].items()
+    }
+
+
+def find_reference(unit: str, config: Config) -> Reference | None:
+    """The reference of a unit whose config is a preset's but for what does not change what its steps give; None if there is none.
+
+    Args:
+        unit: a stage of one model.
+        config: of that stage.
+    """
+    presets, wanted = unit_presets(unit), _essence(config)
+    for name, references in read_references().items():
+        if unit in references and name in presets and _essence(presets[name]) == wanted:
+            return references[unit]
+    return None
+
+
+def unit_presets(unit: str) -> Mapping[str, Config]:
+    """The presets of a unit, by name; those of a part are what the command that trains it makes of them."""
+    if unit not in PARTS:
+        return recipe_type(unit).presets
+    return {name: speaking.part(unit) for name, speaking in PRESETS.items()}
+
+
+def _reference(entry: dict[str, Any], gflops: float) -> Reference:
+    points = tuple(CurvePoint(point["steps"], point["value"], point["verdict"]) for point in entry["points"])
+    curve = ReferenceCurve(entry["metric"], entry["better"], points) if points else None
+    return Reference(curve, entry["step_seconds"], FixedSeconds(**entry["fixed_seconds"]), gflops)
+
+
+def _essence(config: Config) -> dict[str, Any]:
+    """A config without what may differ from run to run; another draw of TinyWorld is as good."""
+    found = to_dict(config)
+    found["train"] = {key: value for key, value in found["train"].items() if key not in FREE_SETTINGS}
+    if found["data"]["source"].startswith("tinyworld:"):
+        found["data"] = {**found["data"], "source": "tinyworld"}
+    return found

@@ -1,0 +1,259 @@
+"""What each unit of training takes on this machine: from the cache, else measured, else scaled from the reference.
+
+Fresh stages on a little data (`omnictl.untrained`) take a few steps each, in one process of their own. Where the time for it is
+short, only some units are measured; the others are assumed to be as much slower or faster than their references as those. Fixed
+costs are the reference's: what is computed in them is scaled by the speed of small matrix products. A training measures its own
+evaluation and plans anew.
+"""
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from omnictl import __version__
+from omnictl.bench import processor_name, time_step
+from omnictl.config import Config, to_dict
+from omnictl.data.corpus import CurriculumConfig
+from omnictl.pipeline.reference_curves import Reference, find_reference
+from omnictl.pipeline.time_budget import FixedSeconds, UnitCost
+from omnictl.runs.files import read_json, write_json
+from omnictl.stages import stage_type
+from omnictl.train.config import TrainConfig
+from omnictl.train.device import keep_freed_memory, wait_for
+from omnictl.train.precision import best_seconds
+from omnictl.untrained import in_one_fresh_process, save_untrained, untrained_stage
+
+MEASURING_SHARE, MOST_MEASURING_SECONDS = 0.05, 60.0
+"""Of the time given, what measuring may take."""
+
+LEAST_MEASURING_SECONDS = 10.0
+"""In which nothing can be measured: a process must start and make data first."""
+
+TIMED_STEPS = 3
+
+DEFAULT_PRESET = "tiny"
+"""Of the models that a unit stands on, where they are no units themselves."""
+
+OPTIMIZER_SHARE = 0.15
+"""Of a step's time, what does not become less with the examples of its batch."""
+
+PROBE = 512
+"""Rows and columns of the products by which machines are compared."""
+
+EFFICIENCY = 0.5
+"""Share of the probe's rate that a step is assumed to reach, before it is timed."""
+
+UNKNOWN_FIXED = FixedSeconds(prepare=60, plan=15, evaluate=20, save=1)
+"""In steps: of a unit without a reference."""
+
+
+class UnitSpeed(NamedTuple):
+    """What was measured of a unit, and of the machine at that time."""
+
+    step_seconds: float
+    probe_rate: float
+    """Floating-point operations a second."""
+
+
+class UnitConfig(NamedTuple):
+    """A unit to be trained."""
+
+    name: str
+    config: Any
+    """With `data` and `train`."""
+    taken: int = 0
+    """Steps that it has taken already."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """How it is trained."""
+        found: TrainConfig = self.config.train
+        return found
+
+
+def find_unit_costs(
+    units: Sequence[UnitConfig],
+    device: torch.device,
+    cache: Path,
+    *,
+    seconds: float,
+    max_steps: int | None,
+    tell: Callable[[str], None],
+) -> list[UnitCost]:
+    """What units take here.
+
+    Args:
+        units: in the order of training.
+        device: where to compute.
+        cache: folder of the cache.
+        seconds: that there are for all of it, measuring included.
+        max_steps: total steps of every unit instead of the configured ones.
+        tell: takes a line for people.
+
+    Raises:
+        DataError: data of one's own cannot be read.
+        RunError, DiskFull: the cache cannot be written.
+    """
+    references = {unit.name: find_reference(unit.name, unit.config) for unit in units}
+    measured = _measured(units, references, device, cache, seconds, tell)
+    estimate = _estimate(measured, references, device)
+    return [_cost(unit, references[unit.name], measured.get(unit.name), estimate, max_steps) for unit in units]
+
+
+def _measured(
+    units: Sequence[UnitConfig],
+    references: Mapping[str, Reference | None],
+    device: torch.device,
+    cache: Path,
+    seconds: float,
+    tell: Callable[[str], None],
+) -> dict[str, UnitSpeed]:
+    """The speeds of the units that have been measured before, or are now."""
+    files = {unit.name: _file(unit, device, cache) for unit in units}
+    known = {name: UnitSpeed(**read_json(file)) for name, file in files.items() if file.is_file()}
+    missing = sorted((unit for unit in units if unit.name not in known), key=lambda unit: _expected_step(references[unit.name]))
+    if not missing:
+        tell("the speed of this machine is known from an earlier run")
+        return known
+    room = min(MEASURING_SHARE * seconds, MOST_MEASURING_SECONDS)
+    if room < LEAST_MEASURING_SECONDS:
+        if all(references[unit.name] for unit in missing):
+            tell("the time given is too short to measure this machine: its speed is estimated")
+            return known
+        missing = [unit for unit in missing if references[unit.name] is None]  # nothing else is known of them
+    tell(f"measuring this machine, for {room:.0f} s or less …")
+    optional = [unit.name for unit in missing if references[unit.name]]
+    plan = _Measuring({unit.name: unit.config for unit in units}, [unit.name for unit in missing], optional, room)
+    found = in_one_fresh_process(_measure, plan, device, cache)
+    for name, speed in found.items():
+        files[name].parent.mkdir(parents=True, exist_ok=True)
+        write_json(files[name], speed._asdict())
+    estimated = [unit.name for unit in missing if unit.name not in found]
+    if estimated:
+        tell(f"there was no time to measure {', '.join(estimated)}: estimated from the others")
+    return known | found
+
+
+def _expected_step(reference: Reference | None) -> float:
+    """By which units are put in order: those that must be measured, then those with the shortest steps."""
+    return 0.0 if reference is None else reference.step_seconds
+
+
+class _Measuring(NamedTuple):
+    """What a process is to measure."""
+
+    configs: Mapping[str, Config]
+    """Of all units, also of those that the measured ones stand on."""
+    units: list[str]
+    optional: list[str]
+    """Of these units, those that are left out where the time is short."""
+    seconds: float
+
+
+def _measure(measuring: _Measuring, device: torch.device, cache: Path, folder: Path) -> dict[str, UnitSpeed]:
+    """The speeds of units, one after the other; optional ones as long as one more is likely to fit."""
+    began, longest = time.monotonic(), 0.0
+    keep_freed_memory()
+    rate, share = probe_rate(device), measuring.seconds / len(measuring.units)
+    found: dict[str, UnitSpeed] = {}
+    for name in measuring.units:
+        start = time.monotonic()
+        if name in measuring.optional and start - began + longest > measuring.seconds:
+            continue
+        stage = _make_stage(name, measuring.configs, cache, folder)
+        stage.model.to(device)
+        step = time_step(stage, device, steps=TIMED_STEPS, seconds=share, affordable_flops=EFFICIENCY * rate * share)
+        found[name] = UnitSpeed(step, rate)
+        longest = max(longest, time.monotonic() - start)
+    return found
+
+
+def _make_stage(name: str, configs: Mapping[str, Config], cache: Path, folder: Path) -> Any:
+    """A fresh stage, and in `folder` the models that it stands on; saved there itself, if others stand on it."""
+    for part in stage_type(name).needs:
+        if part in configs and not (folder / part).exists():
+            _make_stage(part, configs, cache, folder)
+    stage = untrained_stage(name, DEFAULT_PRESET, cache, folder, configs[name])
+    if not (folder / name).exists() and any(name in stage_type(other).needs for other in configs):
+        save_untrained(stage, folder / name)
+    return stage
+
+
+def probe_rate(device: torch.device) -> float:
+    """Floating-point operations a second of small fp32 matrix products; takes milliseconds."""
+    a = torch.ones(PROBE, PROBE, device=device)
+    product = torch.empty_like(a)
+
+    def run() -> None:
+        torch.mm(a, a, out=product)
+        wait_for(device)
+
+    return 2.0 * PROBE**3 / best_seconds(run, rounds=5)
+
+
+class _Estimate(NamedTuple):
+    """Of units that were not measured."""
+
+    pace: float
+    """How much longer a step takes than that of its reference."""
+    probe_rate: float
+
+
+def _estimate(measured: Mapping[str, UnitSpeed], references: Mapping[str, Reference | None], device: torch.device) -> _Estimate:
+    """As the measured units say, else as matrix products do."""
+    paces = [speed.step_seconds / found.step_seconds for name, speed in measured.items() if (found := references.get(name))]
+    rate = statistics.median(speed.probe_rate for speed in measured.values()) if measured else probe_rate(device)
+    if paces:
+        return _Estimate(statistics.median(paces), rate)
+    gflops = [found.gflops for found in references.values() if found]
+    return _Estimate(gflops[0] * 1e9 / rate if gflops else 1.0, rate)
+
+
+def _cost(
+    unit: UnitConfig, reference: Reference | None, measured: UnitSpeed | None, estimate: _Estimate, max_steps: int | None
+) -> UnitCost:
+    config = unit.train
+    if reference is None:
+        assert measured is not None, "units without a reference are measured in any case"
+        step, fixed, curve = measured.step_seconds, UNKNOWN_FIXED.scaled(measured.step_seconds), None
+    else:
+        step = estimate.pace * reference.step_seconds if measured is None else measured.step_seconds
+        rate = estimate.probe_rate if measured is None else measured.probe_rate
+        fixed, curve = reference.fixed_at(rate), reference.curve
+    steps = max_steps or config.steps
+    lessons, share = _lessons(unit)
+    return UnitCost(
+        unit.name,
+        steps,
+        config.eval_every,
+        config.save_every,
+        step,
+        fixed,
+        curve,
+        taken=min(unit.taken, steps),
+        first_steps=lessons,
+        first_share=share,
+    )
+
+
+def _lessons(unit: UnitConfig) -> tuple[int, float]:
+    """The steps of a unit's lessons, if it has some, and what one takes of a later step's time."""
+    curriculum: CurriculumConfig | None = getattr(unit.config.data, "curriculum", None)
+    if curriculum is None or not curriculum.steps or not unit.config.data.source.startswith("tinyworld"):
+        return 0, 1.0
+    return curriculum.steps, min(1.0, OPTIMIZER_SHARE + curriculum.windows / (curriculum.steps * unit.train.batch_size))
+
+
+def _file(unit: UnitConfig, device: torch.device, cache: Path) -> Path:
+    """Where the cache keeps what was measured of a unit: its name is made of all that it depends on."""
+    config = to_dict(unit.config)
+    config["train"] = {key: config["train"][key] for key in ("batch_size", "optimizer", "precision", "average", "clip_norm")}
+    machine = (str(device), processor_name(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    parts = (__version__, torch.__version__, *machine, unit.name, json.dumps(config, sort_keys=True))
+    return cache / "step_times" / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}.json"
