@@ -12,14 +12,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from omnictl import __version__
 from omnictl.bench import processor_name, time_step
 from omnictl.config import Config, to_dict
-from omnictl.data.corpus import CurriculumConfig
 from omnictl.pipeline.reference_curves import Reference, find_reference
 from omnictl.pipeline.time_budget import FixedSeconds, UnitCost
 from omnictl.runs.files import read_json, write_json
@@ -28,6 +27,9 @@ from omnictl.train.config import TrainConfig
 from omnictl.train.device import keep_freed_memory, wait_for
 from omnictl.train.precision import best_seconds
 from omnictl.untrained import in_one_fresh_process, save_untrained, untrained_stage
+
+if TYPE_CHECKING:
+    from omnictl.data.corpus import CurriculumConfig
 
 MEASURING_SHARE, MOST_MEASURING_SECONDS = 0.05, 60.0
 """Of the time given, what measuring may take."""

@@ -12,6 +12,7 @@ Randomise = Callable[[nn.Module], None]
 
 DENSE = ThinkerConfig(layers=2, width=32, heads=4, kv_heads=2, hidden=48, context=20)
 MIXTURE = DENSE.model_copy(update={"experts": 4})
+SHIFTED = DENSE.model_copy(update={"kv_shift": True})
 
 
 def read_in_parts(model: Thinker, tokens: Tensor, parts: list[int], cache: KVCache) -> Tensor:
@@ -20,7 +21,7 @@ def read_in_parts(model: Thinker, tokens: Tensor, parts: list[int], cache: KVCac
 
 @torch.no_grad()
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["fp64", "fp32"])
-@pytest.mark.parametrize("config", [DENSE, MIXTURE], ids=["dense", "mixture"])
+@pytest.mark.parametrize("config", [DENSE, MIXTURE, SHIFTED], ids=["dense", "mixture", "shifted"])
 @pytest.mark.parametrize("prefill", [[1], [2], [9], [17], [5, 4], [1, 7, 2], [3, 3, 3, 3]], ids=str)
 def test_cached_decoding_is_the_full_forward(
     config: ThinkerConfig, prefill: list[int], dtype: torch.dtype, tolerance: float, randomise: Randomise

@@ -297,3 +297,15 @@ def test_a_plan_as_json() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(40.4, "40 s"), (100, "2 min"), (3600, "60 min"), (9000, "2.5 h")])
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+# First steps that take less
+
+
+def test_lessons_cost_their_share_of_a_step() -> None:
+    cost = unit(fixed=NOTHING, first_steps=300, first_share=0.25)
+    assert cost.seconds(300) == pytest.approx(300 * 0.25 * 0.1)
+    assert cost.seconds(200) == pytest.approx(200 * 0.25 * 0.1)
+    assert cost.seconds(700) == pytest.approx(300 * 0.25 * 0.1 + 400 * 0.1)
+    assert replace(cost, taken=100).seconds(700) == pytest.approx(200 * 0.25 * 0.1 + 400 * 0.1)
+    assert replace(cost, taken=310).seconds(700) == pytest.approx(390 * 0.1)
