@@ -128,8 +128,10 @@ def _measured(
         if all(references[unit.name] for unit in missing):
             tell("the time given is too short to measure this machine: its speed is estimated")
             return known
-        missing = [unit for unit in missing if references[unit.name] is None]  # nothing else is known of them
-    tell(f"measuring this machine, for {room:.0f} s or less …")
+        missing = [unit for unit in missing if references[unit.name] is None]
+        tell(f"measuring {', '.join(unit.name for unit in missing)}: nothing is known of these settings …")
+    else:
+        tell(f"measuring this machine, for {room:.0f} s or less …")
     optional = [unit.name for unit in missing if references[unit.name]]
     plan = _Measuring({unit.name: unit.config for unit in units}, [unit.name for unit in missing], optional, room)
     found = in_one_fresh_process(_measure, plan, device, cache)

@@ -37,7 +37,7 @@ class TrainState:
     """Where training stands; with weights, moments and generators it is all a resume needs."""
 
     step: int = 0
-    steps: int | None = None  # total, None until `--max-minutes` has fixed it
+    steps: int | None = None  # total, None until training begins
     best_step: int | None = None
     best_value: float | None = None
     scaler: dict[str, Any] | None = None  # loss scaling of fp16
