@@ -41,7 +41,9 @@ def training_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") ->
     lines = [_line(runs[stage], verdicts[stage]) for stage in (parts or lacking)]
     if parts and JOINED in runs:
         name = runs[JOINED].record()["name"]
-        again = f"omnictl {JOINED} --config {shlex.quote(str(runs[JOINED].config_file))} --name {name}"
+        root = runs[JOINED].path.parent.parent
+        elsewhere = "" if root == Path("runs") else f" --runs {shlex.quote(str(root))}"
+        again = f"omnictl {JOINED} --config {shlex.quote(str(runs[JOINED].config_file))} --name {name}{elsewhere}"
         lines.append(f"then join them anew, since {JOINED} holds copies of what it was made from\n  {again}")
     return lines
 
@@ -52,8 +54,9 @@ def use_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") -> list
     if JOINED not in usable:
         return [next_commands(stage, shlex.quote(str(runs[stage].path))) for stage in usable]
     picture, question = EXAMPLES if all(file.is_file() for file in EXAMPLES) else ("PICTURE.png", "QUESTION.wav")
-    speech = " --speak reply.wav" if "talker" in usable else ""
-    return [f"  omnictl chat --image {picture} --audio {question}{speech}", '  omnictl chat --text "Hello."']
+    media = {"vision": f" --image {picture}", "asr": f" --audio {question}", "talker": " --speak reply.wav"}
+    given = "".join(option for stage, option in media.items() if stage in usable or stage not in runs)
+    return [*([f"  omnictl chat{given}"] if "--image" in given or "--audio" in given else []), '  omnictl chat --text "Hello."']
 
 
 def _line(run: "Run", word: "Word") -> str:

@@ -123,6 +123,9 @@ def _measured(
     if not missing:
         tell("the speed of this machine is known from an earlier run")
         return known
+    if known and all(references[unit.name] for unit in missing):
+        tell(f"the speed of this machine is known from an earlier run, that of {_names(missing)} estimated from the others")
+        return known
     room = min(MEASURING_SHARE * seconds, MOST_MEASURING_SECONDS)
     if room < LEAST_MEASURING_SECONDS:
         if all(references[unit.name] for unit in missing):
@@ -142,6 +145,10 @@ def _measured(
     if estimated:
         tell(f"there was no time to measure {', '.join(estimated)}: estimated from the others")
     return known | found
+
+
+def _names(units: Sequence[UnitConfig]) -> str:
+    return ", ".join(unit.name for unit in units)
 
 
 def _expected_step(reference: Reference | None) -> float:

@@ -79,7 +79,7 @@ PRESETS: Mapping[str, PretrainConfig] = {
     ),
     # Minutes on a laptop CPU.
     "tiny": PretrainConfig(
-        model=ThinkerConfig(layers=3, width=256, heads=4, kv_heads=2, hidden=512, context=512, kv_shift=True),
+        model=ThinkerConfig(layers=3, width=256, heads=4, kv_heads=2, hidden=512, context=512),
         data=TextDataConfig(
             num_documents=40_000,
             num_eval_documents=500,
@@ -87,15 +87,15 @@ PRESETS: Mapping[str, PretrainConfig] = {
             seq_len=256,
             curriculum=CurriculumConfig(
                 phases=(
-                    LessonPhase(kind="colours", steps=400),
+                    LessonPhase(kind="colours", steps=250),
                     LessonPhase(kind="lookups", steps=200),
-                    LessonPhase(kind="questions", steps=400, windows=3),
+                    LessonPhase(kind="questions", steps=350, windows=3),
                 ),
                 lesson_every=6,
             ),
         ),
         train=TrainConfig(
-            steps=1800,
+            steps=1700,
             batch_size=12,
             lr=2e-2,
             eval_every=250,

@@ -122,7 +122,7 @@ PRESETS: Mapping[str, SftConfig] = {
                 "multi_turn": 10,
             },
         ),
-        projector_steps=400,
+        projector_steps=150,
         train=TrainConfig(
             steps=4800,
             batch_size=48,

@@ -125,7 +125,7 @@ class Trainer:
         self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if world.leads else None
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
-        self.eval_every = config.eval_every
+        self.eval_every: int = record.get("eval_every", config.eval_every)
         self.evaluates_untrained = True
         self.step_plan: StepPlan | None = None
         self.skipped = 0
@@ -346,6 +346,8 @@ class Trainer:
         if not spaced.untrained and self.state.step == 0:
             self.observer.note(f"the untrained model is not evaluated: that would take about {plan.evaluation_seconds:.2g} s")
         self.evaluates_untrained, self.eval_every = spaced
+        if self.world.leads:
+            self.run.update(eval_every=self.eval_every)  # a resume without a deadline evaluates after the same steps
 
     @property
     def calibration_steps(self) -> int:

@@ -198,7 +198,7 @@ def test_max_minutes_end_the_run_in_time(omnictl: Command) -> None:
 
 def test_init_starts_from_the_weights_of_another_run(omnictl: Command, trained: Path, runs: Path) -> None:
     before = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])["perplexity"]
-    precision, _ = json.loads((trained / "run.json").read_text())["precision"]  # `auto` times it, and may choose anew
+    precision, *_ = json.loads((trained / "run.json").read_text())["precision"]  # `auto` times it, and may choose anew
     ended = omnictl(*DEBUG, "--set", f"train.precision={precision}", "--init", trained.name, "--max-steps", 1, "--json")
     assert ended.json["parents"] == {"init": str(trained)}
     first = json.loads((Path(ended.json["run"]) / "metrics.jsonl").read_text().splitlines()[0])

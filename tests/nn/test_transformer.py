@@ -66,8 +66,8 @@ def test_document_mask_sees_earlier_positions_of_the_same_document() -> None:
 
 def test_new_positions_see_the_whole_cache_and_no_later_one() -> None:
     cpu = torch.device("cpu")
-    assert cached_visibility(0, 5, cpu) == (True, None)
-    assert cached_visibility(9, 1, cpu) == (False, None)
+    assert cached_visibility(0, 5, cpu) == (True, None, None)
+    assert cached_visibility(9, 1, cpu) == (False, None, None)
     mask = cached_visibility(2, 3, cpu).mask
     assert mask is not None
     assert mask[0, 0].int().tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]

@@ -117,7 +117,7 @@ def test_what_is_saved_answers_and_speaks_the_same(tmp_path: Path, overrides: tu
 def test_answers_side_by_side_are_those_one_by_one() -> None:
     for overrides in ((), ("model.positions=time",)):
         stage = make_stage("sft", config_of(*overrides))
-        take_steps(stage, 3)
+        take_steps(stage, 25)
         dialogues, shown, respondent = list(stage.validation_set.all()), stage.shown("val"), stage.respondent()
         together = [one.answer for one in respondent.answer_all(dialogues, shown, max_reply=6)]
         alone = [respondent.answer_all([dialogue], shown, max_reply=6)[0].answer for dialogue in dialogues]
