@@ -1,8 +1,8 @@
 """A given time, planned: how many steps each unit of training gets, and what these can be expected to give.
 
 A unit is what is trained in one piece: a stage, or a part of one (codec, aligner, Talker). One number, the level λ from 0 to 2,
-decides the steps of all of them: they rise from none at 0 to those after which the unit has learned at 1, and from there to all
-that are configured at 2. The plan is the highest level for which everything fits. No torch, no I/O; the clock is passed in.
+decides the steps of all of them: they rise from none at 0 over those after which a unit is weak, at a half, to those after which it
+has learned, at 1, and from there to all that are configured at 2. The plan is the highest level for which everything fits. No torch, no I/O; the clock is passed in.
 """
 
 import math
@@ -30,6 +30,9 @@ NOTABLE_CHANGE = 0.1
 
 PACES = (0.5, 3.0)
 """Limits of what the steps of one unit, shorter or longer than planned, say about those of the others."""
+
+HALFWAY = 0.5
+"""The level at which all units are weak, halfway to learned: what others stand on must not be of no use at all."""
 
 BISECTIONS = 50
 
@@ -125,10 +128,22 @@ class UnitCost:
         learned = None if self.curve is None else self.curve.learned_steps
         return self.steps if learned is None else min(learned, self.steps)
 
+    @property
+    def weak_steps(self) -> int:
+        """Steps after which it is weak, no longer of no use; half of those that it needs if that is not known."""
+        points = () if self.curve is None else self.curve.points
+        weak = next((point.steps for point in points if point.verdict != "not learned"), None)
+        return self.needed_steps // 2 if weak is None else min(weak, self.needed_steps)
+
     def steps_at(self, level: float) -> int:
         """Its steps at a level from 0 to 2, at least one, and not fewer than it has taken."""
         needed = self.needed_steps
-        steps = level * needed if level <= 1 else needed + (level - 1) * (self.steps - needed)
+        if level <= HALFWAY:
+            steps = 2 * level * self.weak_steps
+        elif level <= 1:
+            steps = self.weak_steps + (2 * level - 1) * (needed - self.weak_steps)
+        else:
+            steps = needed + (level - 1) * (self.steps - needed)
         return max(1, self.taken, int(steps))
 
     def seconds(self, steps: int) -> float:

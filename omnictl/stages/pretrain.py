@@ -87,15 +87,15 @@ PRESETS: Mapping[str, PretrainConfig] = {
             seq_len=256,
             curriculum=CurriculumConfig(
                 phases=(
-                    LessonPhase(kind="colours", steps=250),
-                    LessonPhase(kind="lookups", steps=200),
-                    LessonPhase(kind="questions", steps=350, windows=3),
+                    LessonPhase(kind="colours", steps=150),
+                    LessonPhase(kind="lookups", steps=100),
+                    LessonPhase(kind="questions", steps=150, windows=3),
                 ),
                 lesson_every=6,
             ),
         ),
         train=TrainConfig(
-            steps=1700,
+            steps=1400,
             batch_size=12,
             lr=2e-2,
             eval_every=250,
