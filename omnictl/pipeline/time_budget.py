@@ -1,8 +1,9 @@
 """A given time, planned: how many steps each unit of training gets, and what these can be expected to give.
 
 A unit is what is trained in one piece: a stage, or a part of one (codec, aligner, Talker). One number, the level λ from 0 to 2,
-decides the steps of all of them: they rise from none at 0 over those after which a unit is weak, at a half, to those after which it
-has learned, at 1, and from there to all that are configured at 2. The plan is the highest level for which everything fits. No torch, no I/O; the clock is passed in.
+decides the steps of all of them: they rise from none at 0 (but for lessons) over those after which a unit is weak, at a half, to those
+after which it has learned, at 1, and from there to all that are configured at 2. The plan is the highest level for which everything
+fits. No torch, no I/O; the clock is passed in.
 """
 
 import math
@@ -139,7 +140,8 @@ class UnitCost:
         """Its steps at a level from 0 to 2, at least one, and not fewer than it has taken."""
         needed = self.needed_steps
         if level <= HALFWAY:
-            steps = 2 * level * self.weak_steps
+            lessons = min(self.first_steps, self.weak_steps)  # without what comes after them they are of no use
+            steps = lessons + 2 * level * (self.weak_steps - lessons)
         elif level <= 1:
             steps = self.weak_steps + (2 * level - 1) * (needed - self.weak_steps)
         else:

@@ -302,6 +302,11 @@ def test_durations(seconds: float, text: str) -> None:
 # First steps that take less
 
 
+def test_lessons_are_read_however_short_the_time_is() -> None:
+    cost = unit(fixed=NOTHING, first_steps=150)
+    assert [cost.steps_at(level) for level in (0, 0.25, 0.5, 1, 2)] == [150, 175, 200, 400, 1000]
+
+
 def test_lessons_cost_their_share_of_a_step() -> None:
     cost = unit(fixed=NOTHING, first_steps=300, first_share=0.25)
     assert cost.seconds(300) == pytest.approx(300 * 0.25 * 0.1)
