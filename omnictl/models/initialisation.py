@@ -7,17 +7,11 @@
 - In the first layer, every second head looks one position back and notes what stands there under other signs R. The predecessor
   of each token is what later layers need to find a place again (induction heads, Olsson et al. 2022).
 
-- In later layers, heads match what stands at two places (induction heads again): a query asks for its own token or for its
-  predecessor, a key offers the one or the other, and a value hands on the one or the other. "A blue star … the star is": the query
-  of "is" asks for its predecessor "star", the key of the earlier "star" offers itself, and its value hands on its own, "blue".
-
 Feed-forward layers start at zero output, all else at random. Nothing is added to the architecture and everything stays trainable.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import cycle, repeat
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,32 +24,14 @@ STD = 0.02
 COMMON_SHARE = 0.5
 """Size of the direction that all embeddings share against their own part; looking back is an answer to it, not to content."""
 
-Side = Literal["self", "before"]
-
-
-class Lookup(NamedTuple):
-    """What a key–value head and its queries begin with: the token itself, or the one before it."""
-
-    key: Side
-    value: Side
-    queries: tuple[Side, Side]
-    """Of its query heads in turn."""
-
-
-LOOKUPS = (
-    Lookup("self", "before", ("before", "self")),
-    Lookup("before", "self", ("self", "before")),
-    Lookup("self", "self", ("before", "self")),
-    Lookup("before", "self", ("self", "before")),
-)
-"""Of the key–value heads of all layers but the first, in turn."""
-
 SHARP_PAIRS = 4
 """One in so many rotary pairs, the fastest turning ones, tell one position from the next."""
 
 
 def initialise_for_copying(embedding: nn.Embedding, layers: Sequence[Attention], norm: RMSNorm, *, theta: float) -> None:
     """Overwrite embeddings, final norm and attention in place, drawing from torch's global generator.
+
+    Queries and keys are left as they are, except in the first layer.
 
     Args:
         embedding: `(V, D)` tied token embeddings.
@@ -73,9 +49,6 @@ def initialise_for_copying(embedding: nn.Embedding, layers: Sequence[Attention],
         for attention in layers:
             _copy_what_is_seen(attention, output_signs)
         _look_back(layers[0], common, predecessor_signs, theta)
-        heads = [head for attention in layers[1:] for head in zip(repeat(attention), range(attention.kv_heads), strict=False)]
-        for (attention, head), lookup in zip(heads, cycle(LOOKUPS), strict=False):
-            _look_up(attention, head, lookup, noted_by(layers[0], head), output_signs, predecessor_signs)
 
 
 def _random_signs(width: int) -> Tensor:
@@ -108,30 +81,6 @@ def _look_back(attention: Attention, common: Tensor, signs: Tensor, theta: float
         outputs[:, head] = signs[:, None] * values[head // group].T
     for kv_head in {head // group for head in heads}:
         keys[kv_head].add_(torch.outer(one_on, common), alpha=2 * strength)
-
-
-def noted_by(first: Attention, head: int) -> Tensor:
-    """`(d, D)` directions in which the first layer notes predecessors, those of one of its key–value heads that do so."""
-    group = first.heads // first.kv_heads
-    noting = sorted({query_head // group for query_head in range(0, first.heads, 2)})
-    values = first.v_proj.weight.view(first.kv_heads, first.head_width, -1)
-    return values[noting[head % len(noting)]].clone()
-
-
-def _look_up(attention: Attention, head: int, lookup: Lookup, noted: Tensor, output_signs: Tensor, signs: Tensor) -> None:
-    """Let a key–value head and its queries match tokens in the directions `noted` `(d, D)`; a predecessor's carry the signs R."""
-    group = attention.heads // attention.kv_heads
-    queries = attention.q_proj.weight.view(attention.kv_heads, group, attention.head_width, -1)
-    keys = attention.k_proj.weight.view(attention.kv_heads, attention.head_width, -1)
-    values = attention.v_proj.weight.view_as(keys)
-    outputs = attention.o_proj.weight.view(-1, attention.kv_heads, group, attention.head_width)
-    sides = {"self": noted, "before": noted * signs}
-    keys[head] = sides[lookup.key]
-    for number in range(group):
-        queries[head, number] = sides[lookup.queries[number % len(lookup.queries)]]
-    if lookup.value == "before":
-        values[head] = sides["before"]
-        outputs[:, head] = (output_signs[:, None] * noted.T / group)[:, None]
 
 
 def _previous_position_pattern(head_width: int, theta: float) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """A given time, planned: how many steps each unit of training gets, and what these can be expected to give.
 
 A unit is what is trained in one piece: a stage, or a part of one (codec, aligner, Talker). One number, the level λ from 0 to 2,
-decides the steps of all of them: they rise from none at 0 (but for lessons) over those after which a unit is weak, at a half, to those
-after which it has learned, at 1, and from there to all that are configured at 2. The plan is the highest level for which everything
-fits. No torch, no I/O; the clock is passed in.
+decides the steps of all of them: they rise from none at 0 (but for lessons) over those after which a unit is weak, at a half, to
+those after which it has learned, at 1, and from there to all that are configured at 2. The plan is the highest level for which
+everything fits. No torch, no I/O; the clock is passed in.
 """
 
 import math

@@ -24,7 +24,7 @@ from torch import Tensor
 from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.data.batches import TextBatch, TextBatches, evaluation_batches
-from omnictl.data.corpus import Corpus, CurriculumConfig, LessonPhase, TextDataConfig, TinyWorldText, open_corpus
+from omnictl.data.corpus import Corpus, TextDataConfig, TinyWorldText, open_corpus
 from omnictl.data.curriculum import CurriculumBatches, TinyWorldLessons
 from omnictl.data.manifest import BrokenRow
 from omnictl.data.store import TokenStore, first_documents, open_store
@@ -85,17 +85,9 @@ PRESETS: Mapping[str, PretrainConfig] = {
             num_eval_documents=500,
             vocab_size=1280,
             seq_len=256,
-            curriculum=CurriculumConfig(
-                phases=(
-                    LessonPhase(kind="colours", steps=150),
-                    LessonPhase(kind="lookups", steps=100),
-                    LessonPhase(kind="questions", steps=150, windows=3),
-                ),
-                lesson_every=6,
-            ),
         ),
         train=TrainConfig(
-            steps=1400,
+            steps=1000,
             batch_size=12,
             lr=2e-2,
             eval_every=250,
