@@ -238,8 +238,8 @@ class DialogueBatches:
 
     @property
     def typical_step(self) -> int:
-        """Any step: all are alike."""
-        return 0
+        """The first step in which more than the projectors learns: it takes half as long again as those before it."""
+        return self.warmup // self.batch_size
 
     def largest(self, size: int) -> Sequence[int]:
         """The longest of the first thousands of dialogues that the whole model learns from."""

@@ -42,6 +42,9 @@ TIMED_STEPS = 3
 DEFAULT_PRESET = "tiny"
 """Of the models that a unit stands on, where they are no units themselves."""
 
+PROJECTORS_SHARE = 0.65
+"""Of a step's time, what one takes in which only projectors learn."""
+
 OPTIMIZER_SHARE = 0.15
 """Of a step's time, what does not become less with the examples of its batch."""
 
@@ -238,7 +241,7 @@ def _cost(
         rate = estimate.probe_rate if measured is None else measured.probe_rate
         fixed, curve = reference.fixed_at(rate), reference.curve
     steps = max_steps or config.steps
-    lessons, share = _lessons(unit)
+    first, share = _first_steps(unit)
     return UnitCost(
         unit.name,
         steps,
@@ -248,13 +251,15 @@ def _cost(
         fixed,
         curve,
         taken=min(unit.taken, steps),
-        first_steps=lessons,
+        first_steps=first,
         first_share=share,
     )
 
 
-def _lessons(unit: UnitConfig) -> tuple[int, float]:
-    """The steps of a unit's lessons, if it has some, and what one takes of a later step's time."""
+def _first_steps(unit: UnitConfig) -> tuple[int, float]:
+    """The first steps of a unit that take less than the others, and what one takes of a later step's time: lessons, projectors."""
+    if projectors := int(getattr(unit.config, "projector_steps", 0)):
+        return projectors, PROJECTORS_SHARE
     curriculum: CurriculumConfig | None = getattr(unit.config.data, "curriculum", None)
     if curriculum is None or not curriculum.steps or not unit.config.data.source.startswith("tinyworld"):
         return 0, 1.0
