@@ -496,7 +496,7 @@ def test_first_steps_that_contradict_the_trial_are_a_reason_for_another(tmp_path
     monkeypatch.setattr(trainer, "precision_for", lambda *_: next(chosen))
     stage, observer = Regression(), Recorder()
     run = new_run(tmp_path, stage)
-    trained(run, stage, changed(steps=14, save_every=100), observer=observer)
+    trained(run, stage, changed(steps=24, save_every=100), observer=observer)
     first, second = observer.notes[:2]
     assert re.fullmatch(r"a step takes \S+ s, 1e-09 s were measured: timing number formats again", first)
     assert second == "now bf16: a step takes 1 s"
