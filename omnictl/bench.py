@@ -171,7 +171,7 @@ def time_step(stage: Any, device: torch.device, *, steps: int, seconds: float, a
     plan = MemoryPlan(number, "off", None, None)
     taken: list[Step] = []
     while len(taken) <= steps and (not taken or time.monotonic() - began + taken[-1].seconds < seconds):
-        taken.append(take_step(stage, few, len(taken), optimizers, plan, precision, device))
+        taken.append(take_step(stage, few, few.typical_step + len(taken), optimizers, plan, precision, device))
     timed = taken[1:] or taken
     passes = statistics.median(step.data + step.forward + step.backward for step in timed)
     return passes * len(ids) / number + statistics.median(step.optimizer for step in timed)
@@ -188,7 +188,10 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
     plan = tried_out(plan_memory(choices, free=free_memory(device), device=device), choices, device)
     set_checkpointing(stage.model, plan.checkpointing)
     with RiseOfMemory(device) as rise:
-        all_taken = [take_step(stage, batches, step, optimizers, plan, precision, device) for step in range(WARM_UP + steps)]
+        all_taken = [
+            take_step(stage, batches, batches.typical_step + step, optimizers, plan, precision, device)
+            for step in range(WARM_UP + steps)
+        ]
     taken = all_taken[WARM_UP:]
     seconds, work = sum(step.seconds for step in taken), reduce(Work.plus, (step.work for step in taken))
     return Speed(

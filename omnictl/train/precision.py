@@ -9,6 +9,7 @@ Micikevicius et al. 2018).
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -104,8 +105,9 @@ def _faster_on_cpu(optimizer: str, step_seconds: Callable[[Sequence[Precision]],
     return Precision(chosen, reason, optimizer, seconds[chosen])
 
 
+@cache
 def product_rate(name: str) -> float:
-    """Floating-point operations a second of small batched products in a format on this CPU."""
+    """Floating-point operations a second of small batched products in a format on this CPU; timed once a process."""
     a = torch.ones(PROBE_MATRICES, PROBE_SIDE, PROBE_SIDE, dtype=DTYPES[name])
     product = torch.empty_like(a)
 
