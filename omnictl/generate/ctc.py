@@ -12,7 +12,7 @@ Bi-Directional Recurrent DNNs" (there the language model rates whole words). Lef
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -223,4 +223,26 @@ def word_spans(text: str, spans: Sequence[Span]) -> list[WordSpan]:
         if not is_space:
             characters, frames = zip(*run, strict=True)
             words.append(WordSpan("".join(characters), frames[0].start, frames[-1].stop))
+    return words
+
+
+def words_of_path(path: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[WordSpan]:
+    """Words of a path and their frames, from the first character's first to the last one's last.
+
+    Args:
+        path: the symbol of each frame, blanks among them.
+        decode: the text of ids without blanks; words are separated by spaces.
+    """
+    words: list[WordSpan] = []
+    within, frame = False, 0
+    for symbol, run in groupby(path):
+        start, frame = frame, frame + len(list(run))
+        for character in "" if symbol == BLANK else decode([symbol]):
+            if character == " ":
+                within = False
+            elif within:
+                words[-1] = WordSpan(words[-1].text + character, words[-1].start, frame)
+            else:
+                words.append(WordSpan(character, start, frame))
+                within = True
     return words

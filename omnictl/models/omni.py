@@ -119,8 +119,9 @@ class Omni(nn.Module):
         *,
         segments: Tensor | None = None,
         positions: Tensor | None = None,
+        scored: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states `(B, T, D)`; arguments as of `embed` and of the Thinker."""
+        """Hidden states `(B, T, D)`, or `(N, D)` of the positions that are scored; arguments as of `embed` and of the Thinker."""
         embeddings = self.embed(tokens, features)
-        hidden = self.thinker(embeddings=embeddings, segments=segments, positions=positions).hidden
+        hidden = self.thinker(embeddings=embeddings, segments=segments, positions=positions, scored=scored).hidden
         return cast("Tensor", hidden)

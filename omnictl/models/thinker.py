@@ -70,7 +70,7 @@ class ThinkerConfig(Config):
 class ThinkerOutput(NamedTuple):
     """Final hidden states and, with experts, the summed balance term."""
 
-    hidden: Tensor  # (B, T, D), normalised: ready for the head
+    hidden: Tensor  # (B, T, D), or (N, D) of the positions that are scored; normalised: ready for the head
     balance: Tensor | None  # () sum over layers and valid positions
 
 
@@ -143,6 +143,7 @@ class Thinker(nn.Module):
         segments: Tensor | None = None,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        scored: Tensor | None = None,
     ) -> ThinkerOutput:
         """Read a batch of sequences.
 
@@ -152,6 +153,8 @@ class Thinker(nn.Module):
             segments: `(B, T)` document numbers; attention then stays inside a document. -1 is padding.
             positions: `(B, T, 3)` int64 moment, row and column, below the context; None counts up. Of text all three are equal.
             cache: keys and values of what came before; it is extended by these T positions.
+            scored: `(B, T)` bool, N of them true: only their hidden states are wanted, `(N, D)`; None: all. The last dense
+                feed-forward layer then computes no others.
 
         Returns:
             Hidden states after the final norm; `logits` turns them into scores.
@@ -166,13 +169,16 @@ class Thinker(nn.Module):
         valid = None if segments is None else segments >= 0
         balances: list[Tensor] = []
         for layer, block in enumerate(cast("Iterable[Block]", self.blocks)):
-            x, balance, load = self._run(block, x, rotary, visible, valid, cache, layer)
+            chosen = scored if layer == self.config.layers - 1 and not self.config.experts else None
+            x, balance, load = self._run(block, x, rotary, visible, valid, cache, layer, chosen)
             if balance is not None and load is not None:
                 balances.append(balance)
                 if self.training:
                     block.gather(load)
         if cache:
             cache.length += length
+        if scored is not None and self.config.experts:  # whose load and balance are those of all positions
+            x = x[scored]
         return ThinkerOutput(self.norm(x), torch.stack(balances).sum() if balances else None)
 
     def _rotary(self, start: int, length: int) -> Rotary:
@@ -194,16 +200,22 @@ class Thinker(nn.Module):
         valid: Tensor | None,
         cache: KVCache | None,
         layer: int,
+        chosen: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         mode = self.checkpointing if self.training and torch.is_grad_enabled() else "off"
+
+        def attend(x: Tensor) -> Tensor:
+            x = block.attend(x, rotary, visible, cache, layer)
+            return x if chosen is None else x[chosen]
+
         if mode == "full":
 
             def whole(x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-                return block.feed_forward(block.attend(x, rotary, visible), valid)
+                return block.feed_forward(attend(x), valid)
 
             out: tuple[Tensor, Tensor | None, Tensor | None] = checkpoint(whole, x, use_reentrant=False)
             return out
-        x = block.attend(x, rotary, visible, cache, layer)
+        x = attend(x)
         if mode == "selective":
             out = checkpoint(block.feed_forward, x, valid, use_reentrant=False)
             return out
@@ -237,16 +249,26 @@ def matmul_parameters(model: Thinker) -> int:
     return total
 
 
-def training_flops(model: Thinker, lengths: Tensor) -> float:
+def training_flops(model: Thinker, lengths: Tensor, num_scored: int | None = None) -> float:
     """Floating-point operations of one forward and backward pass over documents of `lengths` positions.
 
     6 × matrix-product parameters × positions + causal attention (6 × T² × D a layer and document); recomputation is not
     counted (Kaplan et al. 2020; Chowdhery et al. 2022, appendix B).
+
+    Args:
+        model: the Thinker.
+        lengths: `(documents,)` positions of each.
+        num_scored: of these positions, those whose hidden states are wanted: the head and the last dense feed-forward layer
+            compute no others; None: all.
     """
     config = model.config
     wide = lengths.double()
     attention = 6.0 * config.layers * config.width * float(wide.square().sum())
-    return 6.0 * matmul_parameters(model) * float(wide.sum()) + attention
+    everywhere, positions = 6.0 * matmul_parameters(model), float(wide.sum())
+    if num_scored is None:
+        return everywhere * positions + attention
+    scored_only = model.embedding.weight.numel() + (0 if config.experts else 3 * config.width * config.hidden)
+    return everywhere * positions - 6.0 * scored_only * (positions - num_scored) + attention
 
 
 def qwen3_state_dict(model: Thinker) -> dict[str, Tensor]:

@@ -42,8 +42,8 @@ TIMED_STEPS = 3
 DEFAULT_PRESET = "tiny"
 """Of the models that a unit stands on, where they are no units themselves."""
 
-PROJECTORS_SHARE = 0.65
-"""Of a step's time, what one takes in which only projectors learn."""
+PROJECTORS_SHARE = 0.1
+"""Of a step's time, what one takes in which only projectors learn, without the Thinker."""
 
 OPTIMIZER_SHARE = 0.15
 """Of a step's time, what does not become less with the examples of its batch."""

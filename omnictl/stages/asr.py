@@ -89,7 +89,7 @@ PRESETS: Mapping[str, AsrConfig] = {
     # Minutes on a laptop CPU.
     "tiny": AsrConfig(
         model=AudioEncoderConfig(dropout=0.0),
-        data=SpeechDataConfig(num_utterances=10_000, time_mask=0.03, frequency_mask=8),
+        data=SpeechDataConfig(num_utterances=6_000, time_mask=0.03, frequency_mask=8),
         decoding=DecodingConfig(beam=8),
         train=TrainConfig(
             steps=1400,

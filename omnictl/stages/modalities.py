@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from omnictl.data.dialogue import PLACEHOLDERS, MediaKind
 from omnictl.data.dialogues import DialogueCorpus, Pictures, load_picture
 from omnictl.data.features import FeatureStore, open_features
+from omnictl.data.images import BACKGROUND
 from omnictl.data.media import read_audio
 from omnictl.data.speech_batches import pad
+from omnictl.data.targets import Targets
 from omnictl.data.text_files import Split
+from omnictl.generate.ctc import words_of_path
 from omnictl.models.audio_encoder import AudioEncoder
 from omnictl.models.vision_encoder import VisionEncoder
 from omnictl.nn.conv import halved
@@ -55,6 +58,14 @@ class Inputs(Protocol):
         ...
 
 
+class Words(NamedTuple):
+    """What an encoder reads in the features of one image or recording."""
+
+    texts: tuple[str, ...]
+    weights: Tensor
+    """(n, texts), how much of each feature each text is: rows sum to at most 1, to 0 where there is nothing to read."""
+
+
 class Encoder(Protocol):
     """An encoder of one kind of media, an `nn.Module` too."""
 
@@ -84,18 +95,32 @@ class Encoder(Protocol):
         """All inputs of a split of a corpus."""
         ...
 
+    @property
+    def names_features(self) -> bool:
+        """Whether its heads have words for its features."""
+        ...
+
+    def words(self, features: Sequence[Tensor]) -> list[Words]:
+        """What its heads read in the features `(n, width)` of each input."""
+        ...
+
     def __call__(self, raws: Sequence[Raw]) -> list[Tensor]:
         """The features `(n, width)` of each input."""
         ...
 
 
 class Eye(nn.Module):
-    """A vision encoder: the merged patch tokens of a picture."""
+    """A vision encoder: the merged patch tokens of a picture.
 
-    def __init__(self, encoder: VisionEncoder) -> None:
+    Args:
+        encoder: a trained one.
+        patch_attributes: the values of each attribute that its heads name patches by.
+    """
+
+    def __init__(self, encoder: VisionEncoder, patch_attributes: Sequence[Sequence[str]] = ()) -> None:
         super().__init__()
-        self.encoder = encoder
-        encoder.head.requires_grad_(requires_grad=False)  # not read here
+        self.encoder, self._patch_attributes = encoder, patch_attributes
+        encoder.head.requires_grad_(requires_grad=False)  # read, but not trained
 
     @property
     def width(self) -> int:
@@ -119,6 +144,21 @@ class Eye(nn.Module):
         """See `Encoder`; drawn or decoded when asked for."""
         return _Views(corpus.pictures(split), self.encoder.config.image_size, self.encoder.config.merged_grid**2)
 
+    @property
+    def names_features(self) -> bool:
+        """See `Encoder`; of one's own images nothing is known patch by patch."""
+        return bool(self._patch_attributes)
+
+    def words(self, features: Sequence[Tensor]) -> list[Words]:
+        """See `Encoder`: the values of all attributes, as probable as the patch heads find them; the background is no word."""
+        patches, texts, weights = torch.cat(list(features)), [], []
+        for head, values in zip(self.encoder.head["patch"], self._patch_attributes, strict=True):  # type: ignore[call-overload]
+            shown = [number for number, value in enumerate(values) if value != BACKGROUND]
+            texts += [values[number] for number in shown]
+            weights.append(head(patches).softmax(-1)[:, shown] / len(self._patch_attributes))
+        each = torch.cat(weights, 1).split([len(found) for found in features])
+        return [Words(tuple(texts), of_image) for of_image in each]
+
     def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
         """See `Encoder`."""
         pictures = torch.from_numpy(np.stack(raws)).to(self.encoder.positions.device)
@@ -126,12 +166,19 @@ class Eye(nn.Module):
 
 
 class Ear(nn.Module):
-    """An audio encoder: frames at 12.5 Hz."""
+    """An audio encoder: frames at 12.5 Hz.
 
-    def __init__(self, encoder: AudioEncoder) -> None:
+    Args:
+        encoder: a trained one.
+        targets: what its head spells.
+    """
+
+    names_features = True
+
+    def __init__(self, encoder: AudioEncoder, targets: Targets) -> None:
         super().__init__()
-        self.encoder = encoder
-        encoder.head.requires_grad_(requires_grad=False)  # not read here
+        self.encoder, self._targets = encoder, targets
+        encoder.head.requires_grad_(requires_grad=False)  # read, but not trained
 
     @property
     def width(self) -> int:
@@ -157,6 +204,21 @@ class Ear(nn.Module):
         sounds = corpus.sounds
         store = open_features(sounds, split, self.encoder.config.mel, cache)
         return _Mels(store, f"{sounds.fingerprint}/{split}")
+
+    def words(self, features: Sequence[Tensor]) -> list[Words]:
+        """See `Encoder`: the words of the likeliest path, each from its first letter to its last."""
+        frames = torch.cat(list(features))
+        scores = self.encoder.head(frames.view(-1, self.encoder.config.width))  # of two frames each
+        best = scores.view(-1, self.encoder.num_symbols).argmax(-1).view(len(frames), -1)  # (N, symbols a feature)
+        return [self._words(path) for path in best.split([len(found) for found in features])]
+
+    def _words(self, path: Tensor) -> Words:
+        """The words of a path `(n, symbols a feature)`."""
+        spoken = words_of_path(path.flatten().tolist(), self._targets.decode)
+        weights = torch.zeros(len(path), len(spoken), device=path.device)
+        for number, word in enumerate(spoken):
+            weights[word.start // path.shape[1] : (word.stop - 1) // path.shape[1] + 1, number] = 1
+        return Words(tuple(word.text for word in spoken), weights / weights.sum(-1, keepdim=True).clamp(min=1))
 
     def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
         """See `Encoder`."""
@@ -228,11 +290,13 @@ class Modality(NamedTuple):
 
 
 def _open_eye(folder: Path, cache: Path) -> Encoder:
-    return Eye(open_model(Vision, folder, device=torch.device("cpu"), cache=cache).model.encoder)
+    stage = open_model(Vision, folder, device=torch.device("cpu"), cache=cache)
+    return Eye(stage.model.encoder, tuple(stage.known.patch_attributes.values()))
 
 
 def _open_ear(folder: Path, cache: Path) -> Encoder:
-    return Ear(open_model(Asr, folder, device=torch.device("cpu"), cache=cache).model)
+    stage = open_model(Asr, folder, device=torch.device("cpu"), cache=cache)
+    return Ear(stage.model, stage.targets)
 
 
 MODALITIES: Mapping[MediaKind, Modality] = {

@@ -3,8 +3,9 @@
     loss = −Σ ln p(token_t | what was said, shown and heard before) ÷ number of tokens of the assistant's answers
 
 Encoders of stages B and C see and hear; what they make of a picture or a sound takes the place of tokens, through projectors that
-learn alone first and with the Thinker afterwards (Liu et al. 2023, LLaVA). A share of each batch is the Thinker's own text, lest it
-forget how to write. The Talker is not trained here, only kept beside: the result needs no other run.
+learn alone first (`projector_alignment`; without words of the encoders', by the loss above: Liu et al. 2023, LLaVA) and with the
+Thinker afterwards. A share of each batch is the Thinker's own text, lest it forget how to write. The Talker is not trained here,
+only kept beside: the result needs no other run.
 Headline metric: `accuracy`, the mean over tasks.
 
     omnictl sft --preset tiny [--data my/dialogues.jsonl]
@@ -68,6 +69,7 @@ from omnictl.stages.ladder import Judge, Ladder
 from omnictl.stages.modalities import MODALITIES, Encoder, Raw
 from omnictl.stages.perception import Unperceived, perceive
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
+from omnictl.stages.projector_alignment import alignment_loss, can_align, projector_flops
 from omnictl.stages.spoken_replies import SpokenReplies, say_replies
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained import open_model
@@ -106,6 +108,8 @@ PRESETS: Mapping[str, SftConfig] = {
     # Minutes on a laptop CPU.
     "tiny": SftConfig(
         data=DialogueDataConfig(
+            counts={"spoken": 2_500, "spoken_image": 3_500, "transcribe": 4_000},
+            num_pictures=10_000,
             weights={
                 "text": 4,
                 "image_colour": 1,
@@ -127,7 +131,8 @@ PRESETS: Mapping[str, SftConfig] = {
             steps=4800,
             batch_size=48,
             optimizer="muon",
-            lr=5e-3,
+            lr=2.5e-3,
+            muon_lr=1e-2,
             eval_every=1000,
             save_every=1000,
             schedule=ScheduleConfig(decay_fraction=0.8),
@@ -377,19 +382,39 @@ class Sft:
         return self.config.model.positions == "time"
 
     def loss(self, batch: DialogueBatch) -> LossSum:
-        """Cross-entropy in nats, counted in tokens of answers and of replayed text."""
+        """Cross-entropy in nats, counted in tokens of answers and of replayed text; while projectors learn alone, how they align."""
         self.model.learn_projectors_only(only=batch.projectors_only)
+        if self._aligns(batch):
+            features = {kind: self._features_of_each(kind, values) for kind, values in batch.media.items()}
+            total, count = alignment_loss(self.model, self.encoders, features, self.tokenizer)
+            return LossSum(total, count, {})
         hidden, targets = self._scored(batch)
         return LossSum(cross_entropy_sum(hidden, self.model.thinker.embedding.weight, targets), batch.num_targets, {})
+
+    def _aligns(self, batch: DialogueBatch) -> bool:
+        """Whether nothing but projectors learns from a batch, and words are known for it."""
+        return batch.projectors_only and can_align(self.encoders)
+
+    def _features_of_each(self, kind: MediaKind, values: Sequence[Raw]) -> list[Tensor]:
+        """Features `(n, width)` of each picture or sound of a batch."""
+        encoder = self.encoders[kind]
+        if self.learns_to_perceive:
+            return encoder(values)
+        self._modules[kind].to(self.device)
+        return [torch.from_numpy(value).to(self.device) for value in values]
+
+    def _count(self, kind: MediaKind, values: Sequence[Raw]) -> int:
+        """Features of all pictures or sounds of a batch."""
+        return sum(map(self.encoders[kind].count, values) if self.learns_to_perceive else map(len, values))
 
     def _scored(self, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
         """Hidden states `(N, D)` where something is to be predicted, and what, `(N,)`."""
         segments, positions = batch.segments.to(self.device), self._moved(batch.positions)
         features = {kind: self.features(kind, values) for kind, values in batch.media.items()}
-        hidden = self.model(batch.tokens.to(self.device), features, segments=segments, positions=positions)
         targets = batch.targets.to(self.device)
         scored = targets != IGNORE
-        return hidden[scored], targets[scored]
+        hidden = self.model(batch.tokens.to(self.device), features, segments=segments, positions=positions, scored=scored)
+        return hidden, targets[scored]
 
     def features(self, kind: MediaKind, values: Sequence[Raw]) -> Tensor:
         """Features `(N, width)` of all pictures or sounds of a batch, one after the other."""
@@ -403,7 +428,10 @@ class Sft:
     def work(self, batch: DialogueBatch) -> Work:
         """Positions and floating-point operations of a training step on this batch, padding not counted."""
         positions = int(batch.lengths.sum())
-        return Work(positions, training_flops(self.model.thinker, batch.lengths), positions=positions, slots=batch.tokens.numel())
+        flops = training_flops(self.model.thinker, batch.lengths, batch.num_targets)
+        if self._aligns(batch):
+            flops = projector_flops(self.model, {kind: self._count(kind, values) for kind, values in batch.media.items()})
+        return Work(positions, flops, positions=positions, slots=batch.tokens.numel())
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
         """See `Stage`: many dialogues are scored at once, and many answers are written."""

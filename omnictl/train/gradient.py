@@ -40,11 +40,11 @@ class Accumulated:
     @property
     def loss(self) -> float:
         """Mean over the batch."""
-        return float(self.total) / self.count
+        return float(self.total) / max(self.count, 1)
 
     def scalar_means(self) -> dict[str, float]:
         """The further sums as means over the batch."""
-        return {name: float(value) / self.count for name, value in self.scalars.items()}
+        return {name: float(value) / max(self.count, 1) for name, value in self.scalars.items()}
 
 
 def accumulate(stage: Stage, micro_batches: Iterator[Any], *, precision: Precision, scaler: torch.amp.GradScaler) -> Accumulated:
@@ -92,7 +92,7 @@ def normalise(parameters: Sequence[nn.Parameter], count: int, clip_norm: float) 
     norms = []
     for kind in kinds:
         gradients = [p.grad for p in kind if p.grad is not None]
-        torch._foreach_mul_(gradients, 1.0 / count)
+        torch._foreach_mul_(gradients, 1.0 / max(count, 1))  # nothing was counted: the gradients are zero
         norms.append(whole(nn.utils.get_total_norm(gradients)))
     norm = norms[0] if len(norms) == 1 else nn.utils.get_total_norm(norms)
     for kind in kinds:

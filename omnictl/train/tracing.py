@@ -173,7 +173,8 @@ def _faked(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
 
     def fake(tensor: Tensor) -> Tensor:
         if id(tensor) not in fakes:
-            made = mode.from_tensor(tensor.detach())
+            with mode:  # on a CPU wherever the model is: shapes are known there, and memory is counted by device
+                made = torch.empty_like(mode.from_tensor(tensor.detach()), device=CPU)
             is_parameter = isinstance(tensor, nn.Parameter)
             fakes[id(tensor)] = nn.Parameter(made, requires_grad=tensor.requires_grad) if is_parameter else made
         return fakes[id(tensor)]

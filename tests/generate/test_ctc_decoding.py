@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from omnictl.generate.ctc import Span, WordSpan, align, greedy, prefix_beam_search, word_spans
+from omnictl.generate.ctc import Span, WordSpan, align, greedy, prefix_beam_search, word_spans, words_of_path
 from omnictl.nn.ctc import BLANK, ctc_nats
 
 FRAMES, VOCAB = 5, 4
@@ -176,3 +176,20 @@ def test_words_reach_from_their_first_character_to_their_last() -> None:
 def test_words_need_a_span_for_each_character() -> None:
     with pytest.raises(ValueError, match="3 characters have 2 spans"):
         word_spans("cat", [Span(0, 1), Span(1, 2)])
+
+
+def test_words_of_a_path_stretch_from_letter_to_letter() -> None:
+    # 1 is a space, 2 to 4 are letters, 5 is a piece with a space inside.
+    texts = {1: " ", 2: "a", 3: "b", 4: "c", 5: "c a"}
+
+    def decode(ids: Ids) -> str:
+        return "".join(texts[symbol] for symbol in ids)
+
+    path = [BLANK, 2, 2, BLANK, 2, 1, BLANK, 3, BLANK, BLANK, 4, 1, 1, 5, BLANK]
+    assert words_of_path(path, decode) == [
+        WordSpan("aa", 1, 5),
+        WordSpan("bc", 7, 11),
+        WordSpan("c", 13, 14),
+        WordSpan("a", 13, 14),
+    ]
+    assert words_of_path([BLANK, 1, BLANK], decode) == []

@@ -148,6 +148,25 @@ def test_recomputation_gives_identical_gradients(config: ThinkerConfig, dropout:
             assert torch.equal(one, two)
 
 
+@both
+@pytest.mark.parametrize("mode", ["off", "selective", "full"])
+def test_what_is_scored_alone_reads_as_among_all(config: ThinkerConfig, mode: Checkpointing, randomise: Randomise) -> None:
+    model, tokens = random_thinker(config, randomise).train(), random_tokens(2, 10)
+    segments = torch.tensor([[0] * 6 + [1] * 4, [0] * 7 + [-1] * 3])
+    scored = torch.rand(2, 10, generator=torch.Generator().manual_seed(1)) < 0.5
+    model.checkpointing = mode
+    answers = {}
+    for name, chosen in (("alone", scored), ("among all", None)):
+        model.zero_grad(set_to_none=True)
+        hidden = model(tokens, segments=segments, scored=chosen).hidden
+        hidden = hidden if chosen is not None else hidden[scored]
+        torch.autograd.backward(hidden.sin().sum())
+        answers[name] = [hidden.detach(), *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
+    assert len(answers["alone"]) == len(answers["among all"])
+    for one, two in zip(answers["alone"], answers["among all"], strict=True):
+        torch.testing.assert_close(one, two)
+
+
 @pytest.mark.parametrize("mode", ["off", "selective", "full"])
 def test_recomputation_does_not_count_loads_twice(mode: Checkpointing, randomise: Randomise) -> None:
     model = random_thinker(MIXTURE, randomise).train()

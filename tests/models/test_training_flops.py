@@ -22,6 +22,19 @@ def test_flops_are_those_torch_counts_but_for_half_the_attention(kv_heads: int) 
     assert counter.get_total_flops() == training_flops(model, torch.full((ROWS,), LENGTH)) + masked
 
 
+def test_what_nobody_asks_for_is_not_counted() -> None:
+    config = ThinkerConfig(layers=2, width=32, heads=4, kv_heads=2, hidden=48, context=LENGTH)
+    model = Thinker(config, VOCAB)
+    tokens = torch.randint(VOCAB, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    scored = torch.zeros(ROWS, LENGTH, dtype=torch.bool)
+    scored[:, -5:] = True
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        hidden = model(tokens, scored=scored).hidden
+        torch.autograd.backward(cross_entropy_sum(hidden, model.embedding.weight, tokens[scored]))
+    masked = 6 * config.layers * config.width * ROWS * LENGTH**2
+    assert counter.get_total_flops() == training_flops(model, torch.full((ROWS,), LENGTH), 5 * ROWS) + masked
+
+
 def test_attention_is_counted_by_document() -> None:
     model = Thinker(ThinkerConfig(layers=2, width=32, heads=4, kv_heads=2, hidden=48), VOCAB)
     one, two = training_flops(model, torch.tensor([30])), training_flops(model, torch.tensor([10, 20]))
