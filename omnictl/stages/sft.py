@@ -382,7 +382,7 @@ class Sft:
         return self.config.model.positions == "time"
 
     def loss(self, batch: DialogueBatch) -> LossSum:
-        """Cross-entropy in nats, counted in tokens of answers and of replayed text; while projectors learn alone, how they align."""
+        """Cross-entropy in nats, counted in tokens of answers and of replayed text; of projectors alone, their alignment."""
         self.model.learn_projectors_only(only=batch.projectors_only)
         if self._aligns(batch):
             features = {kind: self._features_of_each(kind, values) for kind, values in batch.media.items()}
