@@ -18,6 +18,9 @@ LEAST_GROWTH = 1.5
 TIME_RESERVE = 0.2
 """Share of the time left that is not planned with."""
 
+FIXED_SHARE = 0.5
+"""Of the first pass's time, what any pass is taken to need, however many examples it judges: for what is opened, for pictures."""
+
 SPARE = 1.2
 """Times as many examples as the interval seems to need: it shrinks only on average with their square root."""
 
@@ -33,7 +36,7 @@ class GrowingSample:
 
     def __init__(self, judge: Callable[[int], Evaluation]) -> None:
         self._judge = judge
-        self._limit, self._seconds = FIRST_EXAMPLES, 0.0
+        self._limit, self._seconds, self._fixed = FIRST_EXAMPLES, 0.0, 0.0
         self._evaluation: Evaluation | None = None
 
     @property
@@ -56,13 +59,17 @@ class GrowingSample:
                 if growth < LEAST_GROWTH:
                     return
                 self._limit = int(self._limit * growth)
-            began = time.monotonic()
+            is_first, began = self._evaluation is None, time.monotonic()
             self._evaluation = self._judge(self._limit)
             self._seconds = time.monotonic() - began
+            if is_first:
+                self._fixed = FIXED_SHARE * self._seconds
 
     def _growth(self, goal: Goal, until: float) -> float:
         """By how much the time allows, and no more than the goal takes."""
-        affordable = (until - time.monotonic()) * (1 - TIME_RESERVE) / self._seconds if self._seconds else GROWTH
+        left = (until - time.monotonic()) * (1 - TIME_RESERVE)
+        growing = max(self._seconds - self._fixed, FIXED_SHARE * self._seconds)  # what was opened once may be at hand now
+        affordable = (left - self._fixed) / growing if self._seconds else GROWTH
         wanted = self.evaluation.wanted_examples if goal == "narrow interval" else None
         needed = GROWTH if wanted is None else max(LEAST_GROWTH, SPARE * wanted / self._limit)
         return min(GROWTH, affordable, needed)

@@ -20,7 +20,7 @@ Verdict = Literal["learned", "weak", "not learned"]
 TIME_RESERVE = 0.05
 """Share of the time that is left unplanned, for machines that slow down."""
 
-JUDGING_SHARE = 0.07
+JUDGING_SHARE = 0.1
 """Share of a pipeline's time in which all stages are judged at the end."""
 
 OVERRUN = 1.25

@@ -67,7 +67,7 @@ def test_no_more_is_judged_than_the_interval_needs(clock: Clock) -> None:
     sample.grow("narrow interval", until=1e6)
     assert len(asked) == 3
     sample.grow("whole split", until=clock.now + 20)
-    assert asked[3:] == [240, 937]
+    assert asked[3:] == [240, 960]
 
 
 def test_without_time_a_few_examples_are_judged(clock: Clock) -> None:

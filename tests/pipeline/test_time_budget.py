@@ -137,7 +137,7 @@ def test_fixed_costs_alone_exceed_the_time() -> None:
 
 
 def test_judging_has_a_share_and_no_less_than_a_validation_of_each() -> None:
-    assert plan_judging([unit(), unit("b")], 1000.0) == pytest.approx(70)
+    assert plan_judging([unit(), unit("b")], 1000.0) == pytest.approx(100)
     assert plan_judging([unit(), unit("b")], 10.0) == 4
 
 
