@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from omnictl.data.cache import cache_dir
+from omnictl.measure.untrained import save_untrained
 from omnictl.runs.files import read_json, write_json
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_type
-from omnictl.untrained import save_untrained
 
 
 def make_stage(name: str, config: Any = None) -> Any:

@@ -13,13 +13,13 @@ from PIL import Image
 
 from omnictl.cli.app import run
 from omnictl.config import resolve, to_json
-from omnictl.data.images import TinyWorldImages, View
-from omnictl.data.speech import TinyWorldSpeech
+from omnictl.data.images.corpus import TinyWorldImages, View
+from omnictl.data.speech.corpus import TinyWorldSpeech
 from omnictl.errors import DataError
 from omnictl.stages import STAGES, recipe_type
 from omnictl.stages.pretrain import PRESETS
+from omnictl.tinyworld import document
 from omnictl.train import trainer
-from omnictl.world import document
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]

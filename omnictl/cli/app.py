@@ -8,19 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from omnictl import __version__
-from omnictl.cli.benchmarking import bench
-from omnictl.cli.chatting import chat
-from omnictl.cli.classifying import classify
-from omnictl.cli.configs import app as config_app
+from omnictl.cli.bench import bench
+from omnictl.cli.chat import chat
+from omnictl.cli.classify import classify
+from omnictl.cli.config import app as config_app
 from omnictl.cli.console import Output, show_error
-from omnictl.cli.datasets import app as data_app
-from omnictl.cli.evaluating import evaluate
-from omnictl.cli.joining import sft
-from omnictl.cli.pipelining import pipeline
-from omnictl.cli.planning import plan
-from omnictl.cli.talking import say, talker
-from omnictl.cli.training import training_command
-from omnictl.cli.transcribing import transcribe
+from omnictl.cli.data import app as data_app
+from omnictl.cli.eval import evaluate
+from omnictl.cli.pipeline import pipeline
+from omnictl.cli.plan import plan
+from omnictl.cli.say import say
+from omnictl.cli.sft import sft
+from omnictl.cli.talker import talker
+from omnictl.cli.train import training_command
+from omnictl.cli.transcribe import transcribe
 from omnictl.errors import OmniError, UsageError
 from omnictl.processes import end
 from omnictl.stages import COMMANDS, STAGES

@@ -4,13 +4,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omnictl.cli.training import next_commands
+from omnictl.cli.train import next_commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omnictl.metrics.verdict import Word
-    from omnictl.pipeline.measuring import Measured
+    from omnictl.pipeline.evaluate import Measured
     from omnictl.runs.run import Run
 
 EXAMPLES = Path("examples/scene.png"), Path("examples/question.wav")

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from omnictl.cli.console import Output, figures
 from omnictl.data.cache import cache_dir
-from omnictl.pipeline.means import Means
+from omnictl.pipeline.context import Means
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
 from omnictl.train.device import choose_device
@@ -32,8 +32,8 @@ def means(output: Output, device: str) -> Means:
     def watch(stage: TrainableStage) -> AbstractContextManager[Observer]:
         return TrainingProgress(output, stage.name, stage.unit)
 
-    world = join_world()  # before the device is chosen: each process of a host has its own
-    return Means(choose_device(device), watch, cache_dir(), lambda line: output.say(escape(line)), world)
+    group = join_world()  # before the device is chosen: each process of a host has its own
+    return Means(choose_device(device), watch, cache_dir(), lambda line: output.say(escape(line)), group)
 
 
 class TrainingProgress:

@@ -19,18 +19,18 @@ import soundfile  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 from PIL import Image
 
+from omnictl.config.split import SPLITS, Split
 from omnictl.data.cache import flush
-from omnictl.data.corpus import TinyWorldText
-from omnictl.data.dialogue import Dialogue, Media
-from omnictl.data.dialogues import TinyWorldDialogues, say
-from omnictl.data.images import TinyWorldImages
-from omnictl.data.pictures import pixels_of
+from omnictl.data.dialogues.chat_template import Dialogue, Media
+from omnictl.data.dialogues.corpus import TinyWorldDialogues, say
+from omnictl.data.images.corpus import TinyWorldImages
+from omnictl.data.inspect.image_files import pixels_of
 from omnictl.data.progress import told
-from omnictl.data.speech import BLOCK, Samples, SpeechCorpus, TinyWorldSpeech
-from omnictl.data.speech_manifest import FIELDS
-from omnictl.data.text_files import SPLITS, Split
+from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, TinyWorldSpeech
+from omnictl.data.speech.manifest import FIELDS
+from omnictl.data.text.corpus import TinyWorldText
 from omnictl.errors import DataError, DiskFull, OmniError, UsageError
-from omnictl.world.scenes import scene
+from omnictl.tinyworld.scenes import scene
 
 RATE = 16_000
 """Of the recordings, in Hz."""

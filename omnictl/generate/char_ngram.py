@@ -45,7 +45,7 @@ class _Context(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CharNgram:
-    """A `Scorer` (see `omnictl.generate.ctc`); see `fit`."""
+    """A `Scorer` (see `omnictl.generate.ctc_search`); see `fit`."""
 
     vocab_size: int
     orders: tuple[Order, ...]

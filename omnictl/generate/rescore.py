@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from omnictl.data.tokenizer import END, PAD, Tokenizer
-from omnictl.generate.ctc import Hypothesis
+from omnictl.data.text.tokenizer import END, PAD, Tokenizer
+from omnictl.generate.ctc_search import Hypothesis
 from omnictl.models.thinker import Thinker
 from omnictl.nn.cross_entropy import IGNORE, score_rows
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
-from omnictl.data.dialogue import PLACEHOLDERS, MediaKind
+from omnictl.data.dialogues.chat_template import PLACEHOLDERS, MediaKind
 from omnictl.models.thinker import Thinker
 from omnictl.nn.lora import adapt
 from omnictl.nn.transformer import RMSNorm

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from omnictl.config import Config, to_dict
 from omnictl.pipeline.time_budget import CurvePoint, FixedSeconds, ReferenceCurve
 from omnictl.stages import recipe_type
-from omnictl.stages.speaking import PARTS, PRESETS
+from omnictl.stages.talker_recipe import PARTS, PRESETS
 
 FILE = "reference_curves.json"
 

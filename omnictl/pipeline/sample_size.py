@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from omnictl.evaluate import Evaluation
+from omnictl.measure.evaluate import Evaluation
 
 FIRST_EXAMPLES = 8
 """Judged first where time is short."""

@@ -1,9 +1,9 @@
 """What each unit of training takes on this machine: from the cache, else measured, else scaled from the reference.
 
-Fresh stages on a little data (`omnictl.untrained`) take a few steps each, in one process of their own. Where the time for it is
-short, only some units are measured; the others are assumed to be as much slower or faster than their references as those. Fixed
-costs are the reference's: what is computed in them is scaled by the speed of small matrix products. A training measures its own
-evaluation and plans anew.
+Fresh stages on a little data (`omnictl.measure.untrained`) take a few steps each, in one process of their own. Where the time for
+it is short, only some units are measured; the others are assumed to be as much slower or faster than their references as those.
+Fixed costs are the reference's: what is computed in them is scaled by the speed of small matrix products. A training measures its
+own evaluation and plans anew.
 """
 
 import hashlib
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from omnictl import __version__
-from omnictl.bench import processor_name, time_step
 from omnictl.config import Config, to_dict
+from omnictl.measure.bench import processor_name, time_step
+from omnictl.measure.untrained import in_one_fresh_process, save_untrained, untrained_stage
 from omnictl.pipeline.reference_curves import Reference, find_reference
 from omnictl.pipeline.time_budget import FixedSeconds, UnitCost
 from omnictl.runs.files import read_json, write_json
@@ -26,10 +27,9 @@ from omnictl.stages import stage_type
 from omnictl.train.config import TrainConfig
 from omnictl.train.device import keep_freed_memory, wait_for
 from omnictl.train.precision import best_seconds
-from omnictl.untrained import in_one_fresh_process, save_untrained, untrained_stage
 
 if TYPE_CHECKING:
-    from omnictl.data.corpus import CurriculumConfig
+    from omnictl.data.text.corpus import CurriculumConfig
 
 MEASURING_SHARE, MOST_MEASURING_SECONDS = 0.05, 60.0
 """Of the time given, what measuring may take."""

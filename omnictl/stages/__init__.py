@@ -42,7 +42,7 @@ HEARD = (*JUDGED, "sft")
 """And those of which it judges a part, if there is one."""
 
 COMPOSED: dict[str, StageEntry] = {
-    "talker": StageEntry("omnictl.stages.speaking", "Speaking", STAGES["talker"].summary),
+    "talker": StageEntry("omnictl.stages.talker_recipe", "Speaking", STAGES["talker"].summary),
 }
 """Commands whose config is that of several stages."""
 

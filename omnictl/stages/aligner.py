@@ -18,11 +18,12 @@ from torch import Tensor
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
-from omnictl.data.manifest import BrokenRow
-from omnictl.data.speech import SpeechDataConfig
-from omnictl.data.speech_batches import SpeechBatch, SpeechBatches, evaluation_batches
-from omnictl.data.speech_set import SpeechSet
-from omnictl.data.targets import ReadAloud
+from omnictl.config.split import Split
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.speech.batches import SpeechBatch, SpeechBatches, evaluation_batches
+from omnictl.data.speech.corpus import SpeechDataConfig
+from omnictl.data.speech.examples import SpeechSet
+from omnictl.data.speech.targets import ReadAloud
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.verdict import judge_aligner
 from omnictl.models.aligner import STRIDE, Aligned, Aligner, AlignerConfig, durations, training_flops
@@ -32,7 +33,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.recordings import Recordings
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
+from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
 
 ALIGNED_FRAMES = 24_000
 """Mel frames aligned at a time."""

@@ -21,26 +21,27 @@ from torch import Tensor
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
-from omnictl.data.manifest import BrokenRow
-from omnictl.data.quarantine import refuse_too_many, shown
-from omnictl.data.speech import Samples, SpeechCorpus, SpeechDataConfig, open_speech
-from omnictl.data.speech_batches import SpeechBatch, SpeechBatches, evaluation_batches, pad
-from omnictl.data.speech_set import SpeechSet, infeasible, open_set, statistics, without_infeasible
-from omnictl.data.targets import BpeTargets, CharacterTargets, Targets
-from omnictl.data.transcript import foreign_characters, normalise
+from omnictl.config.split import Split
+from omnictl.data.manifest.quarantine import refuse_too_many, shown
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.speech.batches import SpeechBatch, SpeechBatches, evaluation_batches, pad
+from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig, open_speech
+from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, statistics, without_infeasible
+from omnictl.data.speech.targets import BpeTargets, CharacterTargets, Targets
+from omnictl.data.speech.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
+from omnictl.evaluation.asr import Recognised, error_rates, estimates_by_voices, rates_by_voices, recognition_report
 from omnictl.generate.char_ngram import CharNgram
-from omnictl.generate.reading import Decoding
+from omnictl.generate.ctc_decoder import Decoding
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
 from omnictl.nn.ctc import ctc_nats, ctc_sum
 from omnictl.nn.mel import log_mel
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.recognition import Recognised, error_rates, estimates_by_voices, rates_by_voices, recognition_report
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
+from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
 
 EVALUATION_FRAMES = 24_000
 """Mel frames decoded at a time: four minutes of sound."""

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
-from omnictl.data.crops import CropBatches, Crops
-from omnictl.data.manifest import BrokenRow
-from omnictl.data.speech import SpeechDataConfig
-from omnictl.data.speech_set import SpeechSet
-from omnictl.data.targets import ReadAloud
+from omnictl.config.split import Split
+from omnictl.data.audio.crops import CropBatches, Crops
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.speech.corpus import SpeechDataConfig
+from omnictl.data.speech.examples import SpeechSet
+from omnictl.data.speech.targets import ReadAloud
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.verdict import judge_codec
 from omnictl.models.codec import Codec, CodecConfig, training_flops
@@ -32,7 +33,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.recordings import Recordings
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
+from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
 
 START_BATCHES = 8
 """Batches whose frames the codebooks begin with."""

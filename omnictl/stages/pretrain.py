@@ -23,13 +23,15 @@ from torch import Tensor
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
-from omnictl.data.batches import TextBatch, TextBatches, evaluation_batches
-from omnictl.data.corpus import Corpus, TextDataConfig, TinyWorldText, open_corpus
-from omnictl.data.curriculum import CurriculumBatches, TinyWorldLessons
-from omnictl.data.manifest import BrokenRow
-from omnictl.data.store import TokenStore, first_documents, open_store
-from omnictl.data.tokenizer import END, Tokenizer
+from omnictl.config.split import Split
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.text.batches import TextBatch, TextBatches, evaluation_batches
+from omnictl.data.text.corpus import Corpus, TextDataConfig, TinyWorldText, open_corpus
+from omnictl.data.text.curriculum import CurriculumBatches, TinyWorldLessons
+from omnictl.data.text.token_store import TokenStore, first_documents, open_store
+from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import ConfigError
+from omnictl.evaluation.information_limit import TokenScores, document_sums, information_limit
 from omnictl.generate.decode import Prompt, generate
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.metrics.intervals import Estimate, ratio
@@ -40,11 +42,10 @@ from omnictl.models.thinker import Thinker, ThinkerConfig, training_flops
 from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.information_limit import TokenScores, document_sums, information_limit
+from omnictl.tinyworld.lessons import LessonKind
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
-from omnictl.world.lessons import LessonKind
+from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
 
 TOKENIZER_CHARACTERS = 4_000_000
 """Characters of the training split that the BPE learns its merges from."""

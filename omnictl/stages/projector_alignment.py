@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from omnictl.data.dialogue import MediaKind
-from omnictl.data.tokenizer import Tokenizer
+from omnictl.data.dialogues.chat_template import MediaKind
+from omnictl.data.text.tokenizer import Tokenizer
+from omnictl.features.frontends import Encoder
 from omnictl.models.omni import Omni
-from omnictl.stages.modalities import Encoder
 
 LEAST_WEIGHT = 0.5
 """Of a feature's words in all; with less, it shows or says nothing."""

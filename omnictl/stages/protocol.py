@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from omnictl.config import Config
-from omnictl.data.manifest import BrokenRow
+from omnictl.config.split import Split
+from omnictl.data.manifest.rows import BrokenRow
 from omnictl.runs.run import Run
-from omnictl.train.stage import Report, Split, Stage
+from omnictl.train.stage import Report, Stage
 
 
 class Recipe(Protocol):

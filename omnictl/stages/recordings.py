@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from omnictl.data.manifest import BrokenRow
-from omnictl.data.quarantine import refuse_too_many, shown
-from omnictl.data.speech import BLOCK, Samples, SpeechCorpus, SpeechDataConfig, open_speech
-from omnictl.data.speech_set import SpeechSet, open_set, statistics
-from omnictl.data.targets import Spelling
+from omnictl.config.split import Split
+from omnictl.data.manifest.quarantine import refuse_too_many, shown
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, SpeechDataConfig, open_speech
+from omnictl.data.speech.examples import SpeechSet, open_set, statistics
+from omnictl.data.speech.targets import Spelling
 from omnictl.errors import DataError
 from omnictl.nn.mel import MelConfig
-from omnictl.train.stage import Split
 
 
 class Recordings:

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
-from omnictl.data.corpus import open_corpus, tinyworld_seed
-from omnictl.data.dialogue import ChatTemplate, MediaKind
-from omnictl.data.dialogue_batches import (
+from omnictl.config.split import Split
+from omnictl.data.dialogues.batches import (
     DialogueBatch,
     DialogueBatches,
     DialogueSet,
@@ -37,22 +36,16 @@ from omnictl.data.dialogue_batches import (
     side_by_side,
     spell_last,
 )
-from omnictl.data.dialogues import DialogueCorpus, DialogueDataConfig, open_dialogues
-from omnictl.data.manifest import BrokenRow
-from omnictl.data.quarantine import refuse_too_many
-from omnictl.data.quarantine import shown as told
-from omnictl.data.store import TokenStore, open_store
-from omnictl.data.tokenizer import Tokenizer
+from omnictl.data.dialogues.chat_template import ChatTemplate, MediaKind
+from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig, open_dialogues
+from omnictl.data.manifest.quarantine import refuse_too_many
+from omnictl.data.manifest.quarantine import shown as told
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.text.corpus import open_corpus, tinyworld_seed
+from omnictl.data.text.token_store import TokenStore, open_store
+from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
-from omnictl.generate.decode import Prompt, Reading
-from omnictl.metrics.intervals import Estimate
-from omnictl.metrics.verdict import judge_answers
-from omnictl.models.omni import Features, Omni, OmniConfig
-from omnictl.models.thinker import Thinker, training_flops
-from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
-from omnictl.runs.model_folder import copy_parts, held_parts, read_config, write_description
-from omnictl.runs.run import Run
-from omnictl.stages.answering import (
+from omnictl.evaluation.sft import (
     AT_ONCE,
     Answered,
     Respondent,
@@ -65,18 +58,27 @@ from omnictl.stages.answering import (
     text_only,
     with_controls,
 )
-from omnictl.stages.ladder import Judge, Ladder
-from omnictl.stages.modalities import MODALITIES, Encoder, Raw
-from omnictl.stages.perception import Unperceived, perceive
+from omnictl.evaluation.spoken_replies import SpokenReplies, say_replies
+from omnictl.evaluation.talker import Judge, Ladder
+from omnictl.features.frontends import Encoder, Raw
+from omnictl.features.frozen_features import Unperceived, perceive
+from omnictl.generate.decode import Prompt, Reading
+from omnictl.metrics.intervals import Estimate
+from omnictl.metrics.verdict import judge_answers
+from omnictl.models.omni import Features, Omni, OmniConfig
+from omnictl.models.thinker import Thinker, training_flops
+from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
+from omnictl.runs.model_folder import copy_parts, held_parts, read_config, write_description
+from omnictl.runs.run import Run
+from omnictl.stages.modalities import MODALITIES
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
 from omnictl.stages.projector_alignment import alignment_loss, can_align, projector_flops
-from omnictl.stages.spoken_replies import SpokenReplies, say_replies
 from omnictl.stages.talker import TalkerStage
-from omnictl.stages.trained import open_model
+from omnictl.stages.trained_model import open_model
+from omnictl.tinyworld.dialogues import TASKS
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Split, Work
-from omnictl.world.dialogues import TASKS
+from omnictl.train.stage import Batches, LossSum, Report, Work
 
 T = TypeVar("T")
 

@@ -22,16 +22,19 @@ from torch import Tensor
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
-from omnictl.data.coded_speech import NOTHING, CodedBatch, CodedBatches, CodedSpeech, Layout, evaluation_batches, side_by_side
-from omnictl.data.manifest import BrokenRow
-from omnictl.data.speech import SpeechDataConfig
-from omnictl.data.speech_set import SpeechSet
-from omnictl.data.spoken_text import speech_text
-from omnictl.data.targets import ReadAloud
-from omnictl.data.tokenizer import Tokenizer
-from omnictl.generate.reading_along import ReadingAlong
-from omnictl.generate.speaking import CodeSampling, Voice
-from omnictl.generate.vocoding import GriffinLim, Neural, Vocoder
+from omnictl.config.split import Split
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.speech.codes import NOTHING, CodedBatch, CodedBatches, CodedSpeech, Layout, evaluation_batches, side_by_side
+from omnictl.data.speech.corpus import SpeechDataConfig
+from omnictl.data.speech.examples import SpeechSet
+from omnictl.data.speech.spoken_text import speech_text
+from omnictl.data.speech.targets import ReadAloud
+from omnictl.data.text.tokenizer import Tokenizer
+from omnictl.evaluation.talker import Example, Judge, Ladder, ladder_report
+from omnictl.features.speech_codes import code_speech
+from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder
+from omnictl.generate.thinker_conditioning import ReadingAlong
+from omnictl.generate.tts import CodeSampling, Voice
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.speech import by_pair, character_errors
 from omnictl.models.aligner import STRIDE
@@ -43,15 +46,14 @@ from omnictl.nn.rvq import perplexity
 from omnictl.runs.model_folder import copy_parts, held_parts, read_config, read_description, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.aligner import alignable
+from omnictl.stages.alignment import open_alignment
 from omnictl.stages.codec import CodecStage, CodecTraining
-from omnictl.stages.coding import code_speech
-from omnictl.stages.ladder import Example, Judge, Ladder, ladder_report
 from omnictl.stages.pretrain import PretrainConfig
 from omnictl.stages.recordings import Recordings
 from omnictl.stages.vocoder import VocoderStage
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
+from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
 
 VALIDATED_FRAMES = 4_000
 """Frames of codes judged at a time."""
@@ -213,7 +215,7 @@ class TalkerStage:
         found = self.recordings.training_set if split == "train" else self.recordings.split(split)
         numbers = {name: number for number, name in enumerate(self.speakers)}
         speakers = [numbers.get(row.speaker or "", 0) for row in found.recordings]
-        coded = code_speech(found, split, speakers, self.codec, self.parts, self._cache)
+        coded = code_speech(found, split, speakers, self.codec, self.parts, open_alignment, self._cache)
         thoughts = [self.thinker(text) for text in found.texts] if self.thinker else None
         return replace(coded, codes=[codes[: self.model.interface.books] for codes in coded.codes], thoughts=thoughts)
 

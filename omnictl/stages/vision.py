@@ -25,23 +25,16 @@ from torch import Tensor, nn
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
-from omnictl.data.corpus import tinyworld_seed
-from omnictl.data.image_batches import UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
-from omnictl.data.images import ENDLESS, ImageCorpus, ImageDataConfig, ImageSet, Pixels, View, class_prompts, open_images
-from omnictl.data.manifest import BrokenRow
-from omnictl.data.quarantine import refuse_too_many
-from omnictl.data.tokenizer import Tokenizer
+from omnictl.config.split import Split
+from omnictl.data.images.batches import UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
+from omnictl.data.images.corpus import ENDLESS, ImageCorpus, ImageDataConfig, ImageSet, Pixels, View, class_prompts, open_images
+from omnictl.data.manifest.quarantine import refuse_too_many
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.text.corpus import tinyworld_seed
+from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import DataError
-from omnictl.metrics.classification import commonest_share, top_k
-from omnictl.metrics.intervals import Estimate, certain, rate_from
-from omnictl.metrics.verdict import judge_vision
-from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
-from omnictl.models.vision_encoder import Seen, VisionEncoder, VisionEncoderConfig, training_flops
-from omnictl.nn.contrastive import contrastive_sum
-from omnictl.runs.model_folder import read_config, read_description, write_description
-from omnictl.runs.run import Run
-from omnictl.stages.captions import MAX_CAPTION_TOKENS, CaptionReader
-from omnictl.stages.classification import (
+from omnictl.evaluation.retrieval import HEADLINE, Placed, retrieval_rates, retrieval_report
+from omnictl.evaluation.vision import (
     Classes,
     Classified,
     Float32,
@@ -52,10 +45,18 @@ from omnictl.stages.classification import (
     patch_estimates,
     patch_rates,
 )
-from omnictl.stages.retrieval import HEADLINE, Placed, retrieval_rates, retrieval_report
+from omnictl.features.caption_space import MAX_CAPTION_TOKENS, CaptionReader
+from omnictl.metrics.classification import commonest_share, top_k
+from omnictl.metrics.intervals import Estimate, certain, rate_from
+from omnictl.metrics.verdict import judge_vision
+from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
+from omnictl.models.vision_encoder import Seen, VisionEncoder, VisionEncoderConfig, training_flops
+from omnictl.nn.contrastive import contrastive_sum
+from omnictl.runs.model_folder import read_config, read_description, write_description
+from omnictl.runs.run import Run
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
+from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
 
 EVALUATION_PICTURES = 128
 """Pictures that are judged at a time."""

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
-from omnictl.data.manifest import BrokenRow
-from omnictl.data.resampling import resample
-from omnictl.data.sound_crops import SoundCropBatches, SoundCrops
-from omnictl.data.speech import Samples, SpeechDataConfig
-from omnictl.data.speech_set import SpeechSet
-from omnictl.data.targets import ReadAloud
-from omnictl.generate.vocoding import GriffinLim, Neural, Vocoder, synthesise
+from omnictl.config.split import Split
+from omnictl.data.audio.mel_crops import SoundCropBatches, SoundCrops
+from omnictl.data.audio.resample import resample
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.speech.corpus import Samples, SpeechDataConfig
+from omnictl.data.speech.examples import SpeechSet
+from omnictl.data.speech.targets import ReadAloud
+from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder, synthesise
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality, quality_estimates
 from omnictl.metrics.intervals import mean
 from omnictl.metrics.verdict import judge_vocoder
@@ -40,7 +41,7 @@ from omnictl.stages.codec import CodecStage
 from omnictl.stages.recordings import Recordings
 from omnictl.train.checkpoint import load_weights
 from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Split, Work, pass_of
+from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
 
 MOST_SECONDS = 3600.0
 """Of recordings that are learned from; they are held in memory, 290 MB an hour."""

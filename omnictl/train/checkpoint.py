@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from omnictl.errors import CheckpointError
 from omnictl.runs.files import read_json, sync_dir, sync_file, write_json, writing
 from omnictl.runs.run import Run
+from omnictl.train.dtensor import sliced_like, whole
 from omnictl.train.optim import Optimizers
-from omnictl.train.slices import sliced_like, whole
 
 DRAFT = ".draft-"
 

@@ -45,7 +45,7 @@ class FailedElsewhere(OmniError):
     kind = "elsewhere"
 
 
-class World:
+class ProcessGroup:
     """The processes that train together, seen from one of them; by itself it is the only one.
 
     Args:
@@ -58,7 +58,7 @@ class World:
         self.rank, self.size, self.local_size = rank, size, local_size
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether it is this process that writes and speaks."""
         return self.rank == 0
 
@@ -74,7 +74,7 @@ class World:
         """
         if self.size == 1:
             return make()
-        if not self.leads:
+        if not self.is_main:
             made, failed = self._broadcast(None, failed=False)
             if failed:
                 raise _elsewhere()
@@ -157,7 +157,7 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-ALONE = World()
+ALONE = ProcessGroup()
 """A process that trains by itself."""
 
 
@@ -167,7 +167,7 @@ def job() -> str | None:
     return None if name == "none" else name  # of a launch at a fixed address without a name
 
 
-def join_world() -> World:
+def join_world() -> ProcessGroup:
     """The world that `torchrun` started this process in; each process of a host takes a GPU of its own if there are enough."""
     size = number_of_processes()
     if size == 1:
@@ -182,7 +182,7 @@ def join_world() -> World:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # where the addresses of processes that died still are
         store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-    return World(rank, size, int(os.environ["LOCAL_WORLD_SIZE"]))
+    return ProcessGroup(rank, size, int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omnictl.train.distributed import World
+from omnictl.train.distributed import ProcessGroup
+from omnictl.train.dtensor import by_kind, is_slice, whole
 from omnictl.train.precision import Precision
-from omnictl.train.slices import by_kind, is_slice, whole
 from omnictl.train.stage import NO_WORK, LossSum, Stage, Work
 
 
@@ -62,23 +62,23 @@ def accumulate(stage: Stage, micro_batches: Iterator[Any], *, precision: Precisi
     return sums
 
 
-def add_up(sums: Accumulated, model: nn.Module, world: World) -> Accumulated:
+def add_up(sums: Accumulated, model: nn.Module, group: ProcessGroup) -> Accumulated:
     """Sums and gradients over all processes, each of which has accumulated its share of the batch.
 
     A parameter gets a gradient if it has one in any process; one that the batch does not use stays without, everywhere.
     """
-    if world.size == 1:
+    if group.size == 1:
         return sums
     parameters = [p for p in model.parameters() if p.requires_grad and not is_slice(p)]  # of slices, it is done
     found = (float(sums.total), sums.count, {name: float(value) for name, value in sums.scalars.items()}, sums.work)
-    shares = world.gather((found, [parameter.grad is not None for parameter in parameters]))
+    shares = group.gather((found, [parameter.grad is not None for parameter in parameters]))
     used = [any(flags) for flags in zip(*(flags for _, flags in shares), strict=True)]
     gradients = []
     for parameter in compress(parameters, used):
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
-    world.sum_(gradients)
+    group.sum_(gradients)
     whole = Accumulated(torch.zeros_like(sums.total), data_seconds=sums.data_seconds)
     for (total, count, scalars, work), _ in shares:
         of = {name: torch.tensor(value, dtype=torch.float64) for name, value in scalars.items()}

@@ -11,7 +11,7 @@ import torch
 
 from omnictl.runs.run import Run, Status
 from omnictl.train.config import TrainConfig
-from omnictl.train.distributed import ALONE, World
+from omnictl.train.distributed import ALONE, ProcessGroup
 from omnictl.train.log import Observer
 from omnictl.train.signals import Requests, listening
 from omnictl.train.stage import Report, Stage
@@ -37,7 +37,7 @@ def train(
     observer: Observer,
     max_steps: int | None = None,
     planner: StepPlanner | None = None,
-    world: World = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> Outcome:
     """Train a stage in its run directory, from its newest checkpoint if it has one.
 
@@ -49,7 +49,7 @@ def train(
         observer: told about every step.
         max_steps: total steps instead of the configured (or recorded) ones.
         planner: of the time that there is; the steps are what it plans, when all is ready and once more when the speed is known.
-        world: the processes that train it together, all of which call this.
+        group: the processes that train it together, all of which call this.
 
     Raises:
         ConfigError: there are more processes than examples in a batch.
@@ -59,8 +59,8 @@ def train(
         RunError: another process writes to the run, or it is read-only.
         FailedElsewhere: another of the processes failed.
     """
-    with _held(run, world), listening() as requests:
-        trainer = Trainer(stage, config, run, device=device, observer=observer, world=world)
+    with _held(run, group), listening() as requests:
+        trainer = Trainer(stage, config, run, device=device, observer=observer, group=group)
         state = trainer.state
         if max_steps is not None:
             state.steps = max_steps
@@ -69,20 +69,20 @@ def train(
         try:
             observer.begin(run, _facts(trainer), state.step)
             if planner is not None:
-                trainer.follow(world.first(planner.begin))
+                trainer.follow(group.first(planner.begin))
             asked = _run_steps(trainer, requests, planner)
         finally:
             trainer.close()
         status: Status = "interrupted" if asked.stop else "finished"
-        if world.leads:
+        if group.is_main:
             run.update(status=status, steps=state.step)
         return Outcome(status, state.step, trainer.report, asked.exit_code)
 
 
 @contextmanager
-def _held(run: Run, world: World) -> Iterator[None]:
+def _held(run: Run, group: ProcessGroup) -> Iterator[None]:
     """Hold the run for writing, and note in it how this ends; both is the leading process's."""
-    if not world.leads:
+    if not group.is_main:
         yield
         return
     with run.lock(), run.end_recorded():
@@ -91,11 +91,11 @@ def _held(run: Run, world: World) -> Iterator[None]:
 
 def _run_steps(trainer: Trainer, requests: Requests, planner: StepPlanner | None) -> Requests:
     """Train until all steps are taken or a signal says to stop; returns what was asked for in the end."""
-    state, config, world = trainer.state, trainer.config, trainer.world
+    state, config, group = trainer.state, trainer.config, trainer.group
     if state.step == 0 and state.best_step is None and trainer.evaluates_untrained:
         trainer.evaluate()  # untrained weights: the first point of the curve
     calibrated_at = max(state.step, trainer.batches.typical_step) + trainer.calibration_steps
-    asked = requests.of_all(world)
+    asked = requests.of_all(group)
     while state.steps is None or state.step < state.steps:
         if asked.stop:
             trainer.save()
@@ -112,7 +112,7 @@ def _run_steps(trainer: Trainer, requests: Requests, planner: StepPlanner | None
         last = state.step == state.steps
         if last or state.step % trainer.eval_every == 0:
             trainer.evaluate()
-        asked = requests.of_all(world)
+        asked = requests.of_all(group)
         if last or state.step % config.save_every == 0 or asked.save:
             trainer.save()
     return Requests()
@@ -129,9 +129,9 @@ def _facts(trainer: Trainer) -> dict[str, str]:
         "optimizer": trainer.optimizers.kind,
         "batch": f"{trainer.config.batch_size} = {trainer.config.batch_size / plan.micro_batch:g} × {plan.micro_batch}",
     }
-    if trainer.world.size > 1:
+    if trainer.group.size > 1:
         facts["processes"] = (
-            f"{trainer.world.size}, {len(trainer.batches.ids(trainer.batches.typical_step))} examples of a step each"
+            f"{trainer.group.size}, {len(trainer.batches.ids(trainer.batches.typical_step))} examples of a step each"
         )
     if plan.peak_bytes is not None and plan.budget_bytes is not None:
         recomputes = "" if plan.checkpointing == "off" else f", {plan.checkpointing} checkpointing"

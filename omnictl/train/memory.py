@@ -1,6 +1,6 @@
 """How much of a batch goes through the model at a time, decided before the first step and written into the run.
 
-The memory of a step is traced (`omnictl.train.tracing`), never extrapolated: over batch sizes it is only piecewise linear.
+The memory of a step is traced (`omnictl.train.memory_trace`), never extrapolated: over batch sizes it is only piecewise linear.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ from omnictl.errors import OutOfMemory
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
 from omnictl.train.config import TrainConfig
 from omnictl.train.device import wait_for
-from omnictl.train.feed import micro_batches
+from omnictl.train.dry_run import try_out
 from omnictl.train.free_memory import budget
+from omnictl.train.loader import micro_batches
 from omnictl.train.precision import Precision, best_seconds
 from omnictl.train.stage import Batches, Stage
-from omnictl.train.trial import try_out
 
 if TYPE_CHECKING:
-    from omnictl.train.tracing import Peak
+    from omnictl.train.memory_trace import Peak
 
 HEAP_GROWTH = 2
 """A heap that keeps freed blocks, which are of many sizes, has grown to 1.8 times what ever lived at a time (the Talker's)."""
@@ -100,7 +100,7 @@ class Steps:
         Raises:
             Untraceable: shapes depend on what the model computes.
         """
-        from omnictl.train.tracing import traced_step  # noqa: PLC0415  slow
+        from omnictl.train.memory_trace import traced_step  # noqa: PLC0415  slow
 
         set_checkpointing(self.stage.model, checkpointing)
         return traced_step(
@@ -114,7 +114,7 @@ class Steps:
 
     def evaluation(self) -> "Peak":
         """The traced peak of the evaluation between two steps. Raises as `peak`."""
-        from omnictl.train.tracing import traced_passes  # noqa: PLC0415  slow
+        from omnictl.train.memory_trace import traced_passes  # noqa: PLC0415  slow
 
         passes = self.stage.heaviest_passes(self.batches)
         return traced_passes(self.stage, passes, self.config, optimizer=self.optimizer, precision=self.precision)
@@ -154,7 +154,7 @@ def plan_memory(steps: Steps, *, free: int, device: torch.device, slices: int = 
     if steps.config.micro_batch == "whole":
         return MemoryPlan(sizes[0], modes[0], None, None)
 
-    from omnictl.train.tracing import Untraceable  # noqa: PLC0415  slow
+    from omnictl.train.memory_trace import Untraceable  # noqa: PLC0415  slow
 
     try:
         return _traced_plan(steps, budget(free, device), device, slices)

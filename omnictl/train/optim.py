@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from omnictl.errors import CheckpointError
 from omnictl.train.config import TrainConfig
+from omnictl.train.dtensor import by_kind, sliced_like, whole
 from omnictl.train.muon import Muon, polar_flops
-from omnictl.train.slices import by_kind, sliced_like, whole
 
 MUON_WORTH = 1 / 3
 """`auto` takes Muon while its own products cost at most this share of a step's other work."""

@@ -17,7 +17,7 @@ from omnictl.errors import ConfigError
 from omnictl.nn.moe import MixtureOfExperts
 from omnictl.nn.transformer import Attention, SwiGLU
 from omnictl.train.config import TrainConfig
-from omnictl.train.distributed import World
+from omnictl.train.distributed import ProcessGroup
 from omnictl.train.precision import Precision
 from omnictl.train.stage import Stage
 
@@ -30,7 +30,7 @@ def layers_to_shard(model: nn.Module) -> list[nn.Module]:
     return [module for module in trunk.modules() if isinstance(module, LAYERS)]
 
 
-def check_shardable(stage: Stage, config: TrainConfig, precision: Precision, world: World) -> None:
+def check_shardable(stage: Stage, config: TrainConfig, precision: Precision, group: ProcessGroup) -> None:
     """Refuse what cannot be trained in slices.
 
     Raises:
@@ -40,8 +40,8 @@ def check_shardable(stage: Stage, config: TrainConfig, precision: Precision, wor
         "train.optimizer": config.optimizer == "muon" and "Muon turns whole matrices, of which there are only slices",
         "train.precision": precision.name == "fp16" and "the scale of fp16 is found by each process for itself",
         "train.average": config.average > 0 and "averages of weights are not kept in slices",
-        "train.batch_size": config.batch_size % world.size != 0
-        and f"{config.batch_size} examples make no {world.size} equal shares",
+        "train.batch_size": config.batch_size % group.size != 0
+        and f"{config.batch_size} examples make no {group.size} equal shares",
         "train.sharding": (not stage.divisible or not layers_to_shard(stage.model))
         and f"{stage.name} has no layers that all examples go through by themselves",
     }
@@ -50,17 +50,17 @@ def check_shardable(stage: Stage, config: TrainConfig, precision: Precision, wor
             raise ConfigError(f"train.sharding=fsdp: {reason}", where=where, fix="change that, or leave train.sharding out")
 
 
-def shard(stage: Stage, config: TrainConfig, precision: Precision, device: torch.device, world: World) -> None:
+def shard(stage: Stage, config: TrainConfig, precision: Precision, device: torch.device, group: ProcessGroup) -> None:
     """Keep only this process's slices of the leading one's model; what is left of it then lies on the device.
 
     Raises:
         ConfigError: this cannot be trained in slices.
     """
-    check_shardable(stage, config, precision, world)
+    check_shardable(stage, config, precision, group)
     model = stage.model
-    world.align([*model.parameters(), *model.buffers()])
+    group.align([*model.parameters(), *model.buffers()])
     rates = {name: parameter.rate for name, parameter in model.named_parameters() if hasattr(parameter, "rate")}
-    mesh = init_device_mesh(device.type, (world.size,))
+    mesh = init_device_mesh(device.type, (group.size,))
     for layer in layers_to_shard(model):
         sharded: FSDPModule = fully_shard(layer, mesh=mesh, reshard_after_forward=True)
         sharded.set_gradient_divide_factor(1.0)  # sums, not means

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from omnictl.train.distributed import World
+    from omnictl.train.distributed import ProcessGroup
 
 
 @dataclass
@@ -18,10 +18,10 @@ class Requests:
     stop: signal.Signals | None = None
     save: bool = False
 
-    def of_all(self, world: "World") -> "Requests":
-        """What any process of a world has been asked for since the last call; to stop, ever."""
+    def of_all(self, group: "ProcessGroup") -> "Requests":
+        """What any process of a group has been asked for since the last call; to stop, ever."""
         save, self.save = self.save, False
-        asked = world.gather((self.stop, save))
+        asked = group.gather((self.stop, save))
         return Requests(next((stop for stop, _ in asked if stop), None), any(save for _, save in asked))
 
     @property

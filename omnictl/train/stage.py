@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.verdict import Verdict
 
-Split = Literal["train", "val", "test"]
-
 
 @dataclass(frozen=True)
 class LossSum:

@@ -34,10 +34,11 @@ from omnictl.train.checkpoint import (
 )
 from omnictl.train.config import TrainConfig
 from omnictl.train.device import peak_memory, return_freed_memory
-from omnictl.train.distributed import World
-from omnictl.train.feed import Feed, Share
+from omnictl.train.distributed import ProcessGroup
+from omnictl.train.dry_run import precision_for
 from omnictl.train.free_memory import free_memory
 from omnictl.train.gradient import Accumulated, accumulate, add_up, normalise
+from omnictl.train.loader import Feed, Share
 from omnictl.train.log import Observer, RunLog, StepRecord, cut_after
 from omnictl.train.memory import MemoryPlan, Steps, is_out_of_memory, plan_memory, step_does_not_fit, tried_out
 from omnictl.train.optim import Optimizers, choose_optimizer
@@ -45,7 +46,6 @@ from omnictl.train.precision import Precision, matmul_rate
 from omnictl.train.schedule import learning_rate_factor
 from omnictl.train.stage import Batches, Report, Stage
 from omnictl.train.time_limit import Speed, StepPlan, StepPlanner, plan_evaluations
-from omnictl.train.trial import precision_for
 
 MAX_SKIPPED_STEPS = 50
 """fp16 only: so many steps in a row may overflow while the loss scale is found."""
@@ -91,38 +91,38 @@ class Seconds:
 class Trainer:
     """What one training run holds while it runs, and the things it does; `train` below is its life.
 
-    All processes of a world do the same things in the same order; what is written, the leading one writes.
+    All processes of a group do the same things in the same order; what is written, the leading one writes.
     """
 
     def __init__(
-        self, stage: Stage, config: TrainConfig, run: Run, *, device: torch.device, observer: Observer, world: World
+        self, stage: Stage, config: TrainConfig, run: Run, *, device: torch.device, observer: Observer, group: ProcessGroup
     ) -> None:
-        self.stage, self.config, self.run, self.device, self.observer, self.world = stage, config, run, device, observer, world
-        _check_divisible(config.batch_size, world)
-        record = world.first(run.record)
+        self.stage, self.config, self.run, self.device, self.observer, self.group = stage, config, run, device, observer, group
+        _check_divisible(config.batch_size, group)
+        record = group.first(run.record)
         if config.runtime.deterministic:
             torch.use_deterministic_algorithms(mode=True)
-        self.sliced = config.sharding == "fsdp" and world.size > 1
+        self.sliced = config.sharding == "fsdp" and group.size > 1
         if not self.sliced:  # a slice may fit where the whole does not
             stage.model.to(device)
         whole = stage.batches()
         kind = record.get("optimizer") or ("adamw" if self.sliced else choose_optimizer(config, stage.model, _flops(stage, whole)))
-        self.batches = Share(whole, world, divisible=stage.divisible)
+        self.batches = Share(whole, group, divisible=stage.divisible)
         self.precision = (
-            Precision(*record["precision"]) if "precision" in record else world.first(lambda: self._choose_precision(kind))
+            Precision(*record["precision"]) if "precision" in record else group.first(lambda: self._choose_precision(kind))
         )
         self.scaler = self.precision.scaler(device)
-        self.plan = MemoryPlan(**record["memory"]) if "memory" in record else world.first(lambda: self._plan_memory(kind))
+        self.plan = MemoryPlan(**record["memory"]) if "memory" in record else group.first(lambda: self._plan_memory(kind))
         set_checkpointing(stage.model, self.plan.checkpointing)
         self._spare_memory(self.plan)
         if self.sliced:
             from omnictl.train.sharding import shard  # noqa: PLC0415  slow
 
-            shard(stage, config, self.precision, device, world)
+            shard(stage, config, self.precision, device, group)
         self.optimizers = Optimizers(stage.model, config, kind, self.precision.optimizer_dtype)
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
-        self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if world.leads else None
+        self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if group.is_main else None
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
         self.eval_every: int = record.get("eval_every", config.eval_every)
@@ -130,9 +130,9 @@ class Trainer:
         self.step_plan: StepPlan | None = None
         self.skipped = 0
         self.shares = (0.0, 0.0)  # of the fp32 rate, and of padding, in the newest step
-        if world.leads:
+        if group.is_main:
             settled = {"precision": list(self.precision), "optimizer": kind, "memory": self.plan._asdict()}
-            run.update(**settled, status="running", device=str(device), processes=world.size)
+            run.update(**settled, status="running", device=str(device), processes=group.size)
         if config.runtime.compile:
             stage.model.compile()
         self.feed = self._new_feed()
@@ -148,9 +148,9 @@ class Trainer:
     def _plan_memory(self, optimizer: str) -> MemoryPlan:
         """What fits, found once: a resumed run goes on with it."""
         steps = Steps(self.stage, self.batches, self.config, optimizer, self.precision)
-        free = free_memory(self.device) // (1 if self.device.type == "cuda" else self.world.local_size)
+        free = free_memory(self.device) // (1 if self.device.type == "cuda" else self.group.local_size)
         if self.sliced:  # a pass is one of all processes together, so that none can be tried out here
-            return plan_memory(steps, free=free, device=self.device, slices=self.world.size)
+            return plan_memory(steps, free=free, device=self.device, slices=self.group.size)
         plan = plan_memory(steps, free=free, device=self.device)
         self._spare_memory(plan)
         return tried_out(plan, steps, self.device)
@@ -161,13 +161,13 @@ class Trainer:
 
     def _restore(self) -> TrainState:
         """State of the newest sound checkpoint, loaded, with both logs cut to it; a fresh state if there is none."""
-        torch.manual_seed(self.config.seed + self.world.rank)
-        folder = self.world.first(self._newest_checkpoint)
+        torch.manual_seed(self.config.seed + self.group.rank)
+        folder = self.group.first(self._newest_checkpoint)
         if folder is None:
             if not self.sliced:  # those were aligned before
-                self.world.align([*self.stage.model.parameters(), *self.stage.model.buffers()])
+                self.group.align([*self.stage.model.parameters(), *self.stage.model.buffers()])
             return TrainState()
-        state = load_checkpoint(folder, self.stage.model, self.optimizers, self.device, rank=self.world.rank)
+        state = load_checkpoint(folder, self.stage.model, self.optimizers, self.device, rank=self.group.rank)
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
         return state
@@ -189,7 +189,7 @@ class Trainer:
         )
         self.optimizers.set_factor(factor)
         self.stage.model.train()
-        sums = add_up(self._accumulate(), self.stage.model, self.world)
+        sums = add_up(self._accumulate(), self.stage.model, self.group)
         accumulated = time.perf_counter()
         for part in self.optimizers.parts:
             self.scaler.unscale_(part)
@@ -230,16 +230,16 @@ class Trainer:
         self.feed.close()
         self.feed = self._new_feed()
         self.observer.note(f"step {step}: out of memory; going on with micro-batches of {self.plan.micro_batch} instead of {found}")
-        if self.world.leads:
+        if self.group.is_main:
             self.run.update(memory=self.plan._asdict())
 
     def _apply_batch_statistics(self) -> None:
         modules = gathering_modules(self.stage.model)
         for module in modules:
-            module.share_batch_statistics(self.world.concatenate)
+            module.share_batch_statistics(self.group.concatenate)
             module.apply_batch_statistics()
         if modules:  # each process drew for itself what replaces dead codes
-            self.world.align([*self.stage.model.buffers()])
+            self.group.align([*self.stage.model.buffers()])
 
     def _may_move(self, loss: float, norm: float) -> bool:
         """Whether the optimizer may move; an fp16 overflow skips the step while the loss scale is found.
@@ -275,7 +275,7 @@ class Trainer:
         timings = {
             "seconds": seconds,
             f"{self.stage.unit}_per_second": sums.work.units / seconds,
-            "matmul_share": sums.work.flops / seconds / (self.matmul_rate * self.world.size),
+            "matmul_share": sums.work.flops / seconds / (self.matmul_rate * self.group.size),
             "data_wait_share": sums.data_seconds / seconds,
             "padding_share": 1 - sums.work.positions / sums.work.slots,
             "memory_bytes": peak_memory(self.device),
@@ -289,7 +289,7 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Validate, log, and keep the model if it is the best so far; of averaged weights the average."""
-        judge = self._evaluate if self.sliced else partial(self.world.first, self._evaluate)  # of slices, all take part
+        judge = self._evaluate if self.sliced else partial(self.group.first, self._evaluate)  # of slices, all take part
         with self.optimizers.averaged():
             self.report, self.state.best_step, self.state.best_value = judge()
 
@@ -313,7 +313,7 @@ class Trainer:
 
     def _keep_model(self, report: Report) -> None:
         weights = plain_state_dict(self.stage.model)
-        if not self.world.leads:
+        if not self.group.is_main:
             return
         draft, final = self.run.model / ".model.tmp", self.run.model / "model.safetensors"
         save_tensors(weights, draft)
@@ -325,8 +325,8 @@ class Trainer:
         """Write a checkpoint of the present step."""
         began = time.perf_counter()
         self.state.scaler = self.scaler.state_dict() or None
-        generators = by_rank(self.world.gather(generator_states(self.device)))
-        if self.world.leads:
+        generators = by_rank(self.group.gather(generator_states(self.device)))
+        if self.group.is_main:
             save_checkpoint(self.run, self.stage.model, self.optimizers, self.state, generators, keep=self.config.runtime.keep)
         elif self.sliced:  # the leading process asks for these
             plain_state_dict(self.stage.model)
@@ -346,7 +346,7 @@ class Trainer:
         if not spaced.untrained and self.state.step == 0:
             self.observer.note(f"the untrained model is not evaluated: that would take about {plan.evaluation_seconds:.2g} s")
         self.evaluates_untrained, self.eval_every = spaced
-        if self.world.leads:
+        if self.group.is_main:
             self.run.update(eval_every=self.eval_every)  # a resume without a deadline evaluates after the same steps
 
     @property
@@ -359,7 +359,7 @@ class Trainer:
         self.save()
         before, seconds = self.state.steps, self.seconds
         speed = Speed(self.state.step, seconds.step, seconds.evaluate or None, seconds.save)
-        plan = self.world.first(lambda: planner.refix(speed))
+        plan = self.group.first(lambda: planner.refix(speed))
         self.follow(plan)
         self.save()
         assert before is not None
@@ -374,13 +374,13 @@ class Trainer:
         if promised is None or self.seconds.step <= CONTRADICTION * promised:
             return
         self.observer.note(f"a step takes {self.seconds.step:.3g} s, {promised:.3g} s were measured: timing number formats again")
-        self.precision = self.world.first(lambda: self._choose_precision(self.optimizers.kind))
+        self.precision = self.group.first(lambda: self._choose_precision(self.optimizers.kind))
         self.observer.note(
             f"{'staying with' if self.precision.name == chosen.name else 'now'} {self.precision.name}: {self.precision.reason}"
         )
         self.scaler = self.precision.scaler(self.device)
         self.optimizers.set_products(self.precision.optimizer_dtype)
-        if self.world.leads:
+        if self.group.is_main:
             self.run.update(precision=list(self.precision))
         self.save()  # a resume begins here, in the same format
 
@@ -408,15 +408,15 @@ class Trainer:
         if plan is None or self.state.step < plan.least_steps:
             return False
         evaluate = seconds.evaluate or plan.evaluation_seconds
-        return self.world.first(lambda: time.monotonic() + seconds.slow_step + evaluate + seconds.save > plan.deadline)
+        return self.group.first(lambda: time.monotonic() + seconds.slow_step + evaluate + seconds.save > plan.deadline)
 
 
-def _check_divisible(batch_size: int, world: World) -> None:
-    if batch_size < world.size:
+def _check_divisible(batch_size: int, group: ProcessGroup) -> None:
+    if batch_size < group.size:
         raise ConfigError(
-            f"a batch of {batch_size} examples cannot be shared among {world.size} processes",
+            f"a batch of {batch_size} examples cannot be shared among {group.size} processes",
             where="train.batch_size",
-            fix=f"start at most {batch_size} processes, or use --set train.batch_size={world.size} or more",
+            fix=f"start at most {batch_size} processes, or use --set train.batch_size={group.size} or more",
         )
 
 

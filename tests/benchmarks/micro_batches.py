@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
-from omnictl.bench import Step, take_step
 from omnictl.data.cache import cache_dir
+from omnictl.measure.bench import Step, take_step
+from omnictl.measure.untrained import untrained_stage
 from omnictl.train.device import keep_freed_memory
+from omnictl.train.dry_run import precision_for
 from omnictl.train.memory import MemoryPlan, Steps, halves, quickest
 from omnictl.train.optim import Optimizers, choose_optimizer
-from omnictl.train.trial import precision_for
-from omnictl.untrained import untrained_stage
 
 CPU = torch.device("cpu")
 PARTS = 4  # sizes: the whole batch, a half, a quarter, an eighth

@@ -89,7 +89,7 @@ def describe_machine() -> dict[str, Any]:
     """What the times were measured on: here."""
     import torch
 
-    from omnictl.bench import processor_name
+    from omnictl.measure.bench import processor_name
     from omnictl.pipeline.unit_costs import probe_rate
 
     return {

@@ -14,24 +14,24 @@ from pathlib import Path
 import torch
 
 from omnictl.data.cache import cache_dir
+from omnictl.measure.untrained import untrained_stage
 from omnictl.processes import end
 from omnictl.train.device import keep_freed_memory
-from omnictl.train.distributed import World, join_world
-from omnictl.train.feed import Share
+from omnictl.train.distributed import ProcessGroup, join_world
 from omnictl.train.gradient import accumulate, add_up
+from omnictl.train.loader import Share
 from omnictl.train.precision import Precision
-from omnictl.untrained import untrained_stage
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "benchmark")
 STEPS, WARM_UP = 12, 3
 
 
-def main(preset: str, name: str, world: World) -> None:
+def main(preset: str, name: str, group: ProcessGroup) -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         stage = untrained_stage(name, preset, cache_dir(), Path(folder))
-        batches = Share(stage.batches(), world, divisible=stage.divisible)
+        batches = Share(stage.batches(), group, divisible=stage.divisible)
     parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
     working, summing = [], []
     for step in range(STEPS):
@@ -39,15 +39,15 @@ def main(preset: str, name: str, world: World) -> None:
         began = time.perf_counter()
         found = accumulate(stage, [batches.collate(batches.ids(step))], precision=FP32, scaler=FP32.scaler(CPU))
         working.append(time.perf_counter() - began)
-        world.gather(None)  # nobody is still at work
+        group.gather(None)  # nobody is still at work
         began = time.perf_counter()
-        add_up(found, stage.model, world)
+        add_up(found, stage.model, group)
         summing.append(time.perf_counter() - began)
     work, total = (statistics.median(seconds[WARM_UP:]) for seconds in (working, summing))
-    moved = 2 * (world.size - 1) / world.size * 4 * sum(parameter.numel() for parameter in parameters)
-    if world.leads:
+    moved = 2 * (group.size - 1) / group.size * 4 * sum(parameter.numel() for parameter in parameters)
+    if group.is_main:
         print(
-            f"{name} {preset}, {world.size} processes: work {work * 1e3:.1f} ms, sum of {moved / 1e6:.1f} MB {total * 1e3:.1f} ms"
+            f"{name} {preset}, {group.size} processes: work {work * 1e3:.1f} ms, sum of {moved / 1e6:.1f} MB {total * 1e3:.1f} ms"
             f" ({moved / total / 1e9:.2f} GB/s), {work / (work + total):.0%} of the time is work"
         )
 

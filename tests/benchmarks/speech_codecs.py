@@ -22,14 +22,14 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from omnictl.data.audio.resample import resample
 from omnictl.data.cache import cache_dir
-from omnictl.data.resampling import resample
-from omnictl.generate.vocoding import GriffinLim, synthesise
+from omnictl.generate.griffin_lim import GriffinLim, synthesise
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality
 from omnictl.nn.mel import log_mel
 from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage
-from omnictl.stages.trained import open_trained
+from omnictl.stages.trained_model import open_trained
 
 CODEC2_HZ = 8_000
 CODEC2_MODES = ("700C", "1300", "1600", "2400", "3200")

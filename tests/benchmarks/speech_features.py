@@ -12,13 +12,13 @@ import numpy as np
 import soundfile
 import torch
 
-from omnictl.data.media import read_audio
-from omnictl.data.resampling import resample
-from omnictl.data.speech import Samples
+from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.resample import resample
+from omnictl.data.speech.corpus import Samples
 from omnictl.nn.mel import MelConfig, log_mel
-from omnictl.world.acoustics import record
-from omnictl.world.espeak import Request, Spoken, speak
-from omnictl.world.speech import utterance
+from omnictl.tinyworld.acoustics import record
+from omnictl.tinyworld.espeak import Request, Spoken, speak
+from omnictl.tinyworld.speech import utterance
 
 UTTERANCES = 256
 MEL = MelConfig()

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from omnictl.data.tokenizer import END
+from omnictl.data.text.tokenizer import END
 from omnictl.generate.decode import generate
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.models.thinker import Thinker, training_flops

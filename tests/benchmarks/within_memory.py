@@ -16,15 +16,15 @@ import torch
 from heaviest import Heaviest
 from pydantic import ByteSize, TypeAdapter
 
-from omnictl.bench import take_step
 from omnictl.data.cache import cache_dir
+from omnictl.measure.bench import take_step
+from omnictl.measure.plan import Elsewhere, StagePlan, plan_stage
+from omnictl.measure.untrained import untrained_stage
 from omnictl.nn.recompute import set_checkpointing
-from omnictl.plan import Elsewhere, StagePlan, plan_stage
 from omnictl.train.device import RiseOfMemory, return_freed_memory
 from omnictl.train.memory import MemoryPlan
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
-from omnictl.untrained import untrained_stage
 
 CPU = torch.device("cpu")
 STEPS = 2

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from omnictl import bench
-from omnictl.bench import Speed, measure_steps
 from omnictl.cli.app import run
-from omnictl.untrained import WHOLE_MODEL, untrained_stage
+from omnictl.measure import bench
+from omnictl.measure.bench import Speed, measure_steps
+from omnictl.measure.untrained import WHOLE_MODEL, untrained_stage
 
 
 def test_a_stage_is_measured(capsys: pytest.CaptureFixture[str]) -> None:

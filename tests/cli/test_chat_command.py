@@ -10,11 +10,11 @@ import pytest
 import soundfile
 from stage_factory import finished_run
 
-from omnictl.chat import session
-from omnictl.cli import conversation, playing
-from omnictl.cli.conversation import completions
-from omnictl.data.tokenizer import Tokenizer
+from omnictl.cli import chat_repl, playback
+from omnictl.cli.chat_repl import completions
+from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.runs.run import Run
+from omnictl.use import chat_session
 
 Command = Callable[..., Any]
 Script = Callable[..., list[str]]
@@ -76,7 +76,7 @@ def answers(joined: Run, monkeypatch: pytest.MonkeyPatch) -> Script:
                 happened.append("written")
                 yield token
 
-        monkeypatch.setattr(session, "generate", generate)
+        monkeypatch.setattr(chat_session, "generate", generate)
         return happened
 
     return script
@@ -99,7 +99,7 @@ class Recorder:
 
 
 def plug_in(loudspeaker: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (playing, conversation):
+    for module in (playback, chat_repl):
         monkeypatch.setattr(module, "open_loudspeaker", lambda rate: loudspeaker)
 
 
@@ -173,7 +173,7 @@ def test_a_conversation(omnictl: Command, trained: Path, lines: Callable[..., No
     assert "(forgotten)" in shown
     assert "no command /what; /help lists them" in shown
     assert "no command /rest; did you mean /reset?" in shown
-    assert conversation.HELP in ended.out
+    assert chat_repl.HELP in ended.out
 
 
 def test_a_conversation_ends_with_the_input(omnictl: Command, trained: Path, lines: Callable[..., None]) -> None:
@@ -193,7 +193,7 @@ def test_an_interrupt_within_a_reply_only_stops_the_reply(
         yield ord("a")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "generate", interrupted)
+    monkeypatch.setattr(chat_session, "generate", interrupted)
     lines("hello", "/reset")
     ended = omnictl("chat")
     assert ended.code == 0
@@ -325,7 +325,7 @@ BAD: tuple[tuple[str, int, str, tuple[str, ...]], ...] = (
 
 
 def test_bad_input_is_named_with_its_fix(omnictl: Command, joined: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "generate", lambda *_, **__: pytest.fail("the model was asked"))
+    monkeypatch.setattr(chat_session, "generate", lambda *_, **__: pytest.fail("the model was asked"))
     Path("notes.txt").write_text("not a picture")
     Path("folder").mkdir()
     write_silence(Path("long.wav"), 600)

@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from omnictl.cli.app import run
-from omnictl.cli.training import next_commands
-from omnictl.data.images import TinyWorldImages, View
-from omnictl.stages.captions import CaptionReader
+from omnictl.cli.train import next_commands
+from omnictl.data.images.corpus import TinyWorldImages, View
+from omnictl.features.caption_space import CaptionReader
 from omnictl.stages.vision import Vision
-from omnictl.world.lexicon import COLOURS, SHAPES
+from omnictl.tinyworld.lexicon import COLOURS, SHAPES
 
 Command = Callable[..., Any]
 

@@ -8,8 +8,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from omnictl.data import check, export, progress, sounds
-from omnictl.data.corpus import TinyWorldText
+from omnictl.data import export, progress
+from omnictl.data.inspect import audio_files, text_and_speech
+from omnictl.data.text.corpus import TinyWorldText
 
 Command = Callable[..., Any]
 
@@ -94,7 +95,7 @@ def test_a_manifest_that_cannot_be_read_at_all(omnictl: Command, manifest: Path)
 
 
 def test_stats_leave_out_what_is_broken(omnictl: Command, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(sounds, "read_audio")
+    monkeypatch.delattr(audio_files, "read_audio")
     ended = omnictl("data", "stats", "metadata.csv", "--json")
     assert ended.code == 0
     assert list(ended.json) == SPEECH_KEYS
@@ -291,7 +292,7 @@ def test_broken_dialogues(omnictl: Command, runs: Path, tmp_path: Path) -> None:
 
 
 def test_the_kind_can_be_given(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "open_corpus", lambda config: TinyWorldText(3, 30, 10))  # the usual 42,000 take a while
+    monkeypatch.setattr(text_and_speech, "open_corpus", lambda config: TinyWorldText(3, 30, 10))  # the usual 42,000 take a while
     report = omnictl("data", "stats", "tinyworld:3", "--kind", "text", "--json").json
     assert (report["source"], report["kind"], report["files"]) == ("tinyworld:3", "text", 0)
     assert [size["documents"] for size in report["splits"].values()] == [30, 10, 10]

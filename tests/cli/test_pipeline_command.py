@@ -14,10 +14,10 @@ import pytest
 from omnictl.cli.app import run
 from omnictl.cli.next_steps import training_lines, use_lines
 from omnictl.errors import Diverged
-from omnictl.pipeline import means, measuring, whole
+from omnictl.pipeline import context, evaluate, pipeline
 from omnictl.runs.run import Run
 from omnictl.stages import COMMANDS, COMPOSED
-from omnictl.stages.speaking import PARTS
+from omnictl.stages.talker_recipe import PARTS
 from omnictl.train import loop
 from omnictl.train.log import StepRecord
 
@@ -68,7 +68,7 @@ def made_of(runs: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def trained_with(monkeypatch: pytest.MonkeyPatch, train: Callable[..., Any]) -> None:
-    monkeypatch.setattr(means, "train", train)
+    monkeypatch.setattr(context, "train", train)
 
 
 def test_from_an_empty_folder_to_the_end(omnictl: Command, runs: Path) -> None:
@@ -117,7 +117,7 @@ def verdicts(**found: str) -> Any:
 
 
 def test_only_what_works_is_suggested(finished: Run) -> None:
-    runs = whole.stage_runs(finished)
+    runs = pipeline.stage_runs(finished)
     own = {stage: str(made.path) for stage, made in runs.items()}
     assert training_lines(runs, verdicts()) == []
     (line,) = training_lines(runs, verdicts(sft="weak"))
@@ -218,7 +218,7 @@ def test_ctrl_c_while_judging(omnictl: Command, finished: Run, monkeypatch: pyte
     def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measuring, "evaluate_run", interrupted)
+    monkeypatch.setattr(evaluate, "evaluate_run", interrupted)
     ended = omnictl("pipeline", "--resume", "latest")
     assert ended.code == 130
     assert f"omnictl pipeline --resume {finished.path}" in ended.out

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from omnictl import plan
 from omnictl.cli.app import run
 from omnictl.config import Config
-from omnictl.plan import Elsewhere, StagePlan
-from omnictl.untrained import WHOLE_MODEL
+from omnictl.measure import plan
+from omnictl.measure.plan import Elsewhere, StagePlan
+from omnictl.measure.untrained import WHOLE_MODEL
 
 KEYS = {"stage", "peak_bytes", "micro_batch", "accumulation", "checkpointing", "precision", "total_steps", "disk_bytes"}
 

@@ -9,12 +9,12 @@ import pytest
 import soundfile
 from stage_factory import finished_run
 
-from omnictl.chat import session
 from omnictl.cli.app import run
-from omnictl.data.tokenizer import Tokenizer
+from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.runs.files import read_json, write_json
 from omnictl.runs.run import Run
 from omnictl.stages.sft import Sft
+from omnictl.use import chat_session
 
 Command = Callable[..., Any]
 
@@ -174,7 +174,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, joined: Run) -> str:
     def generate(*_: object, **__: object) -> Iterator[int]:
         yield from tokenizer.encode(text, markup=False)
 
-    monkeypatch.setattr(session, "generate", generate)
+    monkeypatch.setattr(chat_session, "generate", generate)
     return text
 
 

@@ -10,10 +10,10 @@ import pytest
 import soundfile
 from safetensors.torch import load_file
 
-from omnictl import judges
 from omnictl.cli.app import run
-from omnictl.generate import speaking
-from omnictl.pipeline import means
+from omnictl.generate import tts
+from omnictl.measure import judges
+from omnictl.pipeline import context
 from omnictl.runs.run import Run
 from omnictl.stages.talker import TalkerStage
 from omnictl.train import loop
@@ -89,7 +89,7 @@ def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, mo
             monkeypatch.setattr(observer, "step", stepped)
         return loop.train(stage, *args, observer=observer, **kwargs)
 
-    monkeypatch.setattr(means, "train", interrupted)
+    monkeypatch.setattr(context, "train", interrupted)
     assert omnictl("talker", "--preset", "debug", *FP32, "--quiet").code == 130
     for _ in range(5):
         if omnictl("talker", "--resume", "latest", "--quiet").code == 0:
@@ -291,13 +291,13 @@ def test_say_reads_standard_input_as_it_comes(omnictl: Command, talker: Run, mon
 
 def test_a_long_text_is_said_in_short_pieces(omnictl: Command, talker: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
-    code_frames = speaking.code_frames
+    code_frames = tts.code_frames
 
     def noted(talker: Any, symbols: list[int], *args: Any, **kwargs: Any) -> Any:
         lengths.append(len(symbols))
         return code_frames(talker, symbols, *args, **kwargs)
 
-    monkeypatch.setattr(speaking, "code_frames", noted)
+    monkeypatch.setattr(tts, "code_frames", noted)
     assert omnictl("say", "word " * 120, "--out", "a.wav").code == 0
     assert len(lengths) > 3
     assert max(lengths) <= 163

@@ -12,8 +12,8 @@ import soundfile
 import torch
 
 from omnictl.cli.app import run
-from omnictl.cli.training import next_commands
-from omnictl.data.speech import Samples
+from omnictl.cli.train import next_commands
+from omnictl.data.speech.corpus import Samples
 from omnictl.models.audio_encoder import Encoded
 from omnictl.stages.asr import Asr
 

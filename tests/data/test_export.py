@@ -7,17 +7,17 @@ import pytest
 import soundfile
 
 from omnictl.data import export
-from omnictl.data.corpus import TextDataConfig, TinyWorldText, open_corpus
-from omnictl.data.dialogue import Media
-from omnictl.data.dialogue_manifest import read_dialogues
-from omnictl.data.dialogues import DialogueDataConfig, TinyWorldDialogues, open_dialogues, say
+from omnictl.data.audio.files import read_audio
+from omnictl.data.dialogues.chat_template import Media
+from omnictl.data.dialogues.corpus import DialogueDataConfig, TinyWorldDialogues, open_dialogues, say
+from omnictl.data.dialogues.manifest import read_dialogues
 from omnictl.data.export import export_dialogues, export_images, export_speech, export_text
-from omnictl.data.image_media import probe_image
-from omnictl.data.images import ImageDataConfig, TinyWorldImages, View, open_images
-from omnictl.data.media import read_audio
-from omnictl.data.speech import SpeechDataConfig, TinyWorldSpeech, open_speech
+from omnictl.data.images.corpus import ImageDataConfig, TinyWorldImages, View, open_images
+from omnictl.data.images.files import probe_image
+from omnictl.data.speech.corpus import SpeechDataConfig, TinyWorldSpeech, open_speech
+from omnictl.data.text.corpus import TextDataConfig, TinyWorldText, open_corpus
 from omnictl.errors import DataError, DiskFull, UsageError
-from omnictl.world.dialogues import TASKS
+from omnictl.tinyworld.dialogues import TASKS
 
 SPLITS = ("train", "val", "test")
 

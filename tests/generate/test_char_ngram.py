@@ -8,7 +8,7 @@ import torch
 
 from omnictl.errors import CheckpointError, RunError
 from omnictl.generate.char_ngram import CharNgram
-from omnictl.generate.ctc import prefix_beam_search
+from omnictl.generate.ctc_search import prefix_beam_search
 from omnictl.metrics.ngram import NgramModel
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"

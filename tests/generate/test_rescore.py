@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from omnictl.data.tokenizer import END, Tokenizer
-from omnictl.generate.ctc import Hypothesis
+from omnictl.data.text.tokenizer import END, Tokenizer
+from omnictl.generate.ctc_search import Hypothesis
 from omnictl.generate.rescore import ThinkerRater, as_written, rescore
 from omnictl.models.thinker import Thinker, ThinkerConfig
 

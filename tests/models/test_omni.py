@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from omnictl.data.dialogue import PLACEHOLDERS
+from omnictl.data.dialogues.chat_template import PLACEHOLDERS
 from omnictl.models.omni import Features, Omni, OmniConfig, Projector
 from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.nn.transformer import Rotary, rotate

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from omnictl.generate.vocoding import Neural, synthesise
+from omnictl.generate.griffin_lim import Neural, synthesise
 from omnictl.models.vocoder import NeuralVocoder, Spectrum, VocoderConfig
 from omnictl.nn.mel import RANGE, MelConfig
 

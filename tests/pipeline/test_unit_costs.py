@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from omnictl.config import resolve
+from omnictl.measure.untrained import WHOLE_MODEL
 from omnictl.pipeline import unit_costs
 from omnictl.pipeline.reference_curves import find_reference, read_references, unit_presets
 from omnictl.pipeline.time_budget import UnitCost
 from omnictl.pipeline.unit_costs import UnitConfig, UnitSpeed, find_unit_costs
 from omnictl.stages import stage_type
-from omnictl.untrained import WHOLE_MODEL
 
 CPU = torch.device("cpu")
 

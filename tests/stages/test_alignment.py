@@ -6,11 +6,12 @@ import torch
 from stage_factory import make_stage, untrained
 
 from omnictl.data.cache import cache_dir
-from omnictl.data.targets import ReadAloud
+from omnictl.data.speech.targets import ReadAloud
 from omnictl.errors import ConfigError
-from omnictl.generate.ctc import Span
+from omnictl.features.durations import between
+from omnictl.generate.ctc_search import Span
 from omnictl.stages.aligner import AlignerStage
-from omnictl.stages.alignment import RecogniserAlignment, between, open_alignment
+from omnictl.stages.alignment import RecogniserAlignment, open_alignment
 
 
 def test_a_letter_lasts_from_midway_to_midway() -> None:

@@ -17,22 +17,22 @@ from torch import Tensor, nn
 
 from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
-from omnictl.data.speech import Samples
-from omnictl.data.speech_batches import SpeechBatch, evaluation_batches
-from omnictl.data.speech_set import infeasible
+from omnictl.data.speech.batches import SpeechBatch, evaluation_batches
+from omnictl.data.speech.corpus import Samples
+from omnictl.data.speech.examples import infeasible
 from omnictl.errors import CheckpointError, ConfigError, DataError
-from omnictl.generate.ctc import greedy
+from omnictl.evaluation.asr import Recognised
+from omnictl.generate.ctc_search import greedy
 from omnictl.models.audio_encoder import Encoded
 from omnictl.nn.ctc import BLANK, ctc_nats
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import asr
 from omnictl.stages.asr import PRESETS, Asr, AsrConfig
-from omnictl.stages.recognition import Recognised
+from omnictl.tinyworld.voices import KNOWN_VOICES, UNSEEN_VOICES
 from omnictl.train.checkpoint import load_weights, plain_state_dict, save_tensors
-from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
+from omnictl.train.loader import micro_batches
 from omnictl.train.precision import Precision
-from omnictl.world.voices import KNOWN_VOICES, UNSEEN_VOICES
 
 FP32 = Precision("fp32", "")
 RATE = 16_000

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from omnictl.config import resolve, to_dict, to_json
 from omnictl.data.cache import cache_dir
-from omnictl.data.coded_speech import side_by_side as codes_side_by_side
-from omnictl.data.dialogue import PLACEHOLDERS
-from omnictl.data.dialogue_batches import side_by_side
+from omnictl.data.dialogues.batches import side_by_side
+from omnictl.data.dialogues.chat_template import PLACEHOLDERS
+from omnictl.data.speech.codes import side_by_side as codes_side_by_side
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.stages import COMMANDS, HEARD, STAGES, recipe_type, stage_type
 from omnictl.stages.pretrain import Pretrain
 from omnictl.stages.sft import Sft
 from omnictl.stages.talker import TalkerStage
-from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
+from omnictl.train.loader import micro_batches
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
 

@@ -10,10 +10,10 @@ import torch
 
 from omnictl.cli.app import run
 from omnictl.data.cache import cache_dir
-from omnictl.data.targets import ReadAloud
+from omnictl.data.speech.targets import ReadAloud
 from omnictl.runs.run import Run
 from omnictl.stages.talker import TalkerStage
-from omnictl.stages.trained import open_trained
+from omnictl.stages.trained_model import open_trained
 
 
 @pytest.mark.slow

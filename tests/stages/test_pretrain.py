@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
-from omnictl.data.tokenizer import END
+from omnictl.data.text.tokenizer import END
 from omnictl.errors import CheckpointError
 from omnictl.models.thinker import training_flops
 from omnictl.nn.moe import MixtureOfExperts
@@ -21,8 +21,8 @@ from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.runs.run import create_run
 from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
 from omnictl.train.checkpoint import load_weights, plain_state_dict, save_tensors
-from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
+from omnictl.train.loader import micro_batches
 from omnictl.train.precision import Precision
 
 FP32 = Precision("fp32", "")

@@ -9,10 +9,10 @@ from stage_factory import make_stage
 from torch import Tensor
 
 from omnictl.config import resolve
-from omnictl.data.targets import CharacterTargets
+from omnictl.data.speech.targets import CharacterTargets
+from omnictl.features.frontends import Ear, Eye, Words
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig
-from omnictl.stages.modalities import Ear, Eye, Words
 from omnictl.stages.projector_alignment import alignment_loss, embed_words, projector_flops
 from omnictl.stages.sft import PRESETS, Sft, SftConfig
 

@@ -12,14 +12,14 @@ from stage_factory import make_stage, untrained
 
 from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
-from omnictl.data.dialogue import Dialogue, Message
+from omnictl.data.dialogues.chat_template import Dialogue, Message
 from omnictl.errors import CheckpointError, DataError
+from omnictl.evaluation.sft import Answered, commonest, exchanged, mean_accuracy, rates, text_only, with_controls
 from omnictl.generate.decode import Prompt, answer_greedily
 from omnictl.metrics.intervals import rate_of
-from omnictl.stages.answering import Answered, commonest, exchanged, mean_accuracy, rates, text_only, with_controls
 from omnictl.stages.sft import PRESETS, Sft, SftConfig
 from omnictl.stages.talker import TalkerStage
-from omnictl.stages.trained import open_model
+from omnictl.stages.trained_model import open_model
 from omnictl.train.checkpoint import plain_state_dict, save_tensors
 from omnictl.train.gradient import accumulate, normalise
 from omnictl.train.optim import Optimizers

@@ -17,24 +17,25 @@ from PIL import Image
 from torch import Tensor, nn
 
 from omnictl.config import resolve
+from omnictl.config.split import SPLITS
 from omnictl.data.cache import cache_dir
-from omnictl.data.corpus import TINYWORLD_SEED
-from omnictl.data.image_batches import UNKNOWN, ImageBatch, evaluation_batches
-from omnictl.data.images import ENDLESS
-from omnictl.data.text_files import SPLITS
+from omnictl.data.images.batches import UNKNOWN, ImageBatch, evaluation_batches
+from omnictl.data.images.corpus import ENDLESS
+from omnictl.data.text.corpus import TINYWORLD_SEED
 from omnictl.errors import CheckpointError, ConfigError, DataError
+from omnictl.features import caption_space
+from omnictl.features.caption_space import MAX_CAPTION_TOKENS
 from omnictl.models.vision_encoder import VisionEncoder, training_flops
 from omnictl.runs.run import Run, create_run
-from omnictl.stages import captions, vision
-from omnictl.stages.captions import MAX_CAPTION_TOKENS
+from omnictl.stages import vision
 from omnictl.stages.vision import PRESETS, Vision, VisionConfig
+from omnictl.tinyworld.drawing import draw
+from omnictl.tinyworld.scenes import scene
 from omnictl.train.checkpoint import load_weights, plain_state_dict, save_tensors
-from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
+from omnictl.train.loader import micro_batches
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
-from omnictl.world.drawing import draw
-from omnictl.world.scenes import scene
 
 FP32 = Precision("fp32", "")
 CONTRASTIVE = "objective=contrastive"
@@ -748,7 +749,7 @@ def test_a_limit_takes_the_first_pictures(giver: Vision) -> None:
 
 
 def test_captions_that_are_cut_are_counted_in_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captions, "MAX_CAPTION_TOKENS", 4)
+    monkeypatch.setattr(caption_space, "MAX_CAPTION_TOKENS", 4)
     monkeypatch.setattr(vision, "MAX_CAPTION_TOKENS", 4)
     with caplog.at_level("INFO"):
         stage = stage_of(CONTRASTIVE)

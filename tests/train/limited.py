@@ -16,6 +16,7 @@ from heaviest import Heaviest
 from regression import Recorder
 
 from omnictl.data.cache import cache_dir
+from omnictl.measure.untrained import untrained_stage
 from omnictl.runs.run import create_run
 from omnictl.train import trainer
 from omnictl.train.config import TrainConfig
@@ -24,7 +25,6 @@ from omnictl.train.loop import train
 from omnictl.train.memory import Steps
 from omnictl.train.optim import choose_optimizer
 from omnictl.train.precision import Precision
-from omnictl.untrained import untrained_stage
 
 STEPS = 4
 LIMITS = (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory.max"))

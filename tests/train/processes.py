@@ -21,13 +21,13 @@ from omnictl.runs.run import Run, create_run, run_of_job
 from omnictl.stages import STAGES
 from omnictl.train import trainer
 from omnictl.train.config import TrainConfig
-from omnictl.train.distributed import World, job, join_world
-from omnictl.train.feed import Share
+from omnictl.train.distributed import ProcessGroup, job, join_world
+from omnictl.train.dtensor import is_slice
 from omnictl.train.gradient import accumulate, add_up, normalise
+from omnictl.train.loader import Share
 from omnictl.train.log import StepRecord
 from omnictl.train.loop import train
 from omnictl.train.precision import Precision
-from omnictl.train.slices import is_slice
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "")
@@ -43,9 +43,9 @@ def alike(config: TrainConfig, lr: float = 1e-3) -> TrainConfig:
     return config.model_copy(update=changed)
 
 
-def double_stage(name: str, world: World) -> Any:
+def double_stage(name: str, group: ProcessGroup) -> Any:
     """A stage of its preset `debug` in float64; its data is prepared by one process."""
-    world.first(lambda: make_stage(name).batches() and None)
+    group.first(lambda: make_stage(name).batches() and None)
     stage = make_stage(name)
     stage.model.double()
     for module in stage.model.modules():
@@ -55,29 +55,29 @@ def double_stage(name: str, world: World) -> Any:
     return stage
 
 
-def gradient(stage: Any, world: World) -> dict[str, Tensor]:
+def gradient(stage: Any, group: ProcessGroup) -> dict[str, Tensor]:
     """The clipped gradient of the first batch."""
-    share = Share(stage.batches(), world, divisible=stage.divisible)
+    share = Share(stage.batches(), group, divisible=stage.divisible)
     halves = [ids for ids in (share.ids(0)[::2], share.ids(0)[1::2]) if ids]
     stage.model.train()
     sums = accumulate(stage, map(share.collate, halves), precision=FP32, scaler=FP32.scaler(CPU))
-    whole = add_up(sums, stage.model, world)
+    whole = add_up(sums, stage.model, group)
     normalise([*stage.model.parameters()], whole.count, stage.config.train.clip_norm)
     named = {name: parameter.grad.clone() for name, parameter in stage.model.named_parameters() if parameter.grad is not None}
     stage.model.zero_grad(set_to_none=True)
     return {**named, "": torch.tensor(whole.loss, dtype=torch.float64)}
 
 
-def every_stage(folder: Path, world: World) -> None:
+def every_stage(folder: Path, group: ProcessGroup) -> None:
     """Gradients of every stage, its weights after some steps, and which examples this process saw of them."""
     for name in STAGES:
-        stage = double_stage(name, world)
-        found = gradient(double_stage(name, world), world)
-        made = world.first(lambda name=name, stage=stage: new_run(folder, name, stage).path)
-        share = Share(stage.batches(), world, divisible=stage.divisible)
-        seen = world.gather([list(share.ids(step)) for step in range(3)])
-        train(stage, alike(stage.config.train, RATES.get(name, 1e-3)), Run(made), device=CPU, observer=Recorder(), world=world)
-        if world.leads:
+        stage = double_stage(name, group)
+        found = gradient(double_stage(name, group), group)
+        made = group.first(lambda name=name, stage=stage: new_run(folder, name, stage).path)
+        share = Share(stage.batches(), group, divisible=stage.divisible)
+        seen = group.gather([list(share.ids(step)) for step in range(3)])
+        train(stage, alike(stage.config.train, RATES.get(name, 1e-3)), Run(made), device=CPU, observer=Recorder(), group=group)
+        if group.is_main:
             save_file(found, folder / f"{name}_gradient.safetensors")
             save_file(
                 {key: value.contiguous().clone() for key, value in stage.model.state_dict().items()}, folder / f"{name}.safetensors"
@@ -106,42 +106,42 @@ class Killing(Recorder):
                 os.kill(victim, signal.SIGKILL)
 
 
-def killed_once(folder: Path, world: World) -> None:
+def killed_once(folder: Path, group: ProcessGroup) -> None:
     """Train the job's run, its last process killed on the way; what starts again goes on with it."""
-    go_on(folder, world, victims=[os.getpid()] if world.rank == world.size - 1 and world.size > 1 else [])
+    go_on(folder, group, victims=[os.getpid()] if group.rank == group.size - 1 and group.size > 1 else [])
 
 
-def host_left(folder: Path, world: World) -> None:
+def host_left(folder: Path, group: ProcessGroup) -> None:
     """The same, where a host that is told so leaves, with its launcher."""
-    go_on(folder, world, victims=[os.getppid(), os.getpid()] if "HOST_LEAVES" in os.environ else [])
+    go_on(folder, group, victims=[os.getppid(), os.getpid()] if "HOST_LEAVES" in os.environ else [])
 
 
-def go_on(folder: Path, world: World, victims: Sequence[int]) -> None:
+def go_on(folder: Path, group: ProcessGroup, victims: Sequence[int]) -> None:
     """Train the job's run, begun or not."""
     stage = Regression()
     stage.model.double()
     stage.inputs, stage.targets = stage.inputs.double(), stage.targets.double()
-    run = world.led(
+    run = group.led(
         lambda: run_of_job(folder / "runs", stage.name, job()) or new_run(folder, stage.name, stage), lambda run: run.path, Run
     )
     config = alike(TrainConfig(batch_size=8, micro_batch=3)).model_copy(update={"save_every": 4})
     observer = Killing(folder / "killed", victims)
-    train(stage, config, run, device=CPU, observer=observer, world=world)
-    if world.leads:
-        write_json(folder / f"begun_{world.size}.json", {"at": observer.begun_at})
+    train(stage, config, run, device=CPU, observer=observer, group=group)
+    if group.is_main:
+        write_json(folder / f"begun_{group.size}.json", {"at": observer.begun_at})
 
 
-def in_slices(folder: Path, world: World) -> None:
+def in_slices(folder: Path, group: ProcessGroup) -> None:
     """Train stages in slices of their weights, half of the way, then on from the checkpoint; one process keeps them whole."""
     for name in SLICED:
-        stage = double_stage(name, world)
+        stage = double_stage(name, group)
         config = alike(stage.config.train).model_copy(update={"sharding": "fsdp", "save_every": STEPS // 2})
-        run = Run(world.first(lambda name=name, stage=stage: new_run(folder, name, stage).path))
+        run = Run(group.first(lambda name=name, stage=stage: new_run(folder, name, stage).path))
         held = Recorder()
-        train(stage, config, run, device=CPU, observer=held, world=world, max_steps=STEPS // 2)
+        train(stage, config, run, device=CPU, observer=held, group=group, max_steps=STEPS // 2)
         layers = sum(parameter.to_local().numel() for parameter in stage.model.parameters() if is_slice(parameter))
-        train(double_stage(name, world), config, run, device=CPU, observer=Recorder(), world=world, max_steps=STEPS)
-        if world.leads:
+        train(double_stage(name, group), config, run, device=CPU, observer=Recorder(), group=group, max_steps=STEPS)
+        if group.is_main:
             write_json(folder / f"{name}.json", {"run": str(run.path), "in_slices": layers})
 
 

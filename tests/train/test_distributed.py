@@ -21,7 +21,7 @@ from omnictl.runs.run import Run
 from omnictl.stages import STAGES
 from omnictl.train import distributed
 from omnictl.train.config import TrainConfig
-from omnictl.train.distributed import ALONE, World, join_world
+from omnictl.train.distributed import ALONE, ProcessGroup, join_world
 from omnictl.train.loop import train
 
 TESTS = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def launched(
     )
 
 
-def by_one_and_two(task: Callable[[Path, World], None], folders: pytest.TempPathFactory) -> dict[int, Path]:
+def by_one_and_two(task: Callable[[Path, ProcessGroup], None], folders: pytest.TempPathFactory) -> dict[int, Path]:
     """Where one process and where two have done a task of `processes.py`."""
     one, two = folders.mktemp("one"), folders.mktemp("two")
     task(one, ALONE)
@@ -107,7 +107,7 @@ def steps_of(run: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("length", [7, 8, 12])
 def test_shares_are_the_batch(size: int, length: int) -> None:
-    shares = [World(rank, size).share(range(length)) for rank in range(size)]
+    shares = [ProcessGroup(rank, size).share(range(length)) for rank in range(size)]
     assert [example for share in shares for example in share] == list(range(length))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -174,12 +174,12 @@ def test_more_processes_than_examples_are_refused(tmp_path: Path) -> None:
     stage = Regression()
     run = new_run(tmp_path, stage)
     with pytest.raises(ConfigError, match="a batch of 2 examples cannot be shared among 3 processes"):
-        train(stage, TrainConfig(batch_size=2), run, device=CPU, observer=Recorder(), world=World(0, 3, 3))
+        train(stage, TrainConfig(batch_size=2), run, device=CPU, observer=Recorder(), group=ProcessGroup(0, 3, 3))
 
 
 def test_a_process_by_itself_needs_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert join_world() is ALONE
-    assert (ALONE.gather(3), ALONE.first(lambda: 4), ALONE.leads) == ([3], 4, True)
+    assert (ALONE.gather(3), ALONE.first(lambda: 4), ALONE.is_main) == ([3], 4, True)
     stage = Regression()
     assert trained(new_run(tmp_path, stage), stage).status == "finished"

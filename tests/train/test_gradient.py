@@ -3,8 +3,8 @@ import torch
 from regression import Regression
 from torch import Tensor, nn
 
-from omnictl.train.feed import micro_batches
 from omnictl.train.gradient import accumulate, normalise
+from omnictl.train.loader import micro_batches
 from omnictl.train.precision import Precision
 from omnictl.train.stage import Work
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from omnictl.errors import DiskFull, Diverged, RunError
 from omnictl.runs.run import Run
-from omnictl.train import trainer, trial
+from omnictl.train import dry_run, trainer
 from omnictl.train.config import RuntimeConfig, TrainConfig
 from omnictl.train.log import StepRecord
 from omnictl.train.loop import train
@@ -486,7 +486,7 @@ def test_the_trial_of_formats_leaves_no_trace(tmp_path: Path, monkeypatch: pytes
     plain, tried = Regression(), Regression()
     runs = [new_run(tmp_path / "a", plain), new_run(tmp_path / "b", tried)]
     trained(runs[0], plain)
-    monkeypatch.setattr(trial, "choose_precision", choose)
+    monkeypatch.setattr(dry_run, "choose_precision", choose)
     trained(runs[1], tried)
     assert runs[0].metrics_file.read_bytes() == runs[1].metrics_file.read_bytes()
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from omnictl.errors import OutOfMemory
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
 from omnictl.runs.run import Run
-from omnictl.train import feed, memory, trainer
+from omnictl.train import loader, memory, trainer
 from omnictl.train.log import StepRecord
 from omnictl.train.memory import FASTER, LONG_BATCH, MemoryPlan, Steps, confirmed, fastest_that_fits, halves, quickest
+from omnictl.train.memory_trace import Peak, traced_passes, traced_step
 from omnictl.train.optim import Optimizers
 from omnictl.train.precision import Precision
 from omnictl.train.stage import LossSum
-from omnictl.train.tracing import Peak, traced_passes, traced_step
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "for the test")
@@ -426,7 +426,7 @@ def test_memory_that_runs_out_costs_half_the_micro_batch(tmp_path: Path, call: i
     assert [rows for part in attempts for rows in part] == [
         list(rows)
         for number in range(CONFIG.steps)
-        for rows in feed.micro_batches(Regression().ids(number), 4 if number + 1 < step else 2)
+        for rows in loader.micro_batches(Regression().ids(number), 4 if number + 1 < step else 2)
     ]
 
 

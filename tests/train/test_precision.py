@@ -8,8 +8,8 @@ from regression import Regression
 
 from omnictl.errors import ConfigError
 from omnictl.stages import STAGES
+from omnictl.train import dry_run
 from omnictl.train import precision as module
-from omnictl.train import trial
 from omnictl.train.config import TrainConfig
 from omnictl.train.precision import Precision, choose_precision, matmul_rate
 
@@ -72,22 +72,22 @@ def test_an_optimizer_that_is_slow_in_one_format_decides_against_it(monkeypatch:
     """Forward and backward passes are twice as fast in bf16; the optimizer's products, planted, take ten seconds there."""
     rates(monkeypatch)
     clock, stage = Clock(), Regression()
-    for place in (module, trial):
+    for place in (module, dry_run):
         monkeypatch.setattr(place, "time", clock)
 
     def pass_(_stage: object, _batch: object, precision: Precision, _device: torch.device) -> None:
         clock.now += {"fp32": 1.0, "bf16": 0.5}[precision.name]
 
-    monkeypatch.setattr(trial, "try_out", pass_)
+    monkeypatch.setattr(dry_run, "try_out", pass_)
     config = TrainConfig(batch_size=8)
-    sound = trial.precision_for(stage, stage.batches(), config, "adamw", CPU)
+    sound = dry_run.precision_for(stage, stage.batches(), config, "adamw", CPU)
     assert (sound.name, sound.step_seconds) == ("bf16", 0.5)
 
     def slow(_stage: object, _config: object, _kind: str, precision: Precision, _device: torch.device) -> float:
         return 10.0 if precision.name == "bf16" else 0.1
 
-    monkeypatch.setattr(trial, "update_seconds", slow)
-    chosen = trial.precision_for(stage, stage.batches(), config, "adamw", CPU)
+    monkeypatch.setattr(dry_run, "update_seconds", slow)
+    chosen = dry_run.precision_for(stage, stage.batches(), config, "adamw", CPU)
     assert (chosen.name, chosen.step_seconds) == ("fp32", 1.1)
 
 

@@ -14,7 +14,7 @@ from test_distributed import by_one_and_two, steps_of
 from omnictl.errors import ConfigError
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type
-from omnictl.train.distributed import World
+from omnictl.train.distributed import ProcessGroup
 from omnictl.train.precision import Precision
 from omnictl.train.sharding import check_shardable, share_in_layers
 
@@ -72,10 +72,10 @@ def test_what_slices_cannot_do_is_refused(settings: dict[str, object], precision
     stage = make_stage("pretrain")
     config = stage.config.train.model_copy(update={"sharding": "fsdp", **settings})
     with pytest.raises(ConfigError, match=r"train\.sharding=fsdp") as caught:
-        check_shardable(stage, config, Precision(precision, ""), World(0, 2))
+        check_shardable(stage, config, Precision(precision, ""), ProcessGroup(0, 2))
     assert caught.value.where == where
 
 
 def test_a_model_without_layers_to_slice_is_refused() -> None:
     with pytest.raises(ConfigError, match="regression has no layers"):
-        check_shardable(Regression(), CONFIG, FP32, World(0, 2))
+        check_shardable(Regression(), CONFIG, FP32, ProcessGroup(0, 2))

@@ -1,0 +1,182 @@
+"""`omnictl chat`: one question, with pictures and sounds, answered in writing and aloud; or a conversation."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.console import Output
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
+from omnictl.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from omnictl.use.chat_session import Reply
+    from omnictl.use.say import Speaker
+
+TALKERS = ("sft", "pretrain")
+"""The stages whose models can be talked to, the ablest first."""
+
+
+class Partner(NamedTuple):
+    """Whom one talks to."""
+
+    path: Path
+    """The run, or a model folder that was copied from one."""
+    stage: str
+    model: Path
+
+
+def chat(
+    text: Annotated[str | None, typer.Option(help="Something to say.", show_default=False)] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A picture to talk about; repeatable.", show_default=False)
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A question as a recording, or a sound to talk about.", show_default=False)
+    ] = None,
+    speak: Annotated[
+        Path | None, typer.Option(metavar="WAV", help="Say the answer, too, into this file.", show_default=False)
+    ] = None,
+    run: RunOption = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=10,
+            help="0: always the likeliest token, the default of what was trained to answer; else 0.7.",
+            show_default=False,
+        ),
+    ] = None,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Keep the likeliest tokens that together reach this.")] = 0.95,
+    top_k: Annotated[int, typer.Option(min=0, help="Keep so many tokens; 0: all.")] = 0,
+    repetition_penalty: Annotated[float, typer.Option(min=1, max=10, help="1: none.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply.")] = 128,
+    seed: Annotated[int | None, typer.Option(min=0, help="Make replies repeatable.", show_default=False)] = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Talk to the newest model of stage E, else to the newest Thinker; without a question, a conversation.
+
+    A Thinker that was not trained on dialogues continues your text.
+    """
+    from omnictl.cli.chat_repl import Aloud, Conversation, Manners, answer
+    from omnictl.cli.playback import open_loudspeaker
+    from omnictl.data.cache import cache_dir
+    from omnictl.generate.sampling import SamplingConfig
+    from omnictl.train.device import choose_device
+    from omnictl.use.chat_session import Attachment, Reply, Session
+    from omnictl.use.say import check_place, open_voice
+
+    output = Output(as_json=as_json)
+    pictures = image or []
+    _check_question(text, pictures, audio, as_json=as_json)
+    if speak is not None:
+        check_place(speak, "--speak")
+    partner = find_partner(run_root(runs), run)
+    where, cache = choose_device(device), cache_dir()
+    session = Session.open(partner.model, where, cache)
+    chosen_temperature = temperature if temperature is not None else 0.0 if partner.stage == "sft" else 0.7
+    sampling = SamplingConfig(temperature=chosen_temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty)
+    manners = Manners(sampling, max_tokens)
+    if seed is None:
+        session.generator.seed()
+    else:
+        session.generator.manual_seed(seed)
+
+    def voice() -> "Speaker":
+        return open_voice(_find_talker(run_root(runs), partner, lambda line: output.say(escape(line))), where, cache)
+
+    if text is None and not pictures and audio is None:
+        Conversation(session, manners, output, voice, speak).hold(partner.path.name)
+        return
+    aloud: Aloud | None = None
+    if speak is not None:
+        speaker = voice()
+        aloud = Aloud(speaker, speak, None if as_json else open_loudspeaker(speaker.voice.vocoder.sample_rate))
+    reply = Reply()
+    shown = [session.show(Attachment("image", file)) for file in pictures]
+    shown += [session.show(Attachment("audio", audio))] if audio else []
+    speech = answer(session, (text or "").strip(), shown, manners, output, reply, aloud)
+    if as_json:
+        output.result(_as_json(str(partner.path), reply, speech), "")
+
+
+def _check_question(text: str | None, pictures: list[Path], audio: Path | None, *, as_json: bool) -> None:
+    """Refuse what is no question.
+
+    Raises:
+        UsageError: nothing is asked, or in no encoding.
+    """
+    if as_json and text is None and not pictures and audio is None:
+        raise UsageError("--json is for one reply, a conversation has many", where="--json", fix="say something with --text TEXT")
+    if audio is None and not (text or "").strip():
+        if pictures:
+            fix = "ask with --text TEXT, or aloud with --audio FILE"
+            raise UsageError("a picture alone asks nothing", where="--image", fix=fix)
+        if text is not None:
+            fix = "write something, or leave --text out for a conversation"
+            raise UsageError("the question is empty", where="--text", fix=fix)
+    if text is not None and not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError("the question is no UTF-8", where="--text", fix="write it in a terminal whose encoding is UTF-8")
+
+
+def find_partner(root: Path, reference: str | None) -> Partner:
+    """The run or model folder that `--run` names, else the newest finished run of the ablest stage there is.
+
+    Raises:
+        RunError: there is none.
+    """
+    from omnictl.runs.files import read_json
+    from omnictl.runs.run import Run, find_run, list_runs
+
+    if reference is not None and reference != "latest":
+        folder = Path(reference)
+        if (folder / "config.json").is_file() and not (folder / "run.json").exists():
+            described = read_json(folder / "config.json")
+            return Partner(folder, str(described.get("stage")) if isinstance(described, dict) else "", folder)
+        places = ((stage, path / "run.json") for path in (folder, *(root / s / folder for s in TALKERS)) for stage in TALKERS)
+        found = next((stage for stage, record in places if record.is_file() and Run(record.parent).stage == stage), TALKERS[1])
+        run = find_run(root, found, reference)
+        return Partner(run.path, found, run.model)
+    for stage in TALKERS:
+        for run in list_runs(root, stage):
+            if reference is not None or run.record()["status"] == "finished":
+                return Partner(run.path, stage, run.model)
+    raise RunError(
+        f"no finished run of stage `{TALKERS[0]}` or `{TALKERS[1]}` in {root}",
+        where=str(root),
+        fix="make one with `omnictl pipeline --preset tiny --max-minutes 30`, or a Thinker alone with `omnictl pretrain`",
+    )
+
+
+def _find_talker(root: Path, partner: Partner, tell: "Callable[[str], None]") -> Path:
+    """The Talker that a model folder holds, else that of the newest finished run.
+
+    Raises:
+        RunError: there is none.
+    """
+    from omnictl.runs.run import newest_run
+
+    own = partner.model / "talker"
+    if own.is_dir():
+        return own
+    run = newest_run(root, "talker", "finished")
+    tell(f"spoken by {run.path}")
+    return run.model
+
+
+def _as_json(run: str, reply: "Reply", speech: Path | None) -> dict[str, object]:
+    media = reply.media_tokens
+    tokens = {"text": reply.prompt_tokens, "image": media["image"], "audio": media["audio"], "new": reply.new_tokens}
+    return {
+        "run": run,
+        "answer": reply.text,
+        "speech": None if speech is None else str(speech),
+        "tokens": tokens,
+        "first_token_seconds": reply.first_token_seconds,
+        "first_audio_seconds": reply.first_audio_seconds,
+    }

@@ -1,0 +1,98 @@
+"""`omnictl config`: look at a stage's settings before anything runs."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omnictl.cli.eval import check_stage
+from omnictl.errors import UsageError
+
+if TYPE_CHECKING:
+    from omnictl.config import Config
+
+app = typer.Typer(help="Show, describe and compare configs.", no_args_is_help=True)
+
+DEFAULT_PRESET = "tiny"
+"""Taken where neither a preset nor a config file is given."""
+
+StageArgument = Annotated[str, typer.Argument(help="A stage, e.g. pretrain.", show_default=False)]
+
+
+@app.command()
+def show(
+    stage: StageArgument,
+    preset: Annotated[str | None, typer.Option(help="debug, tiny (the default) or small.", show_default=False)] = None,
+    config: Annotated[Path | None, typer.Option(help="Config file: JSON, TOML or YAML.", show_default=False)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")] = None,
+) -> None:
+    """Print the config that a training command with these options would use."""
+    from omnictl.config import to_json
+
+    print(to_json(resolved(stage, preset, config, set_ or [])), end="")
+
+
+@app.command()
+def schema(stage: StageArgument) -> None:
+    """Print the JSON Schema of a stage's config: every key, its type, default and meaning."""
+    from omnictl.config import schema as json_schema
+    from omnictl.stages import recipe_type
+
+    check_stage(stage)
+    print(json.dumps(json_schema(recipe_type(stage).config_type), indent=2))
+
+
+@app.command()
+def diff(
+    stage: StageArgument,
+    first: Annotated[str, typer.Argument(help="A preset, a config file or a run.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="Another one.", show_default=False)],
+) -> None:
+    """Print the settings in which two configs differ."""
+    from omnictl.config import diff as differences
+
+    check_stage(stage)
+    for key, one, other in differences(_named(stage, first), _named(stage, second)):
+        print(f"{key}: {json.dumps(one)} -> {json.dumps(other)}")
+
+
+def resolved(stage: str, preset: str | None, file: Path | None, overrides: list[str]) -> "Config":
+    """The config of a training command with these options.
+
+    Raises:
+        ConfigError: it does not validate.
+        UsageError: there is no such stage.
+    """
+    from omnictl.config import choose_preset, resolve
+    from omnictl.stages import recipe_type
+
+    check_stage(stage)
+    kind = recipe_type(stage)
+    name = preset or (None if file else DEFAULT_PRESET)
+    base = None if name is None else choose_preset(kind.presets, name)
+    return resolve(kind.config_type, preset=base, file=file, overrides=overrides)
+
+
+def _named(stage: str, reference: str) -> "Config":
+    """The config of a preset, a config file or a run.
+
+    Raises:
+        ConfigError: the file does not validate.
+        UsageError: there is nothing of that name.
+    """
+    from omnictl.stages import recipe_type
+
+    path = Path(reference)
+    if (path / "config.json").is_file():
+        return resolved(stage, None, path / "config.json", [])
+    if path.is_file():
+        return resolved(stage, None, path, [])
+    presets = recipe_type(stage).presets
+    if reference in presets:
+        return resolved(stage, reference, None, [])
+    raise UsageError(
+        f"{reference!r} is neither a preset ({', '.join(presets)}) nor a config file nor a run's folder",
+        where=reference,
+        fix="check the name; a run is named by its path, e.g. runs/pretrain/2026-11-22_14-05-09_tiny",
+    )

@@ -1,0 +1,296 @@
+"""`omnictl data`: look a corpus over before training on it, and write TinyWorld out as files."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.console import Output, error_fields, show_error
+from omnictl.cli.options import JsonOption
+from omnictl.errors import UsageError
+
+if TYPE_CHECKING:
+    from omnictl.config.split import Split
+    from omnictl.data.inspect.findings import Report
+
+app = typer.Typer(help="Check and describe data, write TinyWorld out as files.", no_args_is_help=True)
+
+MOST_COUNTS = 12
+"""Of a kind that are shown to people, the commonest first."""
+
+
+class Exported(NamedTuple):
+    """What was written."""
+
+    name: str
+    """Of the data."""
+    unit: str
+    counts: "Mapping[Split, int]"
+
+
+class KindName(StrEnum):
+    """Kind of data."""
+
+    text = "text"
+    speech = "speech"
+    images = "images"
+    dialogues = "dialogues"
+
+
+PathArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH", help="A manifest, a corpus folder, text files, tinyworld or tinyworld:SEED.", show_default=False
+    ),
+]
+KindOption = Annotated[
+    KindName | None, typer.Option(help="What it is; default: what it looks like, TinyWorld speech.", show_default=False)
+]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Only so many recordings, pictures or dialogues of each split.", show_default=False)
+]
+
+EXPORTED_PICTURES = 10_000
+"""Of TinyWorld's endless training scenes, unless --num says otherwise: about 250 MB with the rest."""
+
+EXPORTED_DIALOGUES, EXPORTED_EVAL_DIALOGUES = 1_000, 200
+"""Over all tasks, of the training split and of each other one, unless --num and --num-eval say otherwise."""
+
+
+@app.command()
+def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> int:
+    """Read everything once and report every problem.
+
+    Broken (exit code 3): rows of the manifest, audio and pictures that
+    cannot be decoded, text that cannot be read, transcripts that cannot be
+    spelled or are too long for their sound at 50 symbols a second, labels
+    that the training split never has.
+
+    Warnings: too long for 25 symbols a second, suspicious speaking rates,
+    very long recordings; pictures with two different labels, or smaller
+    than 16 pixels a side; values that few training pictures have, an
+    attribute that most lack; one sound or picture in two splits; spoken
+    replies that cannot be decoded.
+    """
+    output = Output(as_json=as_json)
+    output.tell_log()
+    report = _checked(path, _kind(path, kind, limit), limit)
+    error = report.error()
+    lists = {
+        "broken": [problem._asdict() for problem in report.broken],
+        "warnings": [problem._asdict() for problem in report.warnings],
+    }
+    ending = {} if error is None else {"error": error_fields(error)}
+    output.result({**_as_json(report, limit), **lists, **ending}, "\n".join([*_problems(report), *_table(report)]))
+    if error is None:
+        return 0
+    show_error(error, Output(as_json=False))
+    return error.exit_code
+
+
+@app.command()
+def stats(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> None:
+    """Print how much of what there is; of sounds and pictures, only headers are read.
+
+    What cannot be read is counted and left out. TinyWorld is spoken for
+    it, or drawn: 1,000 pictures of each split, 200 dialogues.
+    """
+    output = Output(as_json=as_json)
+    output.tell_log()
+    report = _measured(path, _kind(path, kind, limit), limit)
+    output.result(_as_json(report, limit), "\n".join(_table(report)))
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="A new or empty folder.", show_default=False)],
+    kind: Annotated[KindName, typer.Option(help="What to write.")] = KindName.text,
+    data: Annotated[str, typer.Option(help="tinyworld, or tinyworld:SEED for another draw.")] = "tinyworld",
+    num: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Training documents or recordings, default: as in training; pictures, default: 10,000; dialogues: 1,000.",
+            show_default=False,
+        ),
+    ] = None,
+    num_eval: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Test ones, and as many validation ones (half as many pictures); default: as in training; dialogues: 200.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write TinyWorld out as files, which --data reads back the same.
+
+    Text: documents.jsonl. The ChatML of its dialogues, special tokens in
+    TinyWorld, is plain characters when it is read from files.
+
+    Speech: metadata.csv, and 16-bit FLAC at 16 kHz in audio/.
+
+    Images: metadata.jsonl with labels and captions, and PNG of 112 x 112
+    pixels in images/, to train on with data.augmentation=none (mirrored,
+    "on the left" would be wrong) and data.top1='["shape", "colour"]'.
+
+    Dialogues: dialogues.jsonl, all tasks in turn, with PNG in images/, what
+    is asked aloud in audio/, and each last answer spoken in replies/.
+    """
+    from omnictl.data.text.corpus import tinyworld_seed
+
+    output = Output(as_json=as_json)
+    output.tell_log()
+    seed = tinyworld_seed(data)
+    if seed is None:
+        raise UsageError(
+            f"only TinyWorld is written out, found {data!r}", where="--data", fix="leave --data out, or --data tinyworld:SEED"
+        )
+    write = {
+        KindName.text: _export_text,
+        KindName.speech: _export_speech,
+        KindName.images: _export_images,
+        KindName.dialogues: _export_dialogues,
+    }[kind]
+    name, unit, counts = write(seed, out, num, num_eval)
+    sizes = {split: {unit: count} for split, count in counts.items()}
+    told = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    output.result(
+        {"source": name, "kind": kind.value, "out": str(out), "splits": sizes},
+        f"{told} {unit} of {name} written to {escape(str(out))}",
+    )
+
+
+def _export_text(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+    from omnictl.data.export import export_text
+    from omnictl.data.text.corpus import TextDataConfig, TinyWorldText
+
+    usual = TextDataConfig()
+    world = TinyWorldText(seed, num or usual.num_documents, num_eval or usual.num_eval_documents)
+    return Exported(world.name, "documents", export_text(world, out))
+
+
+def _export_speech(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+    from omnictl.data.export import export_speech
+    from omnictl.data.speech.corpus import SpeechDataConfig, TinyWorldSpeech
+
+    usual = SpeechDataConfig()
+    world = TinyWorldSpeech(seed, num or usual.num_utterances, num_eval or usual.num_eval_utterances)
+    return Exported(world.name, "utterances", export_speech(world, out))
+
+
+def _export_images(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+    from omnictl.data.export import export_images
+    from omnictl.data.images.corpus import ImageDataConfig, TinyWorldImages
+
+    if num_eval == 1:
+        raise UsageError("one test picture leaves none to validate on", where="--num-eval", fix="--num-eval 2 or more")
+    world = TinyWorldImages(seed, num_eval or ImageDataConfig().num_eval_images, ())
+    return Exported(world.name, "pictures", export_images(world, out, num=num or EXPORTED_PICTURES))
+
+
+def _export_dialogues(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+    from omnictl.data.dialogues.corpus import TinyWorldDialogues
+    from omnictl.data.export import export_dialogues
+
+    world = TinyWorldDialogues.few(seed, num or EXPORTED_DIALOGUES, num_eval or EXPORTED_EVAL_DIALOGUES)
+    return Exported(world.name, "dialogues", export_dialogues(world, out))
+
+
+def _checked(path: str, kind: str, limit: int | None) -> "Report":
+    if kind == "images":
+        from omnictl.data.inspect.images import check_images
+
+        return check_images(path, limit=limit)
+    if kind == "dialogues":
+        from omnictl.data.inspect.dialogues import check_dialogues
+
+        return check_dialogues(path, limit=limit)
+    from omnictl.data.inspect.text_and_speech import check_speech, check_text
+
+    return check_text(path) if kind == "text" else check_speech(path, limit=limit)
+
+
+def _measured(path: str, kind: str, limit: int | None) -> "Report":
+    if kind == "images":
+        from omnictl.data.inspect.images import measure_images
+
+        return measure_images(path, limit=limit)
+    if kind == "dialogues":
+        from omnictl.data.inspect.dialogues import measure_dialogues
+
+        return measure_dialogues(path, limit=limit)
+    from omnictl.data.inspect.text_and_speech import check_text, measure_speech
+
+    return check_text(path) if kind == "text" else measure_speech(path, limit=limit)
+
+
+def _kind(path: str, wanted: KindName | None, limit: int | None) -> str:
+    """The kind asked for, else what the path looks like.
+
+    Raises:
+        UsageError: a limit for text.
+        DataError: no such path, or of no known kind.
+    """
+    from omnictl.data.inspect.corpus_kind import find_kind
+
+    kind = find_kind(path) if wanted is None else wanted.value
+    if kind == "text" and limit is not None:
+        raise UsageError(
+            f"--limit is for recordings, pictures and dialogues; {path} is text, which is read whole",
+            where="--limit",
+            fix="leave --limit out",
+        )
+    return kind
+
+
+def _as_json(report: "Report", limit: int | None) -> dict[str, object]:
+    return {
+        "source": report.source,
+        "kind": report.kind,
+        "limit_per_split": limit,
+        report.unit: report.total,
+        f"{report.unit}_broken": report.num_broken,
+        **report.summary,
+    }
+
+
+def _problems(report: "Report") -> list[str]:
+    """A line for each."""
+    marked = [("[red]broken[/red] ", problem) for problem in report.broken]
+    marked += [("[yellow]warning[/yellow]", problem) for problem in report.warnings]
+    return [f"{mark} {escape(f'{problem.where}: {problem.message}')}" for mark, problem in marked]
+
+
+def _table(report: "Report") -> list[str]:
+    broken = f", {report.num_broken:,} of them broken" if report.num_broken else ""
+    files = f": {report.total:,} {report.unit}{broken}" if report.total else ""
+    lines = [f"[bold]{report.kind}[/bold] in {escape(report.source)}{files}"]
+    for name, value in report.summary.items():
+        if name == "splits" and isinstance(value, Mapping):
+            lines += [f"  {split:<32} {_sizes(sizes)}" for split, sizes in value.items()]
+        elif name in ("labels", "tasks") and isinstance(value, Mapping):
+            lines += [f"  {escape(f'{name}.{each}'):<32} {escape(_counts(counts))}" for each, counts in value.items()]
+        elif isinstance(value, Mapping):
+            lines.append(f"  {name:<32} {escape(_counts(value))}")
+        else:
+            lines.append(f"  {name:<32} {_figure(value)}")
+    return lines
+
+
+def _sizes(sizes: Mapping[str, object]) -> str:
+    return "  ".join(f"{name} {_figure(value)}" for name, value in sizes.items())
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    shown = ", ".join(f"{name} ({count:,})" for name, count in list(counts.items())[:MOST_COUNTS])
+    more = len(counts) - MOST_COUNTS
+    return f"{shown} … and {more:,} more" if more > 0 else shown
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,165 @@
+"""`omnictl eval STAGE`: the numbers of a run; `omnictl eval all`: those of the newest run of every stage."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.console import Output
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName, run_root
+from omnictl.cli.results_table import overview, verdict_line
+from omnictl.errors import UsageError
+from omnictl.stages import STAGES
+
+if TYPE_CHECKING:
+    from omnictl.measure.evaluate import Evaluation
+    from omnictl.metrics.intervals import Estimate
+    from omnictl.pipeline.evaluate import Measure
+    from omnictl.runs.run import Run
+    from omnictl.train.stage import Report
+
+ALL = "all"
+
+MOST_GROUPS = 12
+"""Groups of examples shown to people."""
+
+
+def evaluate(
+    stage: Annotated[str, typer.Argument(help=f"{ALL}, or one of: {', '.join(STAGES)}.", show_default=False)],
+    run: RunOption = None,
+    data: Annotated[str | None, typer.Option(help="Other data than the run's own, e.g. tinyworld:7.", show_default=False)] = None,
+    split: Annotated[SplitName, typer.Option(help="Part of the data.")] = SplitName.test,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many examples.", show_default=False)] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Who listens to a Talker: an `asr` run (default: the newest) or pocketsphinx.", show_default=False
+        ),
+    ] = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a run on its test split, or with `all` the newest run of every stage."""
+    from omnictl.data.cache import cache_dir
+    from omnictl.pipeline.evaluate import Measure
+    from omnictl.train.device import choose_device
+
+    output = Output(as_json=as_json)
+    output.tell_log()
+    if stage != ALL:
+        check_stage(stage)
+    elif run is not None:
+        raise UsageError("--run names one run, `eval all` judges several", where="--run", fix="leave it out, or name its stage")
+    how = Measure(
+        root=run_root(runs),
+        judge=judge,
+        data=data,
+        split=split.value,
+        limit=limit,
+        device=choose_device(device),
+        cache=cache_dir(),
+        tell=lambda text: output.say(escape(text)),
+    )
+    if stage == ALL:
+        _evaluate_all(how, output)
+    else:
+        _evaluate_one(chosen_run(how.root, stage, run), how, output)
+
+
+def _evaluate_one(run: "Run", how: "Measure", output: Output) -> None:
+    from omnictl.pipeline.evaluate import measure
+
+    evaluation = measure(run, how)
+    output.result(evaluation.as_json(), f"{_table(evaluation)}\nreport: {escape(str(run.page))}")
+
+
+def _evaluate_all(how: "Measure", output: Output) -> None:
+    from omnictl.pipeline.evaluate import Measured, measure_all, newest_runs
+
+    check_tinyworld(how.data)
+    runs, missing = newest_runs(how.root)
+    measured = measure_all(runs, how)
+    everything = Measured(measured.evaluations, [*missing, *measured.missing])
+    output.result(everything.as_json(), *overview(everything))
+
+
+def check_tinyworld(data: str | None) -> None:
+    """Refuse data that not every stage can take.
+
+    Raises:
+        UsageError: it is one's own, which is text, sounds or pictures.
+        DataError: a misspelled TinyWorld.
+    """
+    from omnictl.data.text.corpus import tinyworld_seed
+
+    if data is not None and tinyworld_seed(data) is None:
+        raise UsageError(
+            f"{data} cannot be the data of all stages: each takes another kind",
+            where="--data",
+            fix="name tinyworld or tinyworld:SEED, or take the stages one by one",
+        )
+
+
+def check_stage(stage: str) -> None:
+    """Refuse a stage that there is not.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    if stage not in STAGES:
+        raise UsageError(
+            f"there is no stage {stage!r}, expected one of: {', '.join(STAGES)}",
+            where="STAGE",
+            fix="name one of these",
+        )
+
+
+def chosen_run(root: Path, stage: str, reference: str | None) -> "Run":
+    """The run that `--run` names, else the newest finished one.
+
+    Raises:
+        RunError: there is none.
+    """
+    from omnictl.runs.run import find_run, newest_run
+
+    return newest_run(root, stage, "finished") if reference is None else find_run(root, stage, reference)
+
+
+def _table(evaluation: "Evaluation") -> str:
+    report = evaluation.report
+    lines = [
+        verdict_line(evaluation),
+        f"[bold]{evaluation.run.stage}[/bold] on {report.num_examples} examples of the {evaluation.split} split",
+    ]
+    lines += [f"  {name:<24} {value:<9.4f}{_about(report.estimates.get(name))}" for name, value in report.metrics.items()]
+    lines += [f"  {name:<24} {value:.4f}" for name, value in report.controls.items()]
+    lines += ["", escape(evaluation.shortfall)] if evaluation.shortfall else []
+    if report.groups:
+        lines += ["", *_by_group(report)]
+    for prediction in report.predictions[:3]:
+        shown = {key: escape(str(prediction.get(key, ""))) for key in ("prompt", "reference", "prediction")}
+        lines.append(f"\n[dim]{shown['prompt']}[/dim]\n  reference:  {shown['reference']}\n  prediction: {shown['prediction']}")
+    return "\n".join([*lines, "", f"predictions: {escape(str(evaluation.predictions))}"])
+
+
+def _about(estimate: "Estimate | None") -> str:
+    """How exact a metric is and whether it beats its control; nothing of what is no measurement."""
+    if estimate is None:
+        return ""
+    text = f" {estimate.low:.4f} to {estimate.high:.4f}, n {estimate.count}"
+    if estimate.control is None:
+        return text
+    return f"{text}, {'beats' if estimate.beats else 'does not beat'} {estimate.control.name}"
+
+
+def _by_group(report: "Report") -> list[str]:
+    """A line for each group, the worst by the headline metric first."""
+    worst_first = sorted(report.groups.items(), key=lambda item: item[1][report.headline], reverse=report.better == "lower")
+    lines = [
+        escape(f"  {name:<24} " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        for name, metrics in worst_first[:MOST_GROUPS]
+    ]
+    more = len(worst_first) - len(lines)
+    return [*lines, f"  … and {more} more"] if more else lines

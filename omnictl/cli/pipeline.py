@@ -1,0 +1,157 @@
+"""`omnictl pipeline`: every stage from one command, and the numbers of all of them."""
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.config import DEFAULT_PRESET
+from omnictl.cli.console import Output
+from omnictl.cli.eval import check_tinyworld
+from omnictl.cli.next_steps import training_lines, use_lines, words
+from omnictl.cli.options import (
+    DeviceOption,
+    JsonOption,
+    MaxMinutesOption,
+    PresetOption,
+    QuietOption,
+    RunNamesOption,
+    RunsOption,
+    SeedOption,
+    run_root,
+)
+from omnictl.cli.results_table import overview
+from omnictl.cli.train import Choices, circumstances, refuse_with_resume, run_name, settings
+from omnictl.errors import OmniError, UsageError
+from omnictl.processes import number_of_processes
+from omnictl.stages import COMMANDS
+
+if TYPE_CHECKING:
+    from omnictl.pipeline.context import Means
+    from omnictl.pipeline.evaluate import Tell
+    from omnictl.pipeline.pipeline import Ended
+    from omnictl.runs.run import Run
+
+
+def pipeline(
+    preset: PresetOption = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting, e.g. asr.train.steps=100; repeatable."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Another draw of TinyWorld, tinyworld:SEED.", show_default=False)] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Train only this stage; repeatable. What it needs is taken from the newest runs."),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STAGE", help="Train from this stage on; the others are taken from the newest runs."),
+    ] = None,
+    runs: RunsOption = None,
+    name: RunNamesOption = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a pipeline.", show_default=False)] = None,
+    max_minutes: MaxMinutesOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train every stage, one after the other, then judge them all and write a page about them."""
+    began = time.monotonic()
+    from omnictl.cli.progress import means
+    from omnictl.runs.run import find_run
+
+    output = Output(as_json=as_json, quiet=quiet)
+    output.tell_log()
+    choices = Choices(preset, None, set_ or [], data, name, None, seed)
+    deadline = None if max_minutes is None else began + 60 * max_minutes
+    if number_of_processes() > 1:
+        fix = "start its stages one by one: torchrun --nproc-per-node N -m omnictl pretrain …, and so on"
+        raise UsageError("a pipeline runs in one process, not in those of torchrun", where="torchrun", fix=fix)
+    how = means(output, device)
+
+    def tell(text: str) -> None:
+        output.say(escape(text))
+
+    if resume is None:
+        run = _create(choices, only or [], from_, run_root(runs), tell)
+    else:
+        refuse_with_resume({**choices._asdict(), "only": only, "from": from_}, "start a new pipeline without --resume")
+        run = find_run(run_root(runs), "pipeline", resume)
+    ended = _run(run, how, tell, deadline)
+    _conclude(run, ended, output, seconds=time.monotonic() - began)
+    return ended.exit_code
+
+
+def _create(choices: Choices, only: list[str], first: str | None, root: Path, tell: "Tell") -> "Run":
+    """A new pipeline; its folder appears only once all that the user gave has been found good."""
+    from omnictl.pipeline.pipeline import choose_config, create_pipeline_run, make_plan
+
+    preset = choices.preset or DEFAULT_PRESET
+    name = run_name(choices, preset)
+    check_tinyworld(choices.data)
+    if only and first is not None:
+        raise UsageError("--only and --from cannot go together", where="--from", fix="leave one of them out")
+    for flag, stage in [*(("--only", stage) for stage in only), *([("--from", first)] if first is not None else [])]:
+        _check_stage(flag, stage)
+    plan = make_plan(only, first)
+    overrides = [f"{stage}.{setting}" for stage in plan.train for setting in settings(stage, choices)]
+    config = choose_config(plan.train, preset, [*choices.set, *overrides])
+    return create_pipeline_run(root, plan, config, name, circumstances(), tell=tell)
+
+
+def _check_stage(flag: str, stage: str) -> None:
+    """Refuse what is no stage of a pipeline.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if stage not in COMMANDS:
+        raise UsageError(
+            f"a pipeline has no stage {stage!r}, expected one of: {', '.join(COMMANDS)}", where=flag, fix="name one of these"
+        )
+
+
+def _run(run: "Run", how: "Means", tell: "Tell", deadline: float | None) -> "Ended":
+    """Run the pipeline; an error says how to go on afterwards."""
+    from omnictl.pipeline.pipeline import Ended, run_pipeline
+
+    try:
+        return run_pipeline(run, how, tell, deadline=deadline)
+    except KeyboardInterrupt:  # outside of a training, or the second one
+        return Ended("interrupted", 130, None, None)
+    except OmniError as error:
+        error.fix = f"{error.fix}\nthen go on with `{_resume(run)}`"
+        raise
+
+
+def _resume(run: "Run") -> str:
+    return f"omnictl pipeline --resume {shlex.quote(str(run.path))}"
+
+
+def _conclude(run: "Run", ended: "Ended", output: Output, *, seconds: float) -> None:
+    """Say how it ended and what to do next."""
+    from omnictl.pipeline.pipeline import stage_runs, states
+
+    measured, stages = ended.measured, states(run)
+    value = {
+        "run": str(run.path),
+        "status": ended.status,
+        "seconds": round(seconds, 3),
+        "plan": run.record().get("plan"),
+        "stages": stages,
+        "evaluation": None if measured is None else measured.as_json(),
+        "report": None if ended.page is None else str(ended.page),
+    }
+    if measured is None:
+        output.result(value, f"interrupted, saved; go on with\n  {escape(_resume(run))}")
+        return
+    text = f"[bold green]finished[/bold green] {len(stages)} stages in {seconds:.0f} s\nreport: {escape(str(ended.page))}"
+    runs, verdicts = stage_runs(run), words(measured)
+    uses = use_lines(runs, verdicts)
+    following = [*training_lines(runs, verdicts), *(["next", *uses] if uses else ["nothing of it can be used yet"])]
+    output.result(value, *overview(measured), "\n".join([text, *map(escape, following)]))

@@ -1,0 +1,50 @@
+"""The stages side by side: one table of what their evaluations found."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from omnictl.measure.evaluate import Evaluation
+    from omnictl.metrics.verdict import Word
+    from omnictl.pipeline.evaluate import Measured
+
+COLOURS: "Mapping[Word, str]" = {"learned": "green", "weak": "yellow", "not learned": "red"}
+"""Of the verdicts."""
+
+
+def overview(measured: "Measured") -> "Iterator[RenderableType]":
+    """A line about what each stage has learned, a table with a row for each, and a text about each that is missing."""
+    from omnictl.report.reading import key_figures
+
+    if measured.evaluations:
+        yield "\n".join(verdict_line(evaluation) for evaluation in measured.evaluations)
+        table = Table("stage", "verdict", "run", "headline", "further metrics", "controls", show_lines=True)
+        for evaluation in measured.evaluations:
+            report = evaluation.as_json()
+            name = report["headline"]["name"]
+            headline = f"{name} {evaluation.report.estimates[name].shown}"
+            metrics, controls = key_figures(report)
+            run = escape(evaluation.run.path.name)
+            word = report["verdict"]["word"]
+            table.add_row(report["stage"], f"[{COLOURS[word]}]{word}[/]", run, headline, _lines(metrics), _lines(controls))
+        yield table
+        yield from (escape(f"{one.run.stage}: {one.shortfall}") for one in measured.evaluations if one.shortfall)
+    for missing in measured.missing:
+        yield escape(f"{missing.stage} is missing: {missing.message}\n  {missing.fix}")
+
+
+def verdict_line(evaluation: "Evaluation") -> str:
+    """The stage, the word and the reason."""
+    verdict = evaluation.report.verdict
+    assert verdict is not None, "every evaluation has one"
+    return f"[bold]{evaluation.run.stage}: [{COLOURS[verdict.word]}]{verdict.word}[/][/bold] — {escape(verdict.reason)}"
+
+
+def _lines(values: Mapping[str, float]) -> str:
+    width = max(map(len, values), default=0)
+    return "\n".join(f"{name:<{width}} {value:.4f}" for name, value in values.items())

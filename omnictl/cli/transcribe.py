@@ -1,0 +1,194 @@
+"""`omnictl transcribe FILE…`: what is said in recordings, as text or subtitles."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.console import Output, printable, told_of_file
+from omnictl.cli.eval import chosen_run
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
+from omnictl.errors import DataError, OmniError, UsageError
+
+if TYPE_CHECKING:
+    from omnictl.use.transcribe import Transcript
+
+BEAM_WITH_LANGUAGE_MODEL = 16
+"""Width of the beam search with `--lm` or `--thinker` and without `--beam`."""
+
+
+class TextFormat(StrEnum):
+    """How a transcript is written."""
+
+    text = "text"
+    srt = "srt"
+    vtt = "vtt"
+
+
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="WAV, FLAC, OGG or MP3, at any rate.", show_default=False)],
+    run: RunOption = None,
+    format_: Annotated[TextFormat, typer.Option("--format", help="Text, or subtitles: SubRip or WebVTT.")] = TextFormat.text,
+    timestamps: Annotated[bool, typer.Option("--timestamps", help="Text as one word a line with its seconds.")] = False,
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Width of a beam search, 1: none; default: the run's own, or {BEAM_WITH_LANGUAGE_MODEL} with --lm or --thinker.",
+        ),
+    ] = None,
+    lm: Annotated[
+        Path | None,
+        typer.Option("--lm", metavar="TEXT", help="Text file, one sentence a line: the beam search prefers what reads like it."),
+    ] = None,
+    thinker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="A `pretrain` run's path or name, or latest: its Thinker chooses among what the beam search found.",
+            show_default=False,
+        ),
+    ] = None,
+    lm_weight: Annotated[float, typer.Option(min=0, help="How much --lm and --thinker each count beside the sound.")] = 0.5,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for a .txt, .srt or .vtt a FILE; default: all is printed, only subtitles of several go beside the files.",
+            show_default=False,
+        ),
+    ] = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> int:
+    """Write down what is said in recordings of up to an hour, with the newest speech recogniser."""
+    from omnictl.data.cache import cache_dir
+    from omnictl.generate.ctc_decoder import Decoding
+    from omnictl.train.device import choose_device
+    from omnictl.use.transcribe import fit_language_model, open_recogniser, open_thinker, transcribe_file
+
+    width = _beam_width(beam, {"--lm": lm, "--thinker": thinker})
+    places = _places(files, format_, out, as_json=as_json)
+    wanted = _Wanted(format_, timestamps, len(files) > 1, places, Output(as_json))
+    news = Output(as_json=True)  # on standard error, always: the result is the text alone
+    news.tell_log()
+    chosen = chosen_run(run_root(runs), "asr", run)
+    reader = None if thinker is None else chosen_run(run_root(runs), "pretrain", thinker)
+    place = choose_device(device)
+    recogniser = open_recogniser(chosen, place, cache_dir())
+    rater = None if reader is None else open_thinker(reader, place)
+    helped = "" if reader is None else f", its hypotheses rated by {reader.path}"
+    news.say(f"transcribing with {escape(f'{chosen.path}{helped}')}")
+    scorer = None if lm is None else fit_language_model(lm, recogniser.targets)
+    decoding = recogniser.decoding if width is None else Decoding(width, scorer, rater, lm_weight)
+    entries = [_entry(file, lambda path: transcribe_file(path, recogniser, decoding), wanted) for file in files]
+    if as_json:
+        wanted.output.result({"run": str(chosen.path), "files": entries}, "")
+    return DataError.exit_code if any("error" in entry for entry in entries) else 0
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What becomes of a transcript."""
+
+    format: TextFormat
+    timestamps: bool
+    several: bool
+    places: Mapping[Path, Path]
+    """Where transcripts are written; those of other files are printed, or part of the JSON."""
+    output: Output
+
+    def deliver(self, file: Path, found: "Transcript") -> None:
+        """Write or print it.
+
+        Raises:
+            RunError, DiskFull: it cannot be written.
+        """
+        text, place = self._rendered(found), self.places.get(file)
+        if place is not None:
+            _write(place, text)
+            self.output.say(f"wrote {escape(printable(place))}")
+        elif not self.output.as_json:
+            between = ":\n" if self.timestamps else ": "
+            sys.stdout.write(f"{printable(file)}{between}{text}" if self.several else text)
+            sys.stdout.flush()
+
+    def _rendered(self, found: "Transcript") -> str:
+        from omnictl.metrics.subtitles import to_srt, to_vtt
+
+        if self.format is not TextFormat.text:
+            return to_srt(found.words) if self.format is TextFormat.srt else to_vtt(found.words)
+        if self.timestamps:
+            return "".join(f"[{start:.2f}–{stop:.2f}] {text}\n" for text, start, stop in found.words)
+        return f"{found.text}\n"
+
+
+def _places(files: Sequence[Path], format_: TextFormat, out: Path | None, *, as_json: bool) -> dict[Path, Path]:
+    """The file to write for each recording, if any is written.
+
+    Raises:
+        UsageError: the same one for two recordings, or `out` is no folder.
+    """
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is no folder", where="--out", fix="name a folder; it is made if there is none")
+    is_text = format_ is TextFormat.text
+    if out is None and (as_json or is_text or len(files) == 1):
+        return {}
+    sources: dict[Path, Path] = {}
+    for file in files:
+        place = (file.parent if out is None else out) / f"{file.stem}.{'txt' if is_text else format_.value}"
+        if place in sources:
+            raise UsageError(
+                f"{sources[place]} and {file} would both be written to {place}",
+                where=str(file),
+                fix="give each file once, and those of one name in commands of their own with different --out DIR",
+            )
+        sources[place] = file
+    return {file: place for place, file in sources.items()}
+
+
+def _entry(file: Path, hear: "Callable[[Path], Transcript]", wanted: _Wanted) -> dict[str, object]:
+    """Transcribe a file; a broken one among several is reported and leaves the others alone."""
+    try:
+        found = hear(file)
+    except DataError as error:
+        if not wanted.several:
+            raise
+        return {"audio": printable(file), "error": told_of_file(error)}
+    wanted.deliver(file, found)
+    return {"audio": printable(file), **found.as_json()}
+
+
+def _beam_width(beam: int | None, models: Mapping[str, object | None]) -> int | None:
+    """The width of the beam search, 1 for none, None for the run's own way; `models` are the language models, by their options.
+
+    Raises:
+        UsageError: a language model for the best path.
+    """
+    given = [option for option, model in models.items() if model is not None]
+    if beam == 1 and given:
+        needs = f"{' and '.join(given)} need{'s' if len(given) == 1 else ''}"
+        raise UsageError(f"{needs} a beam search, --beam 1 is none", where="--beam", fix="leave --beam out, or make it wider")
+    return beam or (BEAM_WITH_LANGUAGE_MODEL if given else None)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a transcript, and its folder if there is none.
+
+    Raises:
+        RunError, DiskFull: the system refuses.
+    """
+    from omnictl.runs.files import write_text, writing
+
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    except OmniError as error:  # whose fix speaks of runs
+        fix = "make room or the folder writable, or choose another folder with --out DIR"
+        raise type(error)(error.message, where=str(path), fix=fix) from error

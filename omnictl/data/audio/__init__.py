@@ -1,0 +1,1 @@
+"""Sounds: files, their rates, log-mels and crops of them."""

@@ -1,0 +1,74 @@
+"""Batches of stretches of sound, all of one length, in an order that is a function of the seed and the position alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from omnictl.data.speech.examples import SpeechSet
+from omnictl.nn.mel import RANGE
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Stretches side by side."""
+
+    mel: Tensor
+    """(B, T, F) fp32 log-mels"""
+    books: Tensor
+    """(B,) int64, how many of the codec's books each is coded with"""
+
+
+class CropBatches:
+    """A stretch of every utterance an epoch; what is too short for one is filled up with silence.
+
+    Args:
+        found: the utterances.
+        frames: mel frames of a stretch.
+        batch_size: stretches of a batch.
+        seed: of order, place and number of books.
+        books: the codec's books.
+        dropout: share of the stretches that are coded with fewer of them, any number alike (Zeghidour et al. 2021).
+    """
+
+    def __init__(self, found: SpeechSet, *, frames: int, batch_size: int, seed: int, books: int, dropout: float) -> None:
+        self.found, self.frames, self.batch_size, self.seed = found, frames, batch_size, seed
+        self.books, self.dropout = books, dropout
+        self._epochs: dict[int, list[int]] = {}
+
+    def ids(self, step: int) -> Sequence[int]:
+        """The example ids of a step (0-based)."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def collate(self, ids: Sequence[int]) -> Crops:
+        """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
+        mel = np.full((len(ids), self.frames, self.found.stores[0].frames.shape[1]), -RANGE, np.float32)
+        books = np.full(len(ids), self.books, np.int64)
+        for row, position in enumerate(ids):
+            rng = np.random.default_rng([self.seed, 1, position])
+            whole = self.found.features(self._utterance(position))
+            start = int(rng.integers(max(1, len(whole) - self.frames + 1)))
+            crop = whole[start : start + self.frames]
+            mel[row, : len(crop)] = crop
+            if rng.random() < self.dropout:
+                books[row] = rng.integers(1, self.books + 1)
+        return Crops(torch.from_numpy(mel), torch.from_numpy(books))
+
+    @property
+    def typical_step(self) -> int:
+        """Any step: all are alike."""
+        return 0
+
+    def largest(self, size: int) -> Sequence[int]:
+        """Any: all are of one size."""
+        return range(size)
+
+    def _utterance(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.found))
+        if epoch not in self._epochs:
+            while len(self._epochs) > 1:  # a batch may span two
+                del self._epochs[min(self._epochs)]
+            self._epochs[epoch] = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.found)).tolist()
+        return self._epochs[epoch][place]

@@ -1,0 +1,161 @@
+"""Log-mel features on disk: computed once from a corpus's sounds, then memory-mapped by every run that asks for the same.
+
+A store is a folder of the cache with `frames.bin` (fp16), `bounds.bin` and `meta.json`.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from omnictl.config.split import Split
+from omnictl.data.audio.resample import resample
+from omnictl.data.cache import flush, read_or_build
+from omnictl.data.progress import SECONDS_BETWEEN_NOTES
+from omnictl.data.speech.corpus import BLOCK, SpeechCorpus
+from omnictl.errors import DataError
+from omnictl.nn.mel import MelConfig, log_mel
+
+_FORMAT = 1
+
+Int64 = NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Features of every utterance of a split, at one speed."""
+
+    frames: NDArray[Any]
+    """(N, F) fp16, memory-mapped: all utterances one after the other."""
+    bounds: Int64
+    """(number of utterances + 1,); an utterance whose sound cannot be read has no frames."""
+    broken: dict[int, str]
+    """What is wrong with each of those."""
+
+    @property
+    def lengths(self) -> Int64:
+        """Frames of each utterance."""
+        return np.diff(self.bounds)
+
+    def features(self, number: int) -> NDArray[np.float32]:
+        """`(T, F)` features of an utterance."""
+        return self.frames[self.bounds[number] : self.bounds[number + 1]].astype(np.float32)
+
+
+def open_features(corpus: SpeechCorpus, split: Split, mel: MelConfig, cache: Path, *, speed: float = 1.0) -> FeatureStore:
+    """The features of a split, computed now if the cache does not have them or has them damaged.
+
+    Args:
+        corpus: the sounds.
+        split: which of them.
+        mel: how they become features.
+        cache: the cache folder.
+        speed: 1.1 plays every sound a tenth faster (and higher), as Ko et al. 2015 vary speech.
+
+    Raises:
+        DataError: the split is empty, or the cache cannot be written.
+        DiskFull: no space left for it.
+    """
+    made_of = repr((_FORMAT, corpus.fingerprint, split, mel, speed))
+    folder = cache / "features" / sha256(made_of.encode()).hexdigest()[:32]
+    return read_or_build(folder, partial(_read, bins=mel.bins), partial(_write, corpus, split, mel, speed))
+
+
+def _read(folder: Path, bins: int) -> FeatureStore | None:
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        sizes = {name: (folder / name).stat().st_size for name in ("frames.bin", "bounds.bin")}
+    except (OSError, ValueError):
+        return None
+    if not isinstance(meta, dict) or meta.get("format") != _FORMAT or meta["sizes"] != sizes:
+        return None
+    frames = np.memmap(folder / "frames.bin", np.float16, "r").reshape(-1, bins) if sizes["frames.bin"] else np.empty((0, bins))
+    return FeatureStore(
+        frames=frames,
+        bounds=np.fromfile(folder / "bounds.bin", dtype=np.int64),
+        broken={int(number): message for number, message in meta["broken"].items()},
+    )
+
+
+def _write(corpus: SpeechCorpus, split: Split, mel: MelConfig, speed: float, folder: Path) -> None:
+    count = len(corpus.recordings(split))
+    lengths: list[int] = []
+    broken: dict[int, str] = {}
+    num_bytes = 0
+    with (folder / "frames.bin").open("wb") as file:
+        for features in _told(_all_features(corpus, split, mel, speed, count), split, count):
+            if isinstance(features, DataError):
+                broken[len(lengths)] = features.message
+                lengths.append(0)
+            else:
+                lengths.append(len(features))
+                num_bytes += file.write(features.tobytes())
+        flush(file)
+    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    with (folder / "bounds.bin").open("wb") as file:
+        file.write(bounds.tobytes())
+        flush(file)
+    sizes = {"frames.bin": num_bytes, "bounds.bin": bounds.nbytes}
+    (folder / "meta.json").write_text(json.dumps({"format": _FORMAT, "sizes": sizes, "broken": broken}), encoding="utf-8")
+
+
+Features = NDArray[np.float16]
+
+
+def _all_features(corpus: SpeechCorpus, split: Split, mel: MelConfig, speed: float, count: int) -> Iterator["Features | DataError"]:
+    """Features of all utterances in order, blocks computed side by side on all cores."""
+
+    def of_block(block: int) -> Sequence[Features | DataError]:
+        sounds = corpus.sounds(split, block, mel.sample_rate)
+        return [sound if isinstance(sound, DataError) else _features(sound, mel, speed) for sound in sounds]
+
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        with _one_thread_each():
+            for block in pool.map(of_block, range(-(-count // BLOCK))):
+                yield from block
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _features(sound: NDArray[np.float32], mel: MelConfig, speed: float) -> Features:
+    if speed != 1:
+        sound = resample(sound, round(mel.sample_rate * speed), mel.sample_rate)
+    return log_mel(sound, mel).numpy().astype(np.float16)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """The blocks keep the cores busy; threads within them would only get in each other's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _told(found: Iterator["Features | DataError"], split: Split, count: int) -> Iterator["Features | DataError"]:
+    """The same, with a line in the log every few seconds."""
+    began = last = time.monotonic()
+    for number, each in enumerate(found, start=1):
+        yield each
+        now = time.monotonic()
+        if now - last > SECONDS_BETWEEN_NOTES:
+            last = now
+            left = (now - began) / number * (count - number)
+            logger.info("features of the %s split: %s of %s utterances, %.0f s left", split, f"{number:,}", f"{count:,}", left)

@@ -1,0 +1,1 @@
+"""Dialogues about pictures and sounds: corpora, ChatML and batches."""

@@ -1,0 +1,343 @@
+"""Batches of dialogues with their pictures and sounds, and of replayed text, in an order that is a function of the seed and the
+position alone.
+
+Short examples stand behind one another in a row and do not see each other, so hardly anything is padding. What is drawn at a
+position does not depend on how a batch is split.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omnictl.config.split import Split
+from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Grids, Media, MediaKind, Tokens, place
+from omnictl.data.dialogues.corpus import DialogueCorpus
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.text.token_store import TokenStore
+from omnictl.data.text.tokenizer import PAD
+from omnictl.errors import DataError
+from omnictl.nn.cross_entropy import IGNORE
+
+ROW = 256
+"""Positions of a row, if the context is so long and no example is longer; a longer one is a multiple of `STEP` long."""
+STEP = 64
+
+
+LOOKED_AT = 2000
+"""Examples among which the longest ones are looked for."""
+
+MOST_TRIES = 100
+"""Generated dialogues drawn in a row until one fits into the context."""
+
+
+class Source(Protocol):
+    """The pictures or the sounds of a split, by number, as they reach the model."""
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of features, of what has them."""
+        ...
+
+    def count(self, number: int) -> int:
+        """Features of one; 0 if it cannot be read."""
+        ...
+
+    def value(self, number: int) -> NDArray[Any]:
+        """These features, `(n, width)`, or what an encoder makes them of."""
+        ...
+
+    def many(self, value: NDArray[Any]) -> int:
+        """Features that a value is, or will be."""
+        ...
+
+    def flaw(self, number: int) -> str | None:
+        """Why one cannot be read, if it cannot."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All pictures and sounds of a split."""
+
+    sources: Mapping[MediaKind, Source]
+
+    @property
+    def grids(self) -> Grids:
+        """Rows and columns of the features of each kind."""
+        return {kind: source.grid for kind, source in self.sources.items()}
+
+    def count(self, media: Media) -> int:
+        """Features of one."""
+        return self.sources[media.kind].count(media.number)
+
+    def flaw(self, media: Media) -> str | None:
+        """Why it cannot be read, if it cannot."""
+        return self.sources[media.kind].flaw(media.number)
+
+    def values(self, found: Tokens, where: str) -> Iterator[tuple[Media, NDArray[Any]]]:
+        """What takes the places of a dialogue's media, in order.
+
+        Raises:
+            DataError: a picture or a sound has not as many features as places were kept for it.
+        """
+        numbers: Counter[MediaKind] = Counter()
+        for media in found.media:
+            numbers[media.kind] += 1
+            source = self.sources[media.kind]
+            value, places = source.value(media.number), source.count(media.number)
+            if source.many(value) != places:
+                raise DataError(
+                    f"{media.kind} {numbers[media.kind]} has {source.many(value)} features, {places} places were kept for it",
+                    where=where,
+                    fix="its file has changed since training began, or the cache is damaged: delete the cache and start again",
+                )
+            yield media, value
+
+
+@dataclass(frozen=True)
+class DialogueSet:
+    """The usable dialogues of a split, by task."""
+
+    corpus: DialogueCorpus
+    split: Split
+    numbers: Mapping[str, Sequence[int]]
+    set_aside: tuple[BrokenRow, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.numbers.values()))
+
+    def dialogue(self, task: str, index: int) -> Dialogue:
+        """One of a task."""
+        return self.corpus.dialogue(self.split, task, self.numbers[task][index])
+
+    def all(self) -> Iterator[Dialogue]:
+        """Every dialogue, one of each task in turn."""
+        longest = max(map(len, self.numbers.values()), default=0)
+        return (self.dialogue(task, i) for i in range(longest) for task, found in self.numbers.items() if i < len(found))
+
+
+def open_dialogue_set(corpus: DialogueCorpus, split: Split, template: ChatTemplate, shown: Shown, context: int) -> DialogueSet:
+    """The dialogues of a split whose sounds can be heard and which fit into the context; of endless ones none is looked at yet."""
+    tasks = corpus.tasks(split)
+    if corpus.generated and split == "train":
+        return DialogueSet(corpus, split, {task: range(number) for task, number in tasks.items()}, ())
+    aside: list[BrokenRow] = []
+    numbers: dict[str, list[int]] = {}
+    for task, many in tasks.items():
+        for number in range(many):
+            dialogue = corpus.dialogue(split, task, number)
+            flaw = _flaw(dialogue, template, shown, context)
+            if flaw is None:
+                numbers.setdefault(task, []).append(number)
+            else:
+                aside.append(BrokenRow(dialogue.id, dialogue.where, flaw))
+    return DialogueSet(corpus, split, numbers, tuple(aside))
+
+
+def _flaw(dialogue: Dialogue, template: ChatTemplate, shown: Shown, context: int) -> str | None:
+    for media in dialogue.media:
+        if (flaw := shown.flaw(media)) is not None:
+            return flaw
+    length = len(template.dialogue(dialogue.messages, shown.count).tokens)
+    if length > context:
+        media_length = sum(map(shown.count, dialogue.media))
+        return f"the dialogue is {length} positions long, {media_length} of them pictures and sounds; the context has {context}"
+    return None
+
+
+@dataclass(frozen=True)
+class DialogueBatch:
+    """Examples one behind the other in rows."""
+
+    tokens: Tensor
+    """(B, T) int64"""
+    targets: Tensor
+    """(B, T) int64, `IGNORE` where nothing is to be predicted"""
+    segments: Tensor
+    """(B, T) int32, the number of the example that a position belongs to, -1 where padded"""
+    positions: Tensor | None
+    """(B, T, 3) int64, if the model wants them"""
+    media: Mapping[MediaKind, tuple[NDArray[Any], ...]]
+    """Values of the pictures and sounds in the order of their placeholders, row by row"""
+    lengths: Tensor
+    """(examples,) int64"""
+    num_targets: int
+    projectors_only: bool
+    """Whether nothing but the projectors is to learn from it"""
+
+
+class Example(NamedTuple):
+    """A dialogue or a text, ready to be put beside others."""
+
+    found: Tokens
+    shown: Shown | None
+    """Where its media come from."""
+    where: str
+
+
+class Mixture(NamedTuple):
+    """Of what batches are made."""
+
+    weights: Mapping[str, float]
+    """How often each task is drawn, in proportion."""
+    replay: float
+    """Share of the examples that are texts."""
+
+
+class DialogueBatches:
+    """The training order: at each position a task is drawn, and one of its dialogues, or a text.
+
+    Args:
+        found: the dialogues.
+        texts: to be replayed; None: none are.
+        template: how dialogues are written down.
+        shown: their pictures and sounds.
+        mixture: of what batches are made.
+        batch_size: examples of a batch.
+        seed: of the order.
+        context: positions that the model reads at once.
+        warmup: first examples, of which only the projectors learn.
+        placed: whether the model wants time-aware positions.
+    """
+
+    def __init__(
+        self,
+        found: DialogueSet,
+        texts: TokenStore | None,
+        template: ChatTemplate,
+        shown: Shown,
+        mixture: Mixture,
+        *,
+        batch_size: int,
+        seed: int,
+        context: int,
+        warmup: int,
+        placed: bool,
+    ) -> None:
+        self.found, self.texts, self.template, self.shown = found, texts, template, shown
+        self.batch_size, self.seed, self.context, self.warmup, self.placed = batch_size, seed, context, warmup, placed
+        self._tasks = tuple(mixture.weights)
+        self._shares = np.cumsum(list(mixture.weights.values())) / sum(mixture.weights.values())
+        self._replay = mixture.replay if texts is not None else 0.0
+
+    def ids(self, step: int) -> Sequence[int]:
+        """The example ids of a step (0-based)."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def collate(self, ids: Sequence[int]) -> DialogueBatch:
+        """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
+        examples = [self.example(position) for position in ids]
+        return side_by_side(examples, self.context, placed=self.placed, projectors_only=ids[0] < self.warmup)
+
+    @property
+    def typical_step(self) -> int:
+        """The first step in which more than the projectors learns: it takes half as long again as those before it."""
+        return self.warmup // self.batch_size
+
+    def largest(self, size: int) -> Sequence[int]:
+        """The longest of the first thousands of dialogues that the whole model learns from."""
+        return self._longest_first[:size]
+
+    @cached_property
+    def _longest_first(self) -> Sequence[int]:
+        lengths = {position: len(self.example(position).found.tokens) for position in range(self.warmup, self.warmup + LOOKED_AT)}
+        return sorted(lengths, key=lambda position: -lengths[position])
+
+    def example(self, position: int) -> Example:
+        """What stands at a position of the endless order."""
+        rng = np.random.default_rng([self.seed, position])
+        if self.texts is not None and rng.random() < self._replay:
+            return Example(_piece(self.texts, rng, self.context), None, "")
+        for _ in range(MOST_TRIES):
+            task = self._tasks[min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self._tasks) - 1)]
+            dialogue = self.found.dialogue(task, int(rng.integers(len(self.found.numbers[task]))))
+            example = spell(dialogue, self.template, self.shown)
+            if len(example.found.tokens) <= self.context:
+                return example
+        raise DataError(
+            f"{MOST_TRIES} dialogues in a row are longer than the Thinker's context of {self.context} positions",
+            where=dialogue.where,
+            fix="train a Thinker with a longer one: omnictl pretrain --set model.context=512",
+        )
+
+
+def spell(dialogue: Dialogue, template: ChatTemplate, shown: Shown) -> Example:
+    """A dialogue as an example."""
+    return Example(template.dialogue(dialogue.messages, shown.count), shown, dialogue.where)
+
+
+def spell_last(dialogue: Dialogue, template: ChatTemplate, shown: Shown) -> Example:
+    """A dialogue of which only the last answer is to be predicted."""
+    found = template.dialogue(dialogue.messages, shown.count)
+    open_until = len(template.prompt(dialogue.messages[:-1], shown.count).tokens) - 1
+    targets = [IGNORE] * open_until + found.targets[open_until:]
+    return Example(found._replace(targets=targets), shown, dialogue.where)
+
+
+def _piece(texts: TokenStore, rng: np.random.Generator, longest: int) -> Tokens:
+    """Any document, or a piece of a long one, every token of it to be predicted from the one before."""
+    number = int(rng.integers(texts.num_documents))
+    start, stop = int(texts.bounds[number]), int(texts.bounds[number + 1])
+    if stop - start > longest:
+        start += int(rng.integers(stop - start - longest + 1))
+        stop = start + longest
+    return Tokens(texts.tokens[start - 1 : stop - 1].tolist(), texts.tokens[start:stop].tolist(), ())
+
+
+def side_by_side(examples: Sequence[Example], context: int, *, placed: bool, projectors_only: bool = False) -> DialogueBatch:
+    """Examples as one batch.
+
+    Raises:
+        DataError: a picture or a sound has not as many features as places were kept for it.
+    """
+    lengths = [len(example.found.tokens) for example in examples]
+    assert max(lengths) <= context, f"an example of {max(lengths)} positions, context {context}"
+    width = min(-(-max(ROW, *lengths) // STEP) * STEP, context)  # few different widths: new shapes cost time and memory
+    rows = _rows(lengths, width)
+    shape = (len(rows), width)
+    tokens, targets = np.full(shape, PAD, np.int64), np.full(shape, IGNORE, np.int64)
+    segments, positions = np.full(shape, -1, np.int32), np.zeros((*shape, 3), np.int64)
+    values: dict[MediaKind, list[NDArray[Any]]] = {}
+    for number, row in enumerate(rows):
+        start = 0
+        for index in row:
+            found, shown, where = examples[index]
+            here = (number, slice(start, start + lengths[index]))
+            tokens[here], targets[here], segments[here] = found.tokens, found.targets, index
+            if shown is not None:
+                for media, value in shown.values(found, where):
+                    values.setdefault(media.kind, []).append(value)
+            if placed:
+                positions[here] = place(found, shown.count, shown.grids) if shown else np.arange(lengths[index])[:, None]
+            start += lengths[index]
+    return DialogueBatch(
+        tokens=torch.from_numpy(tokens),
+        targets=torch.from_numpy(targets),
+        segments=torch.from_numpy(segments),
+        positions=torch.from_numpy(positions) if placed else None,
+        media={kind: tuple(found) for kind, found in values.items()},
+        lengths=torch.tensor(lengths),
+        num_targets=int((targets != IGNORE).sum()),
+        projectors_only=projectors_only,
+    )
+
+
+def _rows(lengths: Sequence[int], width: int) -> list[list[int]]:
+    """Which examples stand in which row: longest first, each into the first row with room."""
+    rows: list[list[int]] = []
+    rooms: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        row = next((number for number, room in enumerate(rooms) if room >= lengths[index]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            rooms.append(width)
+        rows[row].append(index)
+        rooms[row] -= lengths[index]
+    return rows

@@ -1,0 +1,160 @@
+"""Dialogues with text, pictures and sounds, and how a Thinker reads them: ChatML, and placeholders where media stand.
+
+A picture or a sound is a run of placeholder tokens, one for each feature that an encoder makes of it; the features take their
+places. Only what the assistant says is learned, with the mark that ends it. Source: OpenAI 2023 (ChatML).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnictl.data.text.tokenizer import AUDIO, END, IM_END, IM_START, IMAGE, Tokenizer
+from omnictl.nn.ignore import IGNORE
+
+MediaKind = Literal["image", "audio"]
+Role = Literal["system", "user", "assistant"]
+
+PLACEHOLDERS: Mapping[MediaKind, int] = {"image": IMAGE, "audio": AUDIO}
+"""The token that stands for a feature of each kind."""
+
+
+class Media(NamedTuple):
+    """A picture or a sound of a corpus."""
+
+    kind: MediaKind
+    number: int
+    """Which picture, or which sound, of its split."""
+
+
+Part = str | Media
+
+
+class Message(NamedTuple):
+    """What one side says: texts, pictures and sounds in order."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The texts alone."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+
+class Dialogue(NamedTuple):
+    """Turns that end with the assistant's; its last answer is the one that is judged."""
+
+    id: str
+    task: str
+    messages: tuple[Message, ...]
+    where: str
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """All pictures and sounds in the order in which they stand."""
+        return tuple(part for message in self.messages for part in message.parts if isinstance(part, Media))
+
+    @property
+    def answer(self) -> str:
+        """The last answer."""
+        return self.messages[-1].text
+
+
+class Tokens(NamedTuple):
+    """A dialogue, or a document, as a Thinker reads it."""
+
+    tokens: list[int]
+    targets: list[int]
+    """What is to be predicted after each token, `IGNORE` where nothing is."""
+    media: tuple[Media, ...]
+    """Whose features take the placeholders, in order."""
+
+
+Int64 = NDArray[np.int64]
+
+Grids = Mapping[MediaKind, tuple[int, int] | None]
+"""Rows and columns of the features of each kind, None of what is only one after the other."""
+
+Count = Callable[[Media], int]
+"""How many features there are of a picture or a sound."""
+
+
+class ChatTemplate:
+    """Writes messages down in ChatML.
+
+    Args:
+        tokenizer: of the Thinker.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._newline = tokenizer.encode("\n", markup=False)
+
+    def dialogue(self, messages: Sequence[Message], count: Count) -> Tokens:
+        """A whole dialogue; what the assistant says, and the mark that ends it, is to be predicted."""
+        written, learned = [END], [False]
+        for number, message in enumerate(messages):
+            before = [*(self._newline if number else ()), *self.opening(message.role)]
+            content = [*self._content(message.parts, count), IM_END]
+            written += [*before, *content]
+            learned += [*[False] * len(before), *[message.role == "assistant"] * len(content)]
+        following = zip(written[1:], learned[1:], strict=True)
+        return Tokens(written[:-1], [token if is_learned else IGNORE for token, is_learned in following], media_of(messages))
+
+    def prompt(self, messages: Sequence[Message], count: Count) -> Tokens:
+        """Messages up to where the assistant begins to answer."""
+        tokens = [END]
+        for message in messages:
+            tokens += [*self.opening(message.role), *self._content(message.parts, count), IM_END, *self._newline]
+        tokens += self.opening("assistant")
+        return Tokens(tokens, [IGNORE] * len(tokens), media_of(messages))
+
+    def opening(self, role: Role) -> list[int]:
+        """How a message begins."""
+        return [IM_START, *self.tokenizer.encode(role, markup=False), *self._newline]
+
+    def _content(self, parts: Iterable[Part], count: Count) -> list[int]:
+        return [token for part in parts for token in self._part(part, count)]
+
+    def _part(self, part: Part, count: Count) -> list[int]:
+        if isinstance(part, Media):
+            return [PLACEHOLDERS[part.kind]] * count(part)
+        return self.tokenizer.encode(part, markup=False)
+
+
+def media_of(messages: Iterable[Message]) -> tuple[Media, ...]:
+    """All pictures and sounds of some messages in the order in which they stand."""
+    return tuple(part for message in messages for part in message.parts if isinstance(part, Media))
+
+
+def without_media(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The same messages with their texts alone."""
+    return tuple(Message(message.role, tuple(part for part in message.parts if isinstance(part, str))) for message in messages)
+
+
+def place(found: Tokens, count: Count, grids: Grids) -> Int64:
+    """Time-aware positions `(T, 3)`: moment, row and column of every token.
+
+    Text and sounds count on, all three alike. Features of a picture share the moment at which it stands and lie in rows and columns
+    from there; what follows counts on after the larger of the two. Source: Xu et al. 2025 (Qwen2.5-Omni).
+    """
+    parts: list[Int64] = []
+    now = at = 0
+    for media in (*found.media, None):
+        stop = found.tokens.index(PLACEHOLDERS[media.kind], at) if media else len(found.tokens)
+        parts.append(np.arange(now, now + stop - at)[:, None].repeat(3, 1))
+        now += stop - at
+        if media:
+            many, grid = count(media), grids[media.kind]
+            offsets = np.arange(many)[:, None].repeat(3, 1) if grid is None else _grid_offsets(*grid)
+            parts.append(now + offsets)
+            now += max(grid or (many,))
+            at = stop + many
+    return np.concatenate(parts)
+
+
+def _grid_offsets(rows: int, columns: int) -> Int64:
+    row, column = np.indices((rows, columns)).reshape(2, -1)
+    return np.stack([np.zeros_like(row), row, column], 1)

@@ -1,0 +1,207 @@
+"""Dialogues in JSONL: one object a line with `messages`, optionally `task`, `id` and `split`.
+
+    {"messages": [{"role": "user", "content": [{"type": "image", "image": "images/1.png"}, {"type": "text", "text": "What?"}]},
+                  {"role": "assistant", "content": "A red circle."}], "task": "naming", "split": "train"}
+
+`content` is a string, or a list of parts; texts that follow one another are one. Paths are relative to the file, and none may leave
+its folder. What the assistant says is text; a sound beside it is that text spoken, which is there to be checked and heard, not to
+be trained on. A row that cannot be used becomes a `BrokenRow`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from omnictl.config.split import Split
+from omnictl.config.suggest import nearest
+from omnictl.data.dialogues.chat_template import MediaKind, Role
+from omnictl.data.manifest.rows import BrokenRow, Flaw, Manifest, filled, filled_or_none, find_file, no_such, split_or_none, type_of
+from omnictl.data.manifest.tables import read_lines
+from omnictl.errors import DataError
+
+FILE_NAMES = ("dialogues.jsonl", "metadata.jsonl", "manifest.jsonl")
+"""Of a folder's manifest."""
+
+RECOGNISED = "manifest: dialogues.jsonl, metadata.jsonl or manifest.jsonl with messages[,task,id,split]"
+
+ANY_TASK = "dialogue"
+"""The task of rows that name none."""
+
+_ROLES = ("system", "user", "assistant")
+_KINDS = ("text", "image", "audio")
+_NEEDS = 'a row is an object with "messages": a list of {"role": "user" or "assistant", "content": text or parts}'
+
+Find = Callable[[str, str], Path]
+"""The file of a picture or a sound: what it is called, and its path as the row has it."""
+
+
+class MediaFile(NamedTuple):
+    """A picture or a sound."""
+
+    kind: MediaKind
+    file: Path
+    """Absolute, below the corpus folder."""
+
+
+class MessageRow(NamedTuple):
+    """What one side says."""
+
+    role: Role
+    parts: tuple[str | MediaFile, ...]
+    spoken: tuple[MediaFile, ...] = ()
+    """The assistant's text as a sound, if there is one."""
+
+
+class DialogueRow(NamedTuple):
+    """A dialogue."""
+
+    id: str
+    task: str
+    messages: tuple[MessageRow, ...]
+    split: Split | None
+    where: str
+
+    @property
+    def media(self) -> tuple[MediaFile, ...]:
+        """All pictures and sounds in the order in which they stand."""
+        return tuple(part for message in self.messages for part in message.parts if isinstance(part, MediaFile))
+
+    @property
+    def file(self) -> Path:
+        """Rows about the same first picture or sound stay in one split."""
+        return next((media.file for media in self.media), Path(self.id))
+
+
+DialogueManifest = Manifest[DialogueRow]
+
+
+def find_dialogues(path: Path) -> Path:
+    """The file of dialogues that a path means: itself, or the manifest of a folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not path.exists():
+        raise no_such(path)
+    if not path.is_dir():
+        return path
+    found = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
+    if found is None:
+        raise DataError(f"{path} has no file of dialogues: {' or '.join(FILE_NAMES)}", where=str(path), fix=_NEEDS)
+    return found
+
+
+def read_dialogues(path: Path) -> DialogueManifest:
+    """The dialogues of a `.jsonl` file, or of a folder with one.
+
+    Raises:
+        DataError: no such file, not JSONL, no UTF-8, or no row that can be used.
+    """
+    file = find_dialogues(path)
+    if file.suffix.lower() != ".jsonl":
+        raise DataError(f"{file} is not a .jsonl file of dialogues", where=str(file), fix=_NEEDS)
+    folder = file.parent.resolve()
+    find = cache(partial(find_file, folder=folder))
+    rows: dict[str, DialogueRow] = {}
+    broken: list[BrokenRow] = []
+    for number, line in read_lines(file, f"write a line a dialogue into it; {_NEEDS}"):
+        where = f"{file}:{number}"
+        try:
+            row = _row(_object(line), f"line {number}", where, lambda what, name: find(what, path=name))
+            if row.id in rows:
+                raise Flaw(f"the id {row.id!r} is that of {rows[row.id].where}, too")
+            rows[row.id] = row
+        except Flaw as flaw:
+            broken.append(BrokenRow(f"line {number}", where, str(flaw)))
+    if not rows:
+        reason = f": {broken[0].message}" if broken else ""
+        raise DataError(f"no row of {file} can be used{reason}", where=broken[0].where if broken else str(file), fix=_NEEDS)
+    return Manifest(folder, tuple(rows.values()), tuple(broken))
+
+
+def _object(line: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise Flaw(f"broken JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Flaw(f"an object was expected, found {type_of(value)}")
+    if "messages" not in value:
+        meant = nearest("messages", list(value))
+        hint = f"; rename {meant!r}" if meant else ""
+        raise Flaw(f"no key 'messages' (found {', '.join(map(repr, value)) or 'no keys'}){hint}")
+    return value
+
+
+def _row(fields: Mapping[str, Any], number: str, where: str, find: Find) -> DialogueRow:
+    return DialogueRow(
+        id=filled_or_none("id", fields.get("id")) or number,
+        task=filled_or_none("task", fields.get("task")) or ANY_TASK,
+        messages=_messages(fields["messages"], find),
+        split=split_or_none(fields.get("split")),
+        where=where,
+    )
+
+
+def _messages(value: object, find: Find) -> tuple[MessageRow, ...]:
+    if not isinstance(value, list) or not value:
+        raise Flaw(f"messages should be a list of messages, found {'an empty list' if value == [] else type_of(value)}")
+    messages = tuple(_message(each, number, find) for number, each in enumerate(value, start=1))
+    roles = [message.role for message in messages]
+    turns = roles[1:] if roles[0] == "system" else roles
+    if turns != ["user", "assistant"] * (len(turns) // 2) or not turns:
+        raise Flaw(f"user and assistant should take turns, the assistant last; found {', '.join(roles)}")
+    return messages
+
+
+def _message(value: object, number: int, find: Find) -> MessageRow:
+    what = f"message {number}"
+    if not isinstance(value, dict):
+        raise Flaw(f"{what} should be an object with role and content, found {type_of(value)}")
+    role = value.get("role")
+    if role not in _ROLES:
+        raise Flaw(f"the role of {what} is {role!r}, expected one of {', '.join(_ROLES)}")
+    content = value.get("content")
+    parts = tuple(_parts(content, what, find)) if isinstance(content, list) else (filled(f"content of {what}", content),)
+    if not parts:
+        raise Flaw(f"the content of {what} is an empty list")
+    if role == "user":
+        return MessageRow("user", tuple(_joined(parts)))
+    media = tuple(part for part in parts if isinstance(part, MediaFile))
+    if any(part.kind == "image" for part in media):
+        raise Flaw(f"{what} is the {role}'s and shows a picture; only what the user says may")
+    if media and role == "system":
+        raise Flaw(f"{what} is the system's and has a sound; only those of the user and the assistant may")
+    texts = tuple(_joined(part for part in parts if isinstance(part, str)))
+    if not texts:
+        raise Flaw(f"{what} is the {role}'s and has no text")
+    return MessageRow(cast("Role", role), texts, media)
+
+
+def _joined(parts: Iterable[str | MediaFile]) -> Iterator[str | MediaFile]:
+    """The parts, texts that follow one another as one, without white space around it."""
+    for is_text, group in groupby(parts, lambda part: isinstance(part, str)):
+        if is_text:
+            yield "".join(cast("Iterable[str]", group)).strip()
+        else:
+            yield from group
+
+
+def _parts(content: list[object], what: str, find: Find) -> Iterator[str | MediaFile]:
+    for number, part in enumerate(content, start=1):
+        place = f"part {number} of {what}"
+        if not isinstance(part, dict):
+            raise Flaw(f"{place} should be an object with a type, found {type_of(part)}")
+        kind = part.get("type")
+        if kind not in _KINDS:
+            raise Flaw(f"the type of {place} is {kind!r}, expected one of {', '.join(_KINDS)}")
+        if kind not in part:
+            raise Flaw(f"{place} is of type {kind!r} and has no key {kind!r} (found {', '.join(map(repr, part))})")
+        if kind == "text":
+            filled(place, part[kind])  # or it is a flaw
+            yield cast("str", part[kind])
+        else:
+            yield MediaFile(cast("MediaKind", kind), find(cast("str", kind), filled(f"path of {place}", part[kind])))

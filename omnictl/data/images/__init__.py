@@ -1,0 +1,1 @@
+"""Pictures: files, corpora, labels, augmentation and batches."""

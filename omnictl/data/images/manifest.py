@@ -1,0 +1,86 @@
+"""Image manifests: rows of a picture and what it shows, as labels or a caption, judged by the rules of `manifest`."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from omnictl.config.split import Split
+from omnictl.data.manifest.rows import Flaw, Manifest, Record, Schema, filled, filled_or_none, split_or_none, type_of
+
+FIELDS = ("image", "label", "caption", "split")
+
+
+class ImageRow(NamedTuple):
+    """A picture, and what is said about it: labels, a caption, or both."""
+
+    id: str
+    """The picture's path below the corpus folder; a picture that comes again is `#2`, `#3`."""
+    image: Path
+    """Absolute, below the corpus folder."""
+    labels: Mapping[str, str]
+    """By the names of the attributes; the only one of a picture's class is called `label`."""
+    caption: str | None
+    split: Split | None
+    where: str
+
+    @property
+    def file(self) -> Path:
+        """The picture, under the name that rows of all kinds have in common."""
+        return self.image
+
+
+ImageManifest = Manifest[ImageRow]
+
+
+def _row(name: str, image: Path, record: Record) -> ImageRow:
+    _, label, caption, split = map(record.fields.get, FIELDS)
+    row = ImageRow(name, image, dict(_labels(label)), filled_or_none("caption", caption), split_or_none(split), record.where)
+    if not row.labels and row.caption is None:
+        raise Flaw("there is neither a label nor a caption")
+    return row
+
+
+def _labels(value: object) -> Iterator[tuple[str, str]]:
+    """Names and values; null is an attribute that nobody looked at."""
+    if isinstance(value, list):
+        raise Flaw(f"the label should be a string or an object of named attributes, found {type_of(value)}")
+    if not isinstance(value, dict):
+        text = filled_or_none("label", _as_string("label", value))
+        if text is not None:
+            yield "label", text
+        return
+    for key, each in value.items():
+        name = filled("name of a label", key)
+        if name != key:
+            raise Flaw(f"the name of the label {key!r} has white space around it")
+        if each is not None:
+            yield name, filled(f"label {name!r}", _as_string(f"label {name!r}", each))
+
+
+def _as_string(what: str, value: object) -> object:
+    """Numbers and truth values as JSON writes them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Flaw(f"the {what} is {value}")
+    return str(value) if isinstance(value, int | float) else value
+
+
+IMAGES = Schema(
+    file="image",
+    needed=(("image",), ("label", "caption")),
+    row=_row,
+    needs="a label or a caption, and the path of an image file",
+    first_line="write a line a picture into it: its image file, and its label or caption",
+)
+
+
+def read_manifest(path: Path) -> ImageManifest:
+    """The rows of a `.csv` or `.jsonl` manifest; image paths are relative to its folder.
+
+    Raises:
+        DataError: no such file, not of these formats, no UTF-8, a header without `image` and one of `label` and `caption`, or
+            no usable row.
+    """
+    return IMAGES.read(path)

@@ -1,0 +1,1 @@
+"""What `omnictl data` finds in a corpus before it is trained on."""

@@ -1,0 +1,129 @@
+"""The recordings of a source with what is known of each one's sound: from the header alone, or from all of its samples."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnictl.config.split import SPLITS, Split
+from omnictl.data.audio.files import probe_audio, read_audio
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.parallel import in_parallel
+from omnictl.data.speech.corpus import BLOCK, Recording, SpeechCorpus, SpeechDataConfig, TinyWorldSpeech
+from omnictl.data.speech.layouts import find_speech
+from omnictl.data.speech.splits import split_rows
+from omnictl.data.text.corpus import tinyworld_seed
+from omnictl.errors import DataError
+from omnictl.nn.mel import MelConfig
+
+_RATE = MelConfig().sample_rate
+"""At which TinyWorld is spoken, in Hz."""
+
+
+class Sound(NamedTuple):
+    """What is known of a recording's sound."""
+
+    frames: int
+    """Samples a channel."""
+    rate: int
+    """In Hz."""
+    channels: int
+    digest: bytes
+    """Of the samples; empty if they were not read."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.frames / self.rate
+
+
+class Heard(NamedTuple):
+    """A recording whose sound is there, and its transcript in the alphabet."""
+
+    split: Split
+    recording: Recording
+    sound: Sound
+    text: str
+    """Empty if it has other characters, or no words."""
+
+
+class SpeechSource(NamedTuple):
+    """The recordings of a source, and the sounds of each as they are looked at."""
+
+    recordings: Sequence[tuple[Split, Recording]]
+    sounds: Iterator[Sound | DataError]
+    broken: Sequence[BrokenRow]
+
+
+def open_source(source: str, limit: int | None, measure: Callable[[Path], Sound]) -> SpeechSource:
+    """The recordings of a source; their sounds follow as they are asked for.
+
+    Args:
+        source: a manifest, a corpus folder, or TinyWorld, which has no files and is spoken.
+        limit: so many of each split at most.
+        measure: of a file, `probe` or `decode`.
+
+    Raises:
+        DataError: no such source, or no row of it can be used.
+    """
+    seed = tinyworld_seed(source)
+    if seed is not None:
+        return _open_tinyworld(seed, limit)
+    found = find_speech(Path(source).expanduser())
+    splits = split_rows(found.rows, val_fraction=None, test_fraction=None, holdout_speakers=())
+    rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
+    recordings = [(split, Recording(row.id, row.text, row.speaker, row.where, row.audio)) for split, row in rows]
+    return SpeechSource(recordings, in_parallel([row.audio for _, row in rows], measure), found.broken)
+
+
+def _open_tinyworld(seed: int, limit: int | None) -> SpeechSource:
+    usual = SpeechDataConfig()
+    num, num_eval = (min(count, limit or count) for count in (usual.num_utterances, usual.num_eval_utterances))
+    world = TinyWorldSpeech(seed, num, num_eval)
+    recordings = [(split, recording) for split in SPLITS for recording in world.recordings(split)]
+    return SpeechSource(recordings, _spoken(world), world.broken)
+
+
+def _spoken(world: TinyWorldSpeech) -> Iterator[Sound | DataError]:
+    return (sound for split in SPLITS for sound in spoken(world, split))
+
+
+def spoken(world: SpeechCorpus, split: Split) -> Iterator[Sound]:
+    """The sounds of a split of TinyWorld, which is spoken for it.
+
+    Raises:
+        DataError: espeak-ng cannot run here.
+    """
+    for block in range(-(-len(world.recordings(split)) // BLOCK)):
+        for sound in world.sounds(split, block, _RATE):
+            if isinstance(sound, DataError):
+                raise sound
+            yield Sound(len(sound), _RATE, 1, _digest(sound))
+
+
+def probe(file: Path) -> Sound:
+    """What the header says.
+
+    Raises:
+        DataError: not there, not audio, not whole, or out of bounds.
+    """
+    info = probe_audio(file)
+    return Sound(info.frames, info.rate, info.channels, b"")
+
+
+def decode(file: Path) -> Sound:
+    """What is there, every sample read.
+
+    Raises:
+        DataError: not there, not audio, not whole, out of bounds, or samples that are no sound.
+    """
+    info = probe_audio(file)
+    samples = read_audio(file, rate=info.rate)
+    return Sound(len(samples), info.rate, info.channels, _digest(samples))
+
+
+def _digest(samples: NDArray[np.float32]) -> bytes:
+    return hashlib.blake2b(samples.tobytes(), digest_size=16).digest()

@@ -1,0 +1,142 @@
+"""The dialogues of a source with what is known of their pictures and sounds: from headers alone, or from all pixels and samples."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from omnictl.config.split import SPLITS, Split
+from omnictl.data.dialogues.chat_template import MediaKind, Role
+from omnictl.data.dialogues.corpus import TinyWorldDialogues
+from omnictl.data.dialogues.manifest import DialogueRow, MediaFile, read_dialogues
+from omnictl.data.inspect.audio_files import Sound, spoken
+from omnictl.data.inspect.image_files import Picture, drawn
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.manifest.splits import fill_splits
+from omnictl.data.parallel import in_parallel
+from omnictl.data.progress import told
+from omnictl.data.text.corpus import tinyworld_seed
+from omnictl.errors import DataError
+
+DIALOGUES = 200
+"""Of TinyWorld's of each split, over all tasks, that are made for a look at them."""
+
+Found = TypeVar("Found")
+
+
+class Conversation(NamedTuple):
+    """A dialogue whose pictures and sounds are there."""
+
+    id: str
+    where: str
+    split: Split
+    task: str
+    roles: Sequence[Role]
+    characters: int
+    pictures: Mapping[str, Picture]
+    """By path, or by place in TinyWorld; of one that is shown twice there is one."""
+    sounds: Mapping[str, Sound]
+    num_replies: int
+    """Answers with a sound beside them that can be read."""
+
+
+class DialogueSource(NamedTuple):
+    """The dialogues of a source, after a look at their media."""
+
+    seen: Sequence[Conversation]
+    unreadable: Sequence[tuple[MediaKind, BrokenRow]]
+    """Rows with a picture or a sound that cannot be read, and of which kind the first of these is."""
+    mute: Sequence[BrokenRow]
+    """Rows with a spoken reply that cannot be read; they are trained on, for the reply's text."""
+    broken: Sequence[BrokenRow]
+    """Rows that cannot be used whatever their media."""
+
+
+class Look(NamedTuple):
+    """How files are looked at."""
+
+    picture: Callable[[Path], Picture]
+    sound: Callable[[Path], Sound]
+
+
+def look(source: str, limit: int | None, at: Look, doing: str) -> DialogueSource:
+    """Looks once at every picture and every sound of the dialogues of a source.
+
+    Args:
+        source: a `.jsonl` file, a folder with one, or TinyWorld, whose dialogues have no files and are drawn and spoken.
+        limit: so many rows of each split at most.
+        at: of a file, `probe` or `decode`.
+        doing: what to call this in notes of progress: "checking".
+
+    Raises:
+        DataError: no such source, or no row of it can be used.
+    """
+    seed = tinyworld_seed(source)
+    if seed is not None:
+        count = limit or DIALOGUES
+        return DialogueSource(list(_made(TinyWorldDialogues.few(seed, count, count))), (), (), ())
+    found = read_dialogues(Path(source).expanduser())
+    splits = fill_splits(found.rows, {row.id: row.split for row in found.rows}, val_fraction=None, test_fraction=None)
+    rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
+    pictures = _measured((row for _, row in rows), "image", at.picture, f"{doing} pictures")
+    sounds = _measured((row for _, row in rows), "audio", at.sound, f"{doing} sounds")
+    seen, unreadable = [], []
+    for split, row in rows:
+        flaw = _flaw(row, {**pictures, **sounds})
+        if flaw is None:
+            seen.append(_conversation(split, row, pictures, sounds))
+        else:
+            unreadable.append(flaw)
+    return DialogueSource(seen, unreadable, [flaw for _, row in rows for flaw in _mute(row, sounds)], found.broken)
+
+
+def _measured(
+    rows: Iterable[DialogueRow], kind: MediaKind, measure: Callable[[Path], Found], doing: str
+) -> dict[MediaFile, Found | DataError]:
+    """What is known of each file, spoken replies among the sounds; of some there are several rows."""
+    files = list(dict.fromkeys(media for row in rows for media in (*row.media, *_replies(row)) if media.kind == kind))
+    return dict(zip(files, told(in_parallel([media.file for media in files], measure), doing, len(files)), strict=True))
+
+
+def _replies(row: DialogueRow) -> Iterator[MediaFile]:
+    return (media for message in row.messages for media in message.spoken)
+
+
+def _flaw(row: DialogueRow, found: Mapping[MediaFile, object]) -> tuple[MediaKind, BrokenRow] | None:
+    errors = ((media.kind, found[media]) for media in row.media)
+    return next(((kind, BrokenRow(row.id, row.where, e.message)) for kind, e in errors if isinstance(e, DataError)), None)
+
+
+def _mute(row: DialogueRow, sounds: Mapping[MediaFile, Sound | DataError]) -> Iterator[BrokenRow]:
+    for reply in _replies(row):
+        error = sounds[reply]
+        if isinstance(error, DataError):
+            yield BrokenRow(row.id, row.where, error.message)
+
+
+def _conversation(
+    split: Split,
+    row: DialogueRow,
+    pictures: Mapping[MediaFile, Picture | DataError],
+    sounds: Mapping[MediaFile, Sound | DataError],
+) -> Conversation:
+    shown = {str(media.file): picture for media in row.media if isinstance(picture := pictures.get(media), Picture)}
+    heard = {str(media.file): sound for media in row.media if isinstance(sound := sounds.get(media), Sound)}
+    characters = sum(len(part) for message in row.messages for part in message.parts if isinstance(part, str))
+    replies = sum(isinstance(sounds[reply], Sound) for reply in _replies(row))
+    roles = [message.role for message in row.messages]
+    return Conversation(row.id, row.where, split, row.task, roles, characters, shown, heard, replies)
+
+
+def _made(world: TinyWorldDialogues) -> Iterator[Conversation]:
+    """Every dialogue of TinyWorld; nothing of it is in a file."""
+    for split in SPLITS:
+        sounds = list(spoken(world.sounds, split))
+        places = [(task, number) for task, count in world.tasks(split).items() for number in range(count)]
+        for task, number in told(places, f"making dialogues of the {split} split", len(places)):
+            dialogue = world.dialogue(split, task, number)
+            pictures = [drawn(world.seed, split, media.number) for media in dialogue.media if media.kind == "image"]
+            heard = {f"{split}/{m.number}": sounds[m.number] for m in dialogue.media if m.kind == "audio"}
+            roles = [message.role for message in dialogue.messages]
+            characters = sum(len(message.text) for message in dialogue.messages)
+            shown = {picture.name: picture for picture in pictures}
+            yield Conversation(dialogue.id, dialogue.where, split, task, roles, characters, shown, heard, 0)

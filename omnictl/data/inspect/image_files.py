@@ -1,0 +1,136 @@
+"""The pictures of a source with what is known of each: from its headers alone, or from all of its pixels."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnictl.config.split import SPLITS, Split
+from omnictl.data.images.files import probe_image, read_image
+from omnictl.data.images.labels import Labels
+from omnictl.data.images.layouts import find_images
+from omnictl.data.images.splits import split_images
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.parallel import in_parallel
+from omnictl.data.progress import told
+from omnictl.data.text.corpus import tinyworld_seed
+from omnictl.errors import DataError
+from omnictl.tinyworld.drawing import draw
+from omnictl.tinyworld.scenes import Scene, scene
+
+SCENES = 1_000
+"""Of TinyWorld's endless ones, so many of each split are looked at."""
+SIDE = 112
+"""At which scenes are drawn, in pixels: as large as the vision encoder is usually shown them."""
+
+
+class Picture(NamedTuple):
+    """What is known of a picture."""
+
+    name: str
+    """Its path, or a scene's place; rows that have it in common show the same picture."""
+    width: int
+    """In pixels."""
+    height: int
+    format: str
+    digest: bytes
+    """Of the pixels; empty if they were not read."""
+
+
+class Seen(NamedTuple):
+    """A row whose picture is there."""
+
+    id: str
+    where: str
+    split: Split
+    labels: Labels
+    caption: str | None
+    picture: Picture
+
+
+class ImageSource(NamedTuple):
+    """The pictures of a source, after a look at them."""
+
+    seen: Sequence[Seen]
+    unreadable: Sequence[BrokenRow]
+    """Rows whose picture cannot be read."""
+    broken: Sequence[BrokenRow]
+    """Rows that cannot be used whatever their pictures."""
+    training: Sequence[Labels]
+    """Of all rows of the training split, also those that were not looked at; none of endless scenes."""
+
+
+def look(source: str, limit: int | None, measure: Callable[[Path], Picture], doing: str) -> ImageSource:
+    """Looks once at every picture of a source.
+
+    Args:
+        source: a manifest, a corpus folder, or TinyWorld, which has no files and is drawn.
+        limit: so many rows of each split at most.
+        measure: of a file, `probe` or `decode`.
+        doing: what to call this in notes of progress.
+
+    Raises:
+        DataError: no such source, or no row of it can be used.
+    """
+    seed = tinyworld_seed(source)
+    if seed is not None:
+        count = limit or SCENES
+        return ImageSource(list(told(_drawn(seed, count), "drawing pictures", len(SPLITS) * count)), (), (), ())
+    found = find_images(Path(source).expanduser())
+    splits = split_images(found.rows, val_fraction=None, test_fraction=None)
+    rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
+    files = list(dict.fromkeys(row.image for _, row in rows))  # of some pictures there are several rows
+    pictures = dict(zip(files, told(in_parallel(files, measure), doing, len(files)), strict=True))
+    seen, unreadable = [], []
+    for split, row in rows:
+        picture = pictures[row.image]
+        if isinstance(picture, DataError):
+            unreadable.append(BrokenRow(row.id, row.where, picture.message))
+        else:
+            seen.append(Seen(row.id, row.where, split, row.labels, row.caption, picture))
+    training = [row.labels for row in splits["train"] if not isinstance(pictures.get(row.image), DataError)]
+    return ImageSource(seen, unreadable, found.broken, training)
+
+
+def _drawn(seed: int, count: int) -> Iterator[Seen]:
+    for split in SPLITS:
+        for index in range(count):
+            found, picture = scene(seed, split, index), drawn(seed, split, index)
+            yield Seen(f"{split}/{index}", picture.name, split, found.labels(), found.caption, picture)
+
+
+def drawn(seed: int, split: Split, index: int) -> Picture:
+    """A scene of TinyWorld, which is drawn for it."""
+    return Picture(f"tinyworld:{seed}/{split}/{index}", SIDE, SIDE, "drawn", _digest(pixels_of(scene(seed, split, index))))
+
+
+def pixels_of(found: Scene) -> NDArray[np.uint8]:
+    """`(H, W, 3)`: a scene as the file of a picture has it."""
+    return np.ascontiguousarray(draw(found, SIDE).picture.transpose(1, 2, 0))
+
+
+def probe(file: Path) -> Picture:
+    """What the headers say.
+
+    Raises:
+        DataError: not there, not a picture, not whole, or out of bounds.
+    """
+    info = probe_image(file)
+    return Picture(str(file), info.width, info.height, info.format, b"")
+
+
+def decode(file: Path) -> Picture:
+    """What is there, every pixel read.
+
+    Raises:
+        DataError: not there, not a picture, not whole, or out of bounds.
+    """
+    info = probe_image(file)
+    return Picture(str(file), info.width, info.height, info.format, _digest(read_image(file)))
+
+
+def _digest(pixels: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16, salt=b"%dx%d" % pixels.shape[:2]).digest()

@@ -1,0 +1,141 @@
+"""Looks pictures over before they are trained on: what is broken, what looks wrong, and (by `summary`) how much there is.
+
+Broken is what training sets aside. A warning is what it takes, and a person should look at. What cannot be noticed: a wrong label
+on a picture that is there once, and pictures that are almost the same, as after another round of JPEG.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from omnictl.data.images.labels import Labels, label_flaw, label_values
+from omnictl.data.inspect.findings import Problem, Report
+from omnictl.data.inspect.image_files import ImageSource, Seen, decode, look, probe
+from omnictl.data.inspect.summary import image_summary
+
+LEAST_SIDE = 16
+"""In pixels: less shows hardly anything."""
+FEW = 5
+"""Training pictures of a value, below which little can be learned about it."""
+_SHOWN = 5
+"""Values that a warning names."""
+
+
+def check_images(source: str, *, limit: int | None = None) -> Report:
+    """Reads every picture, once however many rows it has, and holds the rows against each other.
+
+    Args:
+        source: a manifest, a corpus folder, or TinyWorld.
+        limit: so many rows of each split at most.
+
+    Raises:
+        DataError: no such source, or no row of it can be used.
+    """
+    found = look(source, limit, decode, "checking pictures")
+    once = list(_once_a_split(found.seen))
+    warnings = [*_duplicates(once), *_conflicts(found.seen), *_small(once)]
+    warnings += [*_rare(found.training, source), *_missing(found.training, source)]
+    return _report(source, found, [*_unreadable(found), *_untold(found)], warnings)
+
+
+def measure_images(source: str, *, limit: int | None = None) -> Report:
+    """Reads the headers of every picture and judges nothing; TinyWorld, which has no files, is drawn.
+
+    Args:
+        source: a manifest, a corpus folder, or TinyWorld.
+        limit: so many rows of each split at most.
+
+    Raises:
+        DataError: no such source, or no row of it can be used.
+    """
+    found = look(source, limit, probe, "reading headers")
+    return _report(source, found, list(_unreadable(found)), ())
+
+
+def _report(source: str, found: ImageSource, broken: Sequence[Problem], warnings: Sequence[Problem]) -> Report:
+    total = len(found.seen) + len(found.unreadable) + len(found.broken)
+    return Report(source, "images", "rows", total, image_summary(found.seen), broken, warnings)
+
+
+# What is broken
+
+
+def _unreadable(found: ImageSource) -> Iterator[Problem]:
+    yield from (Problem("row", *row) for row in found.broken)
+    yield from (Problem("image", *row) for row in found.unreadable)
+
+
+def _untold(found: ImageSource) -> Iterator[Problem]:
+    """Labels that training never shows, if it shows any."""
+    values = label_values(found.training)
+    for each in found.seen if values else ():
+        flaw = label_flaw(each.labels, values)
+        if flaw is not None:
+            yield Problem("label", each.id, each.where, flaw)
+
+
+# What looks wrong
+
+
+def _once_a_split(seen: Iterable[Seen]) -> Iterable[Seen]:
+    """The first row of each picture in each split."""
+    first: dict[tuple[str, str], Seen] = {}
+    for each in seen:
+        first.setdefault((each.split, each.picture.name), each)
+    return first.values()
+
+
+def _duplicates(once: Iterable[Seen]) -> Iterator[Problem]:
+    """Pictures that are in an earlier split too, pixel by pixel, whatever their files are called."""
+    first: dict[bytes, Seen] = {}
+    for each in once:
+        other = first.setdefault(each.picture.digest, each)
+        if other.split != each.split:
+            message = f"the same picture is in the {other.split} split, this one in {each.split}: {other.where}"
+            yield Problem("duplicate", each.id, each.where, message)
+
+
+def _conflicts(seen: Iterable[Seen]) -> Iterator[Problem]:
+    """Pictures that are in their split before, under another label."""
+    first: dict[tuple[str, bytes, str], Seen] = {}
+    for each in seen:
+        for name, value in each.labels.items():
+            other = first.setdefault((each.split, each.picture.digest, name), each)
+            if other.labels[name] != value:
+                message = f"the {name} of this picture is {value!r} here and {other.labels[name]!r} there: {other.where}"
+                yield Problem("conflict", each.id, each.where, message)
+
+
+def _small(once: Iterable[Seen]) -> Iterator[Problem]:
+    for each in once:
+        width, height = each.picture.width, each.picture.height
+        if min(width, height) < LEAST_SIDE:
+            message = f"{width:,} × {height:,} pixels: fewer than {LEAST_SIDE} a side show hardly anything"
+            yield Problem("small", each.id, each.where, message)
+
+
+def _rare(training: Iterable[Labels], source: str) -> Iterator[Problem]:
+    for name, counts in _counts(training).items():
+        rare = [f"{value!r} ({count})" for value, count in reversed(counts.most_common()) if count < FEW]
+        if rare:
+            more = f" and {len(rare) - _SHOWN:,} more" if len(rare) > _SHOWN else ""
+            shown = f"{', '.join(rare[:_SHOWN])}{more}"
+            message = f"{len(rare):,} of {len(counts):,} values of {name!r} are in fewer than {FEW} training rows: {shown}"
+            yield Problem("rare", name, source, message)
+
+
+def _missing(training: Iterable[Labels], source: str) -> Iterator[Problem]:
+    labelled = [labels for labels in training if labels]
+    for name, counts in _counts(labelled).items():
+        number = len(labelled) - counts.total()
+        if number > len(labelled) / 2:
+            message = f"{number:,} of the {len(labelled):,} training rows with labels lack the attribute {name!r}"
+            yield Problem("missing", name, source, message)
+
+
+def _counts(training: Iterable[Labels]) -> Mapping[str, Counter[str]]:
+    """By attribute, how many rows have each value."""
+    counts: dict[str, Counter[str]] = {}
+    for labels in training:
+        for name, value in labels.items():
+            counts.setdefault(name, Counter())[value] += 1
+    return counts

@@ -1,0 +1,174 @@
+"""Looks speech or text over before it is trained on: what is broken, what looks wrong, and (by `summary`) how much there is.
+
+Broken is what training cannot use, with characters as targets: it sets such rows aside, and stops at text files that cannot be
+read. A warning is what training takes, and a person should look at. What cannot be noticed: a transcript of the right length
+with the wrong words.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from omnictl.data.inspect.audio_files import Heard, SpeechSource, decode, open_source, probe
+from omnictl.data.inspect.findings import Problem, Report
+from omnictl.data.inspect.summary import speech_summary, text_summary
+from omnictl.data.progress import told
+from omnictl.data.speech.corpus import Recording, SpeechDataConfig
+from omnictl.data.speech.transcript import encode, foreign_characters, normalise
+from omnictl.data.text.corpus import TextDataConfig, TextFiles, open_corpus, tinyworld_seed
+from omnictl.data.text.files import find_text_files, nothing_in, read_rows
+from omnictl.errors import DataError
+from omnictl.nn.conv import SUBSAMPLING
+from omnictl.nn.ctc import frames_needed
+from omnictl.nn.mel import MelConfig
+
+FASTEST, SLOWEST = 25.0, 2.0
+"""Characters a second. English is read at about 15; beyond these a transcript is hardly that of its recording."""
+
+_MEL = MelConfig()
+
+
+# Speech
+
+
+def check_speech(source: str, *, limit: int | None = None) -> Report:
+    """Reads every recording and its transcript.
+
+    Args:
+        source: a manifest, a corpus folder, or TinyWorld.
+        limit: so many of each split at most.
+
+    Raises:
+        DataError: no such source, or no row of it can be used.
+    """
+    speech = open_source(source, limit, decode)
+    heard, broken = _hear(speech, "checking recordings")
+    transcripts = [_problem("transcript", each, flaw) for _, each in speech.recordings if (flaw := _transcript_flaw(each.text))]
+    fitting = [each for each in heard if each.text]
+    broken += [*transcripts, *_infeasible(fitting, emissions=2)]
+    too_short = {problem.id for problem in broken}
+    warnings = [problem for problem in _infeasible(fitting, emissions=1) if problem.id not in too_short]
+    warnings += [*_odd_rates(fitting), *_too_long(heard), *_duplicates(heard)]
+    return _speech_report(source, speech, heard, broken, warnings)
+
+
+def measure_speech(source: str, *, limit: int | None = None) -> Report:
+    """Reads the headers of every recording and judges nothing; TinyWorld, which has no files, is spoken.
+
+    Args:
+        source: a manifest, a corpus folder, or TinyWorld.
+        limit: so many of each split at most.
+
+    Raises:
+        DataError: no such source, or no row of it can be used.
+    """
+    speech = open_source(source, limit, probe)
+    heard, broken = _hear(speech, "reading headers")
+    return _speech_report(source, speech, heard, broken, ())
+
+
+def _hear(speech: SpeechSource, doing: str) -> tuple[list[Heard], list[Problem]]:
+    """The recordings that have a sound, and a problem for every other row."""
+    heard, broken = [], [Problem("row", *row) for row in speech.broken]
+    sounds = told(speech.sounds, doing, len(speech.recordings))
+    for (split, recording), sound in zip(speech.recordings, sounds, strict=True):
+        if isinstance(sound, DataError):
+            broken.append(_problem("audio", recording, sound.message))
+        else:
+            text = "" if foreign_characters(recording.text) else normalise(recording.text)
+            heard.append(Heard(split, recording, sound, text))
+    return heard, broken
+
+
+def _problem(kind: str, recording: Recording, message: str) -> Problem:
+    return Problem(kind, recording.id, recording.where, message)
+
+
+def _transcript_flaw(text: str) -> str | None:
+    foreign = foreign_characters(text)
+    if foreign:
+        return f"the transcript has characters outside the alphabet: {foreign}"
+    return None if normalise(text) else f"the transcript {text!r} has no words"
+
+
+def _infeasible(heard: Iterable[Heard], *, emissions: int) -> Iterator[Problem]:
+    """The recordings too short for their transcripts, if the CTC head emits so many symbols a frame of the encoder."""
+    hertz = f"{_MEL.frames_hz / SUBSAMPLING * emissions:g}"
+    for each in heard:
+        samples = -(-each.sound.frames * _MEL.sample_rate // each.sound.rate)  # as many as resampling gives
+        steps = -(-(1 + samples // _MEL.hop) // SUBSAMPLING) * emissions
+        needed = frames_needed(encode(each.text))
+        if steps < needed:
+            message = f"too short for its transcript: {steps} steps at {hertz} Hz, CTC needs {needed}"
+            yield _problem(f"infeasible_{hertz}hz", each.recording, message)
+
+
+def _odd_rates(heard: Iterable[Heard]) -> Iterator[Problem]:
+    for each in heard:
+        rate = len(each.text) / each.sound.seconds
+        if rate > FASTEST:
+            hint = "is the transcript that of another recording, or the recording cut off?"
+        elif rate < SLOWEST:
+            hint = "does the transcript lack words, or is the recording mostly silence?"
+        else:
+            continue
+        yield _problem("rate", each.recording, f"{rate:.1f} characters a second: {hint}")
+
+
+def _too_long(heard: Iterable[Heard]) -> Iterator[Problem]:
+    most = SpeechDataConfig().max_seconds
+    for each in heard:
+        if each.sound.seconds > most:
+            message = f"{each.sound.seconds:.1f} s long: training sets it aside unless data.max_seconds is more than {most:g}"
+            yield _problem("long", each.recording, message)
+
+
+def _duplicates(heard: Iterable[Heard]) -> Iterator[Problem]:
+    """Sounds that are in an earlier split too, sample by sample, whatever their files are called."""
+    first: dict[bytes, Heard] = {}
+    for each in heard:
+        other = first.setdefault(each.sound.digest, each)
+        if other.split != each.split:
+            message = f"the same sound is in the {other.split} split, this one in {each.split}: {other.recording.where}"
+            yield _problem("duplicate", each.recording, message)
+
+
+def _speech_report(
+    source: str, speech: SpeechSource, heard: Sequence[Heard], broken: Sequence[Problem], warnings: Sequence[Problem]
+) -> Report:
+    summary = speech_summary(heard)
+    return Report(source, "speech", "rows", len(speech.recordings) + len(speech.broken), summary, broken, warnings)
+
+
+# Text
+
+
+def check_text(source: str) -> Report:
+    """Reads every document.
+
+    Args:
+        source: a text file, a folder of them, or TinyWorld.
+
+    Raises:
+        DataError: no such source, or no text in it.
+    """
+    if tinyworld_seed(source) is not None:
+        return Report(source, "text", "files", 0, text_summary(open_corpus(TextDataConfig(source=source))), ())
+    path = Path(source).expanduser()
+    files = find_text_files(path)
+    flaws = {file: _read_through(file) for file in files}
+    whole = tuple(file for file, flaw in flaws.items() if flaw is None)
+    broken = [Problem("file", str(file), flaw.where or str(file), flaw.message) for file, flaw in flaws.items() if flaw]
+    if not broken and not any(True for file in whole for _ in read_rows(file)):
+        raise nothing_in(path)
+    summary = text_summary(TextFiles(path, whole, val_fraction=None, test_fraction=None))
+    return Report(source, "text", "files", len(files), summary, broken)
+
+
+def _read_through(file: Path) -> DataError | None:
+    """Why a file cannot be read to its end, if it cannot."""
+    try:
+        for _ in told(read_rows(file), f"reading documents of {file}"):
+            pass
+    except DataError as error:
+        return error
+    return None

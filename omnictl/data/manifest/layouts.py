@@ -1,0 +1,69 @@
+"""Which layout a folder has, of those that a kind of corpus comes in: one of them, or an error that lists what is recognised."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Generic, NamedTuple
+
+from omnictl.data.manifest.rows import SUFFIXES, Manifest, Row, Schema
+from omnictl.data.text.files import open_bytes
+from omnictl.errors import DataError
+
+
+class Layout(NamedTuple, Generic[Row]):
+    """A layout that a folder seems to have, and what gave it away."""
+
+    name: str
+    file: Path
+    read: Callable[[], Manifest[Row]]
+
+
+def the_only(path: Path, found: Sequence[Layout[Row]], what: str, recognised: str) -> Layout[Row]:
+    """The layout of a folder.
+
+    Args:
+        path: of the folder.
+        found: all that it seems to have.
+        what: "speech data", "pictures".
+        recognised: the layouts there are, one a line.
+
+    Raises:
+        DataError: none, or several.
+    """
+    if len(found) == 1:
+        return found[0]
+    if found:
+        said = " and ".join(f"{layout.name} ({layout.file})" for layout in found)
+        message = f"{path} has {len(found)} layouts at once: {said}"
+        fix = "give --data the manifest file that is meant, or move one of them elsewhere"
+    else:
+        message = f"{path} has no layout of {what} that is known"
+        fix = "write a manifest, or give --data the folder that directly holds one of these"
+    raise DataError(f"{message}\nRecognised are\n{recognised}", where=str(path), fix=fix)
+
+
+def manifest_files(folder: Path) -> list[Path]:
+    """The files of a folder that have the name of a manifest."""
+    files = [folder / f"{stem}{suffix}" for stem in ("metadata", "manifest") for suffix in SUFFIXES]
+    return [file for file in files if file.is_file()]
+
+
+def manifests(files: Iterable[Path], schema: Schema[Row]) -> Iterator[Layout[Row]]:
+    """Those of the files that are manifests of this kind of corpus, as far as their first line tells."""
+    for file in files:
+        if schema.file in columns_of(file, schema):
+            yield Layout("manifest", file, partial(schema.read, file))
+
+
+def columns_of(file: Path, schema: Schema[Row]) -> list[str]:
+    """The columns that the first line names; of JSONL, whose lines name their own, that of the path."""
+    if file.suffix == ".jsonl":
+        return [schema.file]
+    return [name.strip() for name in next(csv.reader(first_line(file).splitlines()), [])]
+
+
+def first_line(file: Path) -> str:
+    """Of a text file, the beginning at least; bytes that are no UTF-8 are replaced."""
+    with open_bytes(file) as opened:
+        return opened.readline(100_000).decode("utf-8-sig", errors="replace")

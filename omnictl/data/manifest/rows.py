@@ -1,0 +1,269 @@
+"""What every corpus of files has: rows of a file and what is said about it, from a manifest in CSV with a header or JSONL.
+
+A `Schema` says what a row of speech or of pictures holds; paths, names, splits and tables are judged alike for both. A row that
+cannot be used becomes a `BrokenRow`, for the caller to count and report; a file that cannot be read as a manifest is a
+`DataError` with file and line. No media is decoded here.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path, PurePath
+from typing import Generic, NamedTuple, TypeVar
+
+from omnictl.config.split import SPLITS, Split
+from omnictl.data.manifest.tables import check_columns, csv_records, meant_by, read_lines
+from omnictl.errors import DataError
+
+SUFFIXES = (".csv", ".jsonl")
+_SPLIT_NAMES: dict[str, Split] = {**{name: name for name in SPLITS}, "validation": "val", "valid": "val", "dev": "val"}
+
+Row = TypeVar("Row")
+
+
+class BrokenRow(NamedTuple):
+    """A row that cannot be used, and why. Its id is its file's path as far as there is one, else where it stands."""
+
+    id: str
+    where: str
+    message: str
+
+
+class Record(NamedTuple):
+    """What an index says about a file under the keys of a manifest, nothing of it checked yet."""
+
+    where: str
+    fields: Mapping[str, object]
+
+
+class Manifest(NamedTuple, Generic[Row]):
+    """The rows of a corpus in the order of its files; the folder is absolute."""
+
+    folder: Path
+    rows: tuple[Row, ...]
+    broken: tuple[BrokenRow, ...]
+
+
+class Flaw(Exception):
+    """Why a record cannot be used."""
+
+
+@dataclass(frozen=True)
+class Schema(Generic[Row]):
+    """What the rows of a kind of corpus hold, and how they are told from what an index says."""
+
+    file: str
+    """The key of the path: `audio`, `image`."""
+    needed: tuple[tuple[str, ...], ...]
+    """The keys that a manifest has to name, one of each group; that of the path comes first."""
+    row: Callable[[str, Path, Record], Row]
+    """From its id, its file and the rest. Raises `Flaw`."""
+    needs: str
+    """What a row needs, for messages."""
+    first_line: str
+    """What to write into an empty manifest."""
+
+    def read(self, path: Path) -> Manifest[Row]:
+        """The rows of a `.csv` or `.jsonl` manifest; paths are relative to its folder.
+
+        Raises:
+            DataError: no such file, not of these formats, no UTF-8, a header without what is needed, or no usable row.
+        """
+        if not path.exists():
+            raise no_such(path)
+        readers = {".csv": self._read_csv, ".jsonl": self._read_jsonl}
+        read = readers.get(path.suffix.lower())
+        if read is None:
+            wanted = " or ".join(SUFFIXES)
+            fix = f"give --data a {wanted} file, or a folder"
+            raise DataError(f"{path} is not a {wanted} manifest", where=str(path), fix=fix)
+        return self.collect(path, path.parent.resolve(), read(path))
+
+    def collect(self, path: Path, folder: Path, records: Iterable[Record | BrokenRow]) -> Manifest[Row]:
+        """Checks records into the rows of a corpus, each with an id of its own.
+
+        Args:
+            path: what the user gave.
+            folder: absolute and free of symbolic links; files may not lie outside of it.
+            records: from the index in its order; those that cannot even be taken apart come as broken rows.
+
+        Raises:
+            DataError: no record can be used.
+        """
+        rows: list[Row] = []
+        broken: list[BrokenRow] = []
+        ids = _Ids()
+        find = cache(partial(find_file, self.file, folder))  # of some pictures there are several rows
+        for record in records:
+            if isinstance(record, BrokenRow):
+                broken.append(record._replace(id=ids.unique(record.id)))
+                continue
+            value = record.fields.get(self.file)
+            name = ids.unique(_name_of(value, record.where))
+            try:
+                rows.append(self.row(name, find(filled(f"{self.file} path", value)), record))
+            except Flaw as flaw:
+                broken.append(BrokenRow(name, record.where, str(flaw)))
+        if not rows:
+            raise self._nothing_usable(path, folder, broken)
+        return Manifest(folder, tuple(rows), tuple(broken))
+
+    def _read_csv(self, path: Path) -> Iterator[Record | BrokenRow]:
+        return read_table(path, csv_records(path, self.first_line), self.needed)
+
+    def _read_jsonl(self, path: Path) -> Iterator[Record | BrokenRow]:
+        for number, line in read_lines(path, self.first_line):
+            where = f"{path}:{number}"
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield BrokenRow(where, where, f"broken JSON: {error}")
+                continue
+            if not isinstance(value, dict):
+                yield BrokenRow(where, where, f"an object was expected, found {type_of(value)}")
+                continue
+            lacking = next((group for group in self.needed if not any(key in value for key in group)), None)
+            if lacking is not None:
+                yield BrokenRow(_name_of(value.get(self.file), where), where, self._no_key(lacking, list(value)))
+            else:
+                yield Record(where, value)
+
+    def _no_key(self, group: Sequence[str], keys: Sequence[str]) -> str:
+        meant = meant_by(group, keys, self.needed)
+        hint = f"; rename {meant.found!r}" if meant is not None else ""
+        if meant is not None and len(group) > 1:
+            hint += f" to {meant.name!r}"
+        return f"no key {' or '.join(map(repr, group))} (found {', '.join(map(repr, keys)) or 'no keys'}){hint}"
+
+    def _nothing_usable(self, path: Path, folder: Path, broken: Sequence[BrokenRow]) -> DataError:
+        fix = f"a row needs {self.needs}, relative to {folder}"
+        if not broken:
+            return DataError(f"{path} has no rows", where=str(path), fix=fix)
+        others = f"; {len(broken) - 1} more are broken" if len(broken) > 1 else ""
+        return DataError(f"no row of {path} can be used: {broken[0].message}{others}", where=broken[0].where, fix=fix)
+
+
+def read_table(
+    path: Path, records: Iterator[tuple[int, list[str]]], needed: Sequence[Sequence[str]]
+) -> Iterator[Record | BrokenRow]:
+    """The records below a header, their fields by column name.
+
+    Raises:
+        DataError: the header lacks all columns of a needed group, or has one of them twice.
+    """
+    line, header = next(records)
+    columns = [name.strip() for name in header]
+    check_columns(columns, needed, f"{path}:{line}")
+    for line, values in records:
+        where = f"{path}:{line}"
+        fields = dict(zip(columns, values, strict=False))
+        if len(values) == len(columns):
+            yield Record(where, fields)
+        else:
+            hint = ": put quotes around a field with commas in it" if len(values) > len(columns) else ""
+            message = f"found {len(values)} fields, expected the {len(columns)} of the header{hint}"
+            yield BrokenRow(_name_of(fields.get(needed[0][0]), where), where, message)
+
+
+class _Ids:
+    """Gives every row a name of its own: one that comes again is `#2`, `#3`."""
+
+    def __init__(self) -> None:
+        self._uses: dict[str, int] = {}
+        self._taken: set[str] = set()
+
+    def unique(self, name: str) -> str:
+        own = name
+        while own in self._taken:
+            self._uses[name] = self._uses.get(name, 1) + 1
+            own = f"{name}#{self._uses[name]}"
+        self._taken.add(own)
+        return own
+
+
+def _name_of(file: object, where: str) -> str:
+    """The path below the folder in its own spelling, if it is one at all."""
+    return PurePath(file.strip()).as_posix() if isinstance(file, str) and file.strip() else where
+
+
+def find_file(what: str, folder: Path, path: str) -> Path:
+    """The file that a row names by its path below the folder of its corpus.
+
+    Raises:
+        Flaw: there is none, or it lies elsewhere.
+    """
+    name = PurePath(path)
+    if name.anchor or ".." in name.parts:
+        raise Flaw(f"the {what} path '{name}' should be relative to the folder of the corpus, without '..'")
+    file = folder / name
+    try:
+        if not Path(os.path.realpath(file)).is_relative_to(folder):
+            raise Flaw(f"the {what} path '{name}' is a link that leaves the folder of the corpus")
+        is_file = file.is_file()
+    except (OSError, ValueError) as error:  # a name too long, a folder that may not be entered, a NUL
+        raise Flaw(f"the {what} path {str(name)!r} cannot be followed: {error}") from error
+    if not is_file:
+        raise Flaw(f"no such {what} file: {file}")
+    return file
+
+
+def named_split(name: str) -> Split | None:
+    """The split that a word means, as in `valid` or `Dev`; None if it is no such word."""
+    return _SPLIT_NAMES.get(name.lower())
+
+
+def split_or_none(value: object) -> Split | None:
+    """The split that a row names, if it names one.
+
+    Raises:
+        Flaw: it is none of them.
+    """
+    name = filled_or_none("split", value)
+    split = named_split(name or "")
+    if name is not None and split is None:
+        raise Flaw(f"the split is {value!r}, expected one of {', '.join(SPLITS)}")
+    return split
+
+
+def filled(what: str, value: object) -> str:
+    """A string without white space around it.
+
+    Raises:
+        Flaw: none, or an empty one.
+    """
+    text = _string(what, value)
+    if not text:
+        raise Flaw(f"the {what} is empty")
+    return text
+
+
+def filled_or_none(what: str, value: object) -> str | None:
+    """A string without white space around it; None if it is empty or null.
+
+    Raises:
+        Flaw: something else.
+    """
+    return None if value is None else _string(what, value) or None
+
+
+def _string(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise Flaw(f"the {what} should be a string, found {type_of(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Flaw(f"the {what} holds half a character (a lone surrogate) at position {error.start}") from error
+    return value.strip()
+
+
+def type_of(value: object) -> str:
+    """A value's JSON type, for messages."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def no_such(path: Path) -> DataError:
+    """The error for a path that leads nowhere."""
+    return DataError(f"no such file or folder: {path}", where=str(path), fix="check the path given to --data")

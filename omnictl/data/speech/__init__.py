@@ -1,0 +1,1 @@
+"""Utterances: corpora of speech, what is said in them, and batches."""

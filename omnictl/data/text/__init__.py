@@ -1,0 +1,1 @@
+"""Texts: files, corpora, tokenizer, token store, packing and batches."""

@@ -1,0 +1,1 @@
+"""How trained models are judged, split by split: figures, controls, predictions."""

@@ -1,0 +1,46 @@
+"""How well a recogniser understands answers that the Talker says."""
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import NamedTuple
+
+from omnictl.data.audio.files import wav_bytes
+from omnictl.data.speech.spoken_text import speech_text, spoken
+from omnictl.data.speech.transcript import foreign_characters
+from omnictl.evaluation.talker import SHUFFLE_SEED, Ladder
+from omnictl.metrics.intervals import Estimate
+from omnictl.metrics.shuffling import shuffled_inputs
+from omnictl.metrics.speech import by_pair, character_errors
+
+SAID = 100
+"""Answers that are said, drawn from all; one in fifty would be of one task only, where tasks take turns."""
+
+KEPT = 5
+"""Of these, kept for people to hear."""
+
+
+class SpokenReplies(NamedTuple):
+    """What was understood."""
+
+    metrics: Mapping[str, float]
+    controls: Mapping[str, float]
+    sounds: Mapping[str, bytes]
+    estimates: Mapping[str, Estimate]
+
+
+def say_replies(answers: Sequence[str], ladder: Ladder) -> SpokenReplies:
+    """Say some of the answers, and let the judge write down what it hears; what has no sound counts as said and not heard."""
+    chosen = answers if len(answers) <= SAID else Random(SHUFFLE_SEED).sample(answers, SAID)
+    sayable = [not foreign_characters(answer) and bool(speech_text(spoken(answer))) for answer in chosen]
+    texts = [speech_text(spoken(answer)) if can else answer for answer, can in zip(chosen, sayable, strict=True)]
+    heard = [ladder.hear(answer, 0) if can else "" for answer, can in zip(chosen, sayable, strict=True)]
+    exchanged = [texts[number] for number in shuffled_inputs(len(texts), SHUFFLE_SEED)]
+    rate = ladder.voice.vocoder.sample_rate
+    kept = [answer for answer, can in zip(chosen, sayable, strict=True) if can][:KEPT]
+    understood, shuffled = by_pair(character_errors, texts, heard), by_pair(character_errors, exchanged, heard)
+    return SpokenReplies(
+        {"speech_reply_cer": understood.value},
+        {"speech_reply_cer_shuffled": shuffled.value},
+        {f"reply_{number}.wav": wav_bytes(ladder.sound(answer, 0), rate) for number, answer in enumerate(kept, start=1)},
+        {"speech_reply_cer": understood.against("speech_reply_cer_shuffled", shuffled, "lower")},
+    )

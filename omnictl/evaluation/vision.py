@@ -1,0 +1,208 @@
+"""How well pictures were told apart: rates over a split, with a control; and what went wrong, for people to look at.
+
+A class is a combination of the values of the attributes that `top1` wants right; its probability is the product of theirs.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnictl.data.images.corpus import MOST_CLASSES, Pixels, Row
+from omnictl.errors import ConfigError
+from omnictl.metrics.classification import calibration, commonest_share, confusion_matrix, per_class, shuffled_pairs, top_k
+from omnictl.metrics.figures import Tile, calibration_picture, confusion_picture, contact_sheet
+from omnictl.metrics.intervals import Estimate, certain, error_rate, rate_from
+from omnictl.train.stage import Report
+
+WORST_PICTURES = 36
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+
+class Classes(NamedTuple):
+    """All combinations of the values of some attributes."""
+
+    attributes: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+    unseen: frozenset[tuple[str, ...]]
+    """Combinations that training never shows."""
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, tuple[str, ...]], top1: Sequence[str], unseen: frozenset[tuple[str, ...]]) -> "Classes":
+        """The combinations of the attributes named.
+
+        Raises:
+            ConfigError: there is no such attribute, or too many combinations.
+        """
+        fix = f"choose from {', '.join(attributes)}: --set data.top1={json.dumps(list(attributes)[:1])}"
+        if missing := [name for name in top1 if name not in attributes]:
+            raise ConfigError(f"there is no attribute {missing[0]!r}", where="data.top1", fix=fix)
+        many = prod(len(attributes[name]) for name in top1)
+        if many > MOST_CLASSES:
+            raise ConfigError(f"{many:,} combinations of {', '.join(top1)} are too many for top1", where="data.top1", fix=fix)
+        return cls(tuple(top1), tuple(product(*(attributes[name] for name in top1))), unseen)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What to call each of them."""
+        return tuple(" ".join(reversed(values)) for values in self.values)
+
+    def number(self, labels: Mapping[str, str]) -> int:
+        """The class of a picture, -1 if one of the attributes is not known."""
+        found = tuple(labels.get(name, "") for name in self.attributes)
+        return self.values.index(found) if found in self.values else -1
+
+    def is_unseen(self, number: int) -> bool:
+        """Whether training never shows this class."""
+        return number >= 0 and self.values[number] in self.unseen
+
+
+class Classified(NamedTuple):
+    """Pictures and how likely each class seemed."""
+
+    rows: Sequence[Row]
+    probabilities: Float32  # (N, C)
+    targets: Int64  # (N,), -1 where it is not known
+
+
+def joint(probabilities: Sequence[Float32]) -> Float32:
+    """`(N, V1 × V2 …)` probabilities of combinations, from those `(N, V)` of each attribute, the last one changing fastest."""
+    combined = probabilities[0]
+    for other in probabilities[1:]:
+        combined = (combined[:, :, None] * other[:, None, :]).reshape(len(other), -1)
+    return combined
+
+
+def class_rates(found: Classified, classes: Classes) -> dict[str, float]:
+    """`top1` and `top5`; where some classes are new and some are not, these are of the known ones, and the new apart."""
+    chosen, unseen = _numbers(found, classes)
+    rates = {f"top{k}": top_k(found.probabilities[chosen], found.targets[chosen], k) for k in (1, 5)}
+    return rates | {"top1_heldout_pairs": top_k(found.probabilities[unseen], found.targets[unseen], 1)} if unseen.any() else rates
+
+
+def class_estimates(found: Classified, classes: Classes) -> dict[str, Estimate]:
+    """As `class_rates`, with intervals, those of a first guess compared with shuffled images or with chance."""
+    chosen, unseen = _numbers(found, classes)
+    shuffled, floor = _controls(found)
+    estimates = {}
+    for name, value in class_rates(found, classes).items():
+        one = rate_from(value, int((unseen if name == "top1_heldout_pairs" else chosen).sum()))
+        estimates[name] = one if name == "top5" else compared_with_chance(one, shuffled, floor)
+    return estimates
+
+
+def compared_with_chance(estimate: Estimate, shuffled: Estimate, floor: Estimate, name: str = "top1_shuffled") -> Estimate:
+    """An estimate, to be compared with shuffled images, or with what needs no image if that is more often right."""
+    if floor.value > shuffled.value:
+        return estimate.against(f"{name}_floor", floor, "higher")
+    return estimate.against(name, shuffled, "higher")
+
+
+def _controls(found: Classified) -> tuple[Estimate, Estimate]:
+    """How often the first guess is right with the images shuffled, and the commonest class without any."""
+    known = int((found.targets >= 0).sum())
+    shuffled = found.probabilities[shuffled_pairs(found.targets, seed=0)]
+    return rate_from(top_k(shuffled, found.targets, 1), known), certain(commonest_share(found.targets), known)
+
+
+def _numbers(found: Classified, classes: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """`(N,)` which images `class_rates` is of, and which show classes that training never does."""
+    unseen = np.array([classes.is_unseen(int(target)) for target in found.targets])
+    known = ~unseen & (found.targets >= 0)
+    return (known if known.any() else unseen), unseen
+
+
+def patch_rates(patches: Int64, shows: Int64) -> dict[str, float]:
+    """Shares of patches `(N, P, A)` all of whose attributes are right: of those that show something, and of the background's."""
+    if not shows.size:
+        return {}
+    right, something = (patches == shows).all(-1), shows.any(-1)
+    return {"patch_accuracy": float(right[something].mean()), "patch_accuracy_background": float(right[~something].mean())}
+
+
+def patch_estimates(patches: Int64, shows: Int64) -> dict[str, Estimate]:
+    """As `patch_rates`, with intervals over images."""
+    if not shows.size:
+        return {}
+    right, something = (patches == shows).all(-1), shows.any(-1)
+    return {
+        "patch_accuracy": error_rate((right & something).sum(1), something.sum(1)),
+        "patch_accuracy_background": error_rate((right & ~something).sum(1), (~something).sum(1)),
+    }
+
+
+def classification_report(
+    found: Classified,
+    classes: Classes,
+    metrics: Mapping[str, float],
+    show: Callable[[int], Pixels],
+    further: Mapping[str, Estimate],
+) -> Report:
+    """The report of a split: `metrics`, the control with the pictures shuffled, every prediction, each class, the worst mistakes.
+
+    Args:
+        found: the pictures and what they were taken for.
+        classes: the classes.
+        metrics: what was measured, the headline among it.
+        show: `(3, S, S)` pixels of a picture by its place in `found`.
+        further: estimates of what was measured beside the classes.
+    """
+    best = found.probabilities.argmax(1)
+    matrix = confusion_matrix(best, found.targets, len(classes.values))
+    correct = best == found.targets
+    sure = calibration(found.probabilities.max(1)[found.targets >= 0], correct[found.targets >= 0])
+    shuffled, floor = _controls(found)
+    names = classes.names
+    rates = zip(names, per_class(matrix), strict=True)
+    return Report(
+        "top1",
+        "higher",
+        {**metrics, "calibration_error": sure.error},
+        len(found.rows),
+        controls={"top1_shuffled": shuffled.value, "top1_shuffled_floor": floor.value},
+        predictions=[_prediction(*each, names) for each in zip(found.rows, found.probabilities, found.targets, strict=True)],
+        groups={
+            name: {"top1": each.accuracy, "precision": each.precision, "pictures": each.count} for name, each in rates if each.count
+        },
+        pictures={
+            "confusion.png": confusion_picture(matrix, names),
+            "calibration.png": calibration_picture(sure),
+            "worst.png": contact_sheet(_worst(found, names, show)),
+        },
+        estimates={**class_estimates(found, classes), **further},
+    )
+
+
+def _prediction(row: Row, probabilities: Float32, target: int, names: Sequence[str]) -> dict[str, object]:
+    best = int(probabilities.argmax())
+    shown: dict[str, object] = {
+        "id": row.id,
+        "task": "classify",
+        "reference": names[target] if target >= 0 else None,
+        "prediction": names[best],
+        "probability": round(float(probabilities[best]), 4),
+    }
+    if row.image is not None:
+        shown["image"] = str(row.image)
+    return shown
+
+
+def _worst(found: Classified, names: Sequence[str], show: Callable[[int], Pixels]) -> list[Tile]:
+    """The mistakes that the model was surest of; the pictures it was least sure of if it made none."""
+    best, sure = found.probabilities.argmax(1), found.probabilities.max(1)
+    known = np.flatnonzero(found.targets >= 0)
+    wrong = known[best[known] != found.targets[known]]
+    order = wrong[np.argsort(-sure[wrong], kind="stable")] if len(wrong) else known[np.argsort(sure[known], kind="stable")]
+    return [
+        Tile(
+            show(int(index)).transpose(1, 2, 0),
+            (f"{names[best[index]]} {sure[index]:.2f}", f"is {names[found.targets[index]]}", found.rows[index].id),
+        )
+        for index in order[:WORST_PICTURES]
+    ]

@@ -1,0 +1,274 @@
+"""The encoders of what an omni model takes in besides text.
+
+An encoder knows how a file becomes its input, how many features that will be, and makes them. What it makes of a file while
+chatting and what it makes of a corpus while training is the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from omnictl.config.split import Split
+from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.log_mels import FeatureStore, open_features
+from omnictl.data.dialogues.corpus import DialogueCorpus, Pictures, load_picture
+from omnictl.data.images.corpus import BACKGROUND
+from omnictl.data.speech.batches import pad
+from omnictl.data.speech.targets import Targets
+from omnictl.generate.ctc_search import words_of_path
+from omnictl.models.audio_encoder import AudioEncoder
+from omnictl.models.vision_encoder import VisionEncoder
+from omnictl.nn.conv import halved
+from omnictl.nn.mel import log_mel
+
+Raw = NDArray[Any]
+"""What an encoder takes in: `(3, S, S)` uint8 of a picture, `(T, F)` fp32 log-mels of a sound."""
+
+
+class Inputs(Protocol):
+    """The inputs of a split's pictures or sounds, by number."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Over all of them."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def raw(self, number: int) -> Raw:
+        """One input."""
+        ...
+
+    def count(self, number: int) -> int:
+        """How many features it will be; 0 if it cannot be read."""
+        ...
+
+    def flaw(self, number: int) -> str | None:
+        """Why it cannot be read, if it cannot."""
+        ...
+
+
+class Words(NamedTuple):
+    """What an encoder reads in the features of one image or recording."""
+
+    texts: tuple[str, ...]
+    weights: Tensor
+    """(n, texts), how much of each feature each text is: rows sum to at most 1, to 0 where there is nothing to read."""
+
+
+class Encoder(Protocol):
+    """An encoder of one kind of media, an `nn.Module` too."""
+
+    @property
+    def width(self) -> int:
+        """Of a feature."""
+        ...
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of features, of what has them."""
+        ...
+
+    def load(self, file: Path) -> Raw:
+        """The input that a file holds.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        ...
+
+    def count(self, raw: Raw) -> int:
+        """How many features an input will be."""
+        ...
+
+    def inputs(self, corpus: DialogueCorpus, split: Split, cache: Path) -> Inputs:
+        """All inputs of a split of a corpus."""
+        ...
+
+    @property
+    def names_features(self) -> bool:
+        """Whether its heads have words for its features."""
+        ...
+
+    def words(self, features: Sequence[Tensor]) -> list[Words]:
+        """What its heads read in the features `(n, width)` of each input."""
+        ...
+
+    def __call__(self, raws: Sequence[Raw]) -> list[Tensor]:
+        """The features `(n, width)` of each input."""
+        ...
+
+
+class Eye(nn.Module):
+    """A vision encoder: the merged patch tokens of a picture.
+
+    Args:
+        encoder: a trained one.
+        patch_attributes: the values of each attribute that its heads name patches by.
+    """
+
+    def __init__(self, encoder: VisionEncoder, patch_attributes: Sequence[Sequence[str]] = ()) -> None:
+        super().__init__()
+        self.encoder, self._patch_attributes = encoder, patch_attributes
+        encoder.head.requires_grad_(requires_grad=False)  # read, but not trained
+
+    @property
+    def width(self) -> int:
+        """See `Encoder`."""
+        return self.encoder.config.merged_width
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """See `Encoder`."""
+        return self.encoder.config.merged_grid, self.encoder.config.merged_grid
+
+    def load(self, file: Path) -> Raw:
+        """See `Encoder`."""
+        return load_picture(file, self.encoder.config.image_size)
+
+    def count(self, raw: Raw) -> int:  # noqa: ARG002
+        """See `Encoder`; of every picture the same."""
+        return self.encoder.config.merged_grid**2
+
+    def inputs(self, corpus: DialogueCorpus, split: Split, cache: Path) -> Inputs:  # noqa: ARG002
+        """See `Encoder`; drawn or decoded when asked for."""
+        return _Views(corpus.pictures(split), self.encoder.config.image_size, self.encoder.config.merged_grid**2)
+
+    @property
+    def names_features(self) -> bool:
+        """See `Encoder`; of one's own images nothing is known patch by patch."""
+        return bool(self._patch_attributes)
+
+    def words(self, features: Sequence[Tensor]) -> list[Words]:
+        """See `Encoder`: the values of all attributes, as probable as the patch heads find them; the background is no word."""
+        patches, texts, weights = torch.cat(list(features)), [], []
+        for head, values in zip(self.encoder.head["patch"], self._patch_attributes, strict=True):  # type: ignore[call-overload]
+            shown = [number for number, value in enumerate(values) if value != BACKGROUND]
+            texts += [values[number] for number in shown]
+            weights.append(head(patches).softmax(-1)[:, shown] / len(self._patch_attributes))
+        each = torch.cat(weights, 1).split([len(found) for found in features])
+        return [Words(tuple(texts), of_image) for of_image in each]
+
+    def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
+        """See `Encoder`."""
+        pictures = torch.from_numpy(np.stack(raws)).to(self.encoder.positions.device)
+        return list(self.encoder.merged(self.encoder(pictures)))
+
+
+class Ear(nn.Module):
+    """An audio encoder: frames at 12.5 Hz.
+
+    Args:
+        encoder: a trained one.
+        targets: what its head spells.
+    """
+
+    names_features = True
+
+    def __init__(self, encoder: AudioEncoder, targets: Targets) -> None:
+        super().__init__()
+        self.encoder, self._targets = encoder, targets
+        encoder.head.requires_grad_(requires_grad=False)  # read, but not trained
+
+    @property
+    def width(self) -> int:
+        """See `Encoder`."""
+        return 2 * self.encoder.config.width
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """See `Encoder`; sounds have none."""
+        return None
+
+    def load(self, file: Path) -> Raw:
+        """See `Encoder`."""
+        mel = self.encoder.config.mel
+        return log_mel(read_audio(file, rate=mel.sample_rate), mel).numpy()
+
+    def count(self, raw: Raw) -> int:
+        """See `Encoder`."""
+        return frames_heard(len(raw))
+
+    def inputs(self, corpus: DialogueCorpus, split: Split, cache: Path) -> Inputs:
+        """See `Encoder`; log-mels from the cache."""
+        sounds = corpus.sounds
+        store = open_features(sounds, split, self.encoder.config.mel, cache)
+        return _Mels(store, f"{sounds.fingerprint}/{split}")
+
+    def words(self, features: Sequence[Tensor]) -> list[Words]:
+        """See `Encoder`: the words of the likeliest path, each from its first letter to its last."""
+        frames = torch.cat(list(features))
+        scores = self.encoder.head(frames.view(-1, self.encoder.config.width))  # of two frames each
+        best = scores.view(-1, self.encoder.num_symbols).argmax(-1).view(len(frames), -1)  # (N, symbols a feature)
+        return [self._words(path) for path in best.split([len(found) for found in features])]
+
+    def _words(self, path: Tensor) -> Words:
+        """The words of a path `(n, symbols a feature)`."""
+        spoken = words_of_path(path.flatten().tolist(), self._targets.decode)
+        weights = torch.zeros(len(path), len(spoken), device=path.device)
+        for number, word in enumerate(spoken):
+            weights[word.start // path.shape[1] : (word.stop - 1) // path.shape[1] + 1, number] = 1
+        return Words(tuple(word.text for word in spoken), weights / weights.sum(-1, keepdim=True).clamp(min=1))
+
+    def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
+        """See `Encoder`."""
+        batch = pad(list(raws), [[]] * len(raws))
+        device = self.encoder.mean.device
+        found = self.encoder.halved(self.encoder(batch.features.to(device), batch.lengths.to(device)))
+        return [frames[:length] for frames, length in zip(found.frames, found.lengths.tolist(), strict=True)]
+
+
+def frames_heard(mel_frames: int) -> int:
+    """Features of so many mel frames: an eighth, rounded up thrice."""
+    return int(halved(halved(halved(torch.tensor(mel_frames)))))
+
+
+@dataclass(frozen=True)
+class _Views:
+    """Pictures of one size."""
+
+    pictures: Pictures
+    size: int
+    features: int
+
+    @property
+    def fingerprint(self) -> str:
+        return self.pictures.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def raw(self, number: int) -> Raw:
+        return self.pictures.picture(number, self.size)
+
+    def count(self, number: int) -> int:  # noqa: ARG002
+        return self.features
+
+    def flaw(self, number: int) -> str | None:  # noqa: ARG002
+        return None  # pictures that cannot be read are set aside by the corpus
+
+
+@dataclass(frozen=True)
+class _Mels:
+    """Log-mels of sounds."""
+
+    store: FeatureStore
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.store.bounds) - 1
+
+    def raw(self, number: int) -> Raw:
+        return self.store.features(number)
+
+    def count(self, number: int) -> int:
+        return frames_heard(int(self.store.lengths[number]))
+
+    def flaw(self, number: int) -> str | None:
+        return self.store.broken.get(number)

@@ -1,0 +1,41 @@
+"""How a CTC model's log-probabilities become text: along the best path, or by a beam search, perhaps with language models."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omnictl.data.speech.targets import Targets
+from omnictl.generate.ctc_search import Scorer, greedy, prefix_beam_search
+from omnictl.generate.rescore import SentenceRater, rescore
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A way to read.
+
+    A scorer works inside the search and decides which hypotheses there are; a rater chooses among them, by its own score and the
+    sound's alone (`omnictl.generate.rescore`).
+    """
+
+    beam_width: int = 1
+    """1: the best path."""
+    scorer: Scorer[Any] | None = None
+    rater: SentenceRater | None = None
+    weight: float = 0.5
+    """How much each of them counts beside the sound."""
+
+    def __post_init__(self) -> None:
+        has_model = self.scorer is not None or self.rater is not None
+        assert self.beam_width > 1 or not has_model, "the best path takes no language model"
+
+    def ids(self, log_probs: Tensor, targets: Targets) -> list[int]:
+        """The ids of `(S, V)` log-probabilities."""
+        if self.beam_width == 1:
+            return greedy(log_probs[None], torch.tensor([len(log_probs)]))[0]
+        found = prefix_beam_search(log_probs, beam_width=self.beam_width, scorer=self.scorer, scorer_weight=self.weight)
+        if self.rater is not None:
+            texts = [" ".join(targets.decode(hypothesis.ids).split()) for hypothesis in found]
+            found = rescore(found, texts, self.rater, weight=self.weight)
+        return found[0].ids

@@ -1,0 +1,163 @@
+"""Saying a text: sentence by sentence, frame by frame, so that the first sound comes long before the last.
+
+text pieces → sentences → symbols, spread over time → codes → mel frames → samples. Everything after the sentence is a stream, and a
+whole text goes the same way as one that arrives in pieces: what is said does not depend on how it arrived.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from omnictl.config import Config
+from omnictl.data.speech.spoken_text import sentences, spoken
+from omnictl.data.speech.targets import ReadAloud
+from omnictl.generate.griffin_lim import Vocoder
+from omnictl.generate.thinker_conditioning import Thoughts
+from omnictl.models.codec import Codec
+from omnictl.models.talker import Talker, rounded_durations
+from omnictl.nn.spreading import spread_out
+
+LONGEST_BUFFER = 1_000
+"""Characters without the end of a sentence that are held before they are said all the same."""
+
+_ENDS = ".?!"
+
+Samples = NDArray[np.float32]
+
+
+class CodeSampling(Config):
+    """How the next codes are chosen. Temperature 0: the likeliest."""
+
+    temperature: float = Field(0.6, ge=0, le=10)
+    top_k: int = Field(0, ge=0, description="draw from the k likeliest codes; 0: from all")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What turns text into sound."""
+
+    talker: Talker
+    codec: Codec
+    vocoder: Vocoder
+    longest: int
+    """Symbols said in one go; longer sentences are cut."""
+    thoughts: Thoughts | None = None
+    """The Thinker that reads along, if one does."""
+
+
+def say(
+    voice: Voice, pieces: Iterable[str], sampling: CodeSampling, generator: torch.Generator, *, speaker: int = 0, speed: float = 1.0
+) -> Iterator[Samples]:
+    """Say a text as it arrives.
+
+    Args:
+        voice: who says it, in eval mode.
+        pieces: the text, cut anywhere.
+        sampling: how codes are chosen.
+        generator: source of randomness, on the CPU.
+        speaker: whose voice, by number.
+        speed: 2 is twice as fast.
+
+    Yields:
+        `(n,)` samples at the vocoder's rate.
+    """
+    sound = voice.vocoder.stream()
+    for sentence in arriving_sentences(pieces):
+        for short in sentences(spoken(sentence), voice.longest):
+            thoughts = voice.thoughts(short) if voice.thoughts else None
+            symbols = ReadAloud().encode(short)
+            codes = code_frames(voice.talker, symbols, sampling, generator, thoughts=thoughts, speaker=speaker, speed=speed)
+            for mel in voice.codec.stream(codes):
+                samples = sound.push(mel.cpu())
+                if len(samples):
+                    yield samples
+    rest = sound.finish()
+    if len(rest):
+        yield rest
+
+
+class Timed(NamedTuple):
+    """Speech, and how long it was waited for."""
+
+    sound: Samples  # (n,)
+    first_seconds: float  # until the first sound; until the end if there was none
+    seconds: float  # until the last
+
+
+def timed(stream: Iterable[Samples]) -> Timed:
+    """Say to the end, with a watch in the hand."""
+    began, first = time.perf_counter(), None
+    parts: list[Samples] = [np.zeros(0, dtype=np.float32)]
+    for samples in stream:
+        first = first or time.perf_counter() - began
+        parts.append(samples)
+    taken = time.perf_counter() - began
+    return Timed(np.concatenate(parts), first or taken, taken)
+
+
+def arriving_sentences(pieces: Iterable[str]) -> Iterator[str]:
+    """Sentences as soon as they are whole, however the text was cut: up to a mark that white space follows, or a line's end."""
+    held: list[str] = []
+    for character in (character for piece in pieces for character in piece):
+        ended = character == "\n" or (character.isspace() and held and held[-1] in _ENDS)
+        if ended or (character.isspace() and len(held) >= LONGEST_BUFFER) or len(held) >= 2 * LONGEST_BUFFER:
+            yield "".join(held)
+            held.clear()
+        held.append(character)
+    yield "".join(held)
+
+
+@torch.inference_mode()
+def code_frames(
+    talker: Talker,
+    symbols: list[int],
+    sampling: CodeSampling,
+    generator: torch.Generator,
+    *,
+    thoughts: Tensor | None = None,
+    speaker: int = 0,
+    speed: float = 1.0,
+) -> Iterator[Tensor]:
+    """The codes `(K,)` of one frame after the other that say some symbols, which a Thinker may have read `(T, D)`."""
+    device = talker.cos.device
+    shape = talker.interface
+    speakers = torch.tensor([speaker], device=device)
+    read_along = None if thoughts is None else thoughts[None].to(device)
+    length = torch.tensor([len(symbols)], device=device)
+    states = talker.read(torch.tensor([symbols], device=device), length, speakers, read_along)
+    times = rounded_durations(talker.log_durations(states)[0] - float(np.log(speed)))
+    spread = spread_out([times.cpu().numpy()], shape.subframes)
+    text = talker.frames(states, type(spread)(*(part.to(device) for part in spread)))  # (1, S, D)
+    num_frames = text.shape[1]
+    text = F.pad(text, (0, 0, 0, shape.books - 1))
+    cache = talker.new_cache()
+    written = torch.full((shape.books, num_frames + shape.books - 1), shape.codes)  # (K, L), delayed
+    last = torch.full((shape.books,), shape.codes)
+    book = torch.arange(shape.books)
+    for step in range(written.shape[1]):
+        scores = talker.scores(text[:, step : step + 1], last.to(device)[None, :, None], cache)[0, 0]  # (K, V)
+        inside = (book <= step) & (step - book < num_frames)
+        last = torch.where(inside, choose_codes(scores.cpu(), sampling, generator), shape.codes)
+        written[:, step] = last
+        frame = step - shape.books + 1
+        if frame >= 0:
+            yield written[book, frame + book].to(device)
+
+
+def choose_codes(scores: Tensor, sampling: CodeSampling, generator: torch.Generator) -> Tensor:
+    """Draw one code a row of `(K, V)` scores."""
+    if sampling.temperature == 0:
+        return scores.argmax(-1)
+    scores = scores.float() / sampling.temperature
+    if sampling.top_k:
+        least = scores.topk(min(sampling.top_k, scores.shape[-1])).values[:, -1:]
+        scores = scores.masked_fill(scores < least, float("-inf"))
+    return torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]

@@ -1,0 +1,1 @@
+"""Judging trained models, planning what training will take, and timing this machine."""

@@ -1,0 +1,135 @@
+"""Judging a run: its model on a split, with the report and every prediction kept in the run's `eval` folder."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+
+from omnictl.config.split import Split
+from omnictl.evaluation.talker import Judge
+from omnictl.metrics.intervals import WANTED_HALF_WIDTH
+from omnictl.runs.files import write_bytes, write_json, write_text, writing
+from omnictl.runs.run import Run
+from omnictl.stages import JUDGED, stage_type
+from omnictl.stages.trained_model import open_trained
+from omnictl.train.stage import Report
+
+if TYPE_CHECKING:
+    from omnictl.stages.sft import Sft
+    from omnictl.stages.talker import TalkerStage
+
+
+class NamedJudge(NamedTuple):
+    """A recogniser that listens to what speaks."""
+
+    name: str
+    judge: Judge
+    label: str = ""
+    """What sets its reports apart from those of the usual judge."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report, where its predictions lie, and who judged."""
+
+    run: Run
+    split: Split
+    report: Report
+    predictions: Path
+    judge: str | None
+    is_whole_split: bool
+    """Whether there are no more examples to judge."""
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether enough examples were judged for the headline to be exact."""
+        return self.report.estimates[self.report.headline].is_narrow
+
+    @property
+    def wanted_examples(self) -> int | None:
+        """About how many that takes, if one can tell."""
+        return self.report.estimates[self.report.headline].wanted_count
+
+    @property
+    def shortfall(self) -> str | None:
+        """What the number of examples does not suffice for, in a line; None where it suffices."""
+        if self.is_narrow:
+            return None
+        name, number = self.report.headline, self.report.num_examples
+        found = self.report.estimates[name]
+        wanted = f"± {WANTED_HALF_WIDTH:g}" if found.unit == "share" else f"± {WANTED_HALF_WIDTH:.0%} of it"
+        takes = "" if self.wanted_examples is None else f", {wanted} takes about {self.wanted_examples}"
+        why = f"the {self.split} split has no more" if self.is_whole_split else "no more were judged"
+        return f"{name} {found.shown} is of only {number} examples{takes}: {why}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        report = self.report
+        assert report.verdict is not None, "every evaluation has one"
+        groups = {name: dict(metrics) for name, metrics in report.groups.items()}
+        return {
+            "stage": self.run.stage,
+            "run": str(self.run.path),
+            "verdict": report.verdict.as_json(),
+            "split": self.split,
+            "num_examples": report.num_examples,
+            "headline": {"name": report.headline, "value": report.value, "better": report.better},
+            "metrics": dict(report.metrics),
+            "controls": dict(report.controls),
+            "estimates": {name: estimate.as_json() for name, estimate in report.estimates.items()},
+            "shortfall": self.shortfall,
+            "predictions": str(self.predictions),
+            **({"judge": self.judge} if self.judge else {}),
+            **({"groups": groups} if groups else {}),
+        }
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    judge: NamedJudge | None = None,
+    data: str | None,
+    split: Split,
+    limit: int | None,
+    device: torch.device,
+    cache: Path,
+) -> Evaluation:
+    """Judge a run's best model in fp32.
+
+    Args:
+        run: the run; its stage decides the metrics.
+        judge: who listens to it, if its stage is one of `HEARD`.
+        data: another data source than the one it was trained on.
+        split: which split.
+        limit: only so many examples.
+        device: where to compute.
+        cache: folder of token stores and the like.
+
+    Raises:
+        CheckpointError: the run has no whole model yet.
+        DataError: the data cannot be read.
+    """
+    stage = open_trained(stage_type(run.stage), run, device=device, cache=cache, data=data)
+    assert judge is not None or run.stage not in JUDGED, "what speaks is judged by what hears"
+    if judge is not None:
+        cast("TalkerStage | Sft", stage).judge = judge.judge
+    report = stage.evaluate(split, limit=limit)
+    parts = [split, *([data] if data else []), *([judge.label] if judge and judge.label else [])]
+    folder = run.evaluations / "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    whole = limit is None or report.num_examples < limit
+    evaluation = Evaluation(run, split, report, folder / "predictions.jsonl", judge.name if judge else None, whole)
+    lines = (json.dumps(dict(prediction), ensure_ascii=False) + "\n" for prediction in report.predictions)
+    write_text(evaluation.predictions, "".join(lines))
+    for name, text in report.texts.items():
+        write_text(folder / name, text)
+    for name, picture in report.pictures.items():
+        write_bytes(folder / name, picture)
+    for name, sound in report.sounds.items():
+        write_bytes(folder / name, sound)
+    write_json(folder / "report.json", evaluation.as_json())
+    return evaluation

@@ -1,0 +1,109 @@
+"""Fresh stages on a little of their data, each with what it stands on, untrained too: to be timed and planned for."""
+
+import json
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from random import Random
+from string import ascii_lowercase
+from typing import Any, TypeVar
+
+from omnictl.config import Config, resolve
+from omnictl.stages import STAGES, stage_type
+from omnictl.tinyworld.text import document
+from omnictl.train.checkpoint import plain_state_dict, save_tensors
+
+T = TypeVar("T")
+
+WHOLE_MODEL = tuple(name for name in STAGES if name != "vocoder")
+"""The stages that a whole model is made by."""
+
+LITTLE: Mapping[str, tuple[str, ...]] = {
+    "asr": ("data.num_utterances=256", "data.num_eval_utterances=4"),
+    "vision": ("data.num_eval_images=8",),
+    **dict.fromkeys(("codec", "aligner", "talker", "vocoder"), ("data.num_utterances=256", "data.num_eval_utterances=4")),
+    "sft": (
+        'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
+        "data.num_pictures=64",
+        "data.num_eval_dialogues=4",
+        "projector_steps=0",
+    ),
+}
+"""What makes a preset's data small, and lets all of a model learn from the first step; the batches stay as they are."""
+
+DOCUMENTS, NONSENSE = 3_000, 60_000
+"""Of the made-up text: documents of TinyWorld, and words of no meaning, which fill any vocabulary up."""
+
+
+def in_fresh_processes(work: Callable[..., T], names: Iterable[str], *arguments: object) -> Iterator[T]:
+    """`work(name, *arguments, folder)` for each name, in a process of its own whose memory nothing else has used.
+
+    Args:
+        work: a function of a module, which is also given a folder that all of them share.
+        names: of the stages.
+        arguments: further ones.
+    """
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool,
+    ):
+        for name in names:
+            yield pool.submit(work, name, *arguments, Path(folder)).result()
+
+
+def in_one_fresh_process(work: Callable[..., T], *arguments: object) -> T:
+    """`work(*arguments, folder)` in a process whose memory nothing else has used; the folder is removed afterwards."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(work, *arguments, Path(folder)).result()
+
+
+def untrained_stage(name: str, preset: str, cache: Path, folder: Path, config: Config | None = None) -> Any:
+    """A fresh stage of a preset, or of another config, on little data if that is the built-in world.
+
+    Args:
+        name: of the stage.
+        preset: also of what it stands on, which is put into `folder`.
+        cache: folder of the cache.
+        folder: of model folders, and of the made-up text.
+        config: instead of the preset's.
+    """
+    kind: Any = stage_type(name)
+    chosen: Any = config or kind.presets[preset]
+    if chosen.data.source.startswith("tinyworld"):
+        chosen = resolve(kind.config_type, preset=chosen, overrides=_little(name, folder))
+    if not kind.needs:
+        return kind.create(chosen, cache=cache)
+    parts = {part: folder / part for part in kind.needs}
+    for part, model in parts.items():
+        if not model.exists():
+            save_untrained(untrained_stage(part, preset, cache, folder), model)
+    return kind.create(chosen, cache=cache, upstream=parts)
+
+
+def save_untrained(stage: Any, model: Path) -> None:
+    """Write the model folder of a fresh stage, for what stands on it."""
+    stage.save_description(model)
+    stage.batches()  # codebooks and statistics are begun with
+    save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
+
+
+def _little(name: str, folder: Path) -> tuple[str, ...]:
+    if name != "pretrain":
+        return LITTLE[name]
+    file = folder / "made_up.jsonl"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _make_text_up(file)
+    return (f"data.source={json.dumps(str(file))}",)
+
+
+def _make_text_up(file: Path) -> None:
+    rng = Random(0)
+    words = ("".join(rng.choices(ascii_lowercase, k=rng.randint(3, 9))) for _ in range(NONSENSE))
+    texts = [document(0, "train", number) for number in range(DOCUMENTS)]
+    texts += [" ".join(line) for line in zip(*[words] * 60, strict=True)]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")

@@ -1,0 +1,238 @@
+"""All stages from one command: trained one after the other, then judged, then a page over all of them.
+
+A pipeline has a run directory of its own, `runs/pipeline/TIME_name`, whose record names the stages' runs as its parents; these are
+ordinary runs, as the single commands make them. It names each as soon as that exists, so that whatever ends the process, a resume
+skips the stages that are finished and goes on with the one that was under way.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import create_model
+
+from omnictl.config import Config, choose_preset, resolve
+from omnictl.errors import RunError
+from omnictl.measure.judges import JUDGE
+from omnictl.pipeline.context import Means
+from omnictl.pipeline.evaluate import Measure, Measured, Missing, Tell, measure_all
+from omnictl.pipeline.run_folder import new_run
+from omnictl.pipeline.time_budget import TimeBudget
+from omnictl.pipeline.train_stage import Prepared, prepare, reopen, train_prepared, units_left
+from omnictl.report import write_pipeline_report
+from omnictl.report.reading import history
+from omnictl.runs.compatible import needed_run
+from omnictl.runs.files import read_json
+from omnictl.runs.run import Run, Status
+from omnictl.stages import COMMANDS, JUDGED, recipe_type, stage_type
+
+PIPELINE = "pipeline"
+
+
+class Plan(NamedTuple):
+    """The stages to train, and those of which a finished run is taken, in the order of training."""
+
+    train: tuple[str, ...]
+    take: tuple[str, ...]
+
+
+class Ended(NamedTuple):
+    """How a pipeline ended; nothing is judged before everything is trained."""
+
+    status: Status
+    exit_code: int
+    measured: Measured | None
+    page: Path | None
+
+
+def make_plan(only: Sequence[str], first: str | None) -> Plan:
+    """Train all stages, or `only` some, or those from `first` on.
+
+    Of the stages before `first` a run is taken; beside `only` some, of those that they need.
+    """
+    if first is not None:
+        place = COMMANDS.index(first)
+        return Plan(COMMANDS[place:], COMMANDS[:place])
+    train = tuple(stage for stage in COMMANDS if stage in only or not only)
+    needed = {other for stage in train for other in _needs(stage)}
+    return Plan(train, tuple(stage for stage in COMMANDS if stage in needed and stage not in train))
+
+
+def choose_config(stages: Sequence[str], preset: str, overrides: Sequence[str]) -> Config:
+    """The config of several stages, each below its name.
+
+    Args:
+        stages: which.
+        preset: of every stage.
+        overrides: texts `STAGE.key=value`.
+
+    Raises:
+        ConfigError: it does not validate.
+    """
+    kind = _config_type(stages)
+    base = kind(**{stage: choose_preset(recipe_type(stage).presets, preset) for stage in stages})
+    return resolve(kind, preset=base, overrides=overrides)
+
+
+def create_pipeline_run(root: Path, plan: Plan, config: Config, name: str, record: Mapping[str, object], *, tell: Tell) -> Run:
+    """A pipeline of which nothing is trained yet.
+
+    Args:
+        root: the folder of all runs.
+        plan: what to train and what to take.
+        config: of the stages to train.
+        name: of the runs.
+        record: what else the runs' records hold.
+        tell: is told which runs are taken, and which newer ones are not.
+
+    Raises:
+        RunError: of a stage that is needed there is no fitting run; or the root cannot be written.
+        DiskFull: no space left.
+    """
+    source = getattr(config, plan.train[-1]).data.source
+    taken = {stage: str(_taken(root, stage, source, tell).path.absolute()) for stage in plan.take}
+    return new_run(root, PIPELINE, name, {**record, "parents": taken}, config)
+
+
+def run_pipeline(run: Run, means: Means, tell: Tell, *, deadline: float | None) -> Ended:
+    """Train what is not finished yet of a pipeline, judge all of it and write the page.
+
+    Args:
+        run: the pipeline's run.
+        means: what every training is given.
+        tell: takes a line for people.
+        deadline: on `time.monotonic`'s clock; what is left is planned for it, and the evaluation judges as many examples as fit.
+
+    Raises:
+        RunError: another process writes to the run, or a run that belongs to it is gone.
+        OmniError: whatever a stage raises; the pipeline can be resumed.
+    """
+    with run.lock(), run.end_recorded():
+        run.update(status="running")
+        exit_code = _train_stages(run, means, tell, deadline)
+        if exit_code:
+            run.update(status="interrupted")
+            return Ended("interrupted", exit_code, None, None)
+        measured = _measure_stages(run, means, tell, deadline)
+        run.update(status="finished")
+        folders = [evaluation.predictions.parent for evaluation in measured.evaluations]
+        page = write_pipeline_report(run, folders, {stage: message for stage, message, _ in measured.missing})
+        return Ended("finished", 0, measured, page)
+
+
+def stage_runs(run: Run) -> dict[str, Run]:
+    """The runs that a pipeline has so far, by stage."""
+    parents = run.record()["parents"]
+    return {stage: Run(Path(parents[stage])) for stage in COMMANDS if stage in parents}
+
+
+def states(run: Run) -> dict[str, dict[str, Any]]:
+    """How far each stage of a pipeline is: its run, its status, its best validation."""
+    return {stage: _state(own) for stage, own in stage_runs(run).items()}
+
+
+def _state(own: Run) -> dict[str, Any]:
+    found = history(own)
+    value = None if found.best is None else found.best.value
+    return {"run": str(own.path), "status": own.record()["status"], "headline": {"name": found.headline, "value": value}}
+
+
+def _needs(stage: str) -> tuple[str, ...]:
+    """The stages whose runs a stage is trained from or judged by."""
+    judge = (JUDGE,) if stage in JUDGED else ()
+    return (*stage_type(stage).needs, *judge)
+
+
+def _config_type(stages: Sequence[str]) -> type[Config]:
+    fields: dict[str, Any] = {stage: (recipe_type(stage).config_type, ...) for stage in stages}
+    kind: type[Config] = create_model("PipelineConfig", __base__=Config, **fields)
+    return kind
+
+
+def _read_config(run: Run) -> Config:
+    """The config that a pipeline was made with.
+
+    Raises:
+        RunError: it has stages that there are not.
+        ConfigError: it is one of another version.
+    """
+    stages = list(read_json(run.config_file))
+    unknown = [stage for stage in stages if stage not in COMMANDS]
+    if unknown:
+        raise RunError(
+            f"{run.config_file} has the stages {', '.join(unknown)}, expected some of {', '.join(COMMANDS)}",
+            where=str(run.config_file),
+            fix="go on with the version of omnictl that made the run, or start a new one",
+        )
+    return resolve(_config_type(stages), preset=None, file=run.config_file)
+
+
+def _taken(root: Path, stage: str, source: str, tell: Tell) -> Run:
+    """The newest finished run of a stage on the same kind of data.
+
+    Raises:
+        RunError: there is none.
+    """
+    fix = f"make one with `omnictl {stage}`, or let the pipeline train it too: --only {stage} beside the others"
+    found = needed_run(root, stage, source, tell, where=stage, fix=fix)
+    tell(f"{stage} is taken from {found.path}")
+    return found
+
+
+def _train_stages(run: Run, means: Means, tell: Tell, deadline: float | None) -> int:
+    """Train what is not finished yet; returns 0, or the exit code of the interrupt that ended it."""
+    config = _read_config(run)
+    stages = list(type(config).model_fields)
+    left = [stage for stage in stages if not _is_finished(run, stage)]
+    budget = None if deadline is None or not left else _plan_time(run, config, left, means, deadline)
+    for stage in left:
+        tell(f"{stage}, stage {stages.index(stage) + 1} of {len(stages)}")
+        prepared = _prepared(run, stage, getattr(config, stage), means.cache)
+        outcome = train_prepared(prepared, means, deadline=None, max_steps=None, budget=budget)
+        if outcome.status != "finished":
+            return outcome.exit_code
+    return 0
+
+
+def _plan_time(run: Run, config: Config, left: Sequence[str], means: Means, deadline: float) -> TimeBudget:
+    """A plan for what is left of a pipeline, noted in its record."""
+    runs = stage_runs(run)
+    units = [unit for stage in left for unit in units_left(stage, getattr(config, stage), runs.get(stage))]
+    budget = means.plan_time(units, deadline=deadline, max_steps=None, judged=True)
+    run.update(plan=budget.plan.as_json())
+    return budget
+
+
+def _is_finished(run: Run, stage: str) -> bool:
+    own = stage_runs(run).get(stage)
+    return own is not None and own.record()["status"] == "finished"
+
+
+def _prepared(run: Run, stage: str, config: Config, cache: Path) -> Prepared:
+    """A stage's run and the stage: the one that was begun, else a new one, which the pipeline's record then names."""
+    runs, record = stage_runs(run), run.record()
+    if stage in runs:
+        return reopen(runs[stage], cache=cache)
+    parents = {name: runs[name] for name in stage_type(stage).needs if name in runs}
+    kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
+    new = prepare(run.path.parent.parent, stage, config, record["name"], kept, parents, cache=cache)
+    run.update(parents={**record["parents"], stage: str(new.run.path.absolute())})
+    return new
+
+
+def _measure_stages(run: Run, means: Means, tell: Tell, deadline: float | None) -> Measured:
+    """Judge the pipeline's own runs; what speaks by its own recogniser."""
+    runs = stage_runs(run)
+    how = Measure(
+        root=run.path.parent.parent,
+        judge=str(runs[JUDGE].path) if JUDGE in runs else None,
+        data=None,
+        split="test",
+        limit=None,
+        device=means.device,
+        cache=means.cache,
+        tell=tell,
+    )
+    measured = measure_all(runs, how, deadline=deadline)
+    absent = [Missing(stage, "it is not part of this pipeline", f"omnictl {stage}") for stage in COMMANDS if stage not in runs]
+    return Measured(measured.evaluations, [*absent, *measured.missing])

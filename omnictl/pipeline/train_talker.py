@@ -1,0 +1,148 @@
+"""Stage D from one command: codec, aligner and Talker, each a run of its own, the Talker's naming the others as its parents.
+
+The Talker's run exists from the beginning, so that it can be resumed whichever part was under way.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from omnictl.config import resolve
+from omnictl.data.speech.targets import ReadAloud
+from omnictl.errors import ConfigError
+from omnictl.nn.mel import MelConfig
+from omnictl.pipeline.context import Means
+from omnictl.pipeline.run_folder import describe, new_run, settle
+from omnictl.pipeline.time_budget import TimeBudget
+from omnictl.runs.files import read_json
+from omnictl.runs.run import Run
+from omnictl.stages import stage_type
+from omnictl.stages.aligner import alignable
+from omnictl.stages.protocol import TrainableStage
+from omnictl.stages.recordings import Recordings
+from omnictl.stages.talker import TalkerStage, TalkerTraining
+from omnictl.stages.talker_recipe import SpeakingConfig
+from omnictl.stages.vocoder import VocoderStage, VocoderTraining
+from omnictl.train.distributed import ProcessGroup
+from omnictl.train.loop import Outcome
+
+
+def create_talker_run(
+    root: Path, config: SpeakingConfig, name: str, record: Mapping[str, object], parents: Mapping[str, Path], *, cache: Path
+) -> Run:
+    """A run of the Talker whose parts are yet to be trained, but for those that `parents` names.
+
+    Raises:
+        ConfigError: a part that is given hears other features than the config's.
+        DataError: the data cannot be read, or too much of it is broken.
+        RunError: the root cannot be written.
+    """
+    for part, path in parents.items():
+        _check_features(part, path, config.codec.model.mel)
+    Recordings(config.data, config.codec.model.mel, ReadAloud(), cache, usable=alignable).check()
+    named = {part: str(path.absolute()) for part, path in parents.items()}
+    return new_run(root, "talker", name, {**record, "parents": named}, config)
+
+
+def train_talker_run(run: Run, means: Means, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
+    """Train what is not finished yet of a Talker's run, part after part.
+
+    Args:
+        run: the Talker's run.
+        means: what it is trained with.
+        budget: the time for the parts, and perhaps for more.
+        max_steps: total steps of every part instead of the configured ones.
+
+    Returns:
+        How the last part that was trained ended.
+    """
+    config = resolve(SpeakingConfig, preset=None, file=run.config_file)
+    for part in config.parts:
+        if means.group.first(partial(is_passed, run, part)):
+            continue
+        stage, own = _open_together(run, part, config, means.cache, means.group)
+        outcome = means.train(stage, own, budget=budget, max_steps=max_steps)
+        if outcome.status != "finished":
+            if means.group.is_main:
+                run.update(status=outcome.status)
+            return outcome
+    return outcome
+
+
+def part_folder(parent: Path) -> Path:
+    """The model folder of a parent, which is a run or such a folder itself."""
+    return Run(parent).model if (parent / "run.json").is_file() else parent
+
+
+def part_run(run: Run, part: str) -> Run | None:
+    """The run of a part of a Talker's run, the Talker's own included; None if it has not begun."""
+    if part == "talker":
+        return run
+    parent = run.record()["parents"].get(part)
+    return None if parent is None else Run(Path(parent))
+
+
+def _check_features(part: str, parent: Path, mel: MelConfig) -> None:
+    """Refuse a codec or an aligner that hears other features.
+
+    Raises:
+        ConfigError: it does.
+        CheckpointError: its folder holds no model.
+    """
+    folder = part_folder(parent)
+    found = MelConfig(**read_json(folder / "config.json")["config"]["model"]["mel"]) if part in TalkerStage.needs else mel
+    if found != mel:
+        raise ConfigError(
+            f"the model of {parent} hears {found.described}, the config asks for {mel.described}",
+            where=f"--{part}",
+            fix=f"set codec.model.mel and aligner.model.mel as in {folder / 'config.json'}, or leave --{part} out",
+        )
+
+
+def is_passed(run: Run, part: str) -> bool:
+    """Whether a part before the Talker is ready."""
+    if part == "talker":
+        return False
+    parent = run.record()["parents"].get(part)
+    if parent is None:
+        return False
+    path = Path(parent)
+    return not (path / "run.json").is_file() or Run(path).record()["status"] == "finished"
+
+
+def _open_together(run: Run, part: str, config: SpeakingConfig, cache: Path, group: ProcessGroup) -> tuple[TrainableStage, Run]:
+    """A part to be trained and its run; the leading process begins it, the others find it begun."""
+    begin = partial(_open, run, part, config, cache)
+    return group.led(begin, lambda begun: begun[1].path, lambda _: begin())
+
+
+def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[TrainableStage, Run]:
+    """A part to be trained, and its run: the one that was begun, else a new one."""
+    record = run.record()
+    begun = run if part == "talker" else None if part not in record["parents"] else Run(Path(record["parents"][part]))
+    if begun is not None and (begun.model / "config.json").is_file():
+        return stage_type(part).open(begun.model, data=None, cache=cache), begun
+    parents = {name: Path(parent) for name, parent in record["parents"].items()}
+    if part == "talker":
+        init = Run(parents["init"]) if "init" in parents else None
+        training = cast("TalkerTraining", config.part(part))
+        upstream = {name: part_folder(path) for name, path in parents.items() if name != "init"}
+        stage = TalkerStage.create(training, cache=cache, init=init, upstream=upstream)
+        trainable = cast("TrainableStage", stage)
+        describe(run, trainable)
+        return trainable, run
+    new = _create(part, config, parents, cache)
+    kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
+    own = settle(run.path.parent.parent, new, record["name"], {"parents": {}, **kept})
+    run.update(parents={**record["parents"], part: str(own.path.absolute())})
+    return new, own
+
+
+def _create(part: str, config: SpeakingConfig, parents: Mapping[str, Path], cache: Path) -> TrainableStage:
+    """A fresh stage of a part before the Talker."""
+    training = config.part(part)
+    if isinstance(training, VocoderTraining):
+        upstream = {name: part_folder(parents[name]) for name in VocoderStage.needs}
+        return cast("TrainableStage", VocoderStage.create(training, cache=cache, upstream=upstream))
+    return stage_type(part).create(training, cache=cache)

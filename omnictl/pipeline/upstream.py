@@ -1,0 +1,67 @@
+"""Which trained models are joined: those that are named, else the newest ones of the same kind of data."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from omnictl.data.dialogues.corpus import open_dialogues
+from omnictl.data.text.corpus import tinyworld_seed
+from omnictl.errors import RunError
+from omnictl.runs.compatible import needed_run
+from omnictl.runs.run import Run, find_run, newest_run
+from omnictl.stages.sft import Sft, SftConfig, needed_parts
+
+OPTIONS: Mapping[str, str] = {"pretrain": "--thinker", "asr": "--asr", "vision": "--vision", "talker": "--talker"}
+"""The option that names a run of each stage."""
+
+assert OPTIONS.keys() == set(Sft.needs)
+
+TALKER = "talker"
+"""The stage that an omni model can do without, whatever its data."""
+
+
+def choose_upstream(
+    root: Path, config: SftConfig, given: Mapping[str, str | None], *, cache: Path, tell: Callable[[str], None]
+) -> dict[str, Run]:
+    """The runs that an omni model is made of.
+
+    Args:
+        root: the folder of all runs.
+        config: of stage E; its data decides what it cannot do without.
+        given: by stage the run that was named, if one was.
+        cache: folder of the cache.
+        tell: is told what is taken, what is not, and what is done without.
+
+    Raises:
+        DataError: the data cannot be read.
+        RunError: of a stage that is needed there is no run that fits.
+    """
+    needed = needed_parts(open_dialogues(config.data, cache))
+    chosen: dict[str, Run] = {}
+    for stage in Sft.needs:
+        reference = given[stage]
+        if stage not in (*needed, TALKER):
+            tell(f"no run of `{stage}` is taken: the dialogues do not need it")
+        elif reference is not None:
+            chosen[stage] = find_run(root, stage, reference)
+        elif stage in needed:
+            chosen[stage] = _newest(root, stage, config.data.source, tell)
+        else:
+            try:
+                chosen[stage] = _newest(root, stage, config.data.source, tell)
+            except RunError as error:
+                tell(f"no Talker, so answers will be written, not said: {error.message}; `omnictl {stage}` makes one")
+    for stage, run in chosen.items():
+        tell(f"{stage}: {run.path}")
+    return chosen
+
+
+def _newest(root: Path, stage: str, source: str, tell: Callable[[str], None]) -> Run:
+    """The newest finished run; for TinyWorld's dialogues of TinyWorld, for others of any data.
+
+    Raises:
+        RunError: there is none.
+    """
+    if tinyworld_seed(source) is None:
+        return newest_run(root, stage, "finished")
+    fix = f"make one with `omnictl {stage}`, or name a run with {OPTIONS[stage]} RUN; `omnictl pipeline` makes all of them"
+    return needed_run(root, stage, source, tell, where=OPTIONS[stage], fix=fix)

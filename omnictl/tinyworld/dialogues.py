@@ -1,0 +1,276 @@
+"""What a person and the assistant say to each other about texts, pictures and sounds, each dialogue a pure function of
+(seed, split, task, number).
+
+Every question has one right answer. Questions about pictures are the ones that the texts ask about described pictures; what is
+asked aloud is asked in any voice, in the test split half of the time in one that is heard nowhere else.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from random import Random
+from typing import NamedTuple
+
+from omnictl.config.split import Split
+from omnictl.tinyworld import grammar
+from omnictl.tinyworld.animals import ANIMAL_QUESTIONS
+from omnictl.tinyworld.chat import GREETINGS
+from omnictl.tinyworld.grammar import END, Sampler, render
+from omnictl.tinyworld.groups import Groups
+from omnictl.tinyworld.lexicon import COLOURS, NUMBERS, RELATIONS, SHAPES, plural, with_article
+from omnictl.tinyworld.markup import ANSWER, CLOSE, NEXT_USER, USER
+from omnictl.tinyworld.numbers import SUM_QUESTIONS
+from omnictl.tinyworld.pictures import Item, Picture
+from omnictl.tinyworld.scenes import Scene, scene, sentence
+from omnictl.tinyworld.speech import Utterance, replied, said, utterance
+from omnictl.tinyworld.text import write_talk
+from omnictl.tinyworld.topic import Question, fixed_question
+
+IMAGE_TASKS = ("image_colour", "image_shape", "image_place", "image_count", "image_relation", "image_yesno")
+"""One question about one picture."""
+
+TASKS = ("text", *IMAGE_TASKS, "caption", "spoken", "spoken_image", "transcribe", "two_images", "multi_turn")
+
+SPOKEN_TASKS = ("spoken", "spoken_image", "transcribe")
+"""One sound a dialogue; the others have none."""
+
+TRANSCRIBE = "Please write down what you hear."
+
+ALL_FACTS = "tell me all about the picture"
+"""Opens the one question that the texts do not ask: size, colour and place, or number, of every shape."""
+
+MOST_TURNS = 4
+MOST_TRAINING_TURNS = 12
+"""About one picture: many questions, and many answers to learn from, for one look."""
+
+_SPOKEN_QUESTIONS = ANIMAL_QUESTIONS | SUM_QUESTIONS
+_KINDS: Mapping[str, str] = {
+    "what colour is the": "image_colour",
+    "tell me the colour of the": "image_colour",
+    "what colour": "image_colour",
+    "which shape is": "image_shape",
+    "what is": "image_shape",
+    "where is the": "image_place",
+    "tell me where the": "image_place",
+    "how many shapes": "image_count",
+    "how many": "image_count",
+    "is it true that the": "image_relation",
+    "is there": "image_yesno",
+    "is the": "image_yesno",
+    "are there more": "image_yesno",
+    "what do you": "caption",
+    "please describe": "caption",
+    ALL_FACTS: "caption",
+    "what size is the": "size",
+    "what size": "size",
+    "tell me what is": "number_and_shape",
+}
+"""What a question about a picture asks for, by its opening; that of two shapes asks for a relation if it names one."""
+
+_UNASKED = {"where", "who made"}
+"""Of two groups in a drawn picture the side is not always plain, and nobody painted it."""
+
+
+class Exchange(NamedTuple):
+    """What a person asks, and the right answer."""
+
+    pictures: tuple[int, ...]
+    """The numbers of the scenes that are shown, in order."""
+    spoken: Utterance | None
+    """What is heard."""
+    text: str
+    """What is read; empty if the question is heard."""
+    answer: str
+
+
+class Asked(NamedTuple):
+    """A question with its answer, and what kind it is of."""
+
+    kind: str
+    question: str
+    answer: str
+
+
+def dialogue(seed: int, split: Split, task: str, number: int, *, pictures: int) -> tuple[Exchange, ...]:
+    """One dialogue; its last answer is the one to be judged.
+
+    Args:
+        seed: of the world.
+        split: of which part.
+        task: one of `TASKS`.
+        number: which of that task.
+        pictures: so many scenes of the split are talked about.
+    """
+    rng = Random(_hash(f"dialogue/{seed}/{split}/{task}/{number}"))
+    talk = _Talk(seed, split, number, pictures, rng)
+    tellers: dict[str, Callable[[], tuple[Exchange, ...]]] = {
+        "text": talk.text,
+        "caption": lambda: talk.about_picture("caption"),
+        "spoken": talk.spoken,
+        "spoken_image": talk.spoken_image,
+        "transcribe": talk.transcribe,
+        "two_images": talk.two_images,
+        "multi_turn": talk.multi_turn,
+    }
+    return tellers[task]() if task in tellers else talk.about_picture(task)
+
+
+def spoken_answer(seed: int, split: Split, task: str, number: int, answer: str) -> Utterance:
+    """The last answer of a dialogue in the voice of the world's replies."""
+    return replied(Random(_hash(f"answer/{seed}/{split}/{task}/{number}")), answer)
+
+
+class _Talk:
+    """Draws the dialogues of one number. Only `rng.random()` is used, which every Python version computes alike."""
+
+    def __init__(self, seed: int, split: Split, number: int, pictures: int, rng: Random) -> None:
+        self._seed, self._split, self._number, self._pictures, self._rng = seed, split, number, pictures, rng
+
+    def text(self) -> tuple[Exchange, ...]:
+        """A dialogue of the texts, up to any of its questions that has one right answer."""
+        document = grammar.sample(write_talk, self._rng)
+        turns = document.removeprefix(USER).removesuffix(CLOSE).split(f"{CLOSE}{NEXT_USER}")
+        exchanges = [Exchange((), None, *turn.split(ANSWER)) for turn in turns]
+        first = 2 if document.removeprefix(USER).lower().startswith(GREETINGS) else 1  # how a greeting is returned is open
+        return tuple(exchanges[: first + self._below(len(exchanges) + 1 - first)])
+
+    def about_picture(self, kind: str) -> tuple[Exchange, ...]:
+        """A question of this kind about a picture that it can be asked of."""
+        picture, asked = self._picture_and_question({kind})
+        return (Exchange((picture,), None, asked.question, asked.answer),)
+
+    def spoken(self) -> tuple[Exchange, ...]:
+        """A question that needs nothing told before, aloud."""
+        opening = self._pick(tuple(_SPOKEN_QUESTIONS))
+        question, answer = _written(opening, _SPOKEN_QUESTIONS[opening], self._rng)
+        return (Exchange((), self._aloud(question), "", answer),)
+
+    def spoken_image(self) -> tuple[Exchange, ...]:
+        """A question about a picture, aloud."""
+        picture, asked = self._picture_and_question({self._pick(IMAGE_TASKS)})
+        return (Exchange((picture,), self._aloud(asked.question), "", asked.answer),)
+
+    def transcribe(self) -> tuple[Exchange, ...]:
+        """A sentence to write down."""
+        heard = utterance(self._seed, self._split, self._number)
+        return (Exchange((), heard, TRANSCRIBE, heard.text),)
+
+    def two_images(self) -> tuple[Exchange, ...]:
+        """A question about one of two pictures, or about which of them shows something."""
+        while True:
+            numbers = (self._below(self._pictures), self._below(self._pictures))
+            options = list(_comparisons(*(scene(self._seed, self._split, number) for number in numbers)))
+            if options:
+                asked = options[self._below(len(options))]
+                return (Exchange(numbers, None, asked.question, asked.answer),)
+
+    def multi_turn(self) -> tuple[Exchange, ...]:
+        """Two to four questions about one picture, of any kind; in training up to twelve."""
+        picture = self._below(self._pictures)
+        questions = questions_of(topic_of(scene(self._seed, self._split, picture)))
+        most = MOST_TRAINING_TURNS if self._split == "train" else MOST_TURNS
+        exchanges: list[Exchange] = []
+        for _ in range(2 + self._below(most - 1)):
+            opening = self._pick(tuple(questions))
+            question, answer = _written(opening, questions[opening], self._rng)
+            exchanges.append(Exchange(() if exchanges else (picture,), None, question, answer))
+        return tuple(exchanges)
+
+    def _picture_and_question(self, kinds: set[str]) -> tuple[int, Asked]:
+        while True:
+            picture = self._below(self._pictures)
+            topic = topic_of(scene(self._seed, self._split, picture))
+            questions = questions_of(topic)
+            for _ in range(4):
+                opening = self._pick(tuple(questions))
+                asked = _asked(opening, questions[opening], self._rng)
+                if asked.kind in kinds:
+                    return picture, asked
+
+    def _aloud(self, text: str) -> Utterance:
+        return said(self._rng, text, unseen_voice=self._split == "test" and self._number % 2 == 1)
+
+    def _below(self, number: int) -> int:
+        return int(self._rng.random() * number)
+
+    def _pick(self, options: tuple[str, ...]) -> str:
+        return options[self._below(len(options))]
+
+
+def topic_of(shown: Scene) -> Picture | Groups:
+    """A scene as the topic of a text, which knows what can be asked."""
+    items = [figure.item for figure in shown.figures]
+    if len({item.shape for item in items}) == len(items):
+        picture = Picture(painter=None)
+        picture.items = {item.shape: item for item in items}
+        return picture
+    groups = Groups()
+    shapes = sorted({item.shape: item for item in items}.values(), key=lambda item: -_number_of(items, item.shape))
+    for item in shapes:
+        number = _number_of(items, item.shape)
+        noun = item.shape if number == 1 else plural(item.shape)
+        groups.items[noun], groups.numbers[noun] = item, number
+    return groups
+
+
+def _number_of(items: list[Item], shape: str) -> int:
+    return sum(item.shape == shape for item in items)
+
+
+def questions_of(topic: Picture | Groups) -> dict[str, Question]:
+    """What a drawn picture answers, by opening words."""
+    unasked = _UNASKED | ({"what is"} if isinstance(topic, Groups) else set())
+    questions = {opening: ask for opening, ask in topic.questions().items() if opening not in unasked}
+    return questions | {ALL_FACTS: fixed_question(".", all_facts(topic))}
+
+
+def all_facts(topic: Picture | Groups) -> str:
+    """`the star is big, blue and on the right.`, and so on for every shape; of like shapes their number instead of a place."""
+    if isinstance(topic, Picture):
+        facts = [f"the {shape} is {item.size}, {item.colour} and {item.place}." for shape, item in topic.items.items()]
+    else:
+        verbs = {noun: "is" if number == 1 else "are" for noun, number in topic.numbers.items()}
+        facts = [
+            f"the {noun} {verbs[noun]} {item.size}, {item.colour} and {NUMBERS[topic.numbers[noun]]}."
+            for noun, item in topic.items.items()
+        ]
+    return " ".join(facts)
+
+
+def _asked(opening: str, ask: Question, rng: Random) -> Asked:
+    question, answer = _written(opening, ask, rng)
+    of_relation = opening == "what is" and any(f" {relation} the " in question for relation in RELATIONS)
+    return Asked("image_relation" if of_relation else _KINDS[opening], question, answer)
+
+
+def _written(opening: str, ask: Question, rng: Random) -> tuple[str, str]:
+    """A question and its answer as they are read."""
+    writer = Sampler(rng)
+    writer.say(opening)
+    answer = ask(writer)
+    writer.say(END)
+    return render(writer.phrases), render([answer, END])
+
+
+def _comparisons(first: Scene, second: Scene) -> Iterator[Asked]:
+    kind = "two_images"
+    for place, shown in (("first", first), ("second", second)):
+        where = f"in the {place} picture?"
+        for item in _distinct(shown):
+            yield Asked(kind, f"What colour is the {item.shape} {where}", sentence(f"the {item.shape} is {item.colour}"))
+            yield Asked(kind, f"Which shape is {item.colour} {where}", sentence(f"the {item.colour} shape is the {item.shape}"))
+    shapes = [{figure.item.shape for figure in shown.figures} for shown in (first, second)]
+    for shape in SHAPES:
+        if (shape in shapes[0]) != (shape in shapes[1]):
+            answer = "the first" if shape in shapes[0] else "the second"
+            yield Asked(kind, f"Which picture has {with_article(shape)}?", sentence(answer))
+
+
+def _distinct(shown: Scene) -> list[Item]:
+    """The items of a scene that are the only ones of their shape and colour, in the order of colours."""
+    items = [figure.item for figure in shown.figures]
+    single = [item for item in items if _number_of(items, item.shape) == 1]
+    return sorted(single, key=lambda item: COLOURS.index(item.colour))
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")

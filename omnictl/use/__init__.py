@@ -1,0 +1,1 @@
+"""Using trained models: chat, transcripts, speech, labels."""

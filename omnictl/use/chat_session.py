@@ -1,0 +1,256 @@
+"""A conversation with a model: history, prompt, streamed reply.
+
+A model that was trained on dialogues (its model folder says `chat: chatml`) answers turns in ChatML, and what it was joined with
+encoders for it sees and hears; any other model continues the text it is given.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+
+from omnictl.data.dialogues.batches import Shown
+from omnictl.data.dialogues.chat_template import ChatTemplate, Media, MediaKind, Message, Tokens, media_of
+from omnictl.data.text.tokenizer import END, Tokenizer
+from omnictl.errors import RunError, UsageError
+from omnictl.evaluation.sft import STOP, Respondent
+from omnictl.features.frontends import Encoder, Raw
+from omnictl.generate.decode import generate
+from omnictl.generate.sampling import SamplingConfig
+from omnictl.models.omni import Omni, OmniConfig
+from omnictl.models.thinker import Thinker
+from omnictl.runs.model_folder import read_config, read_description
+from omnictl.stages.modalities import MODALITIES
+from omnictl.stages.pretrain import Pretrain, PretrainConfig
+from omnictl.stages.sft import Sft
+from omnictl.stages.trained_model import open_model
+from omnictl.train.checkpoint import load_weights
+
+Mode = Literal["chatml", "text"]
+
+KINDS: Mapping[MediaKind, str] = {"image": "picture", "audio": "sound"}
+"""What people call them."""
+
+
+class Attachment(NamedTuple):
+    """A picture or a sound to show."""
+
+    kind: MediaKind
+    file: Path
+
+
+@dataclass
+class Reply:
+    """What happened while a reply was written; times are counted from when this was made, when the question was asked."""
+
+    text: str = ""
+    prompt_tokens: int = 0
+    """Of text alone."""
+    media_tokens: dict[MediaKind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    new_tokens: int = 0
+    dropped_tokens: int = 0
+    """Positions of the oldest turns that did not fit into the context."""
+    first_token_seconds: float | None = None
+    first_audio_seconds: float | None = None
+    """For who says it."""
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Since the question."""
+        return time.perf_counter() - self.began
+
+
+@dataclass
+class Perceived:
+    """What was shown so far, of one kind; see `dialogue_batches.Source`. Features are made when they are first asked for."""
+
+    encoder: Encoder
+    files: list[Path] = field(default_factory=list)
+    raws: list[Raw] = field(default_factory=list)
+    features: dict[int, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """See `Source`."""
+        return self.encoder.grid
+
+    def count(self, number: int) -> int:
+        """See `Source`."""
+        return self.encoder.count(self.raws[number])
+
+    @torch.no_grad()
+    def value(self, number: int) -> NDArray[Any]:
+        """See `Source`."""
+        if number not in self.features:
+            self.features[number] = self.encoder([self.raws[number]])[0].float().cpu().numpy()
+        return self.features[number]
+
+    def many(self, value: NDArray[Any]) -> int:
+        """See `Source`."""
+        return len(value)
+
+    def flaw(self, number: int) -> str | None:  # noqa: ARG002
+        """See `Source`: what cannot be read is not taken in."""
+        return None
+
+    def take(self, attachment: Attachment) -> Media:
+        """Keep a picture or a sound.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        self.raws.append(self.encoder.load(attachment.file))
+        self.files.append(attachment.file)
+        return Media(attachment.kind, len(self.raws) - 1)
+
+    def forget(self) -> None:
+        """Keep nothing of it."""
+        self.files.clear()
+        self.raws.clear()
+        self.features.clear()
+
+
+@dataclass
+class Session:
+    """A model and what was said so far."""
+
+    respondent: Respondent
+    mode: Mode
+    senses: Mapping[MediaKind, Perceived] = field(default_factory=dict)
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    history: list[Message] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, folder: Path, device: torch.device, cache: Path) -> "Session":
+        """A session with the model of a run's model folder, of stage A or E.
+
+        Raises:
+            CheckpointError: it is not a whole model folder.
+        """
+        if (folder / Pretrain.name).is_dir():
+            stage = open_model(Sft, folder, device=device, cache=cache)
+            senses = {kind: Perceived(encoder) for kind, encoder in stage.encoders.items()}
+            return cls(replace(stage.respondent(), features=None), "chatml", senses)  # senses give features, not what they are of
+        described = read_description(folder, Pretrain.name)
+        thinker = Thinker(read_config(folder, Pretrain.name, PretrainConfig).model, described["vocab_size"])
+        load_weights(folder / "model.safetensors", thinker)
+        return cls.of(thinker.to(device).eval(), Tokenizer.load(folder / "tokenizer.json"), described["chat"])
+
+    @classmethod
+    def of(cls, thinker: Thinker, tokenizer: Tokenizer, mode: Mode) -> "Session":
+        """A session with a Thinker that reads nothing but text."""
+        omni = Omni(OmniConfig(), thinker, {}, {}).eval()
+        return cls(Respondent(omni, ChatTemplate(tokenizer), placed=False), mode)
+
+    def show(self, attachment: Attachment) -> Media:
+        """Take in a picture or a sound, to go with what is said next.
+
+        Raises:
+            RunError: the model cannot see, or hear.
+            DataError: it cannot be read.
+        """
+        sense = self.senses.get(attachment.kind)
+        if sense is None:
+            modality = MODALITIES[attachment.kind]
+            raise RunError(
+                f"this model has never learned from {KINDS[attachment.kind]}s",
+                where=str(attachment.file),
+                fix=f"make one that {modality.verb}: `omnictl pipeline --preset tiny --max-minutes 30`, "
+                f"or `omnictl {modality.stage}` and then `omnictl sft`",
+            )
+        return sense.take(attachment)
+
+    def file(self, media: Media) -> Path:
+        """Where a picture or a sound that was shown lies."""
+        return self.senses[media.kind].files[media.number]
+
+    def reset(self) -> None:
+        """Forget what was said and shown."""
+        self.history.clear()
+        for sense in self.senses.values():
+            sense.forget()
+
+    def reply(
+        self, text: str, sampling: SamplingConfig, *, max_tokens: int, into: Reply, shown: Sequence[Media] = ()
+    ) -> Iterator[str]:
+        """Say something, about what is shown with it, and stream the answer piece by piece; `into` is filled in meanwhile.
+
+        The turn joins the history when the answer is complete; one that is broken off leaves no trace.
+
+        Raises:
+            UsageError: what is shown is longer than the model can read.
+        """
+        asked = Message("user", (*shown, *([text] if text else [])))
+        thinker = self.respondent.model.thinker
+        context = thinker.config.context
+        prompt = self._fitting_prompt([*self.history, asked], context - 1 - min(max_tokens, context // 2), into)
+        everything = Shown(self.senses)
+        into.media_tokens = {kind: sum(everything.count(m) for m in prompt.media if m.kind == kind) for kind in KINDS}
+        into.prompt_tokens = len(prompt.tokens) - 1 - sum(into.media_tokens.values())
+        stream = self.respondent.template.tokenizer.stream()
+        for token in generate(
+            thinker,
+            self.respondent.embed([prompt], everything),
+            max_tokens=max_tokens,
+            sampling=sampling,
+            stop=STOP,
+            generator=self.generator,
+        ):
+            if into.first_token_seconds is None:
+                into.first_token_seconds = into.seconds
+            piece = stream.push(token)
+            into.text += piece
+            into.new_tokens += 1
+            yield piece
+        if self.mode == "chatml":
+            self.history += [asked, Message("assistant", (into.text,))]
+
+    def _fitting_prompt(self, turns: Sequence[Message], room: int, into: Reply) -> Tokens:
+        """The prompt without the oldest exchanges, and if one message of text alone is too long, without its beginning.
+
+        Raises:
+            UsageError: what is shown with it is too long; of that nothing may be left out.
+        """
+        prompt = whole = self._prompt(turns)
+        while len(prompt.tokens) > room + 1 and len(turns) > 1:
+            turns = turns[2:]
+            prompt = self._prompt(turns)
+        if len(prompt.tokens) > room + 1:
+            if prompt.media:
+                raise self._too_long(prompt, room)
+            opening = self.respondent.template.opening("user") if self.mode == "chatml" else []
+            prompt = prompt._replace(tokens=[END, *opening, *prompt.tokens[len(opening) - room :]])
+        into.dropped_tokens = len(whole.tokens) - len(prompt.tokens)
+        return prompt
+
+    def _too_long(self, prompt: Tokens, room: int) -> UsageError:
+        counts = {media: Shown(self.senses).count(media) for media in prompt.media}
+        longest = max(counts, key=lambda media: counts[media])
+        parts = [f"{sum(found)} of {_so_many(kind, len(found))}" for kind in KINDS if (found := _of_kind(kind, counts))]
+        text = len(prompt.tokens) - sum(counts.values())
+        return UsageError(
+            f"the question takes {len(prompt.tokens)} positions ({', '.join(parts)}, {text} of text), "
+            f"beside its answer the model reads {room + 1}",
+            where=str(self.file(longest)),
+            fix="show fewer pictures, play a shorter sound (a second of it is 12.5 positions), or say it in fewer words",
+        )
+
+    def _prompt(self, turns: Sequence[Message]) -> Tokens:
+        """The conversation up to where the assistant begins."""
+        template = self.respondent.template
+        if self.mode == "text":
+            return Tokens([END, *template.tokenizer.encode(turns[-1].text, markup=False)], [], media_of(turns[-1:]))
+        return template.prompt(turns, Shown(self.senses).count)
+
+
+def _of_kind(kind: MediaKind, counts: Mapping[Media, int]) -> list[int]:
+    return [count for media, count in counts.items() if media.kind == kind]
+
+
+def _so_many(kind: MediaKind, number: int) -> str:
+    return f"a {KINDS[kind]}" if number == 1 else f"{number} {KINDS[kind]}s"

@@ -1,0 +1,136 @@
+"""Saying texts with a trained Talker."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from omnictl.data.audio.files import wav_bytes
+from omnictl.data.speech.spoken_text import spoken
+from omnictl.data.speech.transcript import foreign_characters
+from omnictl.errors import DataError, UsageError
+from omnictl.generate.tts import CodeSampling, Samples, Voice, say, timed
+from omnictl.runs.files import write_bytes
+from omnictl.stages.talker import TalkerStage
+from omnictl.stages.trained_model import open_model
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How something is said."""
+
+    speaker: str | None = None
+    """Whose voice; None: the first."""
+    speed: float = 1.0
+    temperature: float | None = None
+    """None: the Talker's own."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A trained Talker, ready to speak."""
+
+    voice: Voice
+    sampling: CodeSampling
+    speakers: tuple[str, ...]
+
+    def number(self, name: str | None) -> int:
+        """The number of a speaker.
+
+        Raises:
+            UsageError: it knows none of that name.
+        """
+        if name is None:
+            return 0
+        if name not in self.speakers:
+            known = ", ".join(self.speakers[:20]) or "one without a name"
+            raise UsageError(f"this Talker has no speaker {name!r}, it knows: {known}", where="--speaker", fix="name one of these")
+        return self.speakers.index(name)
+
+
+class Said(NamedTuple):
+    """What became of a text."""
+
+    seconds: float  # of sound
+    first_audio_seconds: float  # until the first of it was there
+    real_time_factor: float  # seconds that a second of sound took
+
+
+def open_voice(folder: Path, device: torch.device, cache: Path) -> Speaker:
+    """The Talker of a model folder.
+
+    Raises:
+        CheckpointError: it holds no whole model.
+    """
+    stage = open_model(TalkerStage, folder, device=device, cache=cache)
+    spoken("1")  # what reads numbers takes a second to load, which the first sound need not wait for
+    return Speaker(stage.voice(), stage.config.sampling, stage.speakers)
+
+
+def stream(pieces: Iterable[str], speaker: Speaker, manner: Manner) -> Iterator[Samples]:
+    """Sound `(n,)` at the vocoder's rate, as soon as it can be made, of a text as it arrives.
+
+    Raises:
+        UsageError: there is no such speaker.
+        DataError: nothing of the text can be said, or some letters of it cannot.
+    """
+    sampling = speaker.sampling
+    if manner.temperature is not None:
+        sampling = sampling.model_copy(update={"temperature": manner.temperature})
+    generator = torch.Generator().manual_seed(manner.seed)
+    number = speaker.number(manner.speaker)
+    return say(speaker.voice, map(_sayable, pieces), sampling, generator, speaker=number, speed=manner.speed)
+
+
+def _sayable(piece: str) -> str:
+    """The same text.
+
+    Raises:
+        DataError: some letters of it have no sound in this language.
+    """
+    foreign = foreign_characters(piece)
+    if foreign:
+        raise DataError(
+            f"the Talker reads the letters a to z, the text has: {foreign}",
+            where="TEXT",
+            fix="write them in Latin letters",
+        )
+    return piece
+
+
+def check_place(path: Path, option: str) -> None:
+    """Refuse a file that no speech can be written to, before anything is said.
+
+    Raises:
+        UsageError: its folder is not there, it is a folder, or it is to be no WAV.
+    """
+    if not path.absolute().parent.is_dir():
+        raise UsageError(
+            f"there is no folder {path.parent}", where=option, fix=f"make it (mkdir -p {path.parent}), or name another"
+        )
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", where=option, fix=f"name a file, such as {path / 'reply.wav'}")
+    if path.suffix.lower() not in ("", ".wav"):
+        raise UsageError(f"what is said is written as WAV, not as {path.suffix}", where=option, fix=f"name {path.stem}.wav")
+
+
+def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: Manner) -> Said:
+    """Say a text into a WAV file of 16 bits.
+
+    Raises:
+        UsageError, DataError: as `stream`.
+        RunError, DiskFull: the file cannot be written.
+    """
+    check_place(path, "--out")
+    said = timed(stream(pieces, speaker, manner))
+    if not len(said.sound):
+        raise DataError(
+            "nothing of the text can be said: it has no letters and no numbers", where="TEXT", fix="give a text with words"
+        )
+    rate = speaker.voice.vocoder.sample_rate
+    write_bytes(path, wav_bytes(said.sound, rate))
+    seconds = len(said.sound) / rate
+    return Said(seconds, said.first_seconds, said.seconds / seconds)

@@ -1,0 +1,41 @@
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from omnictl.evaluation.spoken_replies import SAID, say_replies
+
+TASKS = ("one", "two", "three", "four", "five")
+
+
+class Attentive:
+    """Says nothing and hears everything right, but for what it is told to mishear."""
+
+    def __init__(self, misheard: str = "") -> None:
+        self.voice = SimpleNamespace(vocoder=SimpleNamespace(sample_rate=16_000))
+        self.misheard = misheard
+        self.said: list[str] = []
+
+    def hear(self, text: str, speaker: int) -> str:
+        self.said.append(text)
+        return "" if text == self.misheard else text
+
+    def sound(self, text: str, speaker: int) -> Any:
+        return np.zeros(160, np.float32)
+
+
+def test_of_tasks_that_take_turns_all_are_heard() -> None:
+    ladder: Any = Attentive()
+    report = say_replies([task for _ in range(400) for task in TASKS], ladder)
+    assert len(ladder.said) == SAID
+    assert all(10 <= ladder.said.count(task) <= 30 for task in TASKS)
+    assert report.metrics == {"speech_reply_cer": 0.0}
+    assert report.controls["speech_reply_cer_shuffled"] > 0.5
+
+
+def test_few_answers_are_all_said_and_what_is_not_heard_counts() -> None:
+    ladder: Any = Attentive(misheard="two")
+    report = say_replies(["one", "two", "четыре"], ladder)
+    assert ladder.said == ["one", "two"]  # the last one has no sound, and is as good as not heard
+    assert report.metrics["speech_reply_cer"] == 9 / 12
+    assert len(report.sounds) == 2
