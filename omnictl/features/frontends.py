@@ -152,7 +152,7 @@ class Eye(nn.Module):
             shown = [number for number, value in enumerate(values) if value != BACKGROUND]
             texts += [values[number] for number in shown]
             weights.append(head(patches).softmax(-1)[:, shown] / len(self._patch_attributes))
-        each = torch.cat(weights, 1).split([len(found) for found in features])
+        each = torch.split(torch.cat(weights, 1), [len(found) for found in features])
         return [Words(tuple(texts), of_image) for of_image in each]
 
     def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
@@ -206,7 +206,7 @@ class Ear(nn.Module):
         frames = torch.cat(list(features))
         scores = self.encoder.head(frames.view(-1, self.encoder.config.width))  # of two frames each
         best = scores.view(-1, self.encoder.num_symbols).argmax(-1).view(len(frames), -1)  # (N, symbols a feature)
-        return [self._words(path) for path in best.split([len(found) for found in features])]
+        return [self._words(path) for path in torch.split(best, [len(found) for found in features])]
 
     def _words(self, path: Tensor) -> Words:
         """The words of a path `(n, symbols a feature)`."""
