@@ -59,7 +59,7 @@ TORCH_FREE = (
     "omnictl.data.inspect.images",
     "omnictl.data.dialogues.chat_template",
     "omnictl.data.dialogues.manifest",
-    "omnictl.data.speech.transcript",
+    "omnictl.data.text.transcript",
     "omnictl.metrics.speech",
     "omnictl.metrics.subtitles",
     "omnictl.metrics.classification",

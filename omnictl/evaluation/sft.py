@@ -29,8 +29,8 @@ from omnictl.data.dialogues.chat_template import (
     without_media,
 )
 from omnictl.data.dialogues.corpus import DialogueCorpus, Pictures
-from omnictl.data.speech.transcript import normalise
 from omnictl.data.text.tokenizer import END, IM_END, IM_START
+from omnictl.data.text.transcript import normalise
 from omnictl.generate.decode import Prompt, answer_greedily
 from omnictl.metrics.answers import is_same, is_true
 from omnictl.metrics.figures import Tile, contact_sheet

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from omnictl.config import resolve
-from omnictl.data.speech.targets import ReadAloud
+from omnictl.data.text.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.nn.mel import MelConfig
 from omnictl.pipeline.context import Means

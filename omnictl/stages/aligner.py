@@ -23,7 +23,7 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches import SpeechBatch, SpeechBatches, evaluation_batches
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.targets import ReadAloud
+from omnictl.data.text.targets import ReadAloud
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.verdict import judge_aligner
 from omnictl.models.aligner import STRIDE, Aligned, Aligner, AlignerConfig, durations, training_flops

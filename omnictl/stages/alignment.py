@@ -7,8 +7,8 @@ import torch
 
 from omnictl.data.speech.batches import evaluation_batches
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.targets import CharacterTargets
-from omnictl.data.speech.transcript import ALPHABET
+from omnictl.data.text.targets import CharacterTargets
+from omnictl.data.text.transcript import ALPHABET
 from omnictl.errors import ConfigError
 from omnictl.features.durations import Alignment, Durations, between
 from omnictl.generate.ctc_search import align

@@ -27,8 +27,8 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches import SpeechBatch, SpeechBatches, evaluation_batches, pad
 from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig, open_speech
 from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, statistics, without_infeasible
-from omnictl.data.speech.targets import BpeTargets, CharacterTargets, Targets
-from omnictl.data.speech.transcript import foreign_characters, normalise
+from omnictl.data.text.targets import BpeTargets, CharacterTargets, Targets
+from omnictl.data.text.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
 from omnictl.evaluation.asr import Recognised, error_rates, estimates_by_voices, rates_by_voices, recognition_report
 from omnictl.generate.char_ngram import CharNgram

@@ -12,7 +12,7 @@ from omnictl.data.manifest.quarantine import refuse_too_many, shown
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, SpeechDataConfig, open_speech
 from omnictl.data.speech.examples import SpeechSet, open_set, statistics
-from omnictl.data.speech.targets import Spelling
+from omnictl.data.text.targets import Spelling
 from omnictl.errors import DataError
 from omnictl.nn.mel import MelConfig
 

@@ -27,8 +27,8 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.codes import NOTHING, CodedBatch, CodedBatches, CodedSpeech, Layout, evaluation_batches, side_by_side
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.spoken_text import speech_text
-from omnictl.data.speech.targets import ReadAloud
+from omnictl.data.text.spoken_text import speech_text
+from omnictl.data.text.targets import ReadAloud
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.evaluation.talker import Example, Judge, Ladder, ladder_report
 from omnictl.features.speech_codes import code_speech

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 from omnictl.data.audio.files import wav_bytes
-from omnictl.data.speech.spoken_text import spoken
-from omnictl.data.speech.transcript import foreign_characters
+from omnictl.data.text.spoken_text import spoken
+from omnictl.data.text.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
 from omnictl.generate.tts import CodeSampling, Samples, Voice, say, timed
 from omnictl.runs.files import write_bytes

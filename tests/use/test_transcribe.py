@@ -13,8 +13,8 @@ from torch import Tensor
 
 from omnictl.config import to_dict
 from omnictl.data.speech.corpus import Samples, TinyWorldSpeech
-from omnictl.data.speech.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.text.corpus import TextDataConfig
+from omnictl.data.text.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
 from omnictl.generate.ctc_decoder import Decoding

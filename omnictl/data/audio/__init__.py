@@ -1,1 +1,1 @@
-"""Sounds: files, their rates, log-mels and crops of them."""
+"""Audio files: what their containers claim, their samples, other sample rates."""

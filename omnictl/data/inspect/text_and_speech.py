@@ -13,9 +13,9 @@ from omnictl.data.inspect.findings import Problem, Report
 from omnictl.data.inspect.summary import speech_summary, text_summary
 from omnictl.data.progress import told
 from omnictl.data.speech.corpus import Recording, SpeechDataConfig
-from omnictl.data.speech.transcript import encode, foreign_characters, normalise
 from omnictl.data.text.corpus import TextDataConfig, TextFiles, open_corpus, tinyworld_seed
 from omnictl.data.text.files import find_text_files, nothing_in, read_rows
+from omnictl.data.text.transcript import encode, foreign_characters, normalise
 from omnictl.errors import DataError
 from omnictl.nn.conv import SUBSAMPLING
 from omnictl.nn.ctc import frames_needed

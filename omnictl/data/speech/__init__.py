@@ -1,1 +1,1 @@
-"""Utterances: corpora of speech, what is said in them, and batches."""
+"""Speech: corpora of utterances, log-mels, crops, codes and batches."""

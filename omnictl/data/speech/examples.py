@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnictl.config.split import Split
-from omnictl.data.audio.log_mels import FeatureStore, Int64, open_features
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.corpus import Recording, SpeechCorpus
-from omnictl.data.speech.targets import Spelling
-from omnictl.data.speech.transcript import foreign_characters, normalise
+from omnictl.data.speech.log_mels import FeatureStore, Int64, open_features
+from omnictl.data.text.targets import Spelling
+from omnictl.data.text.transcript import foreign_characters, normalise
 from omnictl.nn.conv import SUBSAMPLING
 from omnictl.nn.ctc import frames_needed
 from omnictl.nn.mel import MelConfig

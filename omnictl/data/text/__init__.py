@@ -1,1 +1,1 @@
-"""Texts: files, corpora, tokenizer, token store, packing and batches."""
+"""Text: files, corpora, tokenizer, token store, packing, batches; transcripts and what stands for them."""

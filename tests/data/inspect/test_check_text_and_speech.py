@@ -10,8 +10,8 @@ from omnictl.data.inspect import audio_files
 from omnictl.data.inspect.text_and_speech import check_speech, check_text, measure_speech
 from omnictl.data.speech.corpus import SpeechDataConfig, TinyWorldSpeech, open_speech
 from omnictl.data.speech.examples import infeasible, open_set
-from omnictl.data.speech.targets import CharacterTargets
 from omnictl.data.text.corpus import TextDataConfig, open_corpus
+from omnictl.data.text.targets import CharacterTargets
 from omnictl.errors import DataError
 from omnictl.nn.mel import MelConfig
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from omnictl.data.audio.log_mels import FeatureStore
 from omnictl.data.speech.batches import SpeechBatch, SpeechBatches, evaluation_batches, pad
 from omnictl.data.speech.corpus import Recording, SpeechDataConfig
 from omnictl.data.speech.examples import Float32, SpeechSet
 from omnictl.data.speech.length_buckets import POOL
+from omnictl.data.speech.log_mels import FeatureStore
 
 BINS = 12
 FILL = -np.arange(1, BINS + 1, dtype=np.float32)

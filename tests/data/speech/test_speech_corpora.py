@@ -12,11 +12,11 @@ import pytest
 import soundfile
 
 from omnictl.config.split import Split
-from omnictl.data.audio.log_mels import open_features
 from omnictl.data.audio.resample import resample
 from omnictl.data.speech import corpus as speech
 from omnictl.data.speech.corpus import BLOCK, Samples, SpeechDataConfig, SpeechFiles, TinyWorldSpeech, open_speech
 from omnictl.data.speech.layouts import find_speech
+from omnictl.data.speech.log_mels import open_features
 from omnictl.data.text.corpus import TINYWORLD_SEED
 from omnictl.errors import DataError
 from omnictl.nn.mel import MelConfig

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from omnictl.config.split import Split
-from omnictl.data.audio import log_mels
-from omnictl.data.audio.log_mels import FeatureStore, open_features
 from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.speech import log_mels
 from omnictl.data.speech.corpus import Recording, Samples
+from omnictl.data.speech.log_mels import FeatureStore, open_features
 from omnictl.errors import DataError, DiskFull
 from omnictl.nn.mel import MelConfig, log_mel
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from omnictl.data.speech.targets import BpeTargets, CharacterTargets
-from omnictl.data.speech.transcript import ALPHABET
+from omnictl.data.text.targets import BpeTargets, CharacterTargets
+from omnictl.data.text.transcript import ALPHABET
 from omnictl.errors import DataError
 from omnictl.nn.ctc import BLANK
 

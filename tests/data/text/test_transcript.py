@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from omnictl.data.speech.manifest import read_manifest
-from omnictl.data.speech.transcript import ALPHABET, decode, encode, foreign_characters, min_frames, normalise
+from omnictl.data.text.transcript import ALPHABET, decode, encode, foreign_characters, min_frames, normalise
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_min_frames():
 def test_inflect_is_imported_when_it_is_needed():
     script = (
         "import sys\n"
-        "from omnictl.data.speech.transcript import normalise\n"
+        "from omnictl.data.text.transcript import normalise\n"
         "normalise('no number')\n"
         "assert 'inflect' not in sys.modules\n"
         "assert normalise('5') == 'five'\n"

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from omnictl.data.audio.crops import CropBatches
 from omnictl.data.cache import cache_dir
 from omnictl.data.speech.corpus import SpeechDataConfig, open_speech
+from omnictl.data.speech.crops import CropBatches
 from omnictl.data.speech.examples import SpeechSet, open_set
-from omnictl.data.speech.targets import ReadAloud
+from omnictl.data.text.targets import ReadAloud
 from omnictl.nn.mel import RANGE, MelConfig
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from omnictl.data.audio.mel_crops import SoundCropBatches
+from omnictl.data.speech.mel_crops import SoundCropBatches
 
 
 def batches(seed: int = 0) -> SoundCropBatches:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from omnictl.data.speech import spoken_text, transcript
+from omnictl.data.text import spoken_text, transcript
 from omnictl.data.text.tokenizer import Tokenizer
 
 

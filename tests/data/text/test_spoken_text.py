@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from omnictl.data.speech.spoken_text import MARKS, NUM_SYMBOLS, SYMBOLS, sentences, speech_text, spoken, spoken_ids
-from omnictl.data.speech.targets import ReadAloud
-from omnictl.data.speech.transcript import ALPHABET, normalise
+from omnictl.data.text.spoken_text import MARKS, NUM_SYMBOLS, SYMBOLS, sentences, speech_text, spoken, spoken_ids
+from omnictl.data.text.targets import ReadAloud
+from omnictl.data.text.transcript import ALPHABET, normalise
 from omnictl.tinyworld.speech import reply, utterance
 
 
@@ -145,6 +145,6 @@ def test_symbols_are_numbered_from_one() -> None:
 
 
 def test_torch_is_not_imported() -> None:
-    script = "import sys\nimport omnictl.data.speech.spoken_text\nassert 'torch' not in sys.modules\n"
+    script = "import sys\nimport omnictl.data.text.spoken_text\nassert 'torch' not in sys.modules\n"
     child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr

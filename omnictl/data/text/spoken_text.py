@@ -8,7 +8,7 @@ and brackets, which are hardly heard.
 import re
 from collections.abc import Iterator
 
-from omnictl.data.speech.transcript import ALPHABET, normalise
+from omnictl.data.text.transcript import ALPHABET, normalise
 
 MARKS = ",.?!"
 
