@@ -42,7 +42,7 @@ TIMED_STEPS = 3
 DEFAULT_PRESET = "tiny"
 """Of the models that a unit stands on, where they are no units themselves."""
 
-PROJECTORS_SHARE = 0.1
+PROJECTORS_SHARE = 0.25
 """Of a step's time, what one takes in which only projectors learn, without the Thinker."""
 
 OPTIMIZER_SHARE = 0.15
