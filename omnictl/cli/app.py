@@ -24,7 +24,7 @@ from omnictl.cli.train import training_command
 from omnictl.cli.transcribe import transcribe
 from omnictl.errors import OmniError, UsageError
 from omnictl.processes import end
-from omnictl.stages import COMMANDS, STAGES
+from omnictl.stages import STAGES, command_stages
 
 
 class _Interrupted(OmniError):
@@ -74,7 +74,7 @@ def _options(
 _OWN: dict[str, Callable[..., int]] = {"talker": talker, "sft": sft}
 """The stages that take other models: their commands have options for these."""
 
-for _name in COMMANDS:
+for _name in command_stages():
     _command = _OWN.get(_name) or training_command(_name)
     app.command(_name, help=STAGES[_name].summary, rich_help_panel="Train")(_command)
 app.command("pipeline", rich_help_panel="Train")(pipeline)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from omnictl.cli.console import Output
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
 from omnictl.errors import RunError, UsageError
+from omnictl.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from omnictl.use.chat_session import Reply
     from omnictl.use.say import Speaker
 
-TALKERS = ("sft", "pretrain")
+CHAT_STAGES = tuple(name for name, entry in reversed(STAGES.items()) if entry.converses)
 """The stages whose models can be talked to, the ablest first."""
 
 
@@ -138,16 +139,18 @@ def find_partner(root: Path, reference: str | None) -> Partner:
         if (folder / "config.json").is_file() and not (folder / "run.json").exists():
             described = read_json(folder / "config.json")
             return Partner(folder, str(described.get("stage")) if isinstance(described, dict) else "", folder)
-        places = ((stage, path / "run.json") for path in (folder, *(root / s / folder for s in TALKERS)) for stage in TALKERS)
-        found = next((stage for stage, record in places if record.is_file() and Run(record.parent).stage == stage), TALKERS[1])
+        places = (
+            (stage, path / "run.json") for path in (folder, *(root / s / folder for s in CHAT_STAGES)) for stage in CHAT_STAGES
+        )
+        found = next((stage for stage, record in places if record.is_file() and Run(record.parent).stage == stage), CHAT_STAGES[1])
         run = find_run(root, found, reference)
         return Partner(run.path, found, run.model)
-    for stage in TALKERS:
+    for stage in CHAT_STAGES:
         for run in list_runs(root, stage):
             if reference is not None or run.record()["status"] == "finished":
                 return Partner(run.path, stage, run.model)
     raise RunError(
-        f"no finished run of stage `{TALKERS[0]}` or `{TALKERS[1]}` in {root}",
+        f"no finished run of stage `{CHAT_STAGES[0]}` or `{CHAT_STAGES[1]}` in {root}",
         where=str(root),
         fix="make one with `omnictl pipeline --preset tiny --max-minutes 30`, or a Thinker alone with `omnictl pretrain`",
     )

@@ -27,7 +27,7 @@ from omnictl.cli.results_table import overview
 from omnictl.cli.train import Choices, circumstances, refuse_with_resume, run_name, settings
 from omnictl.errors import OmniError, UsageError
 from omnictl.processes import number_of_processes
-from omnictl.stages import COMMANDS
+from omnictl.stages import command_stages
 
 if TYPE_CHECKING:
     from omnictl.pipeline.context import Means
@@ -110,9 +110,11 @@ def _check_stage(flag: str, stage: str) -> None:
     Raises:
         UsageError: it is none.
     """
-    if stage not in COMMANDS:
+    if stage not in command_stages():
         raise UsageError(
-            f"a pipeline has no stage {stage!r}, expected one of: {', '.join(COMMANDS)}", where=flag, fix="name one of these"
+            f"a pipeline has no stage {stage!r}, expected one of: {', '.join(command_stages())}",
+            where=flag,
+            fix="name one of these",
         )
 
 

@@ -9,7 +9,7 @@ from omnictl.cli.console import Output
 from omnictl.cli.options import ConfigOption, DeviceOption, JsonOption, PresetOption, QuietOption, SetOption
 from omnictl.cli.train import Choices, settings
 from omnictl.errors import OutOfMemory, UsageError
-from omnictl.stages import COMMANDS, COMPOSED
+from omnictl.stages import STAGES, command_stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ def plan(
     elsewhere = _elsewhere(memory, tflops)
     choices = Choices(preset, config, set_ or [], data, name=None, init=None, seed=None)
     configs: dict[str, Config] = {}
-    for command in COMMANDS if stage == ALL else (stage,):
+    for command in command_stages() if stage == ALL else (stage,):
         configs |= _parts(command, resolved(command, preset, config, [*choices.set, *settings(command, choices)]))
     plans = []
     for made in make_plans(configs, size, elsewhere, choose_device(device), cache=cache_dir()):
@@ -97,7 +97,7 @@ def _elsewhere(memory: str | None, tflops: float | None) -> "Elsewhere | None":
 
 def _parts(command: str, config: "Config") -> "dict[str, Config]":
     """The stages that a command trains, and their configs."""
-    if command not in COMPOSED:
+    if not STAGES[command].recipe:
         return {command: config}
     from omnictl.stages.talker_recipe import SpeakingConfig
 

@@ -32,7 +32,7 @@ from omnictl.cli.options import (
     run_root,
 )
 from omnictl.errors import UsageError
-from omnictl.stages import COMPOSED
+from omnictl.stages import STAGES
 
 if TYPE_CHECKING:
     from omnictl.pipeline.train_stage import Prepared
@@ -115,7 +115,7 @@ def settings(stage: str, choices: Choices) -> list[str]:
 
 def _training_keys(stage: str) -> list[str]:
     """Where a stage's config, or that of its parts, says how to train."""
-    if stage not in COMPOSED:
+    if not STAGES[stage].recipe:
         return ["train"]
     from omnictl.stages.talker_recipe import PARTS
 

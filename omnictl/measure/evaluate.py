@@ -13,7 +13,7 @@ from omnictl.evaluation.talker import Judge
 from omnictl.metrics.intervals import WANTED_HALF_WIDTH
 from omnictl.runs.files import write_bytes, write_json, write_text, writing
 from omnictl.runs.run import Run
-from omnictl.stages import JUDGED, stage_type
+from omnictl.stages import STAGES, stage_type
 from omnictl.stages.trained_model import open_trained
 from omnictl.train.stage import Report
 
@@ -101,7 +101,7 @@ def evaluate_run(
 
     Args:
         run: the run; its stage decides the metrics.
-        judge: who listens to it, if its stage is one of `HEARD`.
+        judge: who listens to it, if its stage has a use for one.
         data: another data source than the one it was trained on.
         split: which split.
         limit: only so many examples.
@@ -113,7 +113,7 @@ def evaluate_run(
         DataError: the data cannot be read.
     """
     stage = open_trained(stage_type(run.stage), run, device=device, cache=cache, data=data)
-    assert judge is not None or run.stage not in JUDGED, "what speaks is judged by what hears"
+    assert judge is not None or STAGES[run.stage].judge != "needed", "what speaks is judged by what hears"
     if judge is not None:
         cast("TalkerStage | Sft", stage).judge = judge.judge
     report = stage.evaluate(split, limit=limit)

@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from random import Random
@@ -19,19 +19,6 @@ T = TypeVar("T")
 
 WHOLE_MODEL = tuple(name for name in STAGES if name != "vocoder")
 """The stages that a whole model is made by."""
-
-LITTLE: Mapping[str, tuple[str, ...]] = {
-    "asr": ("data.num_utterances=256", "data.num_eval_utterances=4"),
-    "vision": ("data.num_eval_images=8",),
-    **dict.fromkeys(("codec", "aligner", "talker", "vocoder"), ("data.num_utterances=256", "data.num_eval_utterances=4")),
-    "sft": (
-        'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
-        "data.num_pictures=64",
-        "data.num_eval_dialogues=4",
-        "projector_steps=0",
-    ),
-}
-"""What makes a preset's data small, and lets all of a model learn from the first step; the batches stay as they are."""
 
 DOCUMENTS, NONSENSE = 3_000, 60_000
 """Of the made-up text: documents of TinyWorld, and words of no meaning, which fill any vocabulary up."""
@@ -93,7 +80,7 @@ def save_untrained(stage: Any, model: Path) -> None:
 
 def _little(name: str, folder: Path) -> tuple[str, ...]:
     if name != "pretrain":
-        return LITTLE[name]
+        return STAGES[name].small_data
     file = folder / "made_up.jsonl"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from omnictl.measure.judges import JUDGE, OUTSIDER, Pocketsphinx, newest_judge, 
 from omnictl.pipeline.sample_size import Goal, GrowingSample
 from omnictl.report import write_report
 from omnictl.runs.run import Run, find_run, newest_run
-from omnictl.stages import COMMANDS, HEARD, JUDGED
+from omnictl.stages import STAGES, command_stages
 
 Tell = Callable[[str], None]
 """Takes a plain line for people."""
@@ -82,7 +82,7 @@ def newest_runs(root: Path) -> tuple[dict[str, Run], list[Missing]]:
     """
     runs: dict[str, Run] = {}
     missing: list[Missing] = []
-    for stage in COMMANDS:
+    for stage in command_stages():
         try:
             runs[stage] = newest_run(root, stage, "finished")
         except RunError as error:
@@ -113,7 +113,7 @@ def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None
     missing: list[Missing] = []
     for stage, run in runs.items():  # before anything is judged, which takes time
         try:
-            listeners[stage] = _listener(run, how) if stage in HEARD else None
+            listeners[stage] = _listener(run, how) if STAGES[stage].judge else None
         except RunError as error:
             if how.judge is not None:
                 raise
@@ -146,7 +146,7 @@ def _listener(run: Run, how: Measure) -> Listener:
         UsageError: the stage has no use for one.
         RunError: there is none.
     """
-    if run.stage not in HEARD:
+    if STAGES[run.stage].judge is None:
         if how.judge is not None:
             raise UsageError(f"`{run.stage}` needs no judge", where="--judge", fix="leave it out")
         return None
@@ -157,7 +157,7 @@ def _listener(run: Run, how: Measure) -> Listener:
     try:
         found, rejected = newest_judge(how.root, run)
     except RunError as error:
-        if run.stage in JUDGED:
+        if STAGES[run.stage].judge == "needed":
             raise
         how.tell(f"spoken replies are not judged: {error.message}")
         return None

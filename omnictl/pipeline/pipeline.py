@@ -24,7 +24,7 @@ from omnictl.report.reading import history
 from omnictl.runs.compatible import needed_run
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run, Status
-from omnictl.stages import COMMANDS, JUDGED, recipe_type, stage_type
+from omnictl.stages import STAGES, command_stages, recipe_type, stage_type
 
 PIPELINE = "pipeline"
 
@@ -50,12 +50,13 @@ def make_plan(only: Sequence[str], first: str | None) -> Plan:
 
     Of the stages before `first` a run is taken; beside `only` some, of those that they need.
     """
+    stages = command_stages()
     if first is not None:
-        place = COMMANDS.index(first)
-        return Plan(COMMANDS[place:], COMMANDS[:place])
-    train = tuple(stage for stage in COMMANDS if stage in only or not only)
+        place = stages.index(first)
+        return Plan(stages[place:], stages[:place])
+    train = tuple(stage for stage in stages if stage in only or not only)
     needed = {other for stage in train for other in _needs(stage)}
-    return Plan(train, tuple(stage for stage in COMMANDS if stage in needed and stage not in train))
+    return Plan(train, tuple(stage for stage in stages if stage in needed and stage not in train))
 
 
 def choose_config(stages: Sequence[str], preset: str, overrides: Sequence[str]) -> Config:
@@ -123,7 +124,7 @@ def run_pipeline(run: Run, means: Means, tell: Tell, *, deadline: float | None) 
 def stage_runs(run: Run) -> dict[str, Run]:
     """The runs that a pipeline has so far, by stage."""
     parents = run.record()["parents"]
-    return {stage: Run(Path(parents[stage])) for stage in COMMANDS if stage in parents}
+    return {stage: Run(Path(parents[stage])) for stage in command_stages() if stage in parents}
 
 
 def states(run: Run) -> dict[str, dict[str, Any]]:
@@ -139,7 +140,7 @@ def _state(own: Run) -> dict[str, Any]:
 
 def _needs(stage: str) -> tuple[str, ...]:
     """The stages whose runs a stage is trained from or judged by."""
-    judge = (JUDGE,) if stage in JUDGED else ()
+    judge = (JUDGE,) if STAGES[stage].judge == "needed" else ()
     return (*stage_type(stage).needs, *judge)
 
 
@@ -157,10 +158,10 @@ def _read_config(run: Run) -> Config:
         ConfigError: it is one of another version.
     """
     stages = list(read_json(run.config_file))
-    unknown = [stage for stage in stages if stage not in COMMANDS]
+    unknown = [stage for stage in stages if stage not in command_stages()]
     if unknown:
         raise RunError(
-            f"{run.config_file} has the stages {', '.join(unknown)}, expected some of {', '.join(COMMANDS)}",
+            f"{run.config_file} has the stages {', '.join(unknown)}, expected some of {', '.join(command_stages())}",
             where=str(run.config_file),
             fix="go on with the version of omnictl that made the run, or start a new one",
         )
@@ -234,5 +235,6 @@ def _measure_stages(run: Run, means: Means, tell: Tell, deadline: float | None) 
         tell=tell,
     )
     measured = measure_all(runs, how, deadline=deadline)
-    absent = [Missing(stage, "it is not part of this pipeline", f"omnictl {stage}") for stage in COMMANDS if stage not in runs]
+    others = [stage for stage in command_stages() if stage not in runs]
+    absent = [Missing(stage, "it is not part of this pipeline", f"omnictl {stage}") for stage in others]
     return Measured(measured.evaluations, [*absent, *measured.missing])

@@ -12,7 +12,7 @@ from omnictl.pipeline.train_talker import create_talker_run, is_passed, part_run
 from omnictl.pipeline.unit_costs import UnitConfig
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
-from omnictl.stages import COMPOSED, recipe_type, stage_type
+from omnictl.stages import STAGES, recipe_type, stage_type
 from omnictl.stages.protocol import TrainableStage
 from omnictl.train.device import keep_freed_memory
 from omnictl.train.loop import Outcome
@@ -49,7 +49,7 @@ def prepare(
         RunError: the root cannot be written.
         DiskFull: no space left.
     """
-    if stage in COMPOSED:
+    if STAGES[stage].recipe:
         folders = {parent: run.path for parent, run in parents.items()}
         return Prepared(create_talker_run(root, cast("SpeakingConfig", config), name, record, folders, cache=cache), None)
     upstream = {parent: run.model for parent, run in parents.items() if parent != "init"}
@@ -67,7 +67,7 @@ def reopen(run: Run, *, cache: Path) -> Prepared:
         CheckpointError: it is damaged.
         DataError: its data can no longer be read.
     """
-    if run.stage in COMPOSED:
+    if STAGES[run.stage].recipe:
         return Prepared(run, None)
     stage = stage_type(run.stage).open(run.model, data=None, cache=cache)
     parent = run.record()["parents"].get("init")
@@ -124,7 +124,7 @@ def units_left(stage: str, config: Config, run: Run | None) -> list[UnitConfig]:
         config: its config.
         run: its run; None if that has not begun.
     """
-    if stage not in COMPOSED:
+    if not STAGES[stage].recipe:
         return [UnitConfig(stage, config, steps_taken(run))]
     speaking = cast("SpeakingConfig", config)
     left = [part for part in speaking.parts if run is None or not is_passed(run, part)]

@@ -8,12 +8,8 @@ from omnictl.data.text.corpus import tinyworld_seed
 from omnictl.errors import RunError
 from omnictl.runs.compatible import needed_run
 from omnictl.runs.run import Run, find_run, newest_run
+from omnictl.stages import STAGES
 from omnictl.stages.sft import Sft, SftConfig, needed_parts
-
-OPTIONS: Mapping[str, str] = {"pretrain": "--thinker", "asr": "--asr", "vision": "--vision", "talker": "--talker"}
-"""The option that names a run of each stage."""
-
-assert OPTIONS.keys() == set(Sft.needs)
 
 TALKER = "talker"
 """The stage that an omni model can do without, whatever its data."""
@@ -63,5 +59,6 @@ def _newest(root: Path, stage: str, source: str, tell: Callable[[str], None]) ->
     """
     if tinyworld_seed(source) is None:
         return newest_run(root, stage, "finished")
-    fix = f"make one with `omnictl {stage}`, or name a run with {OPTIONS[stage]} RUN; `omnictl pipeline` makes all of them"
-    return needed_run(root, stage, source, tell, where=OPTIONS[stage], fix=fix)
+    flag = STAGES[stage].flag or ""
+    fix = f"make one with `omnictl {stage}`, or name a run with {flag} RUN; `omnictl pipeline` makes all of them"
+    return needed_run(root, stage, source, tell, where=flag, fix=fix)

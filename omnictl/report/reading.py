@@ -10,17 +10,7 @@ from typing import Any, NamedTuple
 from omnictl.report.curves import Point
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
-
-
-class Shown(NamedTuple):
-    """How many figures of a report stand beside its headline where several stages share one table."""
-
-    metrics: int = 6
-    controls: int = 4
-
-
-SHOWN = {"sft": Shown(metrics=21, controls=15)}
-"""Of stages that have a figure for each task."""
+from omnictl.stages import STAGES, StageEntry
 
 
 class History(NamedTuple):
@@ -85,8 +75,8 @@ def history(run: Run) -> History:
 def key_figures(report: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
     """The metrics and the controls to show beside the headline."""
     metrics = {name: value for name, value in report["metrics"].items() if name != report["headline"]["name"]}
-    most = SHOWN.get(report["stage"], Shown())
-    return dict(islice(metrics.items(), most.metrics)), dict(islice(report["controls"].items(), most.controls))
+    entry = STAGES.get(report["stage"], StageEntry("", ""))
+    return dict(islice(metrics.items(), entry.table_metrics)), dict(islice(report["controls"].items(), entry.table_controls))
 
 
 def _best(run: Run, values: list[Point]) -> Point | None:

@@ -1,61 +1,90 @@
-"""The stages: one module each, with what it trains, its config, presets, batches, loss and evaluation.
+"""The stages: one module each, with what it trains, its config, presets, batches and loss.
 
-`STAGES` names them all; a stage's module (and torch) is imported only when the stage is used.
+`STAGES` holds one entry a stage, with all that commands, evaluations and reports must know of it. A stage's module (and torch) is
+imported only when the stage is used. A new stage is a module and an entry.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 if TYPE_CHECKING:
     from omnictl.stages.protocol import Recipe, TrainableStage
 
+LITTLE_SPEECH = ("data.num_utterances=256", "data.num_eval_utterances=4")
+
 
 class StageEntry(NamedTuple):
-    """Where a stage is, and what it does in a line."""
+    """Where a stage is, and what others must know of it."""
 
-    module: str
     type_name: str
+    """Its class in the module of the stage's name."""
     summary: str
+    small_data: tuple[str, ...] = ()
+    """Overrides that make a preset's data small, and let all of a model learn from the first step; batches stay as they are."""
+    has_command: bool = True
+    """Whether a command trains it; otherwise it is a part that another command trains."""
+    recipe: tuple[str, str] | None = None
+    """Module and class with the config of its command, if that is the config of several stages."""
+    judge: Literal["needed", "optional"] | None = None
+    """Whether a recogniser listens in its evaluation."""
+    flag: str | None = None
+    """The option that names a run of it to the stage that joins all others."""
+    table_metrics: int = 6
+    """How many metrics stand beside its headline where several stages share one table."""
+    table_controls: int = 4
+    """Likewise controls."""
+    converses: bool = False
+    """Whether one can chat with it."""
 
 
 STAGES: dict[str, StageEntry] = {
-    "pretrain": StageEntry("omnictl.stages.pretrain", "Pretrain", "Stage A: train the Thinker, a language model, on text."),
-    "asr": StageEntry("omnictl.stages.asr", "Asr", "Stage B: train the audio encoder to turn speech into text."),
-    "vision": StageEntry("omnictl.stages.vision", "Vision", "Stage C: train the vision encoder to tell pictures apart."),
-    "codec": StageEntry("omnictl.stages.codec", "CodecStage", "Stage D, first part: the codec."),
-    "aligner": StageEntry("omnictl.stages.aligner", "AlignerStage", "Stage D, second part: the aligner."),
-    "vocoder": StageEntry("omnictl.stages.vocoder", "VocoderStage", "Stage D, a part on request: the neural vocoder."),
-    "talker": StageEntry(
-        "omnictl.stages.talker", "TalkerStage", "Stage D: train the Talker to speak, and the codec it speaks through."
+    "pretrain": StageEntry("Pretrain", "Stage A: train the Thinker, a language model, on text.", flag="--thinker", converses=True),
+    "asr": StageEntry("Asr", "Stage B: train the audio encoder to turn speech into text.", LITTLE_SPEECH, flag="--asr"),
+    "vision": StageEntry(
+        "Vision", "Stage C: train the vision encoder to tell pictures apart.", ("data.num_eval_images=8",), flag="--vision"
     ),
-    "sft": StageEntry("omnictl.stages.sft", "Sft", "Stage E: join them all, and train to answer about text, pictures and sounds."),
+    "codec": StageEntry("CodecStage", "Stage D, first part: the codec.", LITTLE_SPEECH, has_command=False),
+    "aligner": StageEntry("AlignerStage", "Stage D, second part: the aligner.", LITTLE_SPEECH, has_command=False),
+    "vocoder": StageEntry("VocoderStage", "Stage D, a part on request: the neural vocoder.", LITTLE_SPEECH, has_command=False),
+    "talker": StageEntry(
+        "TalkerStage",
+        "Stage D: train the Talker to speak, and the codec it speaks through.",
+        LITTLE_SPEECH,
+        recipe=("omnictl.stages.talker_recipe", "Speaking"),
+        judge="needed",
+        flag="--talker",
+    ),
+    "sft": StageEntry(
+        "Sft",
+        "Stage E: join them all, and train to answer about text, pictures and sounds.",
+        (
+            'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
+            "data.num_pictures=64",
+            "data.num_eval_dialogues=4",
+            "projector_steps=0",
+        ),
+        judge="optional",
+        table_metrics=21,  # one for each task
+        table_controls=15,
+        converses=True,
+    ),
 }
-"""By name."""
+"""By name, in the order of training."""
 
-COMMANDS = ("pretrain", "asr", "vision", "talker", "sft")
-"""The stages that a command trains; `talker` trains the parts that it needs, too."""
 
-JUDGED = ("talker",)
-"""The stages whose evaluation needs a recogniser that listens."""
-
-HEARD = (*JUDGED, "sft")
-"""And those of which it judges a part, if there is one."""
-
-COMPOSED: dict[str, StageEntry] = {
-    "talker": StageEntry("omnictl.stages.talker_recipe", "Speaking", STAGES["talker"].summary),
-}
-"""Commands whose config is that of several stages."""
+def command_stages() -> tuple[str, ...]:
+    """The stages that a command trains, in order; `talker` trains the parts that it needs, too."""
+    return tuple(name for name, entry in STAGES.items() if entry.has_command)
 
 
 def stage_type(name: str) -> "type[TrainableStage]":
     """The class of a stage in `STAGES`."""
-    return cast("type[TrainableStage]", _load(STAGES[name]))
+    return cast("type[TrainableStage]", getattr(import_module(f"omnictl.stages.{name}"), STAGES[name].type_name))
 
 
 def recipe_type(name: str) -> "type[Recipe]":
     """What has the config and presets of a command, or of a stage that is only part of one."""
-    return cast("type[Recipe]", _load(COMPOSED.get(name, STAGES[name])))
-
-
-def _load(entry: StageEntry) -> object:
-    return getattr(import_module(entry.module), entry.type_name)
+    if STAGES[name].recipe is None:
+        return stage_type(name)
+    module, type_name = STAGES[name].recipe or ("", "")
+    return cast("type[Recipe]", getattr(import_module(module), type_name))

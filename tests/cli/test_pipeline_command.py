@@ -16,18 +16,19 @@ from omnictl.cli.next_steps import training_lines, use_lines
 from omnictl.errors import Diverged
 from omnictl.pipeline import context, evaluate, pipeline
 from omnictl.runs.run import Run
-from omnictl.stages import COMMANDS, COMPOSED
+from omnictl.stages import STAGES, command_stages
 from omnictl.stages.talker_recipe import PARTS
 from omnictl.train import loop
 from omnictl.train.log import StepRecord
 
 Command = Callable[..., Any]
 
+COMMANDS = command_stages()
 STEPS = 3
 TRAININGS = [
     f"{stage}.{key}"
     for stage in COMMANDS
-    for key in ([f"{part}.train" for part in PARTS.values()] if stage in COMPOSED else ["train"])
+    for key in ([f"{part}.train" for part in PARTS.values()] if STAGES[stage].recipe else ["train"])
 ]
 """Where the config says how each part is trained."""
 
