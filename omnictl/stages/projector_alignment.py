@@ -46,7 +46,9 @@ def alignment_loss(
     for kind, of_kind in features.items():
         with torch.no_grad():
             words = encoders[kind].words(of_kind)
-            targets = torch.cat([each.weights @ embed_words(each.texts, tokenizer, table) for each in words])  # (N, D)
+            rows = {text: row for row, text in enumerate(dict.fromkeys(text for each in words for text in each.texts))}
+            vocabulary = embed_words(list(rows), tokenizer, table)
+            targets = torch.cat([each.weights @ vocabulary[[rows[text] for text in each.texts]] for each in words])  # (N, D)
             named = torch.cat([each.weights.sum(-1) for each in words]) >= LEAST_WEIGHT  # (N,)
         projected = model.projectors[kind](torch.cat(list(of_kind)))
         total = total + (1 - F.cosine_similarity(projected[named].float(), targets[named].float(), dim=-1)).sum()

@@ -128,7 +128,7 @@ PRESETS: Mapping[str, SftConfig] = {
                 "multi_turn": 10,
             },
         ),
-        projector_steps=150,
+        projector_steps=100,
         train=TrainConfig(
             steps=4800,
             batch_size=48,

@@ -96,12 +96,12 @@ PRESETS: Mapping[str, VisionConfig] = {
     "tiny": VisionConfig(
         label_smoothing=0.0,
         train=TrainConfig(
-            steps=1500,
-            batch_size=64,
+            steps=3000,
+            batch_size=32,
             optimizer="muon",
             lr=3e-3,
-            eval_every=500,
-            save_every=500,
+            eval_every=1000,
+            save_every=1000,
             schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9),
             runtime=RuntimeConfig(workers=1),
         ),
