@@ -15,6 +15,7 @@ ROOT = Path(omnictl.__file__).parent
 LAYERS = (
     ("__main__",),
     ("cli",),
+    ("api",),
     ("pipeline",),
     ("use", "report"),
     ("measure",),

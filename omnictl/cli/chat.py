@@ -7,8 +7,9 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption
 from omnictl.errors import RunError, UsageError
+from omnictl.runs.root import run_root
 from omnictl.stages import STAGES
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from rich.markup import escape
 
 from omnictl.cli.console import Output, printable, told_of_file
 from omnictl.cli.eval import chosen_run
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption
 from omnictl.errors import DataError
+from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

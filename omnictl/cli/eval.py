@@ -7,9 +7,10 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName, run_root
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName
 from omnictl.cli.results_table import overview, verdict_line
 from omnictl.errors import UsageError
+from omnictl.runs.root import run_root
 from omnictl.stages import STAGES
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """Options that several commands share, and what their values mean."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -37,8 +36,3 @@ class SplitName(StrEnum):
     train = "train"
     val = "val"
     test = "test"
-
-
-def run_root(runs: Path | None) -> Path:
-    """The folder of all runs: `--runs`, else `$OMNICTL_RUNS`, else `./runs`."""
-    return runs or Path(os.environ.get("OMNICTL_RUNS") or "runs")

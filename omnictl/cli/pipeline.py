@@ -21,12 +21,12 @@ from omnictl.cli.options import (
     RunNamesOption,
     RunsOption,
     SeedOption,
-    run_root,
 )
 from omnictl.cli.results_table import overview
 from omnictl.cli.train import Choices, circumstances, refuse_with_resume, run_name, settings
 from omnictl.errors import OmniError, UsageError
 from omnictl.processes import number_of_processes
+from omnictl.runs.root import run_root
 from omnictl.stages import command_stages
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from rich.markup import escape
 
 from omnictl.cli.console import Output
 from omnictl.cli.eval import chosen_run
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, run_root
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption
+from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,9 +19,9 @@ from omnictl.cli.options import (
     RunNamesOption,
     RunsOption,
     SeedOption,
-    run_root,
 )
 from omnictl.cli.train import Choices, circumstances, conclude, run_name, run_to_go_on_with, settings
+from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
     from omnictl.pipeline.train_stage import Prepared

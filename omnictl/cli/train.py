@@ -1,7 +1,6 @@
 """`omnictl STAGE`: train a stage, or go on with one of its runs."""
 
 import json
-import platform
 import re
 import shlex
 import sys
@@ -29,9 +28,9 @@ from omnictl.cli.options import (
     RunsOption,
     SeedOption,
     SetOption,
-    run_root,
 )
 from omnictl.errors import UsageError
+from omnictl.runs.root import run_root
 from omnictl.stages import STAGES
 
 if TYPE_CHECKING:
@@ -190,17 +189,11 @@ def lasting(data: str) -> str:
 
 def circumstances() -> dict[str, object]:
     """Versions, machine and command line, for the record; under `torchrun` also its name for the job."""
-    import torch
-
-    from omnictl import __version__
+    from omnictl.pipeline.run_folder import versions_and_machine
     from omnictl.train.distributed import job
 
     named = {"job": job()} if job() else {}
-    return named | {
-        "command": shlex.join(["omnictl", *sys.argv[1:]]),
-        "versions": {"omnictl": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
-    }
+    return named | {"command": shlex.join(["omnictl", *sys.argv[1:]])} | versions_and_machine()
 
 
 def conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, seconds: float) -> None:

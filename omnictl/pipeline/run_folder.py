@@ -1,16 +1,28 @@
 """The directory of a run whose stage is ready to be trained."""
 
 import json
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
+from omnictl import __version__
 from omnictl.config import Config, to_json
 from omnictl.errors import OmniError
 from omnictl.runs.files import write_text
 from omnictl.runs.run import Run, create_run
 from omnictl.stages.protocol import TrainableStage
+
+
+def versions_and_machine() -> dict[str, object]:
+    """What a run's record says of the software and the machine."""
+    return {
+        "versions": {"omnictl": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+    }
 
 
 def settle(root: Path, stage: TrainableStage, name: str, record: Mapping[str, object]) -> Run:

@@ -63,6 +63,23 @@ def read_config(folder: Path, stage: str, cls: type[C]) -> C:
         ) from error
 
 
+def read_stage(folder: Path) -> str:
+    """The stage whose model a folder holds.
+
+    Raises:
+        CheckpointError: it is no model folder.
+    """
+    path = folder / "config.json"
+    found = read_json(path) if path.is_file() else None
+    if not isinstance(found, dict) or not isinstance(found.get("stage"), str):
+        raise CheckpointError(
+            f"{folder} is not a model folder: {'its config.json names no stage' if path.is_file() else 'it has no config.json'}",
+            where=str(folder),
+            fix="name a run, or the model folder in it",
+        )
+    return str(found["stage"])
+
+
 def read_description(folder: Path, stage: str) -> dict[str, Any]:
     """What `write_description` wrote.
 
