@@ -43,9 +43,9 @@ from omnictl.stages.protocol import TrainableStage
 from omnictl.stages.sft import SftConfig
 from omnictl.stages.trained_model import open_model
 from omnictl.stages.vision import Vision
-from omnictl.train.device import choose_device
-from omnictl.train.log import Observer, StepRecord
-from omnictl.train.stage import Report
+from omnictl.trainer.device import choose_device
+from omnictl.trainer.log import Observer, StepRecord
+from omnictl.trainer.stage import Report
 from omnictl.use.chat_session import Attachment, Reply, Session
 from omnictl.use.classify import Guess, classify_file
 from omnictl.use.say import Manner, Speaker, open_voice, stream

@@ -19,7 +19,7 @@ from omnictl.errors import DataError
 from omnictl.stages import STAGES, recipe_type
 from omnictl.stages.pretrain import PRESETS
 from omnictl.tinyworld import document
-from omnictl.train import trainer
+from omnictl.trainer import trainer
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]

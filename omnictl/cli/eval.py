@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from omnictl.metrics.intervals import Estimate
     from omnictl.pipeline.evaluate import Measure
     from omnictl.runs.run import Run
-    from omnictl.train.stage import Report
+    from omnictl.trainer.stage import Report
 
 ALL = "all"
 
@@ -45,7 +45,7 @@ def evaluate(
     """Measure a run on its test split, or with `all` the newest run of every stage."""
     from omnictl.data.cache import cache_dir
     from omnictl.pipeline.evaluate import Measure
-    from omnictl.train.device import choose_device
+    from omnictl.trainer.device import choose_device
 
     output = Output(as_json=as_json)
     output.tell_log()

@@ -14,10 +14,10 @@ from omnictl.data.cache import cache_dir
 from omnictl.pipeline.context import Means
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
-from omnictl.train.device import choose_device
-from omnictl.train.distributed import join_world
-from omnictl.train.log import Observer, StepRecord
-from omnictl.train.stage import Report
+from omnictl.trainer.device import choose_device
+from omnictl.trainer.distributed import join_world
+from omnictl.trainer.log import Observer, StepRecord
+from omnictl.trainer.stage import Report
 
 SECONDS_BETWEEN_LINES = 10.0
 

@@ -36,7 +36,7 @@ from omnictl.stages import STAGES
 if TYPE_CHECKING:
     from omnictl.pipeline.train_stage import Prepared
     from omnictl.runs.run import Run
-    from omnictl.train.loop import Outcome
+    from omnictl.trainer.loop import Outcome
 
 
 class Choices(NamedTuple):
@@ -135,7 +135,7 @@ def run_to_go_on_with(root: Path, stage: str, resume: str | None, choices: Mappi
         RunError: there is no such run.
     """
     from omnictl.runs.run import find_run, run_of_job
-    from omnictl.train.distributed import job
+    from omnictl.trainer.distributed import job
 
     if resume is None:
         return run_of_job(root, stage, job())
@@ -190,7 +190,7 @@ def lasting(data: str) -> str:
 def circumstances() -> dict[str, object]:
     """Versions, machine and command line, for the record; under `torchrun` also its name for the job."""
     from omnictl.pipeline.run_folder import versions_and_machine
-    from omnictl.train.distributed import job
+    from omnictl.trainer.distributed import job
 
     named = {"job": job()} if job() else {}
     return named | {"command": shlex.join(["omnictl", *sys.argv[1:]])} | versions_and_machine()

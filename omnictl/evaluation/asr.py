@@ -18,7 +18,7 @@ from omnictl.metrics.speech import (
     word_errors,
 )
 from omnictl.metrics.verdict import judge_recognition
-from omnictl.train.stage import Report
+from omnictl.trainer.stage import Report
 
 WORST_UTTERANCES = 20
 SHUFFLE_SEED = 0

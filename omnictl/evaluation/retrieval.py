@@ -13,7 +13,7 @@ from omnictl.data.images.corpus import Row
 from omnictl.evaluation.vision import compared_with_chance
 from omnictl.metrics.classification import chance_recall_at, recall_at, shuffled_pairs
 from omnictl.metrics.intervals import certain, rate_from
-from omnictl.train.stage import Report
+from omnictl.trainer.stage import Report
 
 RECALLS = (1, 5, 10)
 HEADLINE = "recall_at_5"

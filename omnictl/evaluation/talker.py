@@ -27,7 +27,7 @@ from omnictl.metrics.shuffling import shuffled_inputs
 from omnictl.metrics.speech import by_pair, character_errors, word_errors
 from omnictl.metrics.verdict import judge_talker
 from omnictl.nn.mel import log_mel
-from omnictl.train.stage import Report
+from omnictl.trainer.stage import Report
 
 RUNGS = ("original", "resynthesis", "teacher_forced", "free_running")
 

@@ -17,7 +17,7 @@ from omnictl.errors import ConfigError
 from omnictl.metrics.classification import calibration, commonest_share, confusion_matrix, per_class, shuffled_pairs, top_k
 from omnictl.metrics.figures import Tile, calibration_picture, confusion_picture, contact_sheet
 from omnictl.metrics.intervals import Estimate, certain, error_rate, rate_from
-from omnictl.train.stage import Report
+from omnictl.trainer.stage import Report
 
 WORST_PICTURES = 36
 

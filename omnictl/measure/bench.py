@@ -23,15 +23,15 @@ from omnictl.measure.untrained import in_fresh_processes, untrained_stage
 from omnictl.models.thinker import Thinker
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import apply_batch_statistics
-from omnictl.train.device import RiseOfMemory, keep_freed_memory, wait_for
-from omnictl.train.dry_run import precision_for
-from omnictl.train.free_memory import free_memory
-from omnictl.train.gradient import normalise
-from omnictl.train.loader import micro_batches
-from omnictl.train.memory import MemoryPlan, Steps, plan_memory, tried_out
-from omnictl.train.optim import Optimizers, choose_optimizer
-from omnictl.train.precision import Precision, matmul_rate
-from omnictl.train.stage import NO_WORK, Batches, Work
+from omnictl.trainer.device import RiseOfMemory, keep_freed_memory, wait_for
+from omnictl.trainer.dry_run import precision_for
+from omnictl.trainer.free_memory import free_memory
+from omnictl.trainer.gradient import normalise
+from omnictl.trainer.loader import micro_batches
+from omnictl.trainer.memory import MemoryPlan, Steps, plan_memory, tried_out
+from omnictl.trainer.optim import Optimizers, choose_optimizer
+from omnictl.trainer.precision import Precision, matmul_rate
+from omnictl.trainer.stage import NO_WORK, Batches, Work
 
 WARM_UP = 2
 """Steps that are not counted: they warm caches up."""

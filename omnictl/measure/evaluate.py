@@ -15,7 +15,7 @@ from omnictl.runs.files import write_bytes, write_json, write_text, writing
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES, stage_type
 from omnictl.stages.trained_model import open_trained
-from omnictl.train.stage import Report
+from omnictl.trainer.stage import Report
 
 if TYPE_CHECKING:
     from omnictl.stages.sft import Sft

@@ -1,6 +1,6 @@
 """What a training will take, before it starts: memory, steps, disk and time of each stage, here or on a GPU that is elsewhere.
 
-A fresh stage on a little of its data is traced as training traces it (`omnictl.train.memory`); nothing of its size is computed.
+A fresh stage on a little of its data is traced as training traces it (`omnictl.trainer.memory`); nothing of its size is computed.
 Time comes from a few examples timed here, or from the rate that a GPU's maker states.
 """
 
@@ -16,14 +16,14 @@ from omnictl.measure.disk_usage import data_bytes, size_of
 from omnictl.measure.untrained import in_fresh_processes, untrained_stage
 from omnictl.nn.mel import MelConfig
 from omnictl.nn.recompute import Checkpointing, set_checkpointing
-from omnictl.train.device import wait_for
-from omnictl.train.dry_run import TRIAL_EXAMPLES, precision_for, try_out
-from omnictl.train.free_memory import budget, free_memory
-from omnictl.train.memory import Steps, fastest_that_fits
-from omnictl.train.memory_trace import Peak, Untraceable
-from omnictl.train.optim import Optimizers, choose_optimizer
-from omnictl.train.precision import Precision, best_seconds
-from omnictl.train.stage import NO_WORK, Batches, Work
+from omnictl.trainer.device import wait_for
+from omnictl.trainer.dry_run import TRIAL_EXAMPLES, precision_for, try_out
+from omnictl.trainer.free_memory import budget, free_memory
+from omnictl.trainer.memory import Steps, fastest_that_fits
+from omnictl.trainer.memory_trace import Peak, Untraceable
+from omnictl.trainer.optim import Optimizers, choose_optimizer
+from omnictl.trainer.precision import Precision, best_seconds
+from omnictl.trainer.stage import NO_WORK, Batches, Work
 
 PROCESS = 512 * 2**20
 """Bytes that a process takes before there is a model: a CUDA context, or on a CPU torch's code and the first heap."""

@@ -12,9 +12,9 @@ from omnictl.pipeline.time_budget import TimeBudget
 from omnictl.pipeline.unit_costs import UnitConfig, find_unit_costs
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
-from omnictl.train.distributed import ALONE, ProcessGroup
-from omnictl.train.log import Observer
-from omnictl.train.loop import Outcome, train
+from omnictl.trainer.distributed import ALONE, ProcessGroup
+from omnictl.trainer.log import Observer
+from omnictl.trainer.loop import Outcome, train
 
 Watch = Callable[[TrainableStage], AbstractContextManager[Observer]]
 
@@ -53,7 +53,7 @@ class Means(NamedTuple):
         return budget
 
     def train(self, stage: TrainableStage, run: Run, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
-        """Train a stage in its run, or go on with it, in the time that a budget gives it; raises as `omnictl.train.loop.train`."""
+        """Train a stage in its run, or go on with it, in the time that a budget gives it; raises as `trainer.loop.train`."""
         if budget is not None:
             if self.group.size == 1:
                 stage.model.to(self.device)

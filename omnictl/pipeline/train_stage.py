@@ -14,8 +14,8 @@ from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES, recipe_type, stage_type
 from omnictl.stages.protocol import TrainableStage
-from omnictl.train.device import keep_freed_memory
-from omnictl.train.loop import Outcome
+from omnictl.trainer.device import keep_freed_memory
+from omnictl.trainer.loop import Outcome
 
 if TYPE_CHECKING:
     from omnictl.stages.talker_recipe import SpeakingConfig
@@ -88,7 +88,7 @@ def prepare_together(begin: Callable[[], Prepared], means: Means) -> Prepared:
 def train_prepared(
     prepared: Prepared, means: Means, *, deadline: float | None, max_steps: int | None, budget: TimeBudget | None = None
 ) -> Outcome:
-    """Train a run to its end, or go on with it; raises as `omnictl.train.loop.train`.
+    """Train a run to its end, or go on with it; raises as `omnictl.trainer.loop.train`.
 
     Args:
         prepared: the run and its stage.

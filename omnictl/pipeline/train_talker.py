@@ -24,8 +24,8 @@ from omnictl.stages.recordings import Recordings
 from omnictl.stages.talker import TalkerStage, TalkerTraining
 from omnictl.stages.talker_recipe import SpeakingConfig
 from omnictl.stages.vocoder import VocoderStage, VocoderTraining
-from omnictl.train.distributed import ProcessGroup
-from omnictl.train.loop import Outcome
+from omnictl.trainer.distributed import ProcessGroup
+from omnictl.trainer.loop import Outcome
 
 
 def create_talker_run(

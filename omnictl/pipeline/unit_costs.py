@@ -24,9 +24,9 @@ from omnictl.pipeline.reference_curves import Reference, find_reference
 from omnictl.pipeline.time_budget import FixedSeconds, UnitCost
 from omnictl.runs.files import read_json, write_json
 from omnictl.stages import stage_type
-from omnictl.train.config import TrainConfig
-from omnictl.train.device import keep_freed_memory, wait_for
-from omnictl.train.precision import best_seconds
+from omnictl.trainer.config import TrainConfig
+from omnictl.trainer.device import keep_freed_memory, wait_for
+from omnictl.trainer.precision import best_seconds
 
 if TYPE_CHECKING:
     from omnictl.data.text.corpus import CurriculumConfig

@@ -18,7 +18,7 @@ from omnictl.nn.ctc import frames_needed
 from omnictl.runs.files import read_json
 from omnictl.stages.aligner import AlignerStage
 from omnictl.stages.asr import EVALUATION_FRAMES, Asr
-from omnictl.train.checkpoint import load_weights
+from omnictl.trainer.checkpoint import load_weights
 
 
 def open_alignment(folder: Path, device: torch.device, cache: Path) -> Alignment:

@@ -39,9 +39,9 @@ from omnictl.nn.ctc import ctc_nats, ctc_sum
 from omnictl.nn.mel import log_mel
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
-from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
+from omnictl.trainer.checkpoint import load_weights
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 EVALUATION_FRAMES = 24_000
 """Mel frames decoded at a time: four minutes of sound."""

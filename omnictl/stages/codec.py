@@ -31,9 +31,9 @@ from omnictl.nn.rvq import QuantiserConfig, perplexity
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.recordings import Recordings
-from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
+from omnictl.trainer.checkpoint import load_weights
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 START_BATCHES = 8
 """Batches whose frames the codebooks begin with."""

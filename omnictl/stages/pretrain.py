@@ -43,9 +43,9 @@ from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.tinyworld.lessons import LessonKind
-from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
+from omnictl.trainer.checkpoint import load_weights
+from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
+from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 TOKENIZER_CHARACTERS = 4_000_000
 """Characters of the training split that the BPE learns its merges from."""

@@ -8,7 +8,7 @@ from omnictl.config import Config
 from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.runs.run import Run
-from omnictl.train.stage import Report, Stage
+from omnictl.trainer.stage import Report, Stage
 
 
 class Recipe(Protocol):

@@ -76,9 +76,9 @@ from omnictl.stages.projector_alignment import alignment_loss, can_align, projec
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained_model import open_model
 from omnictl.tinyworld.dialogues import TASKS
-from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Work
+from omnictl.trainer.checkpoint import load_weights
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.stage import Batches, LossSum, Report, Work
 
 T = TypeVar("T")
 

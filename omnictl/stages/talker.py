@@ -51,9 +51,9 @@ from omnictl.stages.codec import CodecStage, CodecTraining
 from omnictl.stages.pretrain import PretrainConfig
 from omnictl.stages.recordings import Recordings
 from omnictl.stages.vocoder import VocoderStage
-from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
+from omnictl.trainer.checkpoint import load_weights
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 VALIDATED_FRAMES = 4_000
 """Frames of codes judged at a time."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from omnictl.runs.run import Run
-from omnictl.train.checkpoint import load_weights
+from omnictl.trainer.checkpoint import load_weights
 
 
 class Openable(Protocol):

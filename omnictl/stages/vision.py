@@ -54,9 +54,9 @@ from omnictl.models.vision_encoder import Seen, VisionEncoder, VisionEncoderConf
 from omnictl.nn.contrastive import contrastive_sum
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
-from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
+from omnictl.trainer.checkpoint import load_weights
+from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
+from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 EVALUATION_PICTURES = 128
 """Pictures that are judged at a time."""

@@ -39,9 +39,9 @@ from omnictl.runs.model_folder import copy_parts, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage
 from omnictl.stages.recordings import Recordings
-from omnictl.train.checkpoint import load_weights
-from omnictl.train.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
-from omnictl.train.stage import Batches, LossSum, Report, Work, pass_of
+from omnictl.trainer.checkpoint import load_weights
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 MOST_SECONDS = 3600.0
 """Of recordings that are learned from; they are held in memory, 290 MB an hour."""

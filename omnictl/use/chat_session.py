@@ -28,7 +28,7 @@ from omnictl.stages.modalities import MODALITIES
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
 from omnictl.stages.sft import Sft
 from omnictl.stages.trained_model import open_model
-from omnictl.train.checkpoint import load_weights
+from omnictl.trainer.checkpoint import load_weights
 
 Mode = Literal["chatml", "text"]
 

@@ -35,7 +35,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.asr import Asr, AsrConfig
 from omnictl.stages.pretrain import PretrainConfig
 from omnictl.stages.trained_model import open_trained
-from omnictl.train.checkpoint import load_weights
+from omnictl.trainer.checkpoint import load_weights
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 10.0, 20.0
 """Of a window; the last one may be shorter."""

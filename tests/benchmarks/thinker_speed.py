@@ -14,9 +14,9 @@ from omnictl.generate.sampling import SamplingConfig
 from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.cross_entropy import cross_entropy_sum
 from omnictl.stages.pretrain import PRESETS
-from omnictl.train.device import keep_freed_memory
-from omnictl.train.optim import Optimizers
-from omnictl.train.precision import Precision, matmul_rate
+from omnictl.trainer.device import keep_freed_memory
+from omnictl.trainer.optim import Optimizers
+from omnictl.trainer.precision import Precision, matmul_rate
 
 CPU = torch.device("cpu")
 

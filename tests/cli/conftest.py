@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from omnictl.cli.app import run
-from omnictl.train import trainer
+from omnictl.trainer import trainer
 
 
 class Ended(NamedTuple):

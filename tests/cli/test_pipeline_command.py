@@ -18,8 +18,8 @@ from omnictl.pipeline import context, evaluate, pipeline
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES, command_stages
 from omnictl.stages.talker_recipe import PARTS
-from omnictl.train import loop
-from omnictl.train.log import StepRecord
+from omnictl.trainer import loop
+from omnictl.trainer.log import StepRecord
 
 Command = Callable[..., Any]
 

@@ -16,8 +16,8 @@ from omnictl.measure import judges
 from omnictl.pipeline import context
 from omnictl.runs.run import Run
 from omnictl.stages.talker import TalkerStage
-from omnictl.train import loop
-from omnictl.train.log import StepRecord
+from omnictl.trainer import loop
+from omnictl.trainer.log import StepRecord
 
 Command = Callable[..., Any]
 

@@ -17,8 +17,8 @@ from omnictl.cli.progress import TrainingProgress
 from omnictl.config import to_json
 from omnictl.runs.run import Run
 from omnictl.stages.pretrain import PRESETS
-from omnictl.train import trainer
-from omnictl.train.log import StepRecord
+from omnictl.trainer import trainer
+from omnictl.trainer.log import StepRecord
 
 Command = Callable[..., Any]
 

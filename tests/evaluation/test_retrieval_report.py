@@ -10,7 +10,7 @@ import pytest
 from omnictl.data.images.corpus import Row
 from omnictl.evaluation.retrieval import Placed, retrieval_rates, retrieval_report
 from omnictl.metrics.classification import shuffled_pairs
-from omnictl.train.stage import Report
+from omnictl.trainer.stage import Report
 
 
 def placed(pictures: Any, captions: Any, texts: Sequence[str] | None = None) -> Placed:

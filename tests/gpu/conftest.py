@@ -7,7 +7,7 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent / folder) for folder in ("train", "benchmarks")]  # what the tests share with others
+sys.path[:0] = [str(HERE.parent / folder) for folder in ("trainer", "benchmarks")]  # what the tests share with others
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from stage_factory import make_stage
 from omnictl.cli.app import run as omnictl
 from omnictl.runs.run import create_run
 from omnictl.stages import STAGES
-from omnictl.train.loop import train
+from omnictl.trainer.loop import train
 
 
 @pytest.mark.parametrize("stage", STAGES)

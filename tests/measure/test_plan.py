@@ -14,8 +14,8 @@ from omnictl.runs.run import create_run
 from omnictl.stages import STAGES, stage_type
 from omnictl.stages.asr import Asr
 from omnictl.stages.pretrain import Pretrain
-from omnictl.train.checkpoint import checkpoint_folders
-from omnictl.train.loop import train
+from omnictl.trainer.checkpoint import checkpoint_folders
+from omnictl.trainer.loop import train
 
 CPU = torch.device("cpu")
 CARD = Elsewhere(12 * 10**9, 25.0)

@@ -29,10 +29,10 @@ from omnictl.runs.run import Run, create_run
 from omnictl.stages import asr
 from omnictl.stages.asr import PRESETS, Asr, AsrConfig
 from omnictl.tinyworld.voices import KNOWN_VOICES, UNSEEN_VOICES
-from omnictl.train.checkpoint import load_weights, plain_state_dict, save_tensors
-from omnictl.train.gradient import accumulate, normalise
-from omnictl.train.loader import micro_batches
-from omnictl.train.precision import Precision
+from omnictl.trainer.checkpoint import load_weights, plain_state_dict, save_tensors
+from omnictl.trainer.gradient import accumulate, normalise
+from omnictl.trainer.loader import micro_batches
+from omnictl.trainer.precision import Precision
 
 FP32 = Precision("fp32", "")
 RATE = 16_000

@@ -20,10 +20,10 @@ from omnictl.nn.moe import MixtureOfExperts
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.runs.run import create_run
 from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
-from omnictl.train.checkpoint import load_weights, plain_state_dict, save_tensors
-from omnictl.train.gradient import accumulate, normalise
-from omnictl.train.loader import micro_batches
-from omnictl.train.precision import Precision
+from omnictl.trainer.checkpoint import load_weights, plain_state_dict, save_tensors
+from omnictl.trainer.gradient import accumulate, normalise
+from omnictl.trainer.loader import micro_batches
+from omnictl.trainer.precision import Precision
 
 FP32 = Precision("fp32", "")
 Randomise = Callable[[nn.Module], None]

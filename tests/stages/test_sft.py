@@ -20,10 +20,10 @@ from omnictl.metrics.intervals import rate_of
 from omnictl.stages.sft import PRESETS, Sft, SftConfig
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained_model import open_model
-from omnictl.train.checkpoint import plain_state_dict, save_tensors
-from omnictl.train.gradient import accumulate, normalise
-from omnictl.train.optim import Optimizers
-from omnictl.train.precision import Precision
+from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
+from omnictl.trainer.gradient import accumulate, normalise
+from omnictl.trainer.optim import Optimizers
+from omnictl.trainer.precision import Precision
 
 FP32 = Precision("fp32", "")
 

@@ -31,11 +31,11 @@ from omnictl.stages import vision
 from omnictl.stages.vision import PRESETS, Vision, VisionConfig
 from omnictl.tinyworld.drawing import draw
 from omnictl.tinyworld.scenes import scene
-from omnictl.train.checkpoint import load_weights, plain_state_dict, save_tensors
-from omnictl.train.gradient import accumulate, normalise
-from omnictl.train.loader import micro_batches
-from omnictl.train.optim import Optimizers
-from omnictl.train.precision import Precision
+from omnictl.trainer.checkpoint import load_weights, plain_state_dict, save_tensors
+from omnictl.trainer.gradient import accumulate, normalise
+from omnictl.trainer.loader import micro_batches
+from omnictl.trainer.optim import Optimizers
+from omnictl.trainer.precision import Precision
 
 FP32 = Precision("fp32", "")
 CONTRASTIVE = "objective=contrastive"

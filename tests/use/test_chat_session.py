@@ -20,7 +20,7 @@ from omnictl.generate.sampling import SamplingConfig
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.runs.model_folder import write_description
-from omnictl.train.checkpoint import plain_state_dict, save_tensors
+from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
 from omnictl.use import chat_session as module
 from omnictl.use.chat_session import Attachment, Mode, Perceived, Reply, Session
 

@@ -27,7 +27,7 @@ from omnictl.runs.model_folder import write_description
 from omnictl.runs.run import Run
 from omnictl.stages.asr import PRESETS, Asr, AsrConfig
 from omnictl.stages.pretrain import PretrainConfig
-from omnictl.train.checkpoint import plain_state_dict, save_tensors
+from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
 from omnictl.use import transcribe
 from omnictl.use.transcribe import (
     fit_language_model,

@@ -12,7 +12,7 @@ import torch
 from omnictl.data.images.batches import MIXED, UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
 from omnictl.data.images.corpus import ENDLESS, Row, Shown, View
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.train.loader import Feed
+from omnictl.trainer.loader import Feed
 
 VIEW = View(size=6, grid=2)
 

@@ -1,0 +1,70 @@
+"""Settings of the training loop, the same for every stage."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from omnictl.config import Config
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ScheduleConfig(Config):
+    """Warmup–stable–decay schedule; see `omnictl.trainer.schedule`."""
+
+    warmup_steps: int = Field(20, ge=0)
+    decay_fraction: float = Field(0.4, ge=0, le=1, description="share of the steps over which the rate falls to zero")
+
+
+class RuntimeConfig(Config):
+    """How the loop runs; nothing here changes what is learned, except `deterministic` on CUDA."""
+
+    compile: bool = Field(False, description="torch.compile the model; pays off from some minutes of training")
+    deterministic: bool = Field(False, description="bit-exact resume on CUDA too, at some speed")
+    tensorboard: bool = Field(False, description="write TensorBoard events beside metrics.jsonl")
+    workers: int = Field(0, ge=0, description="processes that prepare batches ahead; 0: the training process does it itself")
+    log_every: int = Field(1, ge=1, description="steps between lines of metrics.jsonl")
+    keep: int = Field(2, ge=2, description="newest checkpoints kept, besides the best one")
+
+
+class TrainConfig(Config):
+    """Optimisation, cadence and precision."""
+
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(32, ge=1, description="examples a step, over all micro-batches")
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto", "whole"] = Field(
+        "auto", description="examples at a time; auto: as many as fit into memory, traced before the first step; whole: the batch"
+    )
+    optimizer: Literal["auto", "adamw", "muon"] = Field(
+        "auto", description="muon: 2-D hidden weights on Muon, the rest on AdamW; auto: by tokens a step"
+    )
+    lr: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
+    muon_lr: float = Field(2e-2, gt=0, description="peak learning rate of Muon")
+    weight_decay: float = Field(0.1, ge=0)
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW's averaging of gradients and their squares")
+    clip_norm: float = Field(1.0, gt=0)
+    average: float = Field(0.0, ge=0, lt=1, description="decay of an average of the weights, judged and kept instead; 0: none")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    checkpointing: Literal["auto", "off", "selective", "full"] = Field(
+        "auto", description="activation checkpointing; auto: as little as fits, none if micro_batch is given"
+    )
+    sharding: Literal["none", "fsdp"] = Field(
+        "none", description="of several processes: fsdp: each keeps a slice of the weights, for models that outgrow a card"
+    )
+    eval_every: int = Field(100, ge=1)
+    save_every: int = Field(100, ge=1)
+    seed: int = Field(0, ge=0)
+    schedule: ScheduleConfig = ScheduleConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+
+DEBUG_TRAINING = TrainConfig(
+    steps=20,
+    batch_size=8,
+    micro_batch="whole",
+    lr=1e-2,
+    eval_every=10,
+    save_every=5,
+    schedule=ScheduleConfig(warmup_steps=2),
+)
+"""Of every stage's preset `debug`: seconds, of which a trace of memory would be a large part."""

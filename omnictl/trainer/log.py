@@ -1,0 +1,99 @@
+"""What training tells: two JSONL files in the run, optional TensorBoard, and an observer that may draw a progress bar."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from omnictl.errors import ConfigError
+from omnictl.runs.files import write_text, writing
+from omnictl.runs.run import Run
+from omnictl.trainer.stage import Report
+
+
+class StepRecord(NamedTuple):
+    """One optimizer step, for the observer and the logs."""
+
+    step: int  # steps taken, this one included
+    steps: int | None  # total, None while it is not fixed yet
+    metrics: dict[str, float]  # deterministic: loss, grad_norm, lr, …
+    timings: dict[str, float]  # speed and memory
+
+
+class Observer(Protocol):
+    """Whoever watches a training run."""
+
+    def begin(self, run: Run, facts: dict[str, str], step: int) -> None:
+        """Training starts (or goes on) after `step` steps."""
+        ...
+
+    def step(self, record: StepRecord) -> None:
+        """A step was taken."""
+        ...
+
+    def evaluated(self, step: int, report: Report, *, is_best: bool) -> None:
+        """The validation split was evaluated."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        ...
+
+
+def json_line(values: dict[str, object]) -> bytes:
+    """One line of JSONL, numbers in full precision."""
+    return json.dumps(values, allow_nan=False).encode() + b"\n"
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Drop the lines of a log that lie after `step`, and a half-written last line, durably."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    write_text(path, "".join(kept))
+
+
+class RunLog:
+    """Appends to a run's `metrics.jsonl` and `timings.jsonl`; every line is handed to the system at once."""
+
+    def __init__(self, run: Run, *, tensorboard: bool) -> None:
+        self._run = run
+        self._board = _summary_writer(run) if tensorboard else None
+        with writing(run.path):  # unbuffered: a write that fails leaves nothing behind to fail again on close
+            self._metrics = run.metrics_file.open("ab", buffering=0)
+            self._timings = run.timings_file.open("ab", buffering=0)
+
+    def metrics(self, step: int, values: dict[str, float], *, split: str) -> None:
+        """Write one deterministic line."""
+        with writing(self._run.path):
+            self._metrics.write(json_line({"step": step, "split": split, **values}))
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def timings(self, step: int, values: dict[str, float]) -> None:
+        """Write one line of speeds."""
+        with writing(self._run.path):
+            self._timings.write(json_line({"step": step, **values}))
+
+    def close(self) -> None:
+        """Close the files."""
+        self._metrics.close()
+        self._timings.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _summary_writer(run: Run) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  heavy, and an optional extra
+    except ImportError as error:
+        raise ConfigError(
+            "TensorBoard is not installed",
+            where="train.runtime.tensorboard",
+            fix="pip install 'omnictl[tensorboard]', or leave it off: metrics.jsonl holds the same",
+        ) from error
+    return SummaryWriter(str(run.path / "tensorboard"))

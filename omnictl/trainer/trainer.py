@@ -1,0 +1,425 @@
+"""What a training run does, one thing at a time: take a step, evaluate, save; `omnictl.trainer.loop` says when.
+
+A step takes the whole batch's gradient, checks that everything is finite, and only then lets the optimizer move.
+"""
+
+import math
+import statistics
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from omnictl.errors import ConfigError, Diverged
+from omnictl.nn.recompute import set_checkpointing
+from omnictl.nn.statistics import forget_batch_statistics, gathering_modules
+from omnictl.runs.files import write_json, writing
+from omnictl.runs.run import Run
+from omnictl.trainer.checkpoint import (
+    TrainState,
+    by_rank,
+    discard_drafts,
+    generator_states,
+    load_checkpoint,
+    newest_sound_checkpoint,
+    plain_state_dict,
+    save_checkpoint,
+    save_tensors,
+    set_generator_states,
+    step_of,
+)
+from omnictl.trainer.config import TrainConfig
+from omnictl.trainer.device import peak_memory, return_freed_memory
+from omnictl.trainer.distributed import ProcessGroup
+from omnictl.trainer.dry_run import precision_for
+from omnictl.trainer.free_memory import free_memory
+from omnictl.trainer.gradient import Accumulated, accumulate, add_up, normalise
+from omnictl.trainer.loader import Feed, Share
+from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
+from omnictl.trainer.memory import MemoryPlan, Steps, is_out_of_memory, plan_memory, step_does_not_fit, tried_out
+from omnictl.trainer.optim import Optimizers, choose_optimizer
+from omnictl.trainer.precision import Precision, matmul_rate
+from omnictl.trainer.schedule import learning_rate_factor
+from omnictl.trainer.stage import Batches, Report, Stage
+from omnictl.trainer.time_limit import Speed, StepPlan, StepPlanner, plan_evaluations
+
+MAX_SKIPPED_STEPS = 50
+"""fp16 only: so many steps in a row may overflow while the loss scale is found."""
+
+CALIBRATION_STEPS = 10
+"""With a deadline, the steps whose speed fixes the total."""
+
+CONTRADICTION = 1.5
+"""So many times as long as promised may the first steps take before number formats are timed again."""
+
+SLOW = 0.5
+"""Share of the machine's fp32 product rate below which a line says where the time goes."""
+
+WORTH_A_LINE = 60.0
+"""Seconds that a training must still take for that."""
+
+NOTABLE_CHANGE = 0.1
+"""Relative change of the planned steps from which on it is noted."""
+
+
+@dataclass
+class Seconds:
+    """How long things take in this run."""
+
+    steps: deque[float]
+    data: float = 0.0
+    optimizer: float = 0.0
+    """Both of the newest step."""
+    evaluate: float = 0.0
+    save: float = 0.0
+
+    @property
+    def step(self) -> float:
+        """A typical recent step."""
+        return statistics.median(self.steps) if self.steps else 0.0
+
+    @property
+    def slow_step(self) -> float:
+        """A recent step, rather too long than too short."""
+        return max(self.step, self.steps[-1]) if self.steps else 0.0
+
+
+class Trainer:
+    """What one training run holds while it runs, and the things it does; `train` below is its life.
+
+    All processes of a group do the same things in the same order; what is written, the leading one writes.
+    """
+
+    def __init__(
+        self, stage: Stage, config: TrainConfig, run: Run, *, device: torch.device, observer: Observer, group: ProcessGroup
+    ) -> None:
+        self.stage, self.config, self.run, self.device, self.observer, self.group = stage, config, run, device, observer, group
+        _check_divisible(config.batch_size, group)
+        record = group.first(run.record)
+        if config.runtime.deterministic:
+            torch.use_deterministic_algorithms(mode=True)
+        self.sliced = config.sharding == "fsdp" and group.size > 1
+        if not self.sliced:  # a slice may fit where the whole does not
+            stage.model.to(device)
+        whole = stage.batches()
+        kind = record.get("optimizer") or ("adamw" if self.sliced else choose_optimizer(config, stage.model, _flops(stage, whole)))
+        self.batches = Share(whole, group, divisible=stage.divisible)
+        self.precision = (
+            Precision(*record["precision"]) if "precision" in record else group.first(lambda: self._choose_precision(kind))
+        )
+        self.scaler = self.precision.scaler(device)
+        self.plan = MemoryPlan(**record["memory"]) if "memory" in record else group.first(lambda: self._plan_memory(kind))
+        set_checkpointing(stage.model, self.plan.checkpointing)
+        self._spare_memory(self.plan)
+        if self.sliced:
+            from omnictl.trainer.sharding import shard  # noqa: PLC0415  slow
+
+            shard(stage, config, self.precision, device, group)
+        self.optimizers = Optimizers(stage.model, config, kind, self.precision.optimizer_dtype)
+        self.matmul_rate = matmul_rate(device)
+        self.state = self._restore()
+        self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if group.is_main else None
+        self.report: Report | None = None
+        self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
+        self.eval_every: int = record.get("eval_every", config.eval_every)
+        self.evaluates_untrained = True
+        self.step_plan: StepPlan | None = None
+        self.skipped = 0
+        self.shares = (0.0, 0.0)  # of the fp32 rate, and of padding, in the newest step
+        if group.is_main:
+            settled = {"precision": list(self.precision), "optimizer": kind, "memory": self.plan._asdict()}
+            run.update(**settled, status="running", device=str(device), processes=group.size)
+        if config.runtime.compile:
+            stage.model.compile()
+        self.feed = self._new_feed()
+
+    def _new_feed(self) -> Feed:
+        return Feed(
+            self.batches, micro_batch=self.plan.micro_batch, first_step=self.state.step, workers=self.config.runtime.workers
+        )
+
+    def _choose_precision(self, optimizer: str) -> Precision:
+        return precision_for(self.stage, self.batches, self.config, optimizer, self.device)
+
+    def _plan_memory(self, optimizer: str) -> MemoryPlan:
+        """What fits, found once: a resumed run goes on with it."""
+        steps = Steps(self.stage, self.batches, self.config, optimizer, self.precision)
+        free = free_memory(self.device) // (1 if self.device.type == "cuda" else self.group.local_size)
+        if self.sliced:  # a pass is one of all processes together, so that none can be tried out here
+            return plan_memory(steps, free=free, device=self.device, slices=self.group.size)
+        plan = plan_memory(steps, free=free, device=self.device)
+        self._spare_memory(plan)
+        return tried_out(plan, steps, self.device)
+
+    def _spare_memory(self, plan: MemoryPlan) -> None:
+        if plan.is_tight and self.device.type == "cpu":
+            return_freed_memory()
+
+    def _restore(self) -> TrainState:
+        """State of the newest sound checkpoint, loaded, with both logs cut to it; a fresh state if there is none."""
+        torch.manual_seed(self.config.seed + self.group.rank)
+        folder = self.group.first(self._newest_checkpoint)
+        if folder is None:
+            if not self.sliced:  # those were aligned before
+                self.group.align([*self.stage.model.parameters(), *self.stage.model.buffers()])
+            return TrainState()
+        state = load_checkpoint(folder, self.stage.model, self.optimizers, self.device, rank=self.group.rank)
+        if state.scaler:
+            self.scaler.load_state_dict(state.scaler)
+        return state
+
+    def _newest_checkpoint(self) -> Path | None:
+        discard_drafts(self.run)
+        folder = newest_sound_checkpoint(self.run, self.observer.note)
+        step = -1 if folder is None else step_of(folder)
+        cut_after(self.run.metrics_file, step)
+        cut_after(self.run.timings_file, step)
+        return folder
+
+    def take_step(self) -> None:
+        """One optimizer step, logged."""
+        began = time.perf_counter()
+        schedule, state = self.config.schedule, self.state
+        factor = learning_rate_factor(
+            state.step, steps=state.steps, warmup=schedule.warmup_steps, decay_fraction=schedule.decay_fraction
+        )
+        self.optimizers.set_factor(factor)
+        self.stage.model.train()
+        sums = add_up(self._accumulate(), self.stage.model, self.group)
+        accumulated = time.perf_counter()
+        for part in self.optimizers.parts:
+            self.scaler.unscale_(part)
+        norm = normalise(self.optimizers.parameters, sums.count, self.config.clip_norm)
+        if self._may_move(sums.loss, norm):
+            for part in self.optimizers.parts:
+                self.scaler.step(part)
+            self.optimizers.average(state.step)
+        self.scaler.update()
+        self._apply_batch_statistics()
+        self.optimizers.zero_grad()
+        state.step += 1
+        self.seconds.data, self.seconds.optimizer = sums.data_seconds, time.perf_counter() - accumulated
+        self._record(sums, norm, factor, time.perf_counter() - began)
+
+    def _accumulate(self) -> Accumulated:
+        """The gradient of this process's share; where memory runs out in spite of the plan, in smaller micro-batches."""
+        before = generator_states(self.device)
+        while True:
+            try:
+                return accumulate(self.stage, self.feed.step(self.state.step), precision=self.precision, scaler=self.scaler)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._halve_micro_batch(before)  # out here: the error's traceback holds the activations
+
+    def _halve_micro_batch(self, before: dict[str, Tensor]) -> None:
+        """Begin the step anew with half the micro-batch, as if nothing had happened."""
+        step, found = self.state.step + 1, self.plan.micro_batch
+        if found == 1 or not self.stage.divisible or self.sliced:  # others wait for as many passes as were planned
+            raise step_does_not_fit(found, where=f"{self.run.path}, step {step}")
+        self.optimizers.zero_grad()
+        forget_batch_statistics(self.stage.model)
+        set_generator_states(before, self.device)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.plan = self.plan._replace(micro_batch=-(-found // 2), peak_bytes=None)
+        self.feed.close()
+        self.feed = self._new_feed()
+        self.observer.note(f"step {step}: out of memory; going on with micro-batches of {self.plan.micro_batch} instead of {found}")
+        if self.group.is_main:
+            self.run.update(memory=self.plan._asdict())
+
+    def _apply_batch_statistics(self) -> None:
+        modules = gathering_modules(self.stage.model)
+        for module in modules:
+            module.share_batch_statistics(self.group.concatenate)
+            module.apply_batch_statistics()
+        if modules:  # each process drew for itself what replaces dead codes
+            self.group.align([*self.stage.model.buffers()])
+
+    def _may_move(self, loss: float, norm: float) -> bool:
+        """Whether the optimizer may move; an fp16 overflow skips the step while the loss scale is found.
+
+        Raises:
+            Diverged: loss or gradient are not finite.
+        """
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.skipped = 0
+            return True
+        self.skipped += 1
+        if self.scaler.is_enabled() and self.skipped <= MAX_SKIPPED_STEPS:
+            return False
+        raise self._diverged(f"loss {loss:.4g}, gradient norm {norm:.4g}, expected finite numbers; the weights were not touched")
+
+    def _diverged(self, found: str) -> Diverged:
+        config, step = self.config, self.state.step + 1
+        return Diverged(
+            f"step {step}: {found}",
+            where=f"{self.run.path}, step {step}",
+            fix=f"lower the learning rates (--set train.lr={config.lr / 3:.2g} --set train.muon_lr={config.muon_lr / 3:.2g}), "
+            "or use --set train.precision=fp32",
+        )
+
+    def _record(self, sums: Accumulated, norm: float, factor: float, seconds: float) -> None:
+        """Tell logs and observer about the step just taken."""
+        state, config = self.state, self.config
+        if self.skipped:
+            metrics = {"skipped": 1.0, "loss_scale": self.scaler.get_scale()}
+        else:
+            metrics = {"loss": sums.loss, **sums.scalar_means(), "grad_norm": norm}
+        metrics["lr"] = factor * config.lr
+        timings = {
+            "seconds": seconds,
+            f"{self.stage.unit}_per_second": sums.work.units / seconds,
+            "matmul_share": sums.work.flops / seconds / (self.matmul_rate * self.group.size),
+            "data_wait_share": sums.data_seconds / seconds,
+            "padding_share": 1 - sums.work.positions / sums.work.slots,
+            "memory_bytes": peak_memory(self.device),
+        }
+        self.seconds.steps.append(seconds)
+        self.shares = timings["matmul_share"], timings["padding_share"]
+        if self.log is not None and (state.step % config.runtime.log_every == 0 or state.step == state.steps):
+            self.log.metrics(state.step, metrics, split="train")
+            self.log.timings(state.step, timings)
+        self.observer.step(StepRecord(state.step, state.steps, metrics, timings))
+
+    def evaluate(self) -> None:
+        """Validate, log, and keep the model if it is the best so far; of averaged weights the average."""
+        judge = self._evaluate if self.sliced else partial(self.group.first, self._evaluate)  # of slices, all take part
+        with self.optimizers.averaged():
+            self.report, self.state.best_step, self.state.best_value = judge()
+
+    def _evaluate(self) -> tuple[Report, int | None, float | None]:
+        began, state = time.perf_counter(), self.state
+        self.stage.model.eval()
+        with torch.no_grad(), self.precision.autocast(self.device):
+            report = self.stage.validate()
+        if not math.isfinite(report.value):
+            raise self._diverged(f"{report.headline} is {report.value} on the validation split, expected a finite number")
+        if self.log is not None:
+            self.log.metrics(state.step, dict(report.metrics), split="val")
+        sign = 1.0 if report.better == "lower" else -1.0
+        is_best = state.best_value is None or sign * report.value < sign * state.best_value
+        if is_best:
+            state.best_step, state.best_value = state.step, report.value
+            self._keep_model(report)
+        self.observer.evaluated(state.step, report, is_best=is_best)
+        self.seconds.evaluate = time.perf_counter() - began
+        return report, state.best_step, state.best_value
+
+    def _keep_model(self, report: Report) -> None:
+        weights = plain_state_dict(self.stage.model)
+        if not self.group.is_main:
+            return
+        draft, final = self.run.model / ".model.tmp", self.run.model / "model.safetensors"
+        save_tensors(weights, draft)
+        with writing(final):
+            draft.replace(final)
+        write_json(self.run.path / "best.json", {"step": self.state.step, report.headline: report.value})
+
+    def save(self) -> None:
+        """Write a checkpoint of the present step."""
+        began = time.perf_counter()
+        self.state.scaler = self.scaler.state_dict() or None
+        generators = by_rank(self.group.gather(generator_states(self.device)))
+        if self.group.is_main:
+            save_checkpoint(self.run, self.stage.model, self.optimizers, self.state, generators, keep=self.config.runtime.keep)
+        elif self.sliced:  # the leading process asks for these
+            plain_state_dict(self.stage.model)
+            self.optimizers.state_tensors()
+        self.seconds.save = time.perf_counter() - began
+
+    def follow(self, plan: StepPlan) -> None:
+        """Take the planned steps until the plan is made anew; evaluate no more often than their time allows."""
+        self.step_plan = plan
+        self.state.steps = max(plan.steps, self.state.step)
+        spaced = plan_evaluations(
+            self.config.eval_every, steps=plan.steps, step_seconds=plan.step_seconds, evaluation_seconds=plan.evaluation_seconds
+        )
+        if spaced.every != self.eval_every:
+            often = "once, after the last step" if spaced.every >= plan.steps else f"every {spaced.every} steps"
+            self.observer.note(f"evaluated {often}: an evaluation takes about {plan.evaluation_seconds:.2g} s")
+        if not spaced.untrained and self.state.step == 0:
+            self.observer.note(f"the untrained model is not evaluated: that would take about {plan.evaluation_seconds:.2g} s")
+        self.evaluates_untrained, self.eval_every = spaced
+        if self.group.is_main:
+            self.run.update(eval_every=self.eval_every)  # a resume without a deadline evaluates after the same steps
+
+    @property
+    def calibration_steps(self) -> int:
+        """Steps after which the real speed is known: fewer where few are planned."""
+        return CALIBRATION_STEPS if self.state.steps is None else max(1, min(CALIBRATION_STEPS, self.state.steps // 2))
+
+    def fix_steps(self, planner: StepPlanner) -> None:
+        """Fix the total number of steps from the speed seen so far; a resume finds it in the checkpoint."""
+        self.save()
+        before, seconds = self.state.steps, self.seconds
+        speed = Speed(self.state.step, seconds.step, seconds.evaluate or None, seconds.save)
+        plan = self.group.first(lambda: planner.refix(speed))
+        self.follow(plan)
+        self.save()
+        assert before is not None
+        if abs(plan.steps - before) > NOTABLE_CHANGE * before:
+            self.observer.note(
+                f"{plan.steps} steps fit into the time given, instead of {before}: a step takes {seconds.step:.3g} s"
+            )
+
+    def reconsider_precision(self) -> None:
+        """Time the number formats again if the first steps took far longer than was measured before; go on in the faster one."""
+        promised, chosen = self.precision.step_seconds, self.precision
+        if promised is None or self.seconds.step <= CONTRADICTION * promised:
+            return
+        self.observer.note(f"a step takes {self.seconds.step:.3g} s, {promised:.3g} s were measured: timing number formats again")
+        self.precision = self.group.first(lambda: self._choose_precision(self.optimizers.kind))
+        self.observer.note(
+            f"{'staying with' if self.precision.name == chosen.name else 'now'} {self.precision.name}: {self.precision.reason}"
+        )
+        self.scaler = self.precision.scaler(self.device)
+        self.optimizers.set_products(self.precision.optimizer_dtype)
+        if self.group.is_main:
+            self.run.update(precision=list(self.precision))
+        self.save()  # a resume begins here, in the same format
+
+    def explain_speed(self) -> None:
+        """Say where the time goes if steps use less than half of what the machine can multiply."""
+        rate, padding = self.shares
+        left = ((self.state.steps or self.config.steps) - self.state.step) * self.seconds.step
+        if rate >= SLOW or left < WORTH_A_LINE or self.device.type != "cpu":
+            return
+        data, optimizer = self.seconds.data / self.seconds.step, self.seconds.optimizer / self.seconds.step
+        self.observer.note(
+            f"{self.seconds.step:.3g} s a step, {rate:.0%} of this machine's fp32 rate: {data:.0%} waiting for data, "
+            f"{optimizer:.0%} optimizer, {padding:.0%} of the positions padding; the rest is small products and moving memory"
+        )
+
+    def close(self) -> None:
+        """Close the logs and end the workers."""
+        self.feed.close()
+        if self.log is not None:
+            self.log.close()
+
+    def late(self) -> bool:
+        """Whether one more step would leave no time for the last evaluation and save; never before the plan's least steps."""
+        plan, seconds = self.step_plan, self.seconds
+        if plan is None or self.state.step < plan.least_steps:
+            return False
+        evaluate = seconds.evaluate or plan.evaluation_seconds
+        return self.group.first(lambda: time.monotonic() + seconds.slow_step + evaluate + seconds.save > plan.deadline)
+
+
+def _check_divisible(batch_size: int, group: ProcessGroup) -> None:
+    if batch_size < group.size:
+        raise ConfigError(
+            f"a batch of {batch_size} examples cannot be shared among {group.size} processes",
+            where="train.batch_size",
+            fix=f"start at most {batch_size} processes, or use --set train.batch_size={group.size} or more",
+        )
+
+
+def _flops(stage: Stage, batches: Batches) -> float:
+    """Work of the first step's whole batch, which decides whether Muon is worth its price."""
+    return stage.work(batches.collate(batches.ids(batches.typical_step))).flops
