@@ -29,7 +29,7 @@ from omnictl.errors import UsageError
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.generate.tts import timed
 from omnictl.measure.evaluate import Evaluation
-from omnictl.pipeline.context import Means
+from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.evaluate import Measure, measure
 from omnictl.pipeline.run_folder import versions_and_machine
 from omnictl.pipeline.train_stage import prepare, train_prepared
@@ -238,16 +238,16 @@ def train(
     given = {} if data is None else {"data.source": str(Path(data).absolute()) if Path(data).exists() else str(data)}
     overrides = [f"{key}={_as_setting(value)}" for key, value in (given | dict(settings or {})).items()]
     config = resolve(kind.config_type, preset=choose_preset(kind.presets, preset), overrides=overrides)
-    means = Means(choose_device(device), lambda stage: _watch(stage, tell), cache_dir(), tell)
+    context = TrainContext(choose_device(device), lambda stage: _watch(stage, tell), cache_dir(), tell)
     parents: dict[str, Run] = {}
     if isinstance(config, SftConfig):
-        parents |= choose_upstream(root, config, dict.fromkeys(STAGES), cache=means.cache, tell=tell)
+        parents |= choose_upstream(root, config, dict.fromkeys(STAGES), cache=context.cache, tell=tell)
     if init is not None:
         parents["init"] = find_run(root, stage, str(init))
     record = {"command": f"omnictl.train({stage!r}, preset={preset!r})", **versions_and_machine()}
-    prepared = prepare(root, stage, config, name or preset, record, parents, cache=means.cache)
+    prepared = prepare(root, stage, config, name or preset, record, parents, cache=context.cache)
     deadline = None if max_minutes is None else began + 60 * max_minutes
-    outcome = train_prepared(prepared, means, deadline=deadline, max_steps=max_steps)
+    outcome = train_prepared(prepared, context, deadline=deadline, max_steps=max_steps)
     return TrainResult(prepared.run.path, outcome.status, outcome.steps, outcome.report)
 
 

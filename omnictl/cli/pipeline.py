@@ -30,7 +30,7 @@ from omnictl.runs.root import run_root
 from omnictl.stages import command_stages
 
 if TYPE_CHECKING:
-    from omnictl.pipeline.context import Means
+    from omnictl.pipeline.context import TrainContext
     from omnictl.pipeline.evaluate import Tell
     from omnictl.pipeline.pipeline import Ended
     from omnictl.runs.run import Run
@@ -62,7 +62,7 @@ def pipeline(
 ) -> int:
     """Train every stage, one after the other, then judge them all and write a page about them."""
     began = time.monotonic()
-    from omnictl.cli.progress import means
+    from omnictl.cli.progress import train_context
     from omnictl.runs.run import find_run
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -72,7 +72,7 @@ def pipeline(
     if number_of_processes() > 1:
         fix = "start its stages one by one: torchrun --nproc-per-node N -m omnictl pretrain …, and so on"
         raise UsageError("a pipeline runs in one process, not in those of torchrun", where="torchrun", fix=fix)
-    how = means(output, device)
+    context = train_context(output, device)
 
     def tell(text: str) -> None:
         output.say(escape(text))
@@ -82,7 +82,7 @@ def pipeline(
     else:
         refuse_with_resume({**choices._asdict(), "only": only, "from": from_}, "start a new pipeline without --resume")
         run = find_run(run_root(runs), "pipeline", resume)
-    ended = _run(run, how, tell, deadline)
+    ended = _run(run, context, tell, deadline)
     _conclude(run, ended, output, seconds=time.monotonic() - began)
     return ended.exit_code
 
@@ -118,12 +118,12 @@ def _check_stage(flag: str, stage: str) -> None:
         )
 
 
-def _run(run: "Run", how: "Means", tell: "Tell", deadline: float | None) -> "Ended":
+def _run(run: "Run", context: "TrainContext", tell: "Tell", deadline: float | None) -> "Ended":
     """Run the pipeline; an error says how to go on afterwards."""
     from omnictl.pipeline.pipeline import Ended, run_pipeline
 
     try:
-        return run_pipeline(run, how, tell, deadline=deadline)
+        return run_pipeline(run, context, tell, deadline=deadline)
     except KeyboardInterrupt:  # outside of a training, or the second one
         return Ended("interrupted", 130, None, None)
     except OmniError as error:

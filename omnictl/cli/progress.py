@@ -11,7 +11,7 @@ from rich.text import Text
 
 from omnictl.cli.console import Output, figures
 from omnictl.data.cache import cache_dir
-from omnictl.pipeline.context import Means
+from omnictl.pipeline.context import TrainContext
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
 from omnictl.trainer.device import choose_device
@@ -22,7 +22,7 @@ from omnictl.trainer.stage import Report
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def means(output: Output, device: str) -> Means:
+def train_context(output: Output, device: str) -> TrainContext:
     """What trainings are given: the device that was asked for, someone who watches, the cache.
 
     Raises:
@@ -33,7 +33,7 @@ def means(output: Output, device: str) -> Means:
         return TrainingProgress(output, stage.name, stage.unit)
 
     group = join_world()  # before the device is chosen: each process of a host has its own
-    return Means(choose_device(device), watch, cache_dir(), lambda line: output.say(escape(line)), group)
+    return TrainContext(choose_device(device), watch, cache_dir(), lambda line: output.say(escape(line)), group)
 
 
 class TrainingProgress:

@@ -55,22 +55,22 @@ def sft(
 ) -> int:
     """Stage E: join a Thinker with encoders, and train it to answer about text, pictures and sounds."""
     began = time.monotonic()
-    from omnictl.cli.progress import means
+    from omnictl.cli.progress import train_context
     from omnictl.pipeline.train_stage import prepare_together, reopen, train_prepared
 
     output = Output(as_json=as_json, quiet=quiet)
     choices = Choices(preset, config, set_ or [], data, name, init, seed)
     given = {"pretrain": thinker, "asr": asr, "vision": vision, "talker": talker}
     deadline = None if max_minutes is None else began + 60 * max_minutes
-    how = means(output, device)
+    context = train_context(output, device)
     flags = {"thinker": thinker, "asr": asr, "vision": vision, "talker": talker}
 
     def begin() -> "Prepared":
         again = run_to_go_on_with(run_root(runs), STAGE, resume, {**choices._asdict(), **flags})
-        return reopen(again, cache=how.cache) if again else _create(choices, given, run_root(runs), output, how.cache)
+        return reopen(again, cache=context.cache) if again else _create(choices, given, run_root(runs), output, context.cache)
 
-    prepared = prepare_together(begin, how)
-    outcome = train_prepared(prepared, how, deadline=deadline, max_steps=max_steps)
+    prepared = prepare_together(begin, context)
+    outcome = train_prepared(prepared, context, deadline=deadline, max_steps=max_steps)
     conclude(STAGE, prepared.run, outcome, output, seconds=time.monotonic() - began)
     return outcome.exit_code
 

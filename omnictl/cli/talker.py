@@ -55,23 +55,23 @@ def talker(
 ) -> int:
     """Train a codec, an aligner and the Talker, one after the other."""
     began = time.monotonic()
-    from omnictl.cli.progress import means
+    from omnictl.cli.progress import train_context
     from omnictl.pipeline.train_stage import prepare_together, reopen, train_prepared
 
     output = Output(as_json=as_json, quiet=quiet)
     choices = Choices(preset, config, set_ or [], data, name, init, seed)
     deadline = None if max_minutes is None else began + 60 * max_minutes
-    how = means(output, device)
+    context = train_context(output, device)
     root = run_root(runs)
     given = {"codec": codec, "aligner": aligner, "thinker": thinker}
 
     def begin() -> "Prepared":
         run = run_to_go_on_with(root, "talker", resume, {**choices._asdict(), **given}) or _create(choices, given, root, output)
-        return reopen(run, cache=how.cache)
+        return reopen(run, cache=context.cache)
 
     output.tell_log()
-    prepared = prepare_together(begin, how)
-    outcome = train_prepared(prepared, how, deadline=deadline, max_steps=max_steps)
+    prepared = prepare_together(begin, context)
+    outcome = train_prepared(prepared, context, deadline=deadline, max_steps=max_steps)
     conclude("talker", prepared.run, outcome, output, seconds=time.monotonic() - began)
     return outcome.exit_code
 

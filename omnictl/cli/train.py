@@ -71,15 +71,15 @@ def training_command(stage: str) -> Callable[..., int]:
         as_json: JsonOption = False,
     ) -> int:
         began = time.monotonic()
-        from omnictl.cli.progress import means
+        from omnictl.cli.progress import train_context
         from omnictl.pipeline.train_stage import prepare_together, train_prepared
 
         output = Output(as_json=as_json, quiet=quiet)
         choices = Choices(preset, config, set_ or [], data, name, init, seed)
         deadline = None if max_minutes is None else began + 60 * max_minutes
-        how = means(output, device)
-        prepared = prepare_together(lambda: _begin(stage, choices, run_root(runs), resume, output, how.cache), how)
-        outcome = train_prepared(prepared, how, deadline=deadline, max_steps=max_steps)
+        context = train_context(output, device)
+        prepared = prepare_together(lambda: _begin(stage, choices, run_root(runs), resume, output, context.cache), context)
+        outcome = train_prepared(prepared, context, deadline=deadline, max_steps=max_steps)
         conclude(stage, prepared.run, outcome, output, seconds=time.monotonic() - began)
         return outcome.exit_code
 

@@ -19,7 +19,7 @@ from omnictl.trainer.loop import Outcome, train
 Watch = Callable[[TrainableStage], AbstractContextManager[Observer]]
 
 
-class Means(NamedTuple):
+class TrainContext(NamedTuple):
     """What every training of a command is given."""
 
     device: torch.device

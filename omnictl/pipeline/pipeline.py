@@ -14,7 +14,7 @@ from pydantic import create_model
 from omnictl.config import Config, choose_preset, resolve
 from omnictl.errors import RunError
 from omnictl.measure.judges import JUDGE
-from omnictl.pipeline.context import Means
+from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.evaluate import Measure, Measured, Missing, Tell, measure_all
 from omnictl.pipeline.run_folder import new_run
 from omnictl.pipeline.time_budget import TimeBudget
@@ -95,12 +95,12 @@ def create_pipeline_run(root: Path, plan: Plan, config: Config, name: str, recor
     return new_run(root, PIPELINE, name, {**record, "parents": taken}, config)
 
 
-def run_pipeline(run: Run, means: Means, tell: Tell, *, deadline: float | None) -> Ended:
+def run_pipeline(run: Run, context: TrainContext, tell: Tell, *, deadline: float | None) -> Ended:
     """Train what is not finished yet of a pipeline, judge all of it and write the page.
 
     Args:
         run: the pipeline's run.
-        means: what every training is given.
+        context: what every training is given.
         tell: takes a line for people.
         deadline: on `time.monotonic`'s clock; what is left is planned for it, and the evaluation judges as many examples as fit.
 
@@ -110,11 +110,11 @@ def run_pipeline(run: Run, means: Means, tell: Tell, *, deadline: float | None) 
     """
     with run.lock(), run.end_recorded():
         run.update(status="running")
-        exit_code = _train_stages(run, means, tell, deadline)
+        exit_code = _train_stages(run, context, tell, deadline)
         if exit_code:
             run.update(status="interrupted")
             return Ended("interrupted", exit_code, None, None)
-        measured = _measure_stages(run, means, tell, deadline)
+        measured = _measure_stages(run, context, tell, deadline)
         run.update(status="finished")
         folders = [evaluation.predictions.parent for evaluation in measured.evaluations]
         page = write_pipeline_report(run, folders, {stage: message for stage, message, _ in measured.missing})
@@ -180,26 +180,26 @@ def _taken(root: Path, stage: str, source: str, tell: Tell) -> Run:
     return found
 
 
-def _train_stages(run: Run, means: Means, tell: Tell, deadline: float | None) -> int:
+def _train_stages(run: Run, context: TrainContext, tell: Tell, deadline: float | None) -> int:
     """Train what is not finished yet; returns 0, or the exit code of the interrupt that ended it."""
     config = _read_config(run)
     stages = list(type(config).model_fields)
     left = [stage for stage in stages if not _is_finished(run, stage)]
-    budget = None if deadline is None or not left else _plan_time(run, config, left, means, deadline)
+    budget = None if deadline is None or not left else _plan_time(run, config, left, context, deadline)
     for stage in left:
         tell(f"{stage}, stage {stages.index(stage) + 1} of {len(stages)}")
-        prepared = _prepared(run, stage, getattr(config, stage), means.cache)
-        outcome = train_prepared(prepared, means, deadline=None, max_steps=None, budget=budget)
+        prepared = _prepared(run, stage, getattr(config, stage), context.cache)
+        outcome = train_prepared(prepared, context, deadline=None, max_steps=None, budget=budget)
         if outcome.status != "finished":
             return outcome.exit_code
     return 0
 
 
-def _plan_time(run: Run, config: Config, left: Sequence[str], means: Means, deadline: float) -> TimeBudget:
+def _plan_time(run: Run, config: Config, left: Sequence[str], context: TrainContext, deadline: float) -> TimeBudget:
     """A plan for what is left of a pipeline, noted in its record."""
     runs = stage_runs(run)
     units = [unit for stage in left for unit in units_left(stage, getattr(config, stage), runs.get(stage))]
-    budget = means.plan_time(units, deadline=deadline, max_steps=None, judged=True)
+    budget = context.plan_time(units, deadline=deadline, max_steps=None, judged=True)
     run.update(plan=budget.plan.as_json())
     return budget
 
@@ -221,7 +221,7 @@ def _prepared(run: Run, stage: str, config: Config, cache: Path) -> Prepared:
     return new
 
 
-def _measure_stages(run: Run, means: Means, tell: Tell, deadline: float | None) -> Measured:
+def _measure_stages(run: Run, context: TrainContext, tell: Tell, deadline: float | None) -> Measured:
     """Judge the pipeline's own runs; what speaks by its own recogniser."""
     runs = stage_runs(run)
     how = Measure(
@@ -230,8 +230,8 @@ def _measure_stages(run: Run, means: Means, tell: Tell, deadline: float | None) 
         data=None,
         split="test",
         limit=None,
-        device=means.device,
-        cache=means.cache,
+        device=context.device,
+        cache=context.cache,
         tell=tell,
     )
     measured = measure_all(runs, how, deadline=deadline)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from omnictl.config import Config, resolve
-from omnictl.pipeline.context import Means
+from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import settle
 from omnictl.pipeline.time_budget import TimeBudget
 from omnictl.pipeline.train_talker import create_talker_run, is_passed, part_run, train_talker_run
@@ -76,42 +76,44 @@ def reopen(run: Run, *, cache: Path) -> Prepared:
     return Prepared(run, stage)
 
 
-def prepare_together(begin: Callable[[], Prepared], means: Means) -> Prepared:
+def prepare_together(begin: Callable[[], Prepared], context: TrainContext) -> Prepared:
     """What the leading process begins, or goes on with; the others open it.
 
     Raises:
         FailedElsewhere: the leading process failed; in itself, whatever `begin` raised.
     """
-    return means.group.led(begin, lambda prepared: prepared.run.path.absolute(), lambda path: reopen(Run(path), cache=means.cache))
+    return context.group.led(
+        begin, lambda prepared: prepared.run.path.absolute(), lambda path: reopen(Run(path), cache=context.cache)
+    )
 
 
 def train_prepared(
-    prepared: Prepared, means: Means, *, deadline: float | None, max_steps: int | None, budget: TimeBudget | None = None
+    prepared: Prepared, context: TrainContext, *, deadline: float | None, max_steps: int | None, budget: TimeBudget | None = None
 ) -> Outcome:
     """Train a run to its end, or go on with it; raises as `omnictl.trainer.loop.train`.
 
     Args:
         prepared: the run and its stage.
-        means: what it is trained with.
+        context: what it is trained with.
         deadline: on `time.monotonic`'s clock; its time is planned.
         max_steps: total steps instead of the configured ones.
         budget: a plan that was made for this and more, instead of a deadline.
     """
     run, stage = prepared
     keep_freed_memory()
-    if budget is None and deadline is not None and means.group.first(run.record)["status"] != "finished":
-        budget = _plan_time(run, means, deadline, max_steps)
+    if budget is None and deadline is not None and context.group.first(run.record)["status"] != "finished":
+        budget = _plan_time(run, context, deadline, max_steps)
     if stage is None:
-        return train_talker_run(run, means, budget=budget, max_steps=max_steps)
-    return means.train(stage, run, budget=budget, max_steps=max_steps)
+        return train_talker_run(run, context, budget=budget, max_steps=max_steps)
+    return context.train(stage, run, budget=budget, max_steps=max_steps)
 
 
-def _plan_time(run: Run, means: Means, deadline: float, max_steps: int | None) -> TimeBudget:
+def _plan_time(run: Run, context: TrainContext, deadline: float, max_steps: int | None) -> TimeBudget:
     """A plan for one command's run, noted in its record."""
     config = resolve(recipe_type(run.stage).config_type, preset=None, file=run.config_file)
-    units = means.group.first(lambda: units_left(run.stage, config, run))
-    budget = means.plan_time(units, deadline=deadline, max_steps=max_steps, judged=False)
-    if means.group.is_main:
+    units = context.group.first(lambda: units_left(run.stage, config, run))
+    budget = context.plan_time(units, deadline=deadline, max_steps=max_steps, judged=False)
+    if context.group.is_main:
         run.update(plan=budget.plan.as_json())
     return budget
 

@@ -12,7 +12,7 @@ from omnictl.config import resolve
 from omnictl.data.text.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.nn.mel import MelConfig
-from omnictl.pipeline.context import Means
+from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import describe, new_run, settle
 from omnictl.pipeline.time_budget import TimeBudget
 from omnictl.runs.files import read_json
@@ -45,12 +45,12 @@ def create_talker_run(
     return new_run(root, "talker", name, {**record, "parents": named}, config)
 
 
-def train_talker_run(run: Run, means: Means, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
+def train_talker_run(run: Run, context: TrainContext, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
     """Train what is not finished yet of a Talker's run, part after part.
 
     Args:
         run: the Talker's run.
-        means: what it is trained with.
+        context: what it is trained with.
         budget: the time for the parts, and perhaps for more.
         max_steps: total steps of every part instead of the configured ones.
 
@@ -59,12 +59,12 @@ def train_talker_run(run: Run, means: Means, *, budget: TimeBudget | None, max_s
     """
     config = resolve(SpeakingConfig, preset=None, file=run.config_file)
     for part in config.parts:
-        if means.group.first(partial(is_passed, run, part)):
+        if context.group.first(partial(is_passed, run, part)):
             continue
-        stage, own = _open_together(run, part, config, means.cache, means.group)
-        outcome = means.train(stage, own, budget=budget, max_steps=max_steps)
+        stage, own = _open_together(run, part, config, context.cache, context.group)
+        outcome = context.train(stage, own, budget=budget, max_steps=max_steps)
         if outcome.status != "finished":
-            if means.group.is_main:
+            if context.group.is_main:
                 run.update(status=outcome.status)
             return outcome
     return outcome
