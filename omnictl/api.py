@@ -48,7 +48,7 @@ from omnictl.trainer.log import Observer, StepRecord
 from omnictl.trainer.stage import Report
 from omnictl.use.chat_session import Attachment, Reply, Session
 from omnictl.use.classify import Guess, classify_file
-from omnictl.use.say import Manner, Speaker, open_voice, stream
+from omnictl.use.say import Speaker, SpeechSettings, open_voice, stream
 from omnictl.use.transcribe import Transcript, transcribe_file
 
 
@@ -144,7 +144,7 @@ class Model:
             UsageError: this model cannot speak, or has no such speaker.
             DataError: some letters of the text cannot be said.
         """
-        samples = timed(stream([text], self._speaker, Manner(speaker=speaker, speed=speed, seed=seed))).sound
+        samples = timed(stream([text], self._speaker, SpeechSettings(speaker=speaker, speed=speed, seed=seed))).sound
         return Speech(samples, self._speaker.voice.vocoder.sample_rate)
 
     @cached_property

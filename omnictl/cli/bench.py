@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from omnictl.measure.bench import Machine, Speed, Using
+    from omnictl.measure.bench import Machine, TrainSpeed, UseSpeed
 
 
 def bench(
@@ -65,7 +65,7 @@ def _check_stage(given: str, known: "Sequence[str]") -> None:
         raise UsageError(f"{given!r} is none of {', '.join(known)}", where="--only", fix="name one of these")
 
 
-def _shown(machine: "Machine", speeds: "Sequence[Speed]", using: "Using | None") -> "list[Table | str]":
+def _shown(machine: "Machine", speeds: "Sequence[TrainSpeed]", using: "UseSpeed | None") -> "list[Table | str]":
     from rich.table import Table
 
     table = Table(title=f"training on {machine.device}: {machine.processor}")

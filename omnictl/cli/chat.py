@@ -65,7 +65,7 @@ def chat(
 
     A Thinker that was not trained on dialogues continues your text.
     """
-    from omnictl.cli.chat_repl import Aloud, Conversation, Manners, answer
+    from omnictl.cli.chat_repl import ChatRepl, ReplySettings, SpokenReply, answer
     from omnictl.cli.playback import open_loudspeaker
     from omnictl.data.cache import cache_dir
     from omnictl.generate.sampling import SamplingConfig
@@ -83,7 +83,7 @@ def chat(
     session = Session.open(partner.model, where, cache)
     chosen_temperature = temperature if temperature is not None else 0.0 if partner.stage == "sft" else 0.7
     sampling = SamplingConfig(temperature=chosen_temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty)
-    manners = Manners(sampling, max_tokens)
+    manners = ReplySettings(sampling, max_tokens)
     if seed is None:
         session.generator.seed()
     else:
@@ -93,12 +93,12 @@ def chat(
         return open_voice(_find_talker(run_root(runs), partner, lambda line: output.say(escape(line))), where, cache)
 
     if text is None and not pictures and audio is None:
-        Conversation(session, manners, output, voice, speak).hold(partner.path.name)
+        ChatRepl(session, manners, output, voice, speak).hold(partner.path.name)
         return
-    aloud: Aloud | None = None
+    aloud: SpokenReply | None = None
     if speak is not None:
         speaker = voice()
-        aloud = Aloud(speaker, speak, None if as_json else open_loudspeaker(speaker.voice.vocoder.sample_rate))
+        aloud = SpokenReply(speaker, speak, None if as_json else open_loudspeaker(speaker.voice.vocoder.sample_rate))
     reply = Reply()
     shown = [session.show(Attachment("image", file)) for file in pictures]
     shown += [session.show(Attachment("audio", audio))] if audio else []

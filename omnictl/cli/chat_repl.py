@@ -36,14 +36,14 @@ anything else is said to the model"""
 LEAVE = ("/quit", "/exit")
 
 
-class Manners(NamedTuple):
+class ReplySettings(NamedTuple):
     """How the model answers."""
 
     sampling: "SamplingConfig"
     max_tokens: int
 
 
-class Aloud(NamedTuple):
+class SpokenReply(NamedTuple):
     """How an answer is said."""
 
     voice: "Speaker"
@@ -62,10 +62,10 @@ def answer(
     session: "Session",
     text: str,
     shown: "Sequence[Media]",
-    manners: Manners,
+    manners: ReplySettings,
     output: Output,
     reply: "Reply",
-    aloud: Aloud | None = None,
+    aloud: SpokenReply | None = None,
 ) -> Path | None:
     """Stream one reply to the terminal, and say it while it is written; nothing is shown with `--json`.
 
@@ -110,15 +110,15 @@ def _shown(pieces: Iterator[str], output: Output) -> Iterator[str]:
         yield piece
 
 
-def _hear(pieces: Iterator[str], aloud: Aloud, reply: "Reply") -> _Heard:
+def _hear(pieces: Iterator[str], aloud: SpokenReply, reply: "Reply") -> _Heard:
     """Say a reply as it comes, all of it or it counts as unsaid."""
     import numpy as np
 
-    from omnictl.use.say import Manner, stream
+    from omnictl.use.say import SpeechSettings, stream
 
     parts: list[Samples] = []
     try:
-        for samples in stream(pieces, aloud.voice, Manner()):
+        for samples in stream(pieces, aloud.voice, SpeechSettings()):
             if reply.first_audio_seconds is None:
                 reply.first_audio_seconds = reply.seconds
             parts.append(samples)
@@ -150,7 +150,7 @@ def _heard_out(loudspeaker: Loudspeaker | None) -> Iterator[None]:
         raise
 
 
-class Conversation:
+class ChatRepl:
     """What a person types, line by line.
 
     Args:
@@ -167,7 +167,7 @@ class Conversation:
     def __init__(
         self,
         session: "Session",
-        manners: Manners,
+        manners: ReplySettings,
         output: Output,
         find_voice: "Callable[[], Speaker]",
         speech: Path | None = None,
@@ -230,11 +230,11 @@ class Conversation:
         shown, self._waiting = self._waiting, []
         answer(self._session, text, shown, self._manners, self._output, reply, self._aloud() if self._speaking else None)
 
-    def _aloud(self) -> Aloud:
+    def _aloud(self) -> SpokenReply:
         voice = self._voice = self._voice or self._find_voice()
         loudspeaker = open_loudspeaker(voice.voice.vocoder.sample_rate)
         file = None if loudspeaker and not self._speech else _free_name(self._speech or Path("reply.wav"))
-        return Aloud(voice, file, loudspeaker)
+        return SpokenReply(voice, file, loudspeaker)
 
     def _image(self, files: list[str]) -> None:
         if not files:

@@ -14,7 +14,7 @@ from omnictl.errors import UsageError
 
 if TYPE_CHECKING:
     from omnictl.config.split import Split
-    from omnictl.data.inspect.findings import Report
+    from omnictl.data.inspect.findings import FindingsReport
 
 app = typer.Typer(help="Check and describe data, write TinyWorld out as files.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ MOST_COUNTS = 12
 """Of a kind that are shown to people, the commonest first."""
 
 
-class Exported(NamedTuple):
+class ExportSummary(NamedTuple):
     """What was written."""
 
     name: str
@@ -165,43 +165,43 @@ def export(
     )
 
 
-def _export_text(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+def _export_text(seed: int, out: Path, num: int | None, num_eval: int | None) -> ExportSummary:
     from omnictl.data.export import export_text
     from omnictl.data.text.corpus import TextDataConfig, TinyWorldText
 
     usual = TextDataConfig()
     world = TinyWorldText(seed, num or usual.num_documents, num_eval or usual.num_eval_documents)
-    return Exported(world.name, "documents", export_text(world, out))
+    return ExportSummary(world.name, "documents", export_text(world, out))
 
 
-def _export_speech(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+def _export_speech(seed: int, out: Path, num: int | None, num_eval: int | None) -> ExportSummary:
     from omnictl.data.export import export_speech
     from omnictl.data.speech.corpus import SpeechDataConfig, TinyWorldSpeech
 
     usual = SpeechDataConfig()
     world = TinyWorldSpeech(seed, num or usual.num_utterances, num_eval or usual.num_eval_utterances)
-    return Exported(world.name, "utterances", export_speech(world, out))
+    return ExportSummary(world.name, "utterances", export_speech(world, out))
 
 
-def _export_images(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+def _export_images(seed: int, out: Path, num: int | None, num_eval: int | None) -> ExportSummary:
     from omnictl.data.export import export_images
     from omnictl.data.images.corpus import ImageDataConfig, TinyWorldImages
 
     if num_eval == 1:
         raise UsageError("one test picture leaves none to validate on", where="--num-eval", fix="--num-eval 2 or more")
     world = TinyWorldImages(seed, num_eval or ImageDataConfig().num_eval_images, ())
-    return Exported(world.name, "pictures", export_images(world, out, num=num or EXPORTED_PICTURES))
+    return ExportSummary(world.name, "pictures", export_images(world, out, num=num or EXPORTED_PICTURES))
 
 
-def _export_dialogues(seed: int, out: Path, num: int | None, num_eval: int | None) -> Exported:
+def _export_dialogues(seed: int, out: Path, num: int | None, num_eval: int | None) -> ExportSummary:
     from omnictl.data.dialogues.corpus import TinyWorldDialogues
     from omnictl.data.export import export_dialogues
 
     world = TinyWorldDialogues.few(seed, num or EXPORTED_DIALOGUES, num_eval or EXPORTED_EVAL_DIALOGUES)
-    return Exported(world.name, "dialogues", export_dialogues(world, out))
+    return ExportSummary(world.name, "dialogues", export_dialogues(world, out))
 
 
-def _checked(path: str, kind: str, limit: int | None) -> "Report":
+def _checked(path: str, kind: str, limit: int | None) -> "FindingsReport":
     if kind == "images":
         from omnictl.data.inspect.images import check_images
 
@@ -215,7 +215,7 @@ def _checked(path: str, kind: str, limit: int | None) -> "Report":
     return check_text(path) if kind == "text" else check_speech(path, limit=limit)
 
 
-def _measured(path: str, kind: str, limit: int | None) -> "Report":
+def _measured(path: str, kind: str, limit: int | None) -> "FindingsReport":
     if kind == "images":
         from omnictl.data.inspect.images import measure_images
 
@@ -248,7 +248,7 @@ def _kind(path: str, wanted: KindName | None, limit: int | None) -> str:
     return kind
 
 
-def _as_json(report: "Report", limit: int | None) -> dict[str, object]:
+def _as_json(report: "FindingsReport", limit: int | None) -> dict[str, object]:
     return {
         "source": report.source,
         "kind": report.kind,
@@ -259,14 +259,14 @@ def _as_json(report: "Report", limit: int | None) -> dict[str, object]:
     }
 
 
-def _problems(report: "Report") -> list[str]:
+def _problems(report: "FindingsReport") -> list[str]:
     """A line for each."""
     marked = [("[red]broken[/red] ", problem) for problem in report.broken]
     marked += [("[yellow]warning[/yellow]", problem) for problem in report.warnings]
     return [f"{mark} {escape(f'{problem.where}: {problem.message}')}" for mark, problem in marked]
 
 
-def _table(report: "Report") -> list[str]:
+def _table(report: "FindingsReport") -> list[str]:
     broken = f", {report.num_broken:,} of them broken" if report.num_broken else ""
     files = f": {report.total:,} {report.unit}{broken}" if report.total else ""
     lines = [f"[bold]{report.kind}[/bold] in {escape(report.source)}{files}"]

@@ -77,12 +77,12 @@ def _evaluate_one(run: "Run", how: "Measure", output: Output) -> None:
 
 
 def _evaluate_all(how: "Measure", output: Output) -> None:
-    from omnictl.pipeline.evaluate import Measured, measure_all, newest_runs
+    from omnictl.pipeline.evaluate import EvaluationResults, measure_all, newest_runs
 
     check_tinyworld(how.data)
     runs, missing = newest_runs(how.root)
     measured = measure_all(runs, how)
-    everything = Measured(measured.evaluations, [*missing, *measured.missing])
+    everything = EvaluationResults(measured.evaluations, [*missing, *measured.missing])
     output.result(everything.as_json(), *overview(everything))
 
 

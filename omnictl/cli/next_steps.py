@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omnictl.metrics.verdict import Word
-    from omnictl.pipeline.evaluate import Measured
+    from omnictl.pipeline.evaluate import EvaluationResults
     from omnictl.runs.run import Run
 
 EXAMPLES = Path("examples/scene.png"), Path("examples/question.wav")
@@ -23,7 +23,7 @@ LONGER = 2
 """Times as many steps as were taken, where all that were planned were taken."""
 
 
-def words(measured: "Measured") -> "dict[str, Word]":
+def words(measured: "EvaluationResults") -> "dict[str, Word]":
     """The verdict on each stage that was judged."""
     verdicts = {evaluation.run.stage: evaluation.report.verdict for evaluation in measured.evaluations}
     return {stage: verdict.word for stage, verdict in verdicts.items() if verdict is not None}

@@ -32,7 +32,7 @@ from omnictl.stages import command_stages
 if TYPE_CHECKING:
     from omnictl.pipeline.context import TrainContext
     from omnictl.pipeline.evaluate import Tell
-    from omnictl.pipeline.pipeline import Ended
+    from omnictl.pipeline.pipeline import PipelineResult
     from omnictl.runs.run import Run
 
 
@@ -118,14 +118,14 @@ def _check_stage(flag: str, stage: str) -> None:
         )
 
 
-def _run(run: "Run", context: "TrainContext", tell: "Tell", deadline: float | None) -> "Ended":
+def _run(run: "Run", context: "TrainContext", tell: "Tell", deadline: float | None) -> "PipelineResult":
     """Run the pipeline; an error says how to go on afterwards."""
-    from omnictl.pipeline.pipeline import Ended, run_pipeline
+    from omnictl.pipeline.pipeline import PipelineResult, run_pipeline
 
     try:
         return run_pipeline(run, context, tell, deadline=deadline)
     except KeyboardInterrupt:  # outside of a training, or the second one
-        return Ended("interrupted", 130, None, None)
+        return PipelineResult("interrupted", 130, None, None)
     except OmniError as error:
         error.fix = f"{error.fix}\nthen go on with `{_resume(run)}`"
         raise
@@ -135,7 +135,7 @@ def _resume(run: "Run") -> str:
     return f"omnictl pipeline --resume {shlex.quote(str(run.path))}"
 
 
-def _conclude(run: "Run", ended: "Ended", output: Output, *, seconds: float) -> None:
+def _conclude(run: "Run", ended: "PipelineResult", output: Output, *, seconds: float) -> None:
     """Say how it ended and what to do next."""
     from omnictl.pipeline.pipeline import stage_runs, states
 

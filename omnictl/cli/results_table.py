@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
     from omnictl.measure.evaluate import Evaluation
     from omnictl.metrics.verdict import Word
-    from omnictl.pipeline.evaluate import Measured
+    from omnictl.pipeline.evaluate import EvaluationResults
 
 COLOURS: "Mapping[Word, str]" = {"learned": "green", "weak": "yellow", "not learned": "red"}
 """Of the verdicts."""
 
 
-def overview(measured: "Measured") -> "Iterator[RenderableType]":
+def overview(measured: "EvaluationResults") -> "Iterator[RenderableType]":
     """A line about what each stage has learned, a table with a row for each, and a text about each that is missing."""
     from omnictl.report.reading import key_figures
 

@@ -36,13 +36,13 @@ def say(
     """Say a text with the newest Talker."""
     from omnictl.data.cache import cache_dir
     from omnictl.trainer.device import choose_device
-    from omnictl.use.say import Manner, open_voice, say_to_file
+    from omnictl.use.say import SpeechSettings, open_voice, say_to_file
 
     output = Output(as_json=as_json)
     chosen = chosen_run(run_root(runs), "talker", run)
     voice = open_voice(chosen.model, choose_device(device), cache_dir())
     output.say(f"speaking with {escape(str(chosen.path))} …")
-    said = say_to_file(_pieces(text), out, voice, Manner(speaker=speaker, speed=speed, temperature=temperature, seed=seed))
+    said = say_to_file(_pieces(text), out, voice, SpeechSettings(speaker=speaker, speed=speed, temperature=temperature, seed=seed))
     output.result(
         {"run": str(chosen.path), "speech": str(out), **said._asdict()},
         f"wrote {escape(str(out))}: {said.seconds:.1f} s of speech, first sound after {said.first_audio_seconds * 1000:.0f} ms,"

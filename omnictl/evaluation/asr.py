@@ -24,7 +24,7 @@ WORST_UTTERANCES = 20
 SHUFFLE_SEED = 0
 
 
-class Recognised(NamedTuple):
+class RecognitionResult(NamedTuple):
     """An utterance and what was heard in it."""
 
     recording: Recording
@@ -42,7 +42,7 @@ class Recognised(NamedTuple):
         return normalise_english(self.heard)
 
 
-def error_rates(found: Sequence[Recognised]) -> dict[str, float]:
+def error_rates(found: Sequence[RecognitionResult]) -> dict[str, float]:
     """The three rates over some utterances."""
     heard = [one.heard for one in found]
     return {
@@ -52,7 +52,7 @@ def error_rates(found: Sequence[Recognised]) -> dict[str, float]:
     }
 
 
-def rates_by_voices(found: Sequence[Recognised], speakers: Collection[str]) -> dict[str, float]:
+def rates_by_voices(found: Sequence[RecognitionResult], speakers: Collection[str]) -> dict[str, float]:
     """The rates, and the word error rate of voices that are new: of speakers who are none of the training's `speakers`.
 
     Where some speakers are known from training and some are not, the rates are of the known ones.
@@ -62,7 +62,7 @@ def rates_by_voices(found: Sequence[Recognised], speakers: Collection[str]) -> d
     return rates | {"wer_unseen_voices": error_rates(unseen)["wer"]} if unseen else rates
 
 
-def estimates_by_voices(found: Sequence[Recognised], speakers: Collection[str]) -> dict[str, Estimate]:
+def estimates_by_voices(found: Sequence[RecognitionResult], speakers: Collection[str]) -> dict[str, Estimate]:
     """As `rates_by_voices`, with intervals over utterances, the word error rates compared with those of shuffled audio."""
     judged, unseen = _by_voices(found, speakers)
     estimates = {
@@ -78,25 +78,29 @@ def estimates_by_voices(found: Sequence[Recognised], speakers: Collection[str]) 
     }
 
 
-def _by_voices(found: Sequence[Recognised], speakers: Collection[str]) -> tuple[list[Recognised], list[Recognised]]:
+def _by_voices(
+    found: Sequence[RecognitionResult], speakers: Collection[str]
+) -> tuple[list[RecognitionResult], list[RecognitionResult]]:
     """The utterances whose rates are reported, and those of new voices."""
     unseen = [one for one in found if one.recording.speaker is not None and one.recording.speaker not in speakers]
     known = [one for one in found if one.recording.speaker in speakers]
     return (known if known and unseen else list(found)), unseen
 
 
-def _word_estimate(found: Sequence[Recognised]) -> Estimate:
+def _word_estimate(found: Sequence[RecognitionResult]) -> Estimate:
     return by_pair(word_errors, [one.reference for one in found], [one.hypothesis for one in found])
 
 
-def _shuffled(found: Sequence[Recognised]) -> Estimate:
+def _shuffled(found: Sequence[RecognitionResult]) -> Estimate:
     """The word error rate where every utterance is given the audio of another."""
     references = [one.reference for one in found]
     floor = shuffled_floor(references, seed=SHUFFLE_SEED)
     return by_pair(word_errors, references, [found[index].hypothesis for index in floor.permutation])
 
 
-def recognition_report(found: Sequence[Recognised], metrics: Mapping[str, float], estimates: Mapping[str, Estimate]) -> Report:
+def recognition_report(
+    found: Sequence[RecognitionResult], metrics: Mapping[str, float], estimates: Mapping[str, Estimate]
+) -> Report:
     """The report of a split: `metrics`, how exact they are, the control with shuffled audio, predictions, speakers, the worst."""
     references, hypotheses = [one.reference for one in found], [one.hypothesis for one in found]
     rates = [word_errors([one], [other]).rate for one, other in zip(references, hypotheses, strict=True)]
@@ -118,14 +122,14 @@ def recognition_report(found: Sequence[Recognised], metrics: Mapping[str, float]
     )
 
 
-def _by_speaker(found: Sequence[Recognised]) -> dict[str, dict[str, float]]:
+def _by_speaker(found: Sequence[RecognitionResult]) -> dict[str, dict[str, float]]:
     """Error rates of every speaker who is named."""
     speakers = sorted({one.recording.speaker for one in found if one.recording.speaker is not None})
     own = {speaker: [one for one in found if one.recording.speaker == speaker] for speaker in speakers}
     return {speaker: {"utterances": len(spoken), **error_rates(spoken)} for speaker, spoken in own.items()}
 
 
-def _prediction(one: Recognised, rate: float) -> dict[str, object]:
+def _prediction(one: RecognitionResult, rate: float) -> dict[str, object]:
     row = one.recording
     shown: dict[str, object] = {"id": row.id, "task": "transcribe", "reference": row.text, "prediction": one.heard, "wer": rate}
     if row.speaker is not None:
@@ -135,7 +139,7 @@ def _prediction(one: Recognised, rate: float) -> dict[str, object]:
     return shown
 
 
-def _worst(found: Sequence[Recognised], rates: Sequence[float]) -> str:
+def _worst(found: Sequence[RecognitionResult], rates: Sequence[float]) -> str:
     """The utterances with the highest error rates, aligned for people to read."""
     worst = sorted(range(len(rates)), key=lambda index: -rates[index])[:WORST_UTTERANCES]
     blocks = []

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omnictl.data.images.corpus import Row
+from omnictl.data.images.corpus import ImageRecord
 from omnictl.evaluation.vision import compared_with_chance
 from omnictl.metrics.classification import chance_recall_at, recall_at, shuffled_pairs
 from omnictl.metrics.intervals import certain, rate_from
@@ -22,10 +22,10 @@ _K = 5
 Float32 = NDArray[np.float32]
 
 
-class Placed(NamedTuple):
+class SharedSpace(NamedTuple):
     """Pictures and their captions in one space, rows of unit length."""
 
-    rows: Sequence[Row]
+    rows: Sequence[ImageRecord]
     pictures: Float32  # (N, D)
     captions: Float32  # (N, D)
 
@@ -42,14 +42,14 @@ class Placed(NamedTuple):
         return right
 
 
-def retrieval_rates(found: Placed) -> dict[str, float]:
+def retrieval_rates(found: SharedSpace) -> dict[str, float]:
     """Recall at each of `RECALLS`, in both directions."""
     similarity, relevant = found.similarity, found.relevant
     rates = {f"recall_at_{k}": recall_at(similarity, relevant, k) for k in (_K, *(k for k in RECALLS if k != _K))}
     return rates | {f"recall_at_{k}_captions": recall_at(similarity.T, relevant.T, k) for k in RECALLS}
 
 
-def retrieval_report(found: Placed, metrics: Mapping[str, float], by_class: Report | None) -> Report:
+def retrieval_report(found: SharedSpace, metrics: Mapping[str, float], by_class: Report | None) -> Report:
     """The report of a split, with what the zero-shot classes say if there are any.
 
     The control looks for captions with other pictures; its floor is what a random order would find.

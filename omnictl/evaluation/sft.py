@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.config.split import Split
-from omnictl.data.dialogues.batches import Shown
+from omnictl.data.dialogues.batches import MediaFeatures
 from omnictl.data.dialogues.chat_template import (
     PLACEHOLDERS,
     ChatTemplate,
@@ -55,7 +55,7 @@ STOP = frozenset({END, IM_END, IM_START})
 """Tokens that end an answer."""
 
 
-class Answered(NamedTuple):
+class DialogueResult(NamedTuple):
     """A dialogue and what the model said in the place of its last answer."""
 
     dialogue: Dialogue
@@ -85,7 +85,7 @@ class Respondent:
     """Features `(N, width)` of some values of one kind, one after the other; None: the values are such themselves."""
 
     @torch.no_grad()
-    def embed(self, found: Sequence[Tokens], shown: Shown) -> Prompt:
+    def embed(self, found: Sequence[Tokens], shown: MediaFeatures) -> Prompt:
         """Prompts of equal length, ready for the Thinker."""
         weight = self.model.thinker.embedding.weight
         values: dict[MediaKind, list[NDArray[Any]]] = {}
@@ -100,7 +100,7 @@ class Respondent:
         positions = np.stack([place(each, shown.count, shown.grids) for each in found])
         return Prompt(embeddings, torch.from_numpy(positions).to(weight.device))
 
-    def answer_all(self, dialogues: Sequence[Dialogue], shown: Shown, *, max_reply: int) -> list[Answered]:
+    def answer_all(self, dialogues: Sequence[Dialogue], shown: MediaFeatures, *, max_reply: int) -> list[DialogueResult]:
         """What it says in the place of each dialogue's last answer, always the likeliest."""
         found = [self.template.prompt(dialogue.messages[:-1], shown.count) for dialogue in dialogues]
         answers = [""] * len(found)
@@ -109,7 +109,7 @@ class Respondent:
             written = answer_greedily(self.model.thinker, prompt, max_tokens=max_reply, stop=STOP)
             for number, tokens in zip(numbers, written, strict=True):
                 answers[number] = self.template.tokenizer.decode(tokens).strip()
-        return [Answered(dialogue, answer) for dialogue, answer in zip(dialogues, answers, strict=True)]
+        return [DialogueResult(dialogue, answer) for dialogue, answer in zip(dialogues, answers, strict=True)]
 
 
 def _of_equal_length(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -120,18 +120,18 @@ def _of_equal_length(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield from (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
 
 
-def rates(answered: Sequence[Answered]) -> dict[str, Estimate]:
+def rates(answered: Sequence[DialogueResult]) -> dict[str, Estimate]:
     """Accuracy of each task, or word error rate of transcripts, by the names of metrics."""
     return {metric_of(task): _rate(task, found) for task, found in _by_task(answered).items()}
 
 
-def commonest(answered: Sequence[Answered]) -> dict[str, Estimate]:
+def commonest(answered: Sequence[DialogueResult]) -> dict[str, Estimate]:
     """As `rates`, of always giving the commonest answer of the task's other dialogues; tasks with transcripts left out."""
     by_task = {task: found for task, found in _by_task(answered).items() if task != TRANSCRIBE}
     return {metric_of(task): _rate(task, _with_commonest(found)) for task, found in by_task.items()}
 
 
-def _with_commonest(found: Sequence[Answered]) -> list[Answered]:
+def _with_commonest(found: Sequence[DialogueResult]) -> list[DialogueResult]:
     """Dialogues of a task, each answered as most of the others are; where there is no other, with nothing."""
     counts = Counter(one.dialogue.answer for one in found)
 
@@ -143,8 +143,8 @@ def _with_commonest(found: Sequence[Answered]) -> list[Answered]:
     return [one._replace(answer=answer(one.dialogue.answer)) for one in found]
 
 
-def _by_task(answered: Sequence[Answered]) -> dict[str, list[Answered]]:
-    by_task: dict[str, list[Answered]] = {}
+def _by_task(answered: Sequence[DialogueResult]) -> dict[str, list[DialogueResult]]:
+    by_task: dict[str, list[DialogueResult]] = {}
     for one in answered:
         by_task.setdefault(one.dialogue.task, []).append(one)
     return by_task
@@ -155,7 +155,7 @@ def metric_of(task: str) -> str:
     return f"wer_{task}" if task == TRANSCRIBE else f"accuracy_{task}"
 
 
-def _rate(task: str, found: Sequence[Answered]) -> Estimate:
+def _rate(task: str, found: Sequence[DialogueResult]) -> Estimate:
     if task == TRANSCRIBE:
         said, heard = (
             [normalise(text) for text in texts] for texts in zip(*((o.dialogue.answer, o.answer) for o in found), strict=True)
@@ -223,7 +223,7 @@ def text_only(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
     return [dialogue._replace(messages=without_media(dialogue.messages)) for dialogue in dialogues if dialogue.media]
 
 
-def prediction(one: Answered, corpus: DialogueCorpus, split: Split) -> dict[str, object]:
+def prediction(one: DialogueResult, corpus: DialogueCorpus, split: Split) -> dict[str, object]:
     """An answer as a line of a report's predictions; `image` and `audio` are the files it is about, if they are files."""
     dialogue = one.dialogue
     line: dict[str, object] = {
@@ -239,7 +239,7 @@ def prediction(one: Answered, corpus: DialogueCorpus, split: Split) -> dict[str,
     return line
 
 
-def answer_sheet(answered: Sequence[Answered], pictures: Pictures) -> bytes:
+def answer_sheet(answered: Sequence[DialogueResult], pictures: Pictures) -> bytes:
     """Questions about pictures with their answers as a PNG, of all tasks in turn."""
     seen = [one for one in answered if any(media.kind == "image" for media in one.dialogue.media)]
     by_task = [[one for one in seen if one.dialogue.task == task] for task in dict.fromkeys(one.dialogue.task for one in seen)]
@@ -247,7 +247,7 @@ def answer_sheet(answered: Sequence[Answered], pictures: Pictures) -> bytes:
     return contact_sheet([_tile(one, pictures) for one in islice(in_turn, MOST_TILES)])
 
 
-def _tile(one: Answered, pictures: Pictures) -> Tile:
+def _tile(one: DialogueResult, pictures: Pictures) -> Tile:
     first = next(media for media in one.dialogue.media if media.kind == "image")
     pixels = pictures.picture(first.number, SHOWN_SIDE).transpose(1, 2, 0)
     question = one.dialogue.messages[-2].text or f"({one.dialogue.task})"

@@ -51,7 +51,7 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Example:
+class Sentence:
     """A sentence to be judged."""
 
     text: str
@@ -66,7 +66,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Said:
+class SpokenSentence:
     """What became of a sentence; sounds and words by rung."""
 
     text: str
@@ -89,7 +89,7 @@ class Ladder:
     seed: int
     """Of what is drawn."""
 
-    def climb(self, example: Example) -> Said:
+    def climb(self, example: Sentence) -> SpokenSentence:
         """Every rung of one sentence."""
         spoken = timed(self._say(example.text, example.speaker))
         sounds = {
@@ -99,7 +99,7 @@ class Ladder:
             "free_running": spoken.sound,
         }
         heard = {rung: self._read(sound) for rung, sound in sounds.items()}
-        return Said(speech_text(example.text), sounds, heard, spoken.first_seconds, spoken.seconds)
+        return SpokenSentence(speech_text(example.text), sounds, heard, spoken.first_seconds, spoken.seconds)
 
     def hear(self, text: str, speaker: int) -> str:
         """What the judge understands of a text that the Talker says."""
@@ -122,7 +122,7 @@ class Ladder:
 
 
 def ladder_report(
-    recordings: Sequence[Recording], said: Sequence[Said], voice: Voice, metrics: Mapping[str, float], untrained: Estimate
+    recordings: Sequence[Recording], said: Sequence[SpokenSentence], voice: Voice, metrics: Mapping[str, float], untrained: Estimate
 ) -> Report:
     """The report of a split.
 
@@ -178,17 +178,17 @@ def _rates(texts: Sequence[str], heard: Sequence[str]) -> list[tuple[str, Estima
     return [("cer", by_pair(character_errors, texts, heard)), ("wer", by_pair(word_errors, texts, heard))]
 
 
-def _quality(said: Sequence[Said], rate: int) -> dict[str, Estimate]:
+def _quality(said: Sequence[SpokenSentence], rate: int) -> dict[str, Estimate]:
     """How much the resynthesis sounds like the recordings, by what of STOI and PESQ is installed."""
     pairs = [[resample(one.sounds[rung], rate, RATE) for rung in ("original", "resynthesis")] for one in said]
     return {f"{name}_resynthesis": value for name, value in quality_estimates([quality(*pair) for pair in pairs]).items()}
 
 
-def _others(one: Said) -> dict[str, str]:
+def _others(one: SpokenSentence) -> dict[str, str]:
     return {f"heard_{rung}": one.heard[rung] for rung in RUNGS if rung != "free_running"}
 
 
-def _picture(one: Said, voice: Voice) -> bytes:
+def _picture(one: SpokenSentence, voice: Voice) -> bytes:
     mel = voice.codec.config.mel
     return spectrogram_picture({f"{rung}: {one.heard[rung]}": log_mel(sound, mel).numpy() for rung, sound in one.sounds.items()})
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omnictl.data.images.corpus import MOST_CLASSES, Pixels, Row
+from omnictl.data.images.corpus import MOST_CLASSES, ImageRecord, Pixels
 from omnictl.errors import ConfigError
 from omnictl.metrics.classification import calibration, commonest_share, confusion_matrix, per_class, shuffled_pairs, top_k
 from omnictl.metrics.figures import Tile, calibration_picture, confusion_picture, contact_sheet
@@ -63,10 +63,10 @@ class Classes(NamedTuple):
         return number >= 0 and self.values[number] in self.unseen
 
 
-class Classified(NamedTuple):
+class ClassificationResult(NamedTuple):
     """Pictures and how likely each class seemed."""
 
-    rows: Sequence[Row]
+    rows: Sequence[ImageRecord]
     probabilities: Float32  # (N, C)
     targets: Int64  # (N,), -1 where it is not known
 
@@ -79,14 +79,14 @@ def joint(probabilities: Sequence[Float32]) -> Float32:
     return combined
 
 
-def class_rates(found: Classified, classes: Classes) -> dict[str, float]:
+def class_rates(found: ClassificationResult, classes: Classes) -> dict[str, float]:
     """`top1` and `top5`; where some classes are new and some are not, these are of the known ones, and the new apart."""
     chosen, unseen = _numbers(found, classes)
     rates = {f"top{k}": top_k(found.probabilities[chosen], found.targets[chosen], k) for k in (1, 5)}
     return rates | {"top1_heldout_pairs": top_k(found.probabilities[unseen], found.targets[unseen], 1)} if unseen.any() else rates
 
 
-def class_estimates(found: Classified, classes: Classes) -> dict[str, Estimate]:
+def class_estimates(found: ClassificationResult, classes: Classes) -> dict[str, Estimate]:
     """As `class_rates`, with intervals, those of a first guess compared with shuffled images or with chance."""
     chosen, unseen = _numbers(found, classes)
     shuffled, floor = _controls(found)
@@ -104,14 +104,14 @@ def compared_with_chance(estimate: Estimate, shuffled: Estimate, floor: Estimate
     return estimate.against(name, shuffled, "higher")
 
 
-def _controls(found: Classified) -> tuple[Estimate, Estimate]:
+def _controls(found: ClassificationResult) -> tuple[Estimate, Estimate]:
     """How often the first guess is right with the images shuffled, and the commonest class without any."""
     known = int((found.targets >= 0).sum())
     shuffled = found.probabilities[shuffled_pairs(found.targets, seed=0)]
     return rate_from(top_k(shuffled, found.targets, 1), known), certain(commonest_share(found.targets), known)
 
 
-def _numbers(found: Classified, classes: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _numbers(found: ClassificationResult, classes: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """`(N,)` which images `class_rates` is of, and which show classes that training never does."""
     unseen = np.array([classes.is_unseen(int(target)) for target in found.targets])
     known = ~unseen & (found.targets >= 0)
@@ -138,7 +138,7 @@ def patch_estimates(patches: Int64, shows: Int64) -> dict[str, Estimate]:
 
 
 def classification_report(
-    found: Classified,
+    found: ClassificationResult,
     classes: Classes,
     metrics: Mapping[str, float],
     show: Callable[[int], Pixels],
@@ -179,7 +179,7 @@ def classification_report(
     )
 
 
-def _prediction(row: Row, probabilities: Float32, target: int, names: Sequence[str]) -> dict[str, object]:
+def _prediction(row: ImageRecord, probabilities: Float32, target: int, names: Sequence[str]) -> dict[str, object]:
     best = int(probabilities.argmax())
     shown: dict[str, object] = {
         "id": row.id,
@@ -193,7 +193,7 @@ def _prediction(row: Row, probabilities: Float32, target: int, names: Sequence[s
     return shown
 
 
-def _worst(found: Classified, names: Sequence[str], show: Callable[[int], Pixels]) -> list[Tile]:
+def _worst(found: ClassificationResult, names: Sequence[str], show: Callable[[int], Pixels]) -> list[Tile]:
     """The mistakes that the model was surest of; the pictures it was least sure of if it made none."""
     best, sure = found.probabilities.argmax(1), found.probabilities.max(1)
     known = np.flatnonzero(found.targets >= 0)

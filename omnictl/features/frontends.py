@@ -62,7 +62,7 @@ class Words(NamedTuple):
     """(n, texts), how much of each feature each text is: rows sum to at most 1, to 0 where there is nothing to read."""
 
 
-class Encoder(Protocol):
+class MediaEncoder(Protocol):
     """An encoder of one kind of media, an `nn.Module` too."""
 
     @property
@@ -105,7 +105,7 @@ class Encoder(Protocol):
         ...
 
 
-class Eye(nn.Module):
+class VisionFrontend(nn.Module):
     """A vision encoder: the merged patch tokens of a picture.
 
     Args:
@@ -120,33 +120,33 @@ class Eye(nn.Module):
 
     @property
     def width(self) -> int:
-        """See `Encoder`."""
+        """See `MediaEncoder`."""
         return self.encoder.config.merged_width
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """See `Encoder`."""
+        """See `MediaEncoder`."""
         return self.encoder.config.merged_grid, self.encoder.config.merged_grid
 
     def load(self, file: Path) -> Raw:
-        """See `Encoder`."""
+        """See `MediaEncoder`."""
         return load_picture(file, self.encoder.config.image_size)
 
     def count(self, raw: Raw) -> int:  # noqa: ARG002
-        """See `Encoder`; of every picture the same."""
+        """See `MediaEncoder`; of every picture the same."""
         return self.encoder.config.merged_grid**2
 
     def inputs(self, corpus: DialogueCorpus, split: Split, cache: Path) -> Inputs:  # noqa: ARG002
-        """See `Encoder`; drawn or decoded when asked for."""
+        """See `MediaEncoder`; drawn or decoded when asked for."""
         return _Views(corpus.pictures(split), self.encoder.config.image_size, self.encoder.config.merged_grid**2)
 
     @property
     def names_features(self) -> bool:
-        """See `Encoder`; of one's own images nothing is known patch by patch."""
+        """See `MediaEncoder`; of one's own images nothing is known patch by patch."""
         return bool(self._patch_attributes)
 
     def words(self, features: Sequence[Tensor]) -> list[Words]:
-        """See `Encoder`: the values of all attributes, as probable as the patch heads find them; the background is no word."""
+        """See `MediaEncoder`: the values of all attributes, as probable as the patch heads find them; the background is no word."""
         patches, texts, weights = torch.cat(list(features)), [], []
         for head, values in zip(self.encoder.head["patch"], self._patch_attributes, strict=True):  # type: ignore[call-overload]
             shown = [number for number, value in enumerate(values) if value != BACKGROUND]
@@ -156,12 +156,12 @@ class Eye(nn.Module):
         return [Words(tuple(texts), of_image) for of_image in each]
 
     def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
-        """See `Encoder`."""
+        """See `MediaEncoder`."""
         pictures = torch.from_numpy(np.stack(raws)).to(self.encoder.positions.device)
         return list(self.encoder.merged(self.encoder(pictures)))
 
 
-class Ear(nn.Module):
+class AudioFrontend(nn.Module):
     """An audio encoder: frames at 12.5 Hz.
 
     Args:
@@ -178,31 +178,31 @@ class Ear(nn.Module):
 
     @property
     def width(self) -> int:
-        """See `Encoder`."""
+        """See `MediaEncoder`."""
         return 2 * self.encoder.config.width
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """See `Encoder`; sounds have none."""
+        """See `MediaEncoder`; sounds have none."""
         return None
 
     def load(self, file: Path) -> Raw:
-        """See `Encoder`."""
+        """See `MediaEncoder`."""
         mel = self.encoder.config.mel
         return log_mel(read_audio(file, rate=mel.sample_rate), mel).numpy()
 
     def count(self, raw: Raw) -> int:
-        """See `Encoder`."""
+        """See `MediaEncoder`."""
         return frames_heard(len(raw))
 
     def inputs(self, corpus: DialogueCorpus, split: Split, cache: Path) -> Inputs:
-        """See `Encoder`; log-mels from the cache."""
+        """See `MediaEncoder`; log-mels from the cache."""
         sounds = corpus.sounds
         store = open_features(sounds, split, self.encoder.config.mel, cache)
         return _Mels(store, f"{sounds.fingerprint}/{split}")
 
     def words(self, features: Sequence[Tensor]) -> list[Words]:
-        """See `Encoder`: the words of the likeliest path, each from its first letter to its last."""
+        """See `MediaEncoder`: the words of the likeliest path, each from its first letter to its last."""
         frames = torch.cat(list(features))
         scores = self.encoder.head(frames.view(-1, self.encoder.config.width))  # of two frames each
         best = scores.view(-1, self.encoder.num_symbols).argmax(-1).view(len(frames), -1)  # (N, symbols a feature)
@@ -217,7 +217,7 @@ class Ear(nn.Module):
         return Words(tuple(word.text for word in spoken), weights / weights.sum(-1, keepdim=True).clamp(min=1))
 
     def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
-        """See `Encoder`."""
+        """See `MediaEncoder`."""
         batch = pad(list(raws), [[]] * len(raws))
         device = self.encoder.mean.device
         found = self.encoder.halved(self.encoder(batch.features.to(device), batch.lengths.to(device)))

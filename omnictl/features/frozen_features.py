@@ -15,7 +15,7 @@ from torch import nn
 
 from omnictl.data.cache import flush, read_or_build
 from omnictl.data.progress import told
-from omnictl.features.frontends import Encoder, Inputs, Raw
+from omnictl.features.frontends import Inputs, MediaEncoder, Raw
 
 _FORMAT = 1
 
@@ -26,7 +26,7 @@ Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Perceived:
+class FrozenFeatures:
     """Pictures or sounds as the features that a frozen encoder made of them."""
 
     inputs: Inputs
@@ -54,11 +54,11 @@ class Perceived:
 
 
 @dataclass(frozen=True)
-class Unperceived:
+class EncoderInputs:
     """Pictures or sounds as they are, for an encoder that is trained along."""
 
     inputs: Inputs
-    encoder: Encoder
+    encoder: MediaEncoder
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -82,7 +82,7 @@ class Unperceived:
         return self.inputs.flaw(number)
 
 
-def perceive(encoder: Encoder, inputs: Inputs, cache: Path, what: str) -> Perceived:
+def perceive(encoder: MediaEncoder, inputs: Inputs, cache: Path, what: str) -> FrozenFeatures:
     """The features of all inputs, from the cache if they were made before.
 
     Args:
@@ -103,7 +103,7 @@ def perceive(encoder: Encoder, inputs: Inputs, cache: Path, what: str) -> Percei
     folder = cache / "perceived" / digest.hexdigest()[:32]
     shape = (int(bounds[-1]), encoder.width)
     frames = read_or_build(folder, partial(_read, shape=shape), partial(_write, encoder, inputs, bounds, what))
-    return Perceived(inputs, encoder.grid, frames, bounds)
+    return FrozenFeatures(inputs, encoder.grid, frames, bounds)
 
 
 def _read(folder: Path, shape: tuple[int, int]) -> NDArray[Any] | None:
@@ -113,7 +113,7 @@ def _read(folder: Path, shape: tuple[int, int]) -> NDArray[Any] | None:
     return np.memmap(file, np.float16, "r", shape=shape) if shape[0] else np.empty(shape, np.float16)
 
 
-def _write(encoder: Encoder, inputs: Inputs, bounds: Int64, what: str, folder: Path) -> None:
+def _write(encoder: MediaEncoder, inputs: Inputs, bounds: Int64, what: str, folder: Path) -> None:
     file = folder / "frames.bin"
     shape = (int(bounds[-1]), encoder.width)
     if not shape[0]:
@@ -131,7 +131,7 @@ def _write(encoder: Encoder, inputs: Inputs, bounds: Int64, what: str, folder: P
 
 
 def _encoded(
-    encoder: Encoder, inputs: Inputs, runs: Iterator[Sequence[int]]
+    encoder: MediaEncoder, inputs: Inputs, runs: Iterator[Sequence[int]]
 ) -> Iterator[tuple[Sequence[int], list[NDArray[np.float32]]]]:
     for numbers in runs:
         raws: list[Raw] = [inputs.raw(number) for number in numbers]

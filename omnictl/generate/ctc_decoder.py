@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from omnictl.data.text.targets import Targets
-from omnictl.generate.ctc_search import Scorer, greedy, prefix_beam_search
+from omnictl.generate.ctc_search import SymbolScorer, greedy, prefix_beam_search
 from omnictl.generate.rescore import SentenceRater, rescore
 
 
@@ -21,7 +21,7 @@ class Decoding:
 
     beam_width: int = 1
     """1: the best path."""
-    scorer: Scorer[Any] | None = None
+    scorer: SymbolScorer[Any] | None = None
     rater: SentenceRater | None = None
     weight: float = 0.5
     """How much each of them counts beside the sound."""

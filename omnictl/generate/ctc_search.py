@@ -27,7 +27,7 @@ from omnictl.nn.ctc import BLANK, frames_needed
 State = TypeVar("State")
 
 
-class Scorer(Protocol[State]):
+class SymbolScorer(Protocol[State]):
     """A language model over target ids, one at a time; a state holds what it needs to know of the ids so far."""
 
     def start(self) -> State:
@@ -77,7 +77,7 @@ def prefix_beam_search(
     *,
     beam_width: int = 16,
     symbol_floor: float = 1e-3,
-    scorer: Scorer[Any] | None = None,
+    scorer: SymbolScorer[Any] | None = None,
     scorer_weight: float = 0.5,
     insertion_bonus: float = 0.0,
 ) -> list[Hypothesis]:
@@ -133,7 +133,7 @@ _Entry = tuple[_Prefix, float, float]
 class _Tree:
     """How prefixes grow; each is rated once, also when the beam drops it and finds it again."""
 
-    scorer: Scorer[Any] | None
+    scorer: SymbolScorer[Any] | None
     weight: float
     bonus: float
 

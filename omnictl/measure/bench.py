@@ -56,7 +56,7 @@ class Machine(NamedTuple):
     torch: str
 
 
-class Speed(NamedTuple):
+class TrainSpeed(NamedTuple):
     """What a training step of a stage takes here; times are medians, in seconds."""
 
     stage: str
@@ -78,7 +78,7 @@ class Speed(NamedTuple):
     """The same as planned; None if it could not be."""
 
 
-class Using(NamedTuple):
+class UseSpeed(NamedTuple):
     """How fast a model of this size is used here."""
 
     tokens_per_second: float  # one reply, one token after the other
@@ -102,12 +102,12 @@ def processor_name() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def measure(preset: str, stages: Sequence[str], device: torch.device, *, steps: int, cache: Path) -> Iterator[Speed]:
+def measure(preset: str, stages: Sequence[str], device: torch.device, *, steps: int, cache: Path) -> Iterator[TrainSpeed]:
     """The speeds of stages, as they are found."""
     return in_fresh_processes(_measure_alone, stages, preset, device, steps, cache)
 
 
-def _measure_alone(name: str, preset: str, device: torch.device, steps: int, cache: Path, folder: Path) -> Speed:
+def _measure_alone(name: str, preset: str, device: torch.device, steps: int, cache: Path, folder: Path) -> TrainSpeed:
     keep_freed_memory()
     stage = untrained_stage(name, preset, cache, folder)
     stage.model.to(device)
@@ -177,7 +177,7 @@ def time_step(stage: Any, device: torch.device, *, steps: int, seconds: float, a
     return passes * len(ids) / number + statistics.median(step.optimizer for step in timed)
 
 
-def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
+def measure_steps(stage: Any, device: torch.device, steps: int) -> TrainSpeed:
     """What a step takes as the training loop would take it here, without what it logs and judges in between."""
     config, batches = stage.config.train, stage.batches()
     ids = batches.ids(batches.typical_step)
@@ -194,7 +194,7 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> Speed:
         ]
     taken = all_taken[WARM_UP:]
     seconds, work = sum(step.seconds for step in taken), reduce(Work.plus, (step.work for step in taken))
-    return Speed(
+    return TrainSpeed(
         stage.name,
         precision.name,
         kind,
@@ -252,7 +252,7 @@ class _Laps:
         return taken
 
 
-def measure_use(preset: str, device: torch.device, *, cache: Path) -> Using:
+def measure_use(preset: str, device: torch.device, *, cache: Path) -> UseSpeed:
     """How fast an untrained Thinker writes and an untrained Talker speaks."""
     with tempfile.TemporaryDirectory() as folder:
         thinker = untrained_stage("pretrain", preset, cache, Path(folder)).model.to(device).eval()
@@ -264,7 +264,7 @@ def measure_use(preset: str, device: torch.device, *, cache: Path) -> Using:
     voice, generator = talker.voice(), torch.Generator().manual_seed(0)
     for _ in range(2):  # the first time warms up
         said = timed(say(voice, [SENTENCE], talker.config.sampling, generator))
-    return Using(rate, said.seconds * voice.vocoder.sample_rate / len(said.sound), said.first_seconds)
+    return UseSpeed(rate, said.seconds * voice.vocoder.sample_rate / len(said.sound), said.first_seconds)
 
 
 @torch.no_grad()

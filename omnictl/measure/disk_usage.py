@@ -8,7 +8,7 @@ from typing import Any
 from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.text.corpus import TextDataConfig
-from omnictl.features.frontends import Encoder
+from omnictl.features.frontends import MediaEncoder
 from omnictl.nn.mel import MelConfig
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS
 
@@ -22,7 +22,7 @@ NUMBER_BYTES = 2
 """Tokens, mel frames and features are all kept in 16 bits."""
 
 
-def data_bytes(data: Any, mel: MelConfig | None, encoders: Mapping[Any, Encoder]) -> int:
+def data_bytes(data: Any, mel: MelConfig | None, encoders: Mapping[Any, MediaEncoder]) -> int:
     """Bytes that the cache keeps of the built-in world, or that files of one's own have: what is read again in every epoch.
 
     Args:
@@ -48,7 +48,7 @@ def _sentence_bytes(mel: MelConfig) -> int:
     return int(SECONDS_OF_A_SENTENCE * mel.frames_hz) * mel.bins * NUMBER_BYTES
 
 
-def _features_bytes(data: DialogueDataConfig, encoder: Encoder) -> int:
+def _features_bytes(data: DialogueDataConfig, encoder: MediaEncoder) -> int:
     if encoder.grid is not None:
         rows, columns = encoder.grid
         return data.num_pictures * rows * columns * encoder.width * NUMBER_BYTES

@@ -35,7 +35,7 @@ class AlignerConfig(Config):
     prior: float = Field(1.0, ge=0, description="weight of the prior that favours the diagonal")
 
 
-class Aligned(NamedTuple):
+class AlignerOutput(NamedTuple):
     """How frames and symbols of a batch meet."""
 
     log_probs: Tensor  # (B, S, T) of every position of the text, frame by frame
@@ -62,7 +62,7 @@ class Aligner(nn.Module):
         self.sound = nn.ModuleList(ResidualConv(width, KERNEL, EPS) for _ in range(config.layers))
         self.query = nn.Linear(width, width)
 
-    def forward(self, mel: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Aligned:
+    def forward(self, mel: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> AlignerOutput:
         """Compare a batch of utterances `(B, T', F)` of `lengths` mel frames with their texts `(B, T)`."""
         frames, inside = -(-lengths // STRIDE), valid_mask(symbol_lengths, symbols.shape[1])
         queries = self.query(through(self.sound, self._frames(mel, lengths), frames))  # (B, S, D)
@@ -73,7 +73,7 @@ class Aligner(nn.Module):
             near = 2 * queries @ keys.mT - keys.square().sum(-1)[:, None]  # what the square of the query adds is the same for all
             prior = beta_binomial_prior(frames.cpu(), symbol_lengths.cpu(), near.shape[1], near.shape[2]).to(near)
             scores = near / self.config.width**0.5 + self.config.prior * prior
-            return Aligned(scores.masked_fill(~inside[:, None], -1e4).log_softmax(-1), frames)
+            return AlignerOutput(scores.masked_fill(~inside[:, None], -1e4).log_softmax(-1), frames)
 
     def _frames(self, mel: Tensor, lengths: Tensor) -> Tensor:
         inside = valid_mask(lengths, mel.shape[1])[:, :, None]
@@ -82,7 +82,7 @@ class Aligner(nn.Module):
         return F.gelu(self.halve(x.reshape(len(x), x.shape[1] // STRIDE, -1)))
 
 
-def durations(found: Aligned, symbol_lengths: Tensor) -> list[NDArray[np.int64]]:
+def durations(found: AlignerOutput, symbol_lengths: Tensor) -> list[NDArray[np.int64]]:
     """Frames at 50 Hz of every symbol of each text, `(T,)` each, that add up to the utterance."""
     lengths, texts = found.lengths.cpu().numpy(), symbol_lengths.cpu().numpy()
     spread = likeliest_durations(found.log_probs.detach().float().cpu().numpy(), lengths, texts)

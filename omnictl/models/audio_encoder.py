@@ -54,7 +54,7 @@ class Encoded(NamedTuple):
     lengths: Tensor  # (B,)
 
 
-class EncoderBlock(nn.Module):
+class AudioEncoderBlock(nn.Module):
     """Attention, convolution module, feed-forward layer, each behind a norm and added to its input."""
 
     def __init__(self, config: AudioEncoderConfig) -> None:
@@ -93,7 +93,7 @@ class AudioEncoder(nn.Module):
         self.register_buffer("mean", torch.zeros(config.mel.bins))
         self.register_buffer("std", torch.ones(config.mel.bins))
         self.subsampling = Subsampling(config.mel.bins, config.width)
-        self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(AudioEncoderBlock(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.head = nn.Linear(config.width, config.emissions * num_symbols)
         self.dropout = nn.Dropout(config.dropout)
@@ -123,7 +123,7 @@ class AudioEncoder(nn.Module):
         seen = None if bool(valid.all()) else valid
         table = rotary_table(x.shape[1], self.config.width // self.config.heads, 10_000.0)
         rotary = Rotary(table.cos.to(x.device), table.sin.to(x.device))
-        for block in cast("Iterable[EncoderBlock]", self.blocks):
+        for block in cast("Iterable[AudioEncoderBlock]", self.blocks):
             if self.checkpointing != "off" and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, rotary, seen, use_reentrant=False)
             else:

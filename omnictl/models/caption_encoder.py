@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
-from omnictl.models.vision_encoder import Seen
+from omnictl.models.vision_encoder import VisionOutput
 from omnictl.nn.transformer import EncoderBlock, RMSNorm, Rotary, rotary_table
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class CaptionEncoder(nn.Module):
         x = self.norm(x) * valid[:, :, None]
         return F.normalize(self.head["caption"](x.sum(1) / lengths[:, None]), dim=-1)
 
-    def place(self, seen: Seen) -> Tensor:
+    def place(self, seen: VisionOutput) -> Tensor:
         """Pictures in the space of captions, `(B, joint)` of unit length."""
         return F.normalize(self.head["picture"](seen.pooled), dim=-1)
 

@@ -52,7 +52,7 @@ class CodecConfig(Config):
         return self.frames_hz * self.quantiser.books * float(torch.log2(torch.tensor(self.quantiser.codes)))
 
 
-class Coded(NamedTuple):
+class CodecOutput(NamedTuple):
     """What the codec made of a batch in training."""
 
     mel: Tensor  # (B, T, F) reconstruction, in the scale of `Codec.normalised`
@@ -71,7 +71,7 @@ class Codec(nn.Module):
         self.config = config
         self.register_buffer("mean", torch.zeros(config.mel.bins))
         self.register_buffer("std", torch.ones(config.mel.bins))
-        self.encoder = Encoder(config)
+        self.encoder = CodecEncoder(config)
         self.quantiser = ResidualQuantiser(config.quantiser)
         self.decoder = Decoder(config)
 
@@ -79,10 +79,10 @@ class Codec(nn.Module):
         """Log-mels `(…, F)` with zero mean and unit deviation in every bin."""
         return (mel - self.mean) / self.std
 
-    def forward(self, mel: Tensor, books: Tensor | None = None) -> Coded:
+    def forward(self, mel: Tensor, books: Tensor | None = None) -> CodecOutput:
         """Encode and decode log-mels `(B, T, F)`, T a multiple of the stride, with the first `books` `(B,)` books of each row."""
         quantised = self.quantiser(self.encoder(self.normalised(mel)), books)
-        return Coded(self.decoder(quantised.values), quantised.codes, quantised.commitment)
+        return CodecOutput(self.decoder(quantised.values), quantised.codes, quantised.commitment)
 
     def encode(self, mel: Tensor) -> Tensor:
         """Codes `(B, K, ⌈T / stride⌉)` of log-mels `(B, T, F)`; silence fills up the last frame."""
@@ -110,7 +110,7 @@ class Codec(nn.Module):
             yield self.decode(torch.stack(held, -1)[None])[0, -self.config.stride :]
 
 
-class Encoder(nn.Module):
+class CodecEncoder(nn.Module):
     """Normalised mel frames to what is quantised."""
 
     def __init__(self, config: CodecConfig) -> None:

@@ -73,7 +73,7 @@ class VisionEncoderConfig(Config):
         return self.width * self.merge**2
 
 
-class Seen(NamedTuple):
+class VisionOutput(NamedTuple):
     """What the encoder made of a batch."""
 
     patches: Tensor  # (B, P, D), normalised, row by row
@@ -118,7 +118,7 @@ class VisionEncoder(nn.Module):
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.zeros_(parameter)
 
-    def forward(self, pictures: Tensor) -> Seen:
+    def forward(self, pictures: Tensor) -> VisionOutput:
         """Encode `(B, 3, H, W)` uint8 RGB; sides are multiples of the patch and need not be those of training."""
         config = self.config
         assert pictures.shape[2] % config.patch == pictures.shape[3] % config.patch == 0, "sides are multiples of the patch"
@@ -136,7 +136,7 @@ class VisionEncoder(nn.Module):
                 x = block(x)
         x = self.norm(x)
         patches = x[:, self.num_extra :]
-        return Seen(patches, grid, x[:, 0] if config.pooling == "class" else patches.mean(1))
+        return VisionOutput(patches, grid, x[:, 0] if config.pooling == "class" else patches.mean(1))
 
     def _positions(self, height: int, width: int) -> Tensor:
         """`(1, D, h, w)`: what was learned, on a grid of this size."""
@@ -144,18 +144,18 @@ class VisionEncoder(nn.Module):
             return self.positions
         return F.interpolate(self.positions, (height, width), mode="bicubic", antialias=True)
 
-    def merged(self, seen: Seen) -> Tensor:
+    def merged(self, seen: VisionOutput) -> Tensor:
         """Neighbouring patches side by side, `(B, P / merge², merge² · D)`: what the Thinker reads."""
         (batch, count, width), (rows, columns), merge = seen.patches.shape, seen.grid, self.config.merge
         assert rows % merge == columns % merge == 0, f"{rows} × {columns} patches cannot be merged by {merge}"
         tiles = seen.patches.view(batch, rows // merge, merge, columns // merge, merge, width)
         return tiles.transpose(2, 3).reshape(batch, count // merge**2, merge**2 * width)
 
-    def attribute_logits(self, seen: Seen) -> list[Tensor]:
+    def attribute_logits(self, seen: VisionOutput) -> list[Tensor]:
         """Scores `(B, values)` of each attribute of the picture."""
         return [head(seen.pooled) for head in cast("Iterable[nn.Linear]", self.head["picture"])]
 
-    def patch_logits(self, seen: Seen) -> list[Tensor]:
+    def patch_logits(self, seen: VisionOutput) -> list[Tensor]:
         """Scores `(B, P / merge², values)` of each attribute of the merged patches."""
         merged = self.merged(seen)
         return [head(merged) for head in cast("Iterable[nn.Linear]", self.head["patch"])]

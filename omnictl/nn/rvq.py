@@ -41,7 +41,7 @@ class Quantised(NamedTuple):
     commitment: Tensor  # (B, T) mean over D of (residual − code)², summed over the books used; moves the input alone
 
 
-class Gathered(NamedTuple):
+class CodebookStatistics(NamedTuple):
     """What a micro-batch leaves for the codebooks to follow."""
 
     vectors: Tensor  # (N, D)
@@ -65,7 +65,7 @@ class ResidualQuantiser(nn.Module):
         self.register_buffer("usage", torch.full((config.books, config.codes), 1 / config.codes))
         self.register_buffer("sums", codebooks / config.codes)
         self.register_buffer("is_started", torch.tensor(False))
-        self.pending: list[Gathered] = []
+        self.pending: list[CodebookStatistics] = []
 
     @property
     def started(self) -> bool:
@@ -88,7 +88,7 @@ class ResidualQuantiser(nn.Module):
             residual = residual - chosen
         if self.training:
             x_flat, codes_flat = x.detach().flatten(0, 1), codes.transpose(1, 2).flatten(0, 1)
-            self.pending.append(Gathered(x_flat, codes_flat, books.repeat_interleave(x.shape[1])))
+            self.pending.append(CodebookStatistics(x_flat, codes_flat, books.repeat_interleave(x.shape[1])))
         # x − x.detach() is zero whatever x is, where the usual x + (values − x).detach() would round the values.
         return Quantised(values + (x - x.detach()), codes, commitment)
 
@@ -124,7 +124,7 @@ class ResidualQuantiser(nn.Module):
     def share_batch_statistics(self, concatenate: Callable[[Tensor], Tensor]) -> None:
         """Exchange the vectors gathered since the last call with other processes."""
         if self.pending:
-            self.pending = [Gathered(*(concatenate(torch.cat(parts)) for parts in zip(*self.pending, strict=True)))]
+            self.pending = [CodebookStatistics(*(concatenate(torch.cat(parts)) for parts in zip(*self.pending, strict=True)))]
 
     def forget_batch_statistics(self) -> None:
         """Forget the vectors gathered since the last call."""

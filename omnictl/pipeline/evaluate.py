@@ -40,7 +40,7 @@ class Measure:
     tell: Tell
 
 
-class Missing(NamedTuple):
+class MissingStage(NamedTuple):
     """A stage that cannot be judged, and what to do about it."""
 
     stage: str
@@ -48,11 +48,11 @@ class Missing(NamedTuple):
     fix: str
 
 
-class Measured(NamedTuple):
+class EvaluationResults(NamedTuple):
     """The stages that could be judged, and the others."""
 
     evaluations: list[Evaluation]
-    missing: list[Missing]
+    missing: list[MissingStage]
 
     def as_json(self) -> dict[str, object]:
         """The object that `--json` prints."""
@@ -74,25 +74,25 @@ def measure(run: Run, how: Measure) -> Evaluation:
     return _measure(run, _opened(_listener(run, how), how), how)
 
 
-def newest_runs(root: Path) -> tuple[dict[str, Run], list[Missing]]:
+def newest_runs(root: Path) -> tuple[dict[str, Run], list[MissingStage]]:
     """The newest finished run of every stage that has one, by stage, and the stages that have none.
 
     Raises:
         RunError: no stage has one.
     """
     runs: dict[str, Run] = {}
-    missing: list[Missing] = []
+    missing: list[MissingStage] = []
     for stage in command_stages():
         try:
             runs[stage] = newest_run(root, stage, "finished")
         except RunError as error:
-            missing.append(Missing(stage, error.message, error.fix))
+            missing.append(MissingStage(stage, error.message, error.fix))
     if not runs:
         raise RunError(f"no finished run of any stage in {root}", where=str(root), fix="make them with `omnictl pipeline`")
     return runs, missing
 
 
-def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None = None) -> Measured:
+def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None = None) -> EvaluationResults:
     """Judge runs of several stages.
 
     Args:
@@ -110,17 +110,19 @@ def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None
         DataError: the data cannot be read.
     """
     listeners: dict[str, Listener] = {}
-    missing: list[Missing] = []
+    missing: list[MissingStage] = []
     for stage, run in runs.items():  # before anything is judged, which takes time
         try:
             listeners[stage] = _listener(run, how) if STAGES[stage].judge else None
         except RunError as error:
             if how.judge is not None:
                 raise
-            missing.append(Missing(stage, error.message, error.fix))
+            missing.append(MissingStage(stage, error.message, error.fix))
     if deadline is not None:
-        return Measured(_measure_in_time({runs[stage]: listener for stage, listener in listeners.items()}, how, deadline), missing)
-    return Measured([_measure(runs[stage], _opened(listener, how), how) for stage, listener in listeners.items()], missing)
+        return EvaluationResults(
+            _measure_in_time({runs[stage]: listener for stage, listener in listeners.items()}, how, deadline), missing
+        )
+    return EvaluationResults([_measure(runs[stage], _opened(listener, how), how) for stage, listener in listeners.items()], missing)
 
 
 def _measure_in_time(listeners: Mapping[Run, Listener], how: Measure, deadline: float) -> list[Evaluation]:

@@ -15,7 +15,7 @@ from omnictl.config import Config, choose_preset, resolve
 from omnictl.errors import RunError
 from omnictl.measure.judges import JUDGE
 from omnictl.pipeline.context import TrainContext
-from omnictl.pipeline.evaluate import Measure, Measured, Missing, Tell, measure_all
+from omnictl.pipeline.evaluate import EvaluationResults, Measure, MissingStage, Tell, measure_all
 from omnictl.pipeline.run_folder import new_run
 from omnictl.pipeline.time_budget import TimeBudget
 from omnictl.pipeline.train_stage import Prepared, prepare, reopen, train_prepared, units_left
@@ -36,12 +36,12 @@ class Plan(NamedTuple):
     take: tuple[str, ...]
 
 
-class Ended(NamedTuple):
+class PipelineResult(NamedTuple):
     """How a pipeline ended; nothing is judged before everything is trained."""
 
     status: Status
     exit_code: int
-    measured: Measured | None
+    measured: EvaluationResults | None
     page: Path | None
 
 
@@ -95,7 +95,7 @@ def create_pipeline_run(root: Path, plan: Plan, config: Config, name: str, recor
     return new_run(root, PIPELINE, name, {**record, "parents": taken}, config)
 
 
-def run_pipeline(run: Run, context: TrainContext, tell: Tell, *, deadline: float | None) -> Ended:
+def run_pipeline(run: Run, context: TrainContext, tell: Tell, *, deadline: float | None) -> PipelineResult:
     """Train what is not finished yet of a pipeline, judge all of it and write the page.
 
     Args:
@@ -113,12 +113,12 @@ def run_pipeline(run: Run, context: TrainContext, tell: Tell, *, deadline: float
         exit_code = _train_stages(run, context, tell, deadline)
         if exit_code:
             run.update(status="interrupted")
-            return Ended("interrupted", exit_code, None, None)
+            return PipelineResult("interrupted", exit_code, None, None)
         measured = _measure_stages(run, context, tell, deadline)
         run.update(status="finished")
         folders = [evaluation.predictions.parent for evaluation in measured.evaluations]
         page = write_pipeline_report(run, folders, {stage: message for stage, message, _ in measured.missing})
-        return Ended("finished", 0, measured, page)
+        return PipelineResult("finished", 0, measured, page)
 
 
 def stage_runs(run: Run) -> dict[str, Run]:
@@ -221,7 +221,7 @@ def _prepared(run: Run, stage: str, config: Config, cache: Path) -> Prepared:
     return new
 
 
-def _measure_stages(run: Run, context: TrainContext, tell: Tell, deadline: float | None) -> Measured:
+def _measure_stages(run: Run, context: TrainContext, tell: Tell, deadline: float | None) -> EvaluationResults:
     """Judge the pipeline's own runs; what speaks by its own recogniser."""
     runs = stage_runs(run)
     how = Measure(
@@ -236,5 +236,5 @@ def _measure_stages(run: Run, context: TrainContext, tell: Tell, deadline: float
     )
     measured = measure_all(runs, how, deadline=deadline)
     others = [stage for stage in command_stages() if stage not in runs]
-    absent = [Missing(stage, "it is not part of this pipeline", f"omnictl {stage}") for stage in others]
-    return Measured(measured.evaluations, [*absent, *measured.missing])
+    absent = [MissingStage(stage, "it is not part of this pipeline", f"omnictl {stage}") for stage in others]
+    return EvaluationResults(measured.evaluations, [*absent, *measured.missing])

@@ -6,7 +6,7 @@ from typing import Any
 
 from omnictl.report.curves import curve
 from omnictl.report.html import Html, Number, described, element, embedded, folded, items, joined, number, page, table
-from omnictl.report.reading import Judged, evaluations, history, key_figures, read_judged
+from omnictl.report.reading import StoredEvaluation, evaluations, history, key_figures, read_judged
 from omnictl.runs.files import write_text
 from omnictl.runs.run import Run
 
@@ -102,14 +102,14 @@ def _training(run: Run) -> list[Html]:
     return [element("div", *drawn, class_="curves")]
 
 
-def _described(judged: Judged) -> str:
+def _described(judged: StoredEvaluation) -> str:
     report = judged.report
     data = judged.folder.name.removeprefix(report["split"]).lstrip("_")
     judge = f", judged by {report['judge']}" if "judge" in report else ""
     return f"{report['num_examples']} examples of the {report['split']} split{f' of {data}' if data else ''}{judge}"
 
 
-def _in_numbers(judged: Judged) -> list[Html]:
+def _in_numbers(judged: StoredEvaluation) -> list[Html]:
     """Verdict, headline, metrics and controls; what older versions have judged has neither verdict nor intervals."""
     report = judged.report
     if "estimates" in report:
@@ -122,7 +122,7 @@ def _in_numbers(judged: Judged) -> list[Html]:
     return [*_verdict(report), _headline(report), *short, element("div", *tables, class_="row")]
 
 
-def _in_full(judged: Judged) -> list[Html]:
+def _in_full(judged: StoredEvaluation) -> list[Html]:
     """The numbers, and what there is to read, to look at and to listen to."""
     rows = judged.predictions(MOST_SAMPLES)
     attached = [_attached(judged, row) for row in rows]
@@ -203,7 +203,7 @@ def _sample(name: str, row: Mapping[str, object], files: Mapping[str, Path]) -> 
     return "" if value is None else str(value)
 
 
-def _attached(judged: Judged, row: Mapping[str, object]) -> dict[str, Path]:
+def _attached(judged: StoredEvaluation, row: Mapping[str, object]) -> dict[str, Path]:
     """The files of the evaluation's folder that a prediction names, by the name of the field."""
     named = {name: judged.folder / Path(str(row[name])).name for name in ("image", "audio") if row.get(name)}
     return {name: file for name, file in named.items() if file.suffix in (".png", ".wav") and file.is_file()}
@@ -244,7 +244,7 @@ def _left_out(count: int, place: str) -> Html:
     return element("p", f"{count} more in {place}", class_="about") if count > 0 else Html("")
 
 
-def _overview(judged: Sequence[Judged]) -> Html:
+def _overview(judged: Sequence[StoredEvaluation]) -> Html:
     """A row for each stage."""
     rows = []
     for found in judged:

@@ -24,7 +24,7 @@ class History(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judged:
+class StoredEvaluation:
     """An evaluation that lies in a run's `eval` folder."""
 
     folder: Path
@@ -44,16 +44,16 @@ class Judged:
         return sorted(self.folder.glob(f"*{suffix}"))
 
 
-def read_judged(folder: Path) -> Judged:
+def read_judged(folder: Path) -> StoredEvaluation:
     """The evaluation in a folder.
 
     Raises:
         RunError: there is none.
     """
-    return Judged(folder, read_json(folder / "report.json"))
+    return StoredEvaluation(folder, read_json(folder / "report.json"))
 
 
-def evaluations(run: Run) -> list[Judged]:
+def evaluations(run: Run) -> list[StoredEvaluation]:
     """Those of a run, the newest first."""
     files = run.evaluations.glob("*/report.json")
     newest_first = sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.parent.name), reverse=True)

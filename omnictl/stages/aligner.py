@@ -26,7 +26,7 @@ from omnictl.data.speech.examples import SpeechSet
 from omnictl.data.text.targets import ReadAloud
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.verdict import judge_aligner
-from omnictl.models.aligner import STRIDE, Aligned, Aligner, AlignerConfig, durations, training_flops
+from omnictl.models.aligner import STRIDE, Aligner, AlignerConfig, AlignerOutput, durations, training_flops
 from omnictl.nn.monotonic import forward_sum_nats
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
@@ -88,7 +88,7 @@ PRESETS: Mapping[str, AlignerTraining] = {
 }
 
 
-class Utterance(NamedTuple):
+class UtteranceScores(NamedTuple):
     """How well the audio and the text of one utterance fit, in nats."""
 
     nats: float
@@ -97,14 +97,14 @@ class Utterance(NamedTuple):
     symbols: int
 
 
-class Judged(NamedTuple):
+class AlignmentScores(NamedTuple):
     """How well a split's sounds and texts fit, in nats."""
 
     nats: float  # of the forward sum
     path: float  # along the likeliest path
     uniform: float  # along the path of equal times
     frames: int
-    utterances: tuple["Utterance", ...]
+    utterances: tuple["UtteranceScores", ...]
 
     def rates(self) -> dict[str, float]:
         """The metrics, a frame."""
@@ -197,10 +197,10 @@ class AlignerStage:
             fill=self.recordings.statistics[0].numpy(),
         )
 
-    def align(self, batch: SpeechBatch) -> Aligned:
+    def align(self, batch: SpeechBatch) -> AlignerOutput:
         """How sounds and texts of a batch meet."""
         device = self.model.mean.device
-        found: Aligned = self.model(
+        found: AlignerOutput = self.model(
             batch.features.to(device), batch.lengths.to(device), batch.targets.to(device), batch.target_lengths.to(device)
         )
         return found
@@ -261,9 +261,9 @@ class AlignerStage:
         return times
 
     @torch.no_grad()
-    def _judge(self, found: SpeechSet) -> Judged:
+    def _judge(self, found: SpeechSet) -> AlignmentScores:
         self.model.eval()
-        sums = Judged(0.0, 0.0, 0.0, 0, ())
+        sums = AlignmentScores(0.0, 0.0, 0.0, 0, ())
         for _, batch in evaluation_batches(found, ALIGNED_FRAMES):
             aligned = self.align(batch)
             nats = forward_sum_nats(aligned.log_probs, aligned.lengths, batch.target_lengths)
@@ -271,12 +271,12 @@ class AlignerStage:
             equal = [_equal_times(int(frames), len(time)) for frames, time in zip(aligned.lengths, times, strict=True)]
             paths = _along(aligned.log_probs, times)
             rows = zip(nats.tolist(), paths, aligned.lengths.tolist(), batch.target_lengths.tolist(), strict=True)
-            sums = Judged(
+            sums = AlignmentScores(
                 sums.nats + float(nats.sum()),
                 sums.path - sum(paths),
                 sums.uniform - sum(_along(aligned.log_probs, equal)),
                 sums.frames + int(aligned.lengths.sum()),
-                (*sums.utterances, *(Utterance(loss, -path, frames, symbols) for loss, path, frames, symbols in rows)),
+                (*sums.utterances, *(UtteranceScores(loss, -path, frames, symbols) for loss, path, frames, symbols in rows)),
             )
         return sums
 

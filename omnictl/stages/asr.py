@@ -30,7 +30,7 @@ from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, statis
 from omnictl.data.text.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.text.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
-from omnictl.evaluation.asr import Recognised, error_rates, estimates_by_voices, rates_by_voices, recognition_report
+from omnictl.evaluation.asr import RecognitionResult, error_rates, estimates_by_voices, rates_by_voices, recognition_report
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding
 from omnictl.metrics.intervals import Estimate, ratio
@@ -119,10 +119,10 @@ PRESETS: Mapping[str, AsrConfig] = {
 }
 
 
-class Transcribed(NamedTuple):
+class TranscriptionResult(NamedTuple):
     """A split as the model heard it."""
 
-    found: list[Recognised]  # one for each utterance of the set
+    found: list[RecognitionResult]  # one for each utterance of the set
     nats: float  # of the transcripts that fit
     num_symbols: int  # of these transcripts
     by_utterance: Sequence[tuple[float, int]] = ()  # nats and symbols of each transcript that fits
@@ -352,7 +352,7 @@ class Asr:
         device = self.model.mean.device
         return self.model.logits(self.model(batch.features.to(device), batch.lengths.to(device)))
 
-    def _transcribe(self, found: SpeechSet, decoding: Decoding) -> Transcribed:
+    def _transcribe(self, found: SpeechSet, decoding: Decoding) -> TranscriptionResult:
         texts = [""] * len(found)
         total, num_symbols = 0.0, 0
         by_utterance: list[tuple[float, int]] = []
@@ -368,7 +368,9 @@ class Asr:
             for row, index in enumerate(indices):
                 log_probs = logits.frames[row, : logits.lengths[row]].float().log_softmax(-1).cpu()
                 texts[index] = self.targets.decode(decoding.ids(log_probs, self.targets)).strip()
-        return Transcribed(list(map(Recognised, found.recordings, found.texts, texts)), total, num_symbols, by_utterance)
+        return TranscriptionResult(
+            list(map(RecognitionResult, found.recordings, found.texts, texts)), total, num_symbols, by_utterance
+        )
 
     def _real_time_factor(self, split: Split) -> float:
         """Seconds that a second of sound takes from samples to text, one utterance at a time."""

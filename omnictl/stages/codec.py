@@ -96,7 +96,7 @@ PRESETS: Mapping[str, CodecTraining] = {
 }
 
 
-class Reproduced(NamedTuple):
+class Reconstruction(NamedTuple):
     """What a number of utterances lost on their way through the codec."""
 
     errors: list[float]  # of each utterance, by mel frame
@@ -281,7 +281,7 @@ class CodecStage:
         return float(self.model.normalised(frames.to(self.model.mean.device)).square().mean())
 
     @torch.no_grad()
-    def _reproduce(self, found: SpeechSet, books: int) -> Reproduced:
+    def _reproduce(self, found: SpeechSet, books: int) -> Reconstruction:
         self.model.eval()
         shape = self.config.model.quantiser
         counts = torch.zeros(books, shape.codes, dtype=torch.float64)
@@ -298,4 +298,4 @@ class CodecStage:
             frames += len(mel)
             for book in range(books):
                 counts[book] += torch.bincount(codes[0, book].cpu(), minlength=shape.codes)
-        return Reproduced(errors, frames, decibels / frames, counts, decibels_each)
+        return Reconstruction(errors, frames, decibels / frames, counts, decibels_each)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from omnictl.data.dialogues.chat_template import PLACEHOLDERS, MediaKind
-from omnictl.features.frontends import Ear, Encoder, Eye
+from omnictl.features.frontends import AudioFrontend, MediaEncoder, VisionFrontend
 from omnictl.stages.asr import Asr
 from omnictl.stages.trained_model import open_model
 from omnictl.stages.vision import Vision
@@ -18,20 +18,20 @@ class Modality(NamedTuple):
 
     stage: str
     """Whose runs hold the encoder."""
-    open: Callable[[Path, Path], Encoder]
+    open: Callable[[Path, Path], MediaEncoder]
     """The trained encoder of a model folder; the second folder is the cache."""
     verb: str
     """What a model does that has it, for messages."""
 
 
-def _open_eye(folder: Path, cache: Path) -> Encoder:
+def _open_eye(folder: Path, cache: Path) -> MediaEncoder:
     stage = open_model(Vision, folder, device=torch.device("cpu"), cache=cache)
-    return Eye(stage.model.encoder, tuple(stage.known.patch_attributes.values()))
+    return VisionFrontend(stage.model.encoder, tuple(stage.known.patch_attributes.values()))
 
 
-def _open_ear(folder: Path, cache: Path) -> Encoder:
+def _open_ear(folder: Path, cache: Path) -> MediaEncoder:
     stage = open_model(Asr, folder, device=torch.device("cpu"), cache=cache)
-    return Ear(stage.model, stage.targets)
+    return AudioFrontend(stage.model, stage.targets)
 
 
 MODALITIES: Mapping[MediaKind, Modality] = {

@@ -18,20 +18,20 @@ from torch.nn import functional as F
 
 from omnictl.data.dialogues.chat_template import MediaKind
 from omnictl.data.text.tokenizer import Tokenizer
-from omnictl.features.frontends import Encoder
+from omnictl.features.frontends import MediaEncoder
 from omnictl.models.omni import Omni
 
 LEAST_WEIGHT = 0.5
 """Of a feature's words in all; with less, it shows or says nothing."""
 
 
-def can_align(encoders: Mapping[MediaKind, Encoder]) -> bool:
+def can_align(encoders: Mapping[MediaKind, MediaEncoder]) -> bool:
     """Whether all encoders have words for what they make."""
     return all(encoder.names_features for encoder in encoders.values())
 
 
 def alignment_loss(
-    model: Omni, encoders: Mapping[MediaKind, Encoder], features: Mapping[MediaKind, Sequence[Tensor]], tokenizer: Tokenizer
+    model: Omni, encoders: Mapping[MediaKind, MediaEncoder], features: Mapping[MediaKind, Sequence[Tensor]], tokenizer: Tokenizer
 ) -> tuple[Tensor, int]:
     """The summed loss of a batch, and how many features it is of.
 

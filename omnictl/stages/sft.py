@@ -29,8 +29,8 @@ from omnictl.data.dialogues.batches import (
     DialogueBatch,
     DialogueBatches,
     DialogueSet,
+    MediaFeatures,
     Mixture,
-    Shown,
     Source,
     open_dialogue_set,
     side_by_side,
@@ -47,7 +47,7 @@ from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
 from omnictl.evaluation.sft import (
     AT_ONCE,
-    Answered,
+    DialogueResult,
     Respondent,
     answer_sheet,
     commonest,
@@ -60,8 +60,8 @@ from omnictl.evaluation.sft import (
 )
 from omnictl.evaluation.spoken_replies import SpokenReplies, say_replies
 from omnictl.evaluation.talker import Judge, Ladder
-from omnictl.features.frontends import Encoder, Raw
-from omnictl.features.frozen_features import Unperceived, perceive
+from omnictl.features.frontends import MediaEncoder, Raw
+from omnictl.features.frozen_features import EncoderInputs, perceive
 from omnictl.generate.decode import Prompt, Reading
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.verdict import judge_answers
@@ -169,7 +169,7 @@ class Sft:
         self.pretrained = read_config(parts["pretrain"], Pretrain.name, PretrainConfig)
         self.tokenizer = Tokenizer.load(parts["pretrain"] / "tokenizer.json")
         self.template = ChatTemplate(self.tokenizer)
-        self.encoders: dict[MediaKind, Encoder] = {
+        self.encoders: dict[MediaKind, MediaEncoder] = {
             kind: modality.open(parts[modality.stage], cache) for kind, modality in MODALITIES.items() if modality.stage in parts
         }
         torch.manual_seed(config.train.seed)
@@ -180,7 +180,7 @@ class Sft:
         if not self.learns_to_perceive:
             for encoder in self._modules.values():
                 encoder.eval().requires_grad_(requires_grad=False)
-        self._shown: dict[Split, Shown] = {}
+        self._shown: dict[Split, MediaFeatures] = {}
         self.judge: Judge | None = None
         """Who listens to spoken replies in an evaluation."""
 
@@ -304,17 +304,19 @@ class Sft:
             source=self.corpus.name,
         )
 
-    def shown(self, split: Split) -> Shown:
+    def shown(self, split: Split) -> MediaFeatures:
         """How the pictures and sounds of a split reach the model: as features of frozen encoders, or as they are."""
         if split not in self._shown:
-            self._shown[split] = Shown({kind: self._source(kind, split) for kind in self.encoders if kind in self.corpus.kinds})
+            self._shown[split] = MediaFeatures(
+                {kind: self._source(kind, split) for kind in self.encoders if kind in self.corpus.kinds}
+            )
         return self._shown[split]
 
     def _source(self, kind: MediaKind, split: Split) -> Source:
         encoder = self.encoders[kind]
         inputs = encoder.inputs(self.corpus, split, self._cache)
         if self.learns_to_perceive:
-            return Unperceived(inputs, encoder)
+            return EncoderInputs(inputs, encoder)
         self._modules[kind].to(self.device)
         return perceive(encoder, inputs, self._cache, f"{kind}s of the {split} split")
 
@@ -499,7 +501,7 @@ class Sft:
             sounds=spoken.sounds,
         )
 
-    def _spoken_replies(self, answered: Sequence[Answered]) -> SpokenReplies:
+    def _spoken_replies(self, answered: Sequence[DialogueResult]) -> SpokenReplies:
         """Some of the answers, said by the Talker; none without it or without a judge."""
         if "talker" not in self.parts or self.judge is None:
             return SpokenReplies({}, {}, {}, {})

@@ -24,13 +24,13 @@ from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.speech.codes import NOTHING, CodedBatch, CodedBatches, CodedSpeech, Layout, evaluation_batches, side_by_side
+from omnictl.data.speech.codes import NOTHING, CodedBatch, CodedBatches, CodedSpeech, CodesLayout, evaluation_batches, side_by_side
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
 from omnictl.data.text.spoken_text import speech_text
 from omnictl.data.text.targets import ReadAloud
 from omnictl.data.text.tokenizer import Tokenizer
-from omnictl.evaluation.talker import Example, Judge, Ladder, ladder_report
+from omnictl.evaluation.talker import Judge, Ladder, Sentence, ladder_report
 from omnictl.features.speech_codes import code_speech
 from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder
 from omnictl.generate.thinker_conditioning import ReadingAlong
@@ -137,7 +137,7 @@ class TalkerStage:
         load_weights(parts["codec"] / "model.safetensors", self.codec)
         self.codec.eval().requires_grad_(requires_grad=False)
         shape = self.codec.config
-        self.layout = Layout(shape.stride // STRIDE, shape.quantiser.codes)
+        self.layout = CodesLayout(shape.stride // STRIDE, shape.quantiser.codes)
         self.thinker = open_thinker(parts["thinker"]) if "thinker" in parts else None
         torch.manual_seed(config.train.seed)
         self.model = Talker(
@@ -316,7 +316,7 @@ class TalkerStage:
         originals = self.recordings.sounds(split, found, voice.vocoder.sample_rate)
         said = [
             ladder.climb(
-                Example(text, sound, torch.from_numpy(coded.codes[index]).long(), self.guess(coded, index), coded.speakers[index])
+                Sentence(text, sound, torch.from_numpy(coded.codes[index]).long(), self.guess(coded, index), coded.speakers[index])
             )
             for index, (text, sound) in enumerate(zip(found.texts, originals, strict=True))
         ]

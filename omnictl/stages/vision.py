@@ -33,10 +33,10 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.corpus import tinyworld_seed
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import DataError
-from omnictl.evaluation.retrieval import HEADLINE, Placed, retrieval_rates, retrieval_report
+from omnictl.evaluation.retrieval import HEADLINE, SharedSpace, retrieval_rates, retrieval_report
 from omnictl.evaluation.vision import (
     Classes,
-    Classified,
+    ClassificationResult,
     Float32,
     Int64,
     class_rates,
@@ -50,7 +50,7 @@ from omnictl.metrics.classification import commonest_share, top_k
 from omnictl.metrics.intervals import Estimate, certain, rate_from
 from omnictl.metrics.verdict import judge_vision
 from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
-from omnictl.models.vision_encoder import Seen, VisionEncoder, VisionEncoderConfig, training_flops
+from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig, VisionOutput, training_flops
 from omnictl.nn.contrastive import contrastive_sum
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
@@ -132,10 +132,10 @@ class VisionModel(nn.Module):
         self.encoder, self.captions = encoder, captions
 
 
-class Judged(NamedTuple):
+class ImagePredictions(NamedTuple):
     """A split as the heads named it."""
 
-    classified: Classified
+    classified: ClassificationResult
     probabilities: list[Float32]  # of each attribute, (N, V)
     labels: Int64  # (N, A)
     patches: Int64  # (N, P, A'), what each patch seemed to show
@@ -143,7 +143,7 @@ class Judged(NamedTuple):
     loss: float
 
 
-class Known(NamedTuple):
+class ImageLabels(NamedTuple):
     """What a model can name, fixed when it is made."""
 
     attributes: Mapping[str, tuple[str, ...]]
@@ -162,7 +162,7 @@ class Vision:
     config_type: ClassVar[type[VisionConfig]] = VisionConfig
     presets: ClassVar[Mapping[str, VisionConfig]] = PRESETS
 
-    def __init__(self, config: VisionConfig, known: Known, tokenizer: Tokenizer | None, *, cache: Path) -> None:
+    def __init__(self, config: VisionConfig, known: ImageLabels, tokenizer: Tokenizer | None, *, cache: Path) -> None:
         self.config, self.known, self.tokenizer, self._cache = config, known, tokenizer, cache
         self.view = View(config.model.image_size, config.model.merged_grid)
         self.labels = Labels(known.attributes)
@@ -192,7 +192,7 @@ class Vision:
         """
         corpus = open_images(config.data, cache)
         classes = Classes.of(corpus.attributes, corpus.top1, corpus.unseen)
-        known = Known(corpus.attributes, corpus.patch_attributes, classes, config.data.source)
+        known = ImageLabels(corpus.attributes, corpus.patch_attributes, classes, config.data.source)
         if config.objective == "classes" and not known.attributes:
             raise DataError(
                 f"no row of the training split of {corpus.name} has a label",
@@ -221,7 +221,7 @@ class Vision:
         found = read_description(folder, cls.name)
         attributes, patch_attributes = ({name: tuple(values) for name, values in found[key].items()} for key in _ATTRIBUTES)
         unseen = frozenset(map(tuple, found["unseen"]))
-        known = Known(attributes, patch_attributes, Classes.of(attributes, found["top1"], unseen), source)
+        known = ImageLabels(attributes, patch_attributes, Classes.of(attributes, found["top1"], unseen), source)
         tokenizer = Tokenizer.load(folder / "tokenizer.json") if config.objective == "contrastive" else None
         return cls(config, known, tokenizer, cache=cache)
 
@@ -322,11 +322,11 @@ class Vision:
         nats = self._class_nats(batch, self._see(batch)) if self.reader is None else self._contrast_nats(self.reader, batch)
         return LossSum(nats, len(batch.pictures), {})
 
-    def _see(self, batch: ImageBatch) -> Seen:
-        seen: Seen = self.model.encoder(batch.pictures.to(self.model.encoder.positions.device))
+    def _see(self, batch: ImageBatch) -> VisionOutput:
+        seen: VisionOutput = self.model.encoder(batch.pictures.to(self.model.encoder.positions.device))
         return seen
 
-    def _class_nats(self, batch: ImageBatch, seen: Seen) -> Tensor:
+    def _class_nats(self, batch: ImageBatch, seen: VisionOutput) -> Tensor:
         device, smoothing = self.model.encoder.positions.device, self.config.label_smoothing
         labels, others, shares = batch.labels.to(device), batch.others.to(device), batch.shares.to(device)
         total: Tensor = torch.zeros((), device=device)
@@ -391,7 +391,7 @@ class Vision:
         controls = {**report.controls, **compared}
         return replace(report, controls=controls, verdict=judge_vision(report.estimates, report.headline, generated=generated))
 
-    def _judge(self, found: ImageSet, count: int) -> Judged:
+    def _judge(self, found: ImageSet, count: int) -> ImagePredictions:
         """The first pictures of a set as the heads name them.
 
         Raises:
@@ -422,8 +422,8 @@ class Vision:
                 where=self.corpus.name,
                 fix="give rows these labels, or train a model that is asked for others with --set data.top1",
             )
-        return Judged(
-            Classified(rows, combined, targets),
+        return ImagePredictions(
+            ClassificationResult(rows, combined, targets),
             probabilities,
             np.concatenate(numbers),
             np.concatenate(patches),
@@ -431,14 +431,14 @@ class Vision:
             nats / count,
         )
 
-    def _class_metrics(self, judged: Judged) -> dict[str, float]:
+    def _class_metrics(self, judged: ImagePredictions) -> dict[str, float]:
         metrics = class_rates(judged.classified, self.known.classes)
         for name, probabilities, numbers in zip(self.labels.names, judged.probabilities, judged.labels.T, strict=True):
             if (numbers != UNKNOWN).any():
                 metrics[f"accuracy_{name}"] = top_k(probabilities, numbers, 1)
         return metrics | patch_rates(judged.patches, judged.shows) | {"loss": judged.loss}
 
-    def _attribute_estimates(self, judged: Judged) -> dict[str, Estimate]:
+    def _attribute_estimates(self, judged: ImagePredictions) -> dict[str, Estimate]:
         """How often each attribute is right, compared with always naming its commonest value."""
         estimates = {}
         for name, probabilities, numbers in zip(self.labels.names, judged.probabilities, judged.labels.T, strict=True):
@@ -449,7 +449,7 @@ class Vision:
                 estimates[f"accuracy_{name}"] = right.against(f"accuracy_{name}_commonest", commonest, "higher")
         return estimates
 
-    def _place(self, reader: CaptionReader, found: ImageSet, count: int) -> Placed:
+    def _place(self, reader: CaptionReader, found: ImageSet, count: int) -> SharedSpace:
         """The first pictures of a set and their captions, where the model puts them."""
         self.model.eval()
         pictures, texts = [], []
@@ -457,18 +457,18 @@ class Vision:
             with torch.no_grad():
                 pictures.append(reader.place(batch.pictures).float().cpu().numpy())
                 texts.append(reader.read(batch.captions).float().cpu().numpy())
-        return Placed([found.row(index) for index in range(count)], np.concatenate(pictures), np.concatenate(texts))
+        return SharedSpace([found.row(index) for index in range(count)], np.concatenate(pictures), np.concatenate(texts))
 
-    def _contrast_metrics(self, placed: Placed, guessed: Classified | None) -> dict[str, float]:
+    def _contrast_metrics(self, placed: SharedSpace, guessed: ClassificationResult | None) -> dict[str, float]:
         return retrieval_rates(placed) | ({} if guessed is None else class_rates(guessed, self.known.classes))
 
-    def _guess(self, reader: CaptionReader, placed: Placed) -> Classified | None:
+    def _guess(self, reader: CaptionReader, placed: SharedSpace) -> ClassificationResult | None:
         """The classes by what a caption would say of each, if pictures have classes."""
         classes = self.known.classes
         targets = np.array([classes.number(row.labels) for row in placed.rows])
         if not classes.attributes or (targets < 0).all():
             return None
-        return Classified(placed.rows, reader.match(placed.pictures, self.prompts()), targets)
+        return ClassificationResult(placed.rows, reader.match(placed.pictures, self.prompts()), targets)
 
     @torch.no_grad()
     def name_picture(self, picture: Tensor) -> dict[str, Float32]:

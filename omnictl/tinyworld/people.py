@@ -30,7 +30,7 @@ _DETAILS = {JOB: TRAITS, HOME: DWELLINGS, PET: COATS}
 """What is said before the value; of these only an animal's colour comes back."""
 
 
-class Told(NamedTuple):
+class PersonFact(NamedTuple):
     """A fact about somebody: its value, and what was said before the value."""
 
     name: str
@@ -42,7 +42,7 @@ class People:
     """Two people; one has two of job, home, pet and hobby, the other has the other two."""
 
     def __init__(self) -> None:
-        self.told: dict[str, Told] = {}  # by fact
+        self.told: dict[str, PersonFact] = {}  # by fact
         self.kin = ("", "", "")  # a person, what the second is to them, the second
         self.day = ""
 
@@ -92,7 +92,7 @@ class People:
         detail = w.pick(_DETAILS[fact]) if fact in _DETAILS else ""
         if fact == HOME:
             w.say("near the")
-        self.told[fact] = Told(name, detail, w.pick(_VALUES[fact]))
+        self.told[fact] = PersonFact(name, detail, w.pick(_VALUES[fact]))
 
 
 def tell_people(w: Writer) -> People:

@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from numpy.typing import NDArray
 
-from omnictl.data.dialogues.batches import Shown
+from omnictl.data.dialogues.batches import MediaFeatures
 from omnictl.data.dialogues.chat_template import ChatTemplate, Media, MediaKind, Message, Tokens, media_of
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import RunError, UsageError
 from omnictl.evaluation.sft import STOP, Respondent
-from omnictl.features.frontends import Encoder, Raw
+from omnictl.features.frontends import MediaEncoder, Raw
 from omnictl.generate.decode import generate
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.models.omni import Omni, OmniConfig
@@ -66,10 +66,10 @@ class Reply:
 
 
 @dataclass
-class Perceived:
+class AttachedMedia:
     """What was shown so far, of one kind; see `dialogue_batches.Source`. Features are made when they are first asked for."""
 
-    encoder: Encoder
+    encoder: MediaEncoder
     files: list[Path] = field(default_factory=list)
     raws: list[Raw] = field(default_factory=list)
     features: dict[int, NDArray[Any]] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Session:
 
     respondent: Respondent
     mode: Mode
-    senses: Mapping[MediaKind, Perceived] = field(default_factory=dict)
+    senses: Mapping[MediaKind, AttachedMedia] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator)
     history: list[Message] = field(default_factory=list)
 
@@ -134,7 +134,7 @@ class Session:
         """
         if (folder / Pretrain.name).is_dir():
             stage = open_model(Sft, folder, device=device, cache=cache)
-            senses = {kind: Perceived(encoder) for kind, encoder in stage.encoders.items()}
+            senses = {kind: AttachedMedia(encoder) for kind, encoder in stage.encoders.items()}
             return cls(replace(stage.respondent(), features=None), "chatml", senses)  # senses give features, not what they are of
         described = read_description(folder, Pretrain.name)
         thinker = Thinker(read_config(folder, Pretrain.name, PretrainConfig).model, described["vocab_size"])
@@ -189,7 +189,7 @@ class Session:
         thinker = self.respondent.model.thinker
         context = thinker.config.context
         prompt = self._fitting_prompt([*self.history, asked], context - 1 - min(max_tokens, context // 2), into)
-        everything = Shown(self.senses)
+        everything = MediaFeatures(self.senses)
         into.media_tokens = {kind: sum(everything.count(m) for m in prompt.media if m.kind == kind) for kind in KINDS}
         into.prompt_tokens = len(prompt.tokens) - 1 - sum(into.media_tokens.values())
         stream = self.respondent.template.tokenizer.stream()
@@ -229,7 +229,7 @@ class Session:
         return prompt
 
     def _too_long(self, prompt: Tokens, room: int) -> UsageError:
-        counts = {media: Shown(self.senses).count(media) for media in prompt.media}
+        counts = {media: MediaFeatures(self.senses).count(media) for media in prompt.media}
         longest = max(counts, key=lambda media: counts[media])
         parts = [f"{sum(found)} of {_so_many(kind, len(found))}" for kind in KINDS if (found := _of_kind(kind, counts))]
         text = len(prompt.tokens) - sum(counts.values())
@@ -245,7 +245,7 @@ class Session:
         template = self.respondent.template
         if self.mode == "text":
             return Tokens([END, *template.tokenizer.encode(turns[-1].text, markup=False)], [], media_of(turns[-1:]))
-        return template.prompt(turns, Shown(self.senses).count)
+        return template.prompt(turns, MediaFeatures(self.senses).count)
 
 
 def _of_kind(kind: MediaKind, counts: Mapping[Media, int]) -> list[int]:

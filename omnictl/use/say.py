@@ -18,7 +18,7 @@ from omnictl.stages.trained_model import open_model
 
 
 @dataclass(frozen=True)
-class Manner:
+class SpeechSettings:
     """How something is said."""
 
     speaker: str | None = None
@@ -51,7 +51,7 @@ class Speaker:
         return self.speakers.index(name)
 
 
-class Said(NamedTuple):
+class SpokenText(NamedTuple):
     """What became of a text."""
 
     seconds: float  # of sound
@@ -70,7 +70,7 @@ def open_voice(folder: Path, device: torch.device, cache: Path) -> Speaker:
     return Speaker(stage.voice(), stage.config.sampling, stage.speakers)
 
 
-def stream(pieces: Iterable[str], speaker: Speaker, manner: Manner) -> Iterator[Samples]:
+def stream(pieces: Iterable[str], speaker: Speaker, manner: SpeechSettings) -> Iterator[Samples]:
     """Sound `(n,)` at the vocoder's rate, as soon as it can be made, of a text as it arrives.
 
     Raises:
@@ -117,7 +117,7 @@ def check_place(path: Path, option: str) -> None:
         raise UsageError(f"what is said is written as WAV, not as {path.suffix}", where=option, fix=f"name {path.stem}.wav")
 
 
-def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: Manner) -> Said:
+def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: SpeechSettings) -> SpokenText:
     """Say a text into a WAV file of 16 bits.
 
     Raises:
@@ -133,4 +133,4 @@ def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: Man
     rate = speaker.voice.vocoder.sample_rate
     write_bytes(path, wav_bytes(said.sound, rate))
     seconds = len(said.sound) / rate
-    return Said(seconds, said.first_seconds, said.seconds / seconds)
+    return SpokenText(seconds, said.first_seconds, said.seconds / seconds)

@@ -8,7 +8,7 @@ import torch
 
 from omnictl.cli.app import run
 from omnictl.measure import bench
-from omnictl.measure.bench import Speed, measure_steps
+from omnictl.measure.bench import TrainSpeed, measure_steps
 from omnictl.measure.untrained import WHOLE_MODEL, untrained_stage
 
 
@@ -28,7 +28,7 @@ def test_a_stage_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_everything_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def alone(preset: str, stages: Sequence[str], device: torch.device, *, steps: int, cache: Path) -> Iterator[Speed]:
+    def alone(preset: str, stages: Sequence[str], device: torch.device, *, steps: int, cache: Path) -> Iterator[TrainSpeed]:
         assert (preset, tuple(stages)) == ("debug", WHOLE_MODEL)
         with tempfile.TemporaryDirectory() as folder:  # in this process: starting others takes longer than measuring
             yield measure_steps(untrained_stage("pretrain", preset, cache, Path(folder)), device, steps)
@@ -41,7 +41,7 @@ def test_everything_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_the_stages_that_are_named_are_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    speeds = [Speed(name, *[1.0] * (len(Speed._fields) - 1)) for name in ("pretrain", "talker")]
+    speeds = [TrainSpeed(name, *[1.0] * (len(TrainSpeed._fields) - 1)) for name in ("pretrain", "talker")]
     monkeypatch.setattr(bench, "measure", lambda preset, stages, *args, **kwargs: [one for one in speeds if one.stage in stages])
     assert run(["bench", "--preset", "debug", "--json", "--only", "pretrain", "--only", "talker"]) == 0
     assert [stage["stage"] for stage in json.loads(capsys.readouterr().out)["stages"]] == ["pretrain", "talker"]

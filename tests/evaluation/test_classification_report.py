@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omnictl.data.images.corpus import Pixels, Row
+from omnictl.data.images.corpus import ImageRecord, Pixels
 from omnictl.errors import ConfigError
 from omnictl.evaluation import vision
 from omnictl.evaluation.vision import (
     WORST_PICTURES,
     Classes,
-    Classified,
+    ClassificationResult,
     Float32,
     class_rates,
     classification_report,
@@ -42,10 +42,10 @@ def probabilities_of(*rows: Mapping[int, float]) -> Float32:
     return found
 
 
-def classified(*pictures: tuple[int, Mapping[int, float]]) -> Classified:
+def classified(*pictures: tuple[int, Mapping[int, float]]) -> ClassificationResult:
     """Pictures `0`, `1`, … of a class and with the probability of some."""
-    rows = [Row(str(number), f"list:{number}", {}, None, None) for number in range(len(pictures))]
-    return Classified(rows, probabilities_of(*(row for _, row in pictures)), np.array([target for target, _ in pictures]))
+    rows = [ImageRecord(str(number), f"list:{number}", {}, None, None) for number in range(len(pictures))]
+    return ClassificationResult(rows, probabilities_of(*(row for _, row in pictures)), np.array([target for target, _ in pictures]))
 
 
 def show(index: int) -> Pixels:
@@ -53,7 +53,7 @@ def show(index: int) -> Pixels:
     return np.full((3, 5, 5), index, np.uint8)
 
 
-def report_of(found: Classified, **metrics: float) -> Any:
+def report_of(found: ClassificationResult, **metrics: float) -> Any:
     return classification_report(found, SIX, {"top1": 0.5, **metrics}, show, {})
 
 
@@ -238,7 +238,7 @@ def test_the_pictures_of_a_report_can_be_opened() -> None:
                 assert min(image.size) > 100
 
 
-def tiles_of(found: Classified, monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
+def tiles_of(found: ClassificationResult, monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
     seen: list[Tile] = []
     monkeypatch.setattr(vision, "contact_sheet", lambda tiles: seen.extend(tiles) or b"")
     report_of(found)

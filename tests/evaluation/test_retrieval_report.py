@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from omnictl.data.images.corpus import Row
-from omnictl.evaluation.retrieval import Placed, retrieval_rates, retrieval_report
+from omnictl.data.images.corpus import ImageRecord
+from omnictl.evaluation.retrieval import SharedSpace, retrieval_rates, retrieval_report
 from omnictl.metrics.classification import shuffled_pairs
 from omnictl.trainer.stage import Report
 
 
-def placed(pictures: Any, captions: Any, texts: Sequence[str] | None = None) -> Placed:
+def placed(pictures: Any, captions: Any, texts: Sequence[str] | None = None) -> SharedSpace:
     """Captions are `0`, `1`, … if no texts are given."""
-    rows = [Row(str(n), "", {}, str(n) if texts is None else texts[n], None) for n in range(len(pictures))]
-    return Placed(rows, np.asarray(pictures, np.float32), np.asarray(captions, np.float32))
+    rows = [ImageRecord(str(n), "", {}, str(n) if texts is None else texts[n], None) for n in range(len(pictures))]
+    return SharedSpace(rows, np.asarray(pictures, np.float32), np.asarray(captions, np.float32))
 
 
-def ranked(ranks: Sequence[int], count: int) -> Placed:
+def ranked(ranks: Sequence[int], count: int) -> SharedSpace:
     """Pictures whose own caption comes at these places, from 1 on, among so many captions."""
     similarity = np.zeros((count, count), np.float32)
     for row in range(count):

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omnictl.data.speech.codes import NOTHING, CodedBatch, CodedSpeech, Layout, side_by_side
+from omnictl.data.speech.codes import NOTHING, CodedBatch, CodedSpeech, CodesLayout, side_by_side
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, rounded_durations
 
 CONFIG = TalkerConfig(layers=2, width=16, heads=2, hidden=24, text_layers=2, text_kernel=3, dropout=0.0)
 INTERFACE = Interface(num_symbols=9, books=3, codes=8, subframes=2, speakers=2)
-LAYOUT = Layout(subframes=2, codes=8)
+LAYOUT = CodesLayout(subframes=2, codes=8)
 TIMES = (np.array([3, 2, 4, 5, 6, 2]), np.array([2, 3, 4]))
 
 

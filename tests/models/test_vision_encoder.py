@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from omnictl.models.caption_encoder import MOST_SCALE, START_SCALE, CaptionEncoder, CaptionEncoderConfig
-from omnictl.models.vision_encoder import Seen, VisionEncoder, VisionEncoderConfig, training_flops
+from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig, VisionOutput, training_flops
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing
 from omnictl.nn.transformer import EncoderBlock, RMSNorm
 from omnictl.trainer.optim import hidden_matrices
@@ -51,7 +51,7 @@ def size_of(model: VisionEncoder) -> int:
     return model.config.image_size
 
 
-def close(one: Seen, two: Seen) -> bool:
+def close(one: VisionOutput, two: VisionOutput) -> bool:
     pairs = ((one.patches, two.patches), (one.pooled, two.pooled))
     return one.grid == two.grid and all(torch.allclose(a, b, rtol=0, atol=1e-10) for a, b in pairs)
 
@@ -145,7 +145,7 @@ def test_a_picture_alone_is_seen_as_in_a_batch(variant: str, randomise: Randomis
     together = model(given)
     for row in range(4):
         alone = model(given[row : row + 1])
-        assert close(alone, Seen(together.patches[row : row + 1], (4, 4), together.pooled[row : row + 1]))
+        assert close(alone, VisionOutput(together.patches[row : row + 1], (4, 4), together.pooled[row : row + 1]))
     assert (together.pooled[0] - together.pooled[1]).abs().max() > 1e-3
 
 
@@ -458,7 +458,7 @@ def test_captions_against_plain_loops(randomise: Randomise) -> None:
 def test_pictures_are_placed_by_what_was_pooled(randomise: Randomise) -> None:
     model = caption_encoder(randomise)
     pooled = torch.randn(4, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = model.place(Seen(torch.full((4, 16, 12), float("nan"), dtype=torch.float64), (4, 4), pooled))
+    found = model.place(VisionOutput(torch.full((4, 16, 12), float("nan"), dtype=torch.float64), (4, 4), pooled))
     expected = pooled @ model.head["picture"].weight.T
     torch.testing.assert_close(found, expected / expected.norm(dim=-1, keepdim=True))
 

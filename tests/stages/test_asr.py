@@ -21,7 +21,7 @@ from omnictl.data.speech.batches import SpeechBatch, evaluation_batches
 from omnictl.data.speech.corpus import Samples
 from omnictl.data.speech.examples import infeasible
 from omnictl.errors import CheckpointError, ConfigError, DataError
-from omnictl.evaluation.asr import Recognised
+from omnictl.evaluation.asr import RecognitionResult
 from omnictl.generate.ctc_search import greedy
 from omnictl.models.audio_encoder import Encoded
 from omnictl.nn.ctc import BLANK, ctc_nats
@@ -413,9 +413,9 @@ def test_a_beam_is_judged_beside_the_best_path() -> None:
 def deaf_to(monkeypatch: pytest.MonkeyPatch, speakers: Sequence[str]) -> None:
     """A model that makes no errors but with these speakers."""
 
-    def transcribe(stage: Asr, found: Any, decoding: object) -> asr.Transcribed:
+    def transcribe(stage: Asr, found: Any, decoding: object) -> asr.TranscriptionResult:
         texts = ["" if row.speaker in speakers else text for row, text in zip(found.recordings, found.texts, strict=True)]
-        return asr.Transcribed(list(map(Recognised, found.recordings, found.texts, texts)), 1.0, 1)
+        return asr.TranscriptionResult(list(map(RecognitionResult, found.recordings, found.texts, texts)), 1.0, 1)
 
     monkeypatch.setattr(Asr, "_transcribe", transcribe)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from omnictl.config import resolve
 from omnictl.data.text.targets import CharacterTargets
-from omnictl.features.frontends import Ear, Eye, Words
+from omnictl.features.frontends import AudioFrontend, VisionFrontend, Words
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig
 from omnictl.stages.projector_alignment import alignment_loss, embed_words, projector_flops
@@ -41,14 +41,14 @@ class Reader:
 def test_patches_are_called_what_the_patch_heads_find_but_for_the_background() -> None:
     torch.manual_seed(0)
     config = VisionEncoderConfig(image_size=32, patch=16, stem=(), layers=1, width=16, heads=2, hidden=16)
-    eye = Eye(VisionEncoder(config, (2,), (3, 2)), VALUES)
+    eye = VisionFrontend(VisionEncoder(config, (2,), (3, 2)), VALUES)
     features = [torch.randn(4, eye.width), torch.randn(4, eye.width)]
     shape, colour = (head(torch.cat(features)).softmax(-1) for head in eye.encoder.head["patch"])
     words = eye.words(features)
     assert [each.texts for each in words] == [("circle", "star", "red")] * 2
     expected = torch.stack([shape[:, 0], shape[:, 1], colour[:, 0]], 1) / 2
     torch.testing.assert_close(torch.cat([each.weights for each in words]), expected)
-    assert not Eye(VisionEncoder(config, (2,))).names_features
+    assert not VisionFrontend(VisionEncoder(config, (2,))).names_features
 
 
 def test_audio_is_called_what_the_likeliest_path_spells() -> None:
@@ -59,7 +59,7 @@ def test_audio_is_called_what_the_likeliest_path_spells() -> None:
     blank, space, a, b = 0, 1, 3, 4
     said = [blank, a, b, blank, blank, blank, space, b, a, blank]  # five features of two frames each
     frames = torch.nn.functional.one_hot(torch.tensor(said), width).float()
-    (words,) = Ear(encoder, CharacterTargets()).words([frames.view(5, 2 * width)])
+    (words,) = AudioFrontend(encoder, CharacterTargets()).words([frames.view(5, 2 * width)])
     assert words.texts == ("ab", "ba")
     assert words.weights.tolist() == [[1, 0], [1, 0], [0, 0], [0, 1], [0, 1]]
 

@@ -14,7 +14,7 @@ from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import Dialogue, Message
 from omnictl.errors import CheckpointError, DataError
-from omnictl.evaluation.sft import Answered, commonest, exchanged, mean_accuracy, rates, text_only, with_controls
+from omnictl.evaluation.sft import DialogueResult, commonest, exchanged, mean_accuracy, rates, text_only, with_controls
 from omnictl.generate.decode import Prompt, answer_greedily
 from omnictl.metrics.intervals import rate_of
 from omnictl.stages.sft import PRESETS, Sft, SftConfig
@@ -174,8 +174,8 @@ def test_controls_exchange_media_and_take_them_away() -> None:
         assert sorted(m for b, _ in pairs for m in b.media) == sorted(m for _, a in pairs for m in a.media)
 
 
-def one(task: str, reference: str, answer: str) -> Answered:
-    return Answered(Dialogue("1", task, (Message("user", ("?",)), Message("assistant", (reference,))), "here"), answer)
+def one(task: str, reference: str, answer: str) -> DialogueResult:
+    return DialogueResult(Dialogue("1", task, (Message("user", ("?",)), Message("assistant", (reference,))), "here"), answer)
 
 
 def test_rates_by_task() -> None:

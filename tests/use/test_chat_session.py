@@ -22,7 +22,7 @@ from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.runs.model_folder import write_description
 from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
 from omnictl.use import chat_session as module
-from omnictl.use.chat_session import Attachment, Mode, Perceived, Reply, Session
+from omnictl.use.chat_session import AttachedMedia, Attachment, Mode, Reply, Session
 
 CONFIG = ThinkerConfig(layers=1, width=16, heads=2, kv_heads=1, hidden=16, context=64)
 SAMPLING = SamplingConfig()
@@ -73,7 +73,7 @@ def seeing(tokenizer: Tokenizer) -> Session:
     features = Features(WIDTH, 0)
     thinker = Thinker(CONFIG, tokenizer.vocab_size)
     omni = Omni(OmniConfig(projector_hidden=8), thinker, {"image": features, "audio": features}, {}).eval()
-    senses = {"image": Perceived(Stripes()), "audio": Perceived(Stripes())}
+    senses = {"image": AttachedMedia(Stripes()), "audio": AttachedMedia(Stripes())}
     return Session(Respondent(omni, ChatTemplate(tokenizer), placed=False), "chatml", senses)  # type: ignore[arg-type]
 
 

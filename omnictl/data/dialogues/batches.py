@@ -63,7 +63,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Shown:
+class MediaFeatures:
     """All pictures and sounds of a split."""
 
     sources: Mapping[MediaKind, Source]
@@ -123,7 +123,9 @@ class DialogueSet:
         return (self.dialogue(task, i) for i in range(longest) for task, found in self.numbers.items() if i < len(found))
 
 
-def open_dialogue_set(corpus: DialogueCorpus, split: Split, template: ChatTemplate, shown: Shown, context: int) -> DialogueSet:
+def open_dialogue_set(
+    corpus: DialogueCorpus, split: Split, template: ChatTemplate, shown: MediaFeatures, context: int
+) -> DialogueSet:
     """The dialogues of a split whose sounds can be heard and which fit into the context; of endless ones none is looked at yet."""
     tasks = corpus.tasks(split)
     if corpus.generated and split == "train":
@@ -141,7 +143,7 @@ def open_dialogue_set(corpus: DialogueCorpus, split: Split, template: ChatTempla
     return DialogueSet(corpus, split, numbers, tuple(aside))
 
 
-def _flaw(dialogue: Dialogue, template: ChatTemplate, shown: Shown, context: int) -> str | None:
+def _flaw(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures, context: int) -> str | None:
     for media in dialogue.media:
         if (flaw := shown.flaw(media)) is not None:
             return flaw
@@ -177,7 +179,7 @@ class Example(NamedTuple):
     """A dialogue or a text, ready to be put beside others."""
 
     found: Tokens
-    shown: Shown | None
+    shown: MediaFeatures | None
     """Where its media come from."""
     where: str
 
@@ -212,7 +214,7 @@ class DialogueBatches:
         found: DialogueSet,
         texts: TokenStore | None,
         template: ChatTemplate,
-        shown: Shown,
+        shown: MediaFeatures,
         mixture: Mixture,
         *,
         batch_size: int,
@@ -268,12 +270,12 @@ class DialogueBatches:
         )
 
 
-def spell(dialogue: Dialogue, template: ChatTemplate, shown: Shown) -> Example:
+def spell(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures) -> Example:
     """A dialogue as an example."""
     return Example(template.dialogue(dialogue.messages, shown.count), shown, dialogue.where)
 
 
-def spell_last(dialogue: Dialogue, template: ChatTemplate, shown: Shown) -> Example:
+def spell_last(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures) -> Example:
     """A dialogue of which only the last answer is to be predicted."""
     found = template.dialogue(dialogue.messages, shown.count)
     open_until = len(template.prompt(dialogue.messages[:-1], shown.count).tokens) - 1

@@ -52,7 +52,7 @@ class Box(NamedTuple):
     width: int
 
 
-class Mixed(NamedTuple):
+class MixedImages(NamedTuple):
     """Two pictures in one."""
 
     picture: Tensor  # (3, H, W) uint8
@@ -104,7 +104,7 @@ def augment(picture: Pixels, size: int, kind: Augmentation, seed: Sequence[int])
     return shown
 
 
-def mix(one: Tensor, other: Tensor, kind: Mixing, rng: np.random.Generator, alpha: float) -> Mixed:
+def mix(one: Tensor, other: Tensor, kind: Mixing, rng: np.random.Generator, alpha: float) -> MixedImages:
     """Two pictures `(3, H, W)` uint8 of one size, blended (mixup) or one with a rectangle of the other in it (CutMix).
 
     Args:
@@ -118,13 +118,13 @@ def mix(one: Tensor, other: Tensor, kind: Mixing, rng: np.random.Generator, alph
     assert one.shape == other.shape, f"{tuple(one.shape)} and {tuple(other.shape)}"
     share = float(rng.beta(alpha, alpha))
     if kind == "mixup":
-        return Mixed(torch.lerp(other.float(), one.float(), share).round_().to(torch.uint8), share)
+        return MixedImages(torch.lerp(other.float(), one.float(), share).round_().to(torch.uint8), share)
     height, width = one.shape[1:]
     rows, columns = (_random_stretch(length, math.sqrt(1 - share), rng) for length in (height, width))
     mixed = one.clone()
     mixed[:, rows, columns] = other[:, rows, columns]
     covered = (rows.stop - rows.start) * (columns.stop - columns.start)
-    return Mixed(mixed, 1 - covered / (height * width))
+    return MixedImages(mixed, 1 - covered / (height * width))
 
 
 def _random_stretch(length: int, share: float, rng: np.random.Generator) -> slice:

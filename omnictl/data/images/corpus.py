@@ -75,14 +75,14 @@ class ImageDataConfig(Config):
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
 
 
-class Shown(NamedTuple):
+class ImageExample(NamedTuple):
     """One picture as the model sees it."""
 
     picture: Pixels  # (3, S, S) RGB
     patches: Int64  # (P, A) attributes of what each merged patch shows; (0, 0) if that is not known
 
 
-class Row(NamedTuple):
+class ImageRecord(NamedTuple):
     """What is known of a picture; the picture itself is left where it is."""
 
     id: str
@@ -103,11 +103,11 @@ class ImageSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def row(self, index: int) -> Row:
+    def row(self, index: int) -> ImageRecord:
         """What is known of a picture."""
         ...
 
-    def shown(self, index: int, view: "View", seed: Sequence[int] | None = None) -> Shown:
+    def shown(self, index: int, view: "View", seed: Sequence[int] | None = None) -> ImageExample:
         """A picture, varied as that seed says, or (None) as it is."""
         ...
 
@@ -247,17 +247,17 @@ class Scenes:
     def __len__(self) -> int:
         return self.size
 
-    def row(self, index: int) -> Row:
+    def row(self, index: int) -> ImageRecord:
         """See `ImageSet`."""
         found = scene(self.seed, self.split, index)
         where = f"tinyworld:{self.seed}/{self.split}/{index}"
-        return Row(f"{self.split}/{index}", where, found.labels(), found.caption, None)
+        return ImageRecord(f"{self.split}/{index}", where, found.labels(), found.caption, None)
 
-    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> Shown:  # noqa: ARG002
+    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:  # noqa: ARG002
         """See `ImageSet`; scenes are never varied, a change would make their labels wrong."""
         found = scene(self.seed, self.split, index)
         drawn = draw(found, view.size)
-        return Shown(drawn.picture, patch_labels(found, drawn.owners, view.grid))
+        return ImageExample(drawn.picture, patch_labels(found, drawn.owners, view.grid))
 
 
 def patch_labels(found: Scene, owners: Pixels, grid: int) -> Int64:
@@ -378,16 +378,16 @@ class ImageRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def row(self, index: int) -> Row:
+    def row(self, index: int) -> ImageRecord:
         """See `ImageSet`."""
         row = self.rows[index]
-        return Row(row.id, row.where, row.labels, row.caption, row.image)
+        return ImageRecord(row.id, row.where, row.labels, row.caption, row.image)
 
-    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> Shown:
+    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:
         """See `ImageSet`."""
         pixels = read_image(self.rows[index].image, shorter=FINER * view.size)
         if seed is None or self.augmentation == "none":
             picture = prepare(pixels, view.size, crop=1.0)
         else:
             picture = augment(pixels, view.size, self.augmentation, seed)
-        return Shown(np.asarray(picture), np.zeros((0, 0), np.int64))
+        return ImageExample(np.asarray(picture), np.zeros((0, 0), np.int64))

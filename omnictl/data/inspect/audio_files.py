@@ -40,7 +40,7 @@ class Sound(NamedTuple):
         return self.frames / self.rate
 
 
-class Heard(NamedTuple):
+class AudioFacts(NamedTuple):
     """A recording whose sound is there, and its transcript in the alphabet."""
 
     split: Split

@@ -9,7 +9,7 @@ from omnictl.data.dialogues.chat_template import MediaKind, Role
 from omnictl.data.dialogues.corpus import TinyWorldDialogues
 from omnictl.data.dialogues.manifest import DialogueRow, MediaFile, read_dialogues
 from omnictl.data.inspect.audio_files import Sound, spoken
-from omnictl.data.inspect.image_files import Picture, drawn
+from omnictl.data.inspect.image_files import ImageFile, drawn
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.parallel import in_parallel
@@ -23,7 +23,7 @@ DIALOGUES = 200
 Found = TypeVar("Found")
 
 
-class Conversation(NamedTuple):
+class DialogueFacts(NamedTuple):
     """A dialogue whose pictures and sounds are there."""
 
     id: str
@@ -32,7 +32,7 @@ class Conversation(NamedTuple):
     task: str
     roles: Sequence[Role]
     characters: int
-    pictures: Mapping[str, Picture]
+    pictures: Mapping[str, ImageFile]
     """By path, or by place in TinyWorld; of one that is shown twice there is one."""
     sounds: Mapping[str, Sound]
     num_replies: int
@@ -42,7 +42,7 @@ class Conversation(NamedTuple):
 class DialogueSource(NamedTuple):
     """The dialogues of a source, after a look at their media."""
 
-    seen: Sequence[Conversation]
+    seen: Sequence[DialogueFacts]
     unreadable: Sequence[tuple[MediaKind, BrokenRow]]
     """Rows with a picture or a sound that cannot be read, and of which kind the first of these is."""
     mute: Sequence[BrokenRow]
@@ -54,7 +54,7 @@ class DialogueSource(NamedTuple):
 class Look(NamedTuple):
     """How files are looked at."""
 
-    picture: Callable[[Path], Picture]
+    picture: Callable[[Path], ImageFile]
     sound: Callable[[Path], Sound]
 
 
@@ -116,18 +116,18 @@ def _mute(row: DialogueRow, sounds: Mapping[MediaFile, Sound | DataError]) -> It
 def _conversation(
     split: Split,
     row: DialogueRow,
-    pictures: Mapping[MediaFile, Picture | DataError],
+    pictures: Mapping[MediaFile, ImageFile | DataError],
     sounds: Mapping[MediaFile, Sound | DataError],
-) -> Conversation:
-    shown = {str(media.file): picture for media in row.media if isinstance(picture := pictures.get(media), Picture)}
+) -> DialogueFacts:
+    shown = {str(media.file): picture for media in row.media if isinstance(picture := pictures.get(media), ImageFile)}
     heard = {str(media.file): sound for media in row.media if isinstance(sound := sounds.get(media), Sound)}
     characters = sum(len(part) for message in row.messages for part in message.parts if isinstance(part, str))
     replies = sum(isinstance(sounds[reply], Sound) for reply in _replies(row))
     roles = [message.role for message in row.messages]
-    return Conversation(row.id, row.where, split, row.task, roles, characters, shown, heard, replies)
+    return DialogueFacts(row.id, row.where, split, row.task, roles, characters, shown, heard, replies)
 
 
-def _made(world: TinyWorldDialogues) -> Iterator[Conversation]:
+def _made(world: TinyWorldDialogues) -> Iterator[DialogueFacts]:
     """Every dialogue of TinyWorld; nothing of it is in a file."""
     for split in SPLITS:
         sounds = list(spoken(world.sounds, split))
@@ -139,4 +139,4 @@ def _made(world: TinyWorldDialogues) -> Iterator[Conversation]:
             roles = [message.role for message in dialogue.messages]
             characters = sum(len(message.text) for message in dialogue.messages)
             shown = {picture.name: picture for picture in pictures}
-            yield Conversation(dialogue.id, dialogue.where, split, task, roles, characters, shown, heard, 0)
+            yield DialogueFacts(dialogue.id, dialogue.where, split, task, roles, characters, shown, heard, 0)

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.inspect import audio_files, image_files
 from omnictl.data.inspect.audio_files import Sound
-from omnictl.data.inspect.dialogue_files import Conversation, DialogueSource, Look, look
-from omnictl.data.inspect.findings import Problem, Report
-from omnictl.data.inspect.image_files import Picture
+from omnictl.data.inspect.dialogue_files import DialogueFacts, DialogueSource, Look, look
+from omnictl.data.inspect.findings import Finding, FindingsReport
+from omnictl.data.inspect.image_files import ImageFile
 from omnictl.data.inspect.summary import dialogue_summary
 
-Media = Mapping[str, Picture | Sound]
+Media = Mapping[str, ImageFile | Sound]
 
 
-def check_dialogues(source: str, *, limit: int | None = None) -> Report:
+def check_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
     """Reads every dialogue, and every picture and sound once, however many dialogues have it.
 
     Args:
@@ -30,11 +30,11 @@ def check_dialogues(source: str, *, limit: int | None = None) -> Report:
     found = look(source, limit, Look(image_files.decode, audio_files.decode), "checking")
     warnings = [*_duplicates("picture", found.seen, lambda each: each.pictures)]
     warnings += [*_duplicates("sound", found.seen, lambda each: each.sounds), *_too_long(found.seen)]
-    warnings += [Problem("reply", *row) for row in found.mute]
+    warnings += [Finding("reply", *row) for row in found.mute]
     return _report(source, found, warnings)
 
 
-def measure_dialogues(source: str, *, limit: int | None = None) -> Report:
+def measure_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
     """Reads the headers of every picture and sound and judges nothing; TinyWorld, which has no files, is drawn and spoken.
 
     Args:
@@ -47,25 +47,25 @@ def measure_dialogues(source: str, *, limit: int | None = None) -> Report:
     return _report(source, look(source, limit, Look(image_files.probe, audio_files.probe), "reading headers of"), ())
 
 
-def _report(source: str, found: DialogueSource, warnings: Sequence[Problem]) -> Report:
-    broken = [*(Problem("row", *row) for row in found.broken), *(Problem(kind, *row) for kind, row in found.unreadable)]
+def _report(source: str, found: DialogueSource, warnings: Sequence[Finding]) -> FindingsReport:
+    broken = [*(Finding("row", *row) for row in found.broken), *(Finding(kind, *row) for kind, row in found.unreadable)]
     total = len(found.seen) + len(broken)
-    return Report(source, "dialogues", "rows", total, dialogue_summary(found.seen), broken, warnings)
+    return FindingsReport(source, "dialogues", "rows", total, dialogue_summary(found.seen), broken, warnings)
 
 
-def _duplicates(what: str, seen: Iterable[Conversation], media: Callable[[Conversation], Media]) -> Iterator[Problem]:
+def _duplicates(what: str, seen: Iterable[DialogueFacts], media: Callable[[DialogueFacts], Media]) -> Iterator[Finding]:
     """Pictures or sounds that are in an earlier split too, whatever their files are called; each once in a split."""
-    first: dict[bytes, Conversation] = {}
+    first: dict[bytes, DialogueFacts] = {}
     for each, found in _once_a_split(seen, media):
         other = first.setdefault(found.digest, each)
         if other.split != each.split:
             message = f"the same {what} is in the {other.split} split, this one in {each.split}: {other.where}"
-            yield Problem("duplicate", each.id, each.where, message)
+            yield Finding("duplicate", each.id, each.where, message)
 
 
 def _once_a_split(
-    seen: Iterable[Conversation], media: Callable[[Conversation], Media]
-) -> Iterator[tuple[Conversation, Picture | Sound]]:
+    seen: Iterable[DialogueFacts], media: Callable[[DialogueFacts], Media]
+) -> Iterator[tuple[DialogueFacts, ImageFile | Sound]]:
     """The first dialogue of each picture or sound in each split."""
     known: set[tuple[str, str]] = set()
     for each in seen:
@@ -75,10 +75,10 @@ def _once_a_split(
                 yield each, found
 
 
-def _too_long(seen: Iterable[Conversation]) -> Iterator[Problem]:
+def _too_long(seen: Iterable[DialogueFacts]) -> Iterator[Finding]:
     most = DialogueDataConfig().max_seconds
     for each in seen:
         for sound in each.sounds.values():
             if sound.seconds > most:
                 message = f"a sound of {sound.seconds:.1f} s: training sets it aside unless data.max_seconds is more than {most:g}"
-                yield Problem("long", each.id, each.where, message)
+                yield Finding("long", each.id, each.where, message)

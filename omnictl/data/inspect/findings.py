@@ -10,7 +10,7 @@ from omnictl.errors import DataError
 Kind = Literal["speech", "images", "dialogues", "text"]
 
 
-class Problem(NamedTuple):
+class Finding(NamedTuple):
     """Something wrong with a recording, a picture, a dialogue, a file, or all values of an attribute."""
 
     kind: str
@@ -23,7 +23,7 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Report:
+class FindingsReport:
     """What was found."""
 
     source: str
@@ -33,8 +33,8 @@ class Report:
     """Rows or files that were looked at, the broken ones among them."""
     summary: Mapping[str, object]
     """Of `omnictl.data.inspect.summary`."""
-    broken: Sequence[Problem]
-    warnings: Sequence[Problem] = ()
+    broken: Sequence[Finding]
+    warnings: Sequence[Finding] = ()
 
     @property
     def num_broken(self) -> int:

@@ -27,7 +27,7 @@ SIDE = 112
 """At which scenes are drawn, in pixels: as large as the vision encoder is usually shown them."""
 
 
-class Picture(NamedTuple):
+class ImageFile(NamedTuple):
     """What is known of a picture."""
 
     name: str
@@ -40,7 +40,7 @@ class Picture(NamedTuple):
     """Of the pixels; empty if they were not read."""
 
 
-class Seen(NamedTuple):
+class ImageFacts(NamedTuple):
     """A row whose picture is there."""
 
     id: str
@@ -48,13 +48,13 @@ class Seen(NamedTuple):
     split: Split
     labels: Labels
     caption: str | None
-    picture: Picture
+    picture: ImageFile
 
 
 class ImageSource(NamedTuple):
     """The pictures of a source, after a look at them."""
 
-    seen: Sequence[Seen]
+    seen: Sequence[ImageFacts]
     unreadable: Sequence[BrokenRow]
     """Rows whose picture cannot be read."""
     broken: Sequence[BrokenRow]
@@ -63,7 +63,7 @@ class ImageSource(NamedTuple):
     """Of all rows of the training split, also those that were not looked at; none of endless scenes."""
 
 
-def look(source: str, limit: int | None, measure: Callable[[Path], Picture], doing: str) -> ImageSource:
+def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], doing: str) -> ImageSource:
     """Looks once at every picture of a source.
 
     Args:
@@ -90,21 +90,21 @@ def look(source: str, limit: int | None, measure: Callable[[Path], Picture], doi
         if isinstance(picture, DataError):
             unreadable.append(BrokenRow(row.id, row.where, picture.message))
         else:
-            seen.append(Seen(row.id, row.where, split, row.labels, row.caption, picture))
+            seen.append(ImageFacts(row.id, row.where, split, row.labels, row.caption, picture))
     training = [row.labels for row in splits["train"] if not isinstance(pictures.get(row.image), DataError)]
     return ImageSource(seen, unreadable, found.broken, training)
 
 
-def _drawn(seed: int, count: int) -> Iterator[Seen]:
+def _drawn(seed: int, count: int) -> Iterator[ImageFacts]:
     for split in SPLITS:
         for index in range(count):
             found, picture = scene(seed, split, index), drawn(seed, split, index)
-            yield Seen(f"{split}/{index}", picture.name, split, found.labels(), found.caption, picture)
+            yield ImageFacts(f"{split}/{index}", picture.name, split, found.labels(), found.caption, picture)
 
 
-def drawn(seed: int, split: Split, index: int) -> Picture:
+def drawn(seed: int, split: Split, index: int) -> ImageFile:
     """A scene of TinyWorld, which is drawn for it."""
-    return Picture(f"tinyworld:{seed}/{split}/{index}", SIDE, SIDE, "drawn", _digest(pixels_of(scene(seed, split, index))))
+    return ImageFile(f"tinyworld:{seed}/{split}/{index}", SIDE, SIDE, "drawn", _digest(pixels_of(scene(seed, split, index))))
 
 
 def pixels_of(found: Scene) -> NDArray[np.uint8]:
@@ -112,24 +112,24 @@ def pixels_of(found: Scene) -> NDArray[np.uint8]:
     return np.ascontiguousarray(draw(found, SIDE).picture.transpose(1, 2, 0))
 
 
-def probe(file: Path) -> Picture:
+def probe(file: Path) -> ImageFile:
     """What the headers say.
 
     Raises:
         DataError: not there, not a picture, not whole, or out of bounds.
     """
     info = probe_image(file)
-    return Picture(str(file), info.width, info.height, info.format, b"")
+    return ImageFile(str(file), info.width, info.height, info.format, b"")
 
 
-def decode(file: Path) -> Picture:
+def decode(file: Path) -> ImageFile:
     """What is there, every pixel read.
 
     Raises:
         DataError: not there, not a picture, not whole, or out of bounds.
     """
     info = probe_image(file)
-    return Picture(str(file), info.width, info.height, info.format, _digest(read_image(file)))
+    return ImageFile(str(file), info.width, info.height, info.format, _digest(read_image(file)))
 
 
 def _digest(pixels: NDArray[np.uint8]) -> bytes:

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from omnictl.data.images.labels import Labels, label_flaw, label_values
-from omnictl.data.inspect.findings import Problem, Report
-from omnictl.data.inspect.image_files import ImageSource, Seen, decode, look, probe
+from omnictl.data.inspect.findings import Finding, FindingsReport
+from omnictl.data.inspect.image_files import ImageFacts, ImageSource, decode, look, probe
 from omnictl.data.inspect.summary import image_summary
 
 LEAST_SIDE = 16
@@ -20,7 +20,7 @@ _SHOWN = 5
 """Values that a warning names."""
 
 
-def check_images(source: str, *, limit: int | None = None) -> Report:
+def check_images(source: str, *, limit: int | None = None) -> FindingsReport:
     """Reads every picture, once however many rows it has, and holds the rows against each other.
 
     Args:
@@ -37,7 +37,7 @@ def check_images(source: str, *, limit: int | None = None) -> Report:
     return _report(source, found, [*_unreadable(found), *_untold(found)], warnings)
 
 
-def measure_images(source: str, *, limit: int | None = None) -> Report:
+def measure_images(source: str, *, limit: int | None = None) -> FindingsReport:
     """Reads the headers of every picture and judges nothing; TinyWorld, which has no files, is drawn.
 
     Args:
@@ -51,85 +51,85 @@ def measure_images(source: str, *, limit: int | None = None) -> Report:
     return _report(source, found, list(_unreadable(found)), ())
 
 
-def _report(source: str, found: ImageSource, broken: Sequence[Problem], warnings: Sequence[Problem]) -> Report:
+def _report(source: str, found: ImageSource, broken: Sequence[Finding], warnings: Sequence[Finding]) -> FindingsReport:
     total = len(found.seen) + len(found.unreadable) + len(found.broken)
-    return Report(source, "images", "rows", total, image_summary(found.seen), broken, warnings)
+    return FindingsReport(source, "images", "rows", total, image_summary(found.seen), broken, warnings)
 
 
 # What is broken
 
 
-def _unreadable(found: ImageSource) -> Iterator[Problem]:
-    yield from (Problem("row", *row) for row in found.broken)
-    yield from (Problem("image", *row) for row in found.unreadable)
+def _unreadable(found: ImageSource) -> Iterator[Finding]:
+    yield from (Finding("row", *row) for row in found.broken)
+    yield from (Finding("image", *row) for row in found.unreadable)
 
 
-def _untold(found: ImageSource) -> Iterator[Problem]:
+def _untold(found: ImageSource) -> Iterator[Finding]:
     """Labels that training never shows, if it shows any."""
     values = label_values(found.training)
     for each in found.seen if values else ():
         flaw = label_flaw(each.labels, values)
         if flaw is not None:
-            yield Problem("label", each.id, each.where, flaw)
+            yield Finding("label", each.id, each.where, flaw)
 
 
 # What looks wrong
 
 
-def _once_a_split(seen: Iterable[Seen]) -> Iterable[Seen]:
+def _once_a_split(seen: Iterable[ImageFacts]) -> Iterable[ImageFacts]:
     """The first row of each picture in each split."""
-    first: dict[tuple[str, str], Seen] = {}
+    first: dict[tuple[str, str], ImageFacts] = {}
     for each in seen:
         first.setdefault((each.split, each.picture.name), each)
     return first.values()
 
 
-def _duplicates(once: Iterable[Seen]) -> Iterator[Problem]:
+def _duplicates(once: Iterable[ImageFacts]) -> Iterator[Finding]:
     """Pictures that are in an earlier split too, pixel by pixel, whatever their files are called."""
-    first: dict[bytes, Seen] = {}
+    first: dict[bytes, ImageFacts] = {}
     for each in once:
         other = first.setdefault(each.picture.digest, each)
         if other.split != each.split:
             message = f"the same picture is in the {other.split} split, this one in {each.split}: {other.where}"
-            yield Problem("duplicate", each.id, each.where, message)
+            yield Finding("duplicate", each.id, each.where, message)
 
 
-def _conflicts(seen: Iterable[Seen]) -> Iterator[Problem]:
+def _conflicts(seen: Iterable[ImageFacts]) -> Iterator[Finding]:
     """Pictures that are in their split before, under another label."""
-    first: dict[tuple[str, bytes, str], Seen] = {}
+    first: dict[tuple[str, bytes, str], ImageFacts] = {}
     for each in seen:
         for name, value in each.labels.items():
             other = first.setdefault((each.split, each.picture.digest, name), each)
             if other.labels[name] != value:
                 message = f"the {name} of this picture is {value!r} here and {other.labels[name]!r} there: {other.where}"
-                yield Problem("conflict", each.id, each.where, message)
+                yield Finding("conflict", each.id, each.where, message)
 
 
-def _small(once: Iterable[Seen]) -> Iterator[Problem]:
+def _small(once: Iterable[ImageFacts]) -> Iterator[Finding]:
     for each in once:
         width, height = each.picture.width, each.picture.height
         if min(width, height) < LEAST_SIDE:
             message = f"{width:,} × {height:,} pixels: fewer than {LEAST_SIDE} a side show hardly anything"
-            yield Problem("small", each.id, each.where, message)
+            yield Finding("small", each.id, each.where, message)
 
 
-def _rare(training: Iterable[Labels], source: str) -> Iterator[Problem]:
+def _rare(training: Iterable[Labels], source: str) -> Iterator[Finding]:
     for name, counts in _counts(training).items():
         rare = [f"{value!r} ({count})" for value, count in reversed(counts.most_common()) if count < FEW]
         if rare:
             more = f" and {len(rare) - _SHOWN:,} more" if len(rare) > _SHOWN else ""
             shown = f"{', '.join(rare[:_SHOWN])}{more}"
             message = f"{len(rare):,} of {len(counts):,} values of {name!r} are in fewer than {FEW} training rows: {shown}"
-            yield Problem("rare", name, source, message)
+            yield Finding("rare", name, source, message)
 
 
-def _missing(training: Iterable[Labels], source: str) -> Iterator[Problem]:
+def _missing(training: Iterable[Labels], source: str) -> Iterator[Finding]:
     labelled = [labels for labels in training if labels]
     for name, counts in _counts(labelled).items():
         number = len(labelled) - counts.total()
         if number > len(labelled) / 2:
             message = f"{number:,} of the {len(labelled):,} training rows with labels lack the attribute {name!r}"
-            yield Problem("missing", name, source, message)
+            yield Finding("missing", name, source, message)
 
 
 def _counts(training: Iterable[Labels]) -> Mapping[str, Counter[str]]:

@@ -12,12 +12,12 @@ from omnictl.data.text.corpus import Corpus
 from omnictl.errors import DataError
 
 if TYPE_CHECKING:  # sounds need torch, which takes seconds to load; pictures and text do not
-    from omnictl.data.inspect.audio_files import Heard
-    from omnictl.data.inspect.dialogue_files import Conversation
-    from omnictl.data.inspect.image_files import Seen
+    from omnictl.data.inspect.audio_files import AudioFacts
+    from omnictl.data.inspect.dialogue_files import DialogueFacts
+    from omnictl.data.inspect.image_files import ImageFacts
 
 
-def speech_summary(heard: Sequence["Heard"]) -> dict[str, object]:
+def speech_summary(heard: Sequence["AudioFacts"]) -> dict[str, object]:
     """Hours and speakers of each split, and how lengths, speaking rates, sample rates, channels and speakers are distributed."""
     texts = {split: {each.text for each in heard if each.split == split and each.text} for split in SPLITS}
     return {
@@ -31,7 +31,7 @@ def speech_summary(heard: Sequence["Heard"]) -> dict[str, object]:
     }
 
 
-def _size(heard: Sequence["Heard"]) -> dict[str, float]:
+def _size(heard: Sequence["AudioFacts"]) -> dict[str, float]:
     speakers = {each.recording.speaker for each in heard} - {None}
     hours = sum(each.sound.seconds for each in heard) / 3600
     return {"utterances": len(heard), "hours": hours, "speakers": len(speakers)}
@@ -49,7 +49,7 @@ def _counts(values: Iterable[str | int]) -> dict[str, int]:
     return {str(value): count for value, count in Counter(values).most_common()}
 
 
-def image_summary(seen: Sequence["Seen"]) -> dict[str, object]:
+def image_summary(seen: Sequence["ImageFacts"]) -> dict[str, object]:
     """Pictures and what is said of them in each split, and how labels, captions, sizes and formats are distributed.
 
     Labels and captions are counted by rows, the rest by pictures, of which some may have several rows.
@@ -67,7 +67,7 @@ def image_summary(seen: Sequence["Seen"]) -> dict[str, object]:
     }
 
 
-def _shown(seen: Sequence["Seen"]) -> dict[str, int]:
+def _shown(seen: Sequence["ImageFacts"]) -> dict[str, int]:
     return {
         "pictures": len({each.picture.name for each in seen}),
         "labelled": sum(bool(each.labels) for each in seen),
@@ -81,7 +81,7 @@ def _extent(name: str, values: Sequence[int]) -> dict[str, float]:
     return {f"{name}_min": min(values), f"{name}_median": float(np.median(values)), f"{name}_max": max(values)}
 
 
-def dialogue_summary(seen: Sequence["Conversation"]) -> dict[str, object]:
+def dialogue_summary(seen: Sequence["DialogueFacts"]) -> dict[str, object]:
     """Dialogues, pictures and sounds of each split, dialogues of each task, messages of each role, and how long dialogues are.
 
     Pictures and sounds are counted once in each split, however many dialogues have them.
@@ -98,12 +98,12 @@ def dialogue_summary(seen: Sequence["Conversation"]) -> dict[str, object]:
     }
 
 
-def _by_split(seen: Iterable["Conversation"]) -> dict[Split, int]:
+def _by_split(seen: Iterable["DialogueFacts"]) -> dict[Split, int]:
     counts = Counter(each.split for each in seen)
     return {split: counts[split] for split in SPLITS}
 
 
-def _told(seen: Sequence["Conversation"]) -> dict[str, float]:
+def _told(seen: Sequence["DialogueFacts"]) -> dict[str, float]:
     sounds = {name: sound for each in seen for name, sound in each.sounds.items()}
     return {
         "dialogues": len(seen),

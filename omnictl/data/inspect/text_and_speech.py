@@ -8,8 +8,8 @@ with the wrong words.
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from omnictl.data.inspect.audio_files import Heard, SpeechSource, decode, open_source, probe
-from omnictl.data.inspect.findings import Problem, Report
+from omnictl.data.inspect.audio_files import AudioFacts, SpeechSource, decode, open_source, probe
+from omnictl.data.inspect.findings import Finding, FindingsReport
 from omnictl.data.inspect.summary import speech_summary, text_summary
 from omnictl.data.progress import told
 from omnictl.data.speech.corpus import Recording, SpeechDataConfig
@@ -30,7 +30,7 @@ _MEL = MelConfig()
 # Speech
 
 
-def check_speech(source: str, *, limit: int | None = None) -> Report:
+def check_speech(source: str, *, limit: int | None = None) -> FindingsReport:
     """Reads every recording and its transcript.
 
     Args:
@@ -51,7 +51,7 @@ def check_speech(source: str, *, limit: int | None = None) -> Report:
     return _speech_report(source, speech, heard, broken, warnings)
 
 
-def measure_speech(source: str, *, limit: int | None = None) -> Report:
+def measure_speech(source: str, *, limit: int | None = None) -> FindingsReport:
     """Reads the headers of every recording and judges nothing; TinyWorld, which has no files, is spoken.
 
     Args:
@@ -66,21 +66,21 @@ def measure_speech(source: str, *, limit: int | None = None) -> Report:
     return _speech_report(source, speech, heard, broken, ())
 
 
-def _hear(speech: SpeechSource, doing: str) -> tuple[list[Heard], list[Problem]]:
+def _hear(speech: SpeechSource, doing: str) -> tuple[list[AudioFacts], list[Finding]]:
     """The recordings that have a sound, and a problem for every other row."""
-    heard, broken = [], [Problem("row", *row) for row in speech.broken]
+    heard, broken = [], [Finding("row", *row) for row in speech.broken]
     sounds = told(speech.sounds, doing, len(speech.recordings))
     for (split, recording), sound in zip(speech.recordings, sounds, strict=True):
         if isinstance(sound, DataError):
             broken.append(_problem("audio", recording, sound.message))
         else:
             text = "" if foreign_characters(recording.text) else normalise(recording.text)
-            heard.append(Heard(split, recording, sound, text))
+            heard.append(AudioFacts(split, recording, sound, text))
     return heard, broken
 
 
-def _problem(kind: str, recording: Recording, message: str) -> Problem:
-    return Problem(kind, recording.id, recording.where, message)
+def _problem(kind: str, recording: Recording, message: str) -> Finding:
+    return Finding(kind, recording.id, recording.where, message)
 
 
 def _transcript_flaw(text: str) -> str | None:
@@ -90,7 +90,7 @@ def _transcript_flaw(text: str) -> str | None:
     return None if normalise(text) else f"the transcript {text!r} has no words"
 
 
-def _infeasible(heard: Iterable[Heard], *, emissions: int) -> Iterator[Problem]:
+def _infeasible(heard: Iterable[AudioFacts], *, emissions: int) -> Iterator[Finding]:
     """The recordings too short for their transcripts, if the CTC head emits so many symbols a frame of the encoder."""
     hertz = f"{_MEL.frames_hz / SUBSAMPLING * emissions:g}"
     for each in heard:
@@ -102,7 +102,7 @@ def _infeasible(heard: Iterable[Heard], *, emissions: int) -> Iterator[Problem]:
             yield _problem(f"infeasible_{hertz}hz", each.recording, message)
 
 
-def _odd_rates(heard: Iterable[Heard]) -> Iterator[Problem]:
+def _odd_rates(heard: Iterable[AudioFacts]) -> Iterator[Finding]:
     for each in heard:
         rate = len(each.text) / each.sound.seconds
         if rate > FASTEST:
@@ -114,7 +114,7 @@ def _odd_rates(heard: Iterable[Heard]) -> Iterator[Problem]:
         yield _problem("rate", each.recording, f"{rate:.1f} characters a second: {hint}")
 
 
-def _too_long(heard: Iterable[Heard]) -> Iterator[Problem]:
+def _too_long(heard: Iterable[AudioFacts]) -> Iterator[Finding]:
     most = SpeechDataConfig().max_seconds
     for each in heard:
         if each.sound.seconds > most:
@@ -122,9 +122,9 @@ def _too_long(heard: Iterable[Heard]) -> Iterator[Problem]:
             yield _problem("long", each.recording, message)
 
 
-def _duplicates(heard: Iterable[Heard]) -> Iterator[Problem]:
+def _duplicates(heard: Iterable[AudioFacts]) -> Iterator[Finding]:
     """Sounds that are in an earlier split too, sample by sample, whatever their files are called."""
-    first: dict[bytes, Heard] = {}
+    first: dict[bytes, AudioFacts] = {}
     for each in heard:
         other = first.setdefault(each.sound.digest, each)
         if other.split != each.split:
@@ -133,16 +133,16 @@ def _duplicates(heard: Iterable[Heard]) -> Iterator[Problem]:
 
 
 def _speech_report(
-    source: str, speech: SpeechSource, heard: Sequence[Heard], broken: Sequence[Problem], warnings: Sequence[Problem]
-) -> Report:
+    source: str, speech: SpeechSource, heard: Sequence[AudioFacts], broken: Sequence[Finding], warnings: Sequence[Finding]
+) -> FindingsReport:
     summary = speech_summary(heard)
-    return Report(source, "speech", "rows", len(speech.recordings) + len(speech.broken), summary, broken, warnings)
+    return FindingsReport(source, "speech", "rows", len(speech.recordings) + len(speech.broken), summary, broken, warnings)
 
 
 # Text
 
 
-def check_text(source: str) -> Report:
+def check_text(source: str) -> FindingsReport:
     """Reads every document.
 
     Args:
@@ -152,16 +152,16 @@ def check_text(source: str) -> Report:
         DataError: no such source, or no text in it.
     """
     if tinyworld_seed(source) is not None:
-        return Report(source, "text", "files", 0, text_summary(open_corpus(TextDataConfig(source=source))), ())
+        return FindingsReport(source, "text", "files", 0, text_summary(open_corpus(TextDataConfig(source=source))), ())
     path = Path(source).expanduser()
     files = find_text_files(path)
     flaws = {file: _read_through(file) for file in files}
     whole = tuple(file for file, flaw in flaws.items() if flaw is None)
-    broken = [Problem("file", str(file), flaw.where or str(file), flaw.message) for file, flaw in flaws.items() if flaw]
+    broken = [Finding("file", str(file), flaw.where or str(file), flaw.message) for file, flaw in flaws.items() if flaw]
     if not broken and not any(True for file in whole for _ in read_rows(file)):
         raise nothing_in(path)
     summary = text_summary(TextFiles(path, whole, val_fraction=None, test_fraction=None))
-    return Report(source, "text", "files", len(files), summary, broken)
+    return FindingsReport(source, "text", "files", len(files), summary, broken)
 
 
 def _read_through(file: Path) -> DataError | None:

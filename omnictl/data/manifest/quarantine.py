@@ -31,7 +31,7 @@ def refuse_too_many(aside: Sequence[BrokenRow], *, usable: int, allowed: float, 
     )
 
 
-class Told(Protocol):
+class RowProblem(Protocol):
     """A row, or something else that is wrong in a place."""
 
     @property
@@ -45,7 +45,7 @@ class Told(Protocol):
         ...
 
 
-def shown(aside: Sequence[Told]) -> str:
+def shown(aside: Sequence[RowProblem]) -> str:
     """The first rows, one a line."""
     more = [f"… and {len(aside) - SHOWN_ROWS} more"] if len(aside) > SHOWN_ROWS else []
     return "\n".join([*(f"{row.where}: {row.message}" for row in aside[:SHOWN_ROWS]), *more])

@@ -61,7 +61,7 @@ class CodedBatch:
 
 
 @dataclass(frozen=True)
-class Layout:
+class CodesLayout:
     """How codes and time go together."""
 
     subframes: int
@@ -81,7 +81,7 @@ class CodedBatches:
         corruption: share of the codes read back that are replaced by any others.
     """
 
-    def __init__(self, found: CodedSpeech, layout: Layout, *, batch_size: int, seed: int, corruption: float) -> None:
+    def __init__(self, found: CodedSpeech, layout: CodesLayout, *, batch_size: int, seed: int, corruption: float) -> None:
         self.found, self.layout, self.batch_size, self.seed, self.corruption = found, layout, batch_size, seed, corruption
         lengths = np.array([[codes.shape[1] for codes in found.codes]], np.int64)  # (1, n)
         self.order = LengthBuckets(lengths, batch_size=batch_size, seed=seed)
@@ -111,7 +111,7 @@ class CodedBatches:
         return np.where(rng.random(codes.shape) < self.corruption, others, codes)
 
 
-def evaluation_batches(found: CodedSpeech, layout: Layout, frames: int) -> Iterator[tuple[list[int], CodedBatch]]:
+def evaluation_batches(found: CodedSpeech, layout: CodesLayout, frames: int) -> Iterator[tuple[list[int], CodedBatch]]:
     """All utterances, shortest first, about `frames` frames of codes at a time; each batch with its utterances' indices."""
     lengths = np.array([codes.shape[1] for codes in found.codes])
     indices: list[int] = []
@@ -124,11 +124,11 @@ def evaluation_batches(found: CodedSpeech, layout: Layout, frames: int) -> Itera
         yield indices, _as_it_is(found, indices, layout)
 
 
-def _as_it_is(found: CodedSpeech, indices: Sequence[int], layout: Layout) -> CodedBatch:
+def _as_it_is(found: CodedSpeech, indices: Sequence[int], layout: CodesLayout) -> CodedBatch:
     return side_by_side(found, indices, [found.codes[index] for index in indices], layout)
 
 
-def side_by_side(found: CodedSpeech, indices: Sequence[int], read: Sequence[NDArray[np.int16]], layout: Layout) -> CodedBatch:
+def side_by_side(found: CodedSpeech, indices: Sequence[int], read: Sequence[NDArray[np.int16]], layout: CodesLayout) -> CodedBatch:
     """These utterances as a batch in which `read` `(K, S)` each is what the Talker reads back."""
     symbols = _padded([np.array(found.symbols[index], np.int64) for index in indices], 0)
     durations = [found.durations[index] for index in indices]

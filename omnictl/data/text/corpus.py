@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from omnictl.config.base import Config
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.text.files import Row, find_text_files, nothing_in, open_bytes, read_rows, read_whole
+from omnictl.data.text.files import TextRow, find_text_files, nothing_in, open_bytes, read_rows, read_whole
 from omnictl.errors import DataError
 from omnictl.tinyworld import document
 from omnictl.tinyworld.lessons import LessonKind
@@ -238,7 +238,7 @@ class TextFiles:
             return _ByHash.of(hashes, named, val=0.0 if named["val"] else val, test=0.0 if named["test"] else test)
         return _ByPosition.of(sum(map(len, self._texts())), val=val, test=test)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[TextRow]:
         for path in self.files:
             yield from read_rows(path)
 
@@ -306,7 +306,7 @@ class _ByHash:
         }
         return cls(val_below, test_below, sizes)
 
-    def split_of(self, row: Row) -> Split:
+    def split_of(self, row: TextRow) -> Split:
         if row.split in ("val", "test"):
             return row.split
         value = _hash(row.text)

@@ -16,7 +16,7 @@ from omnictl.errors import DataError
 SUFFIXES = (".jsonl", ".parquet", ".txt")
 
 
-class Row(NamedTuple):
+class TextRow(NamedTuple):
     """A document, and the split its file puts it in, if it does."""
 
     text: str
@@ -67,7 +67,7 @@ def open_bytes(path: Path) -> BufferedReader:
         raise DataError(f"cannot read {path}: {error.strerror}", where=str(path), fix="make it readable for this user") from error
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[TextRow]:
     """The documents of a file.
 
     A `.txt` file's documents stand apart by two or more blank lines, or by a line `<|endoftext|>` (as in public dumps).
@@ -88,18 +88,18 @@ def read_whole(path: Path) -> Iterator[str]:
         yield from (row.text for row in read_rows(path))
 
 
-def _read_txt(path: Path) -> Iterator[Row]:
+def _read_txt(path: Path) -> Iterator[TextRow]:
     block: list[str] = []
     num_blank = 0
     for _, line in _lines(path):
         is_mark = line.strip() == "<|endoftext|>"
         if is_mark or (num_blank >= 2 and not line.isspace()):
-            yield Row("".join(block).rstrip())
+            yield TextRow("".join(block).rstrip())
             block = []
         if not is_mark:
             block.append(line)
         num_blank = num_blank + 1 if line.isspace() else 0
-    yield Row("".join(block).rstrip())
+    yield TextRow("".join(block).rstrip())
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -129,7 +129,7 @@ def _not_text(path: Path, number: int, offset: int, found: str) -> DataError:
     )
 
 
-def _read_jsonl(path: Path) -> Iterator[Row]:
+def _read_jsonl(path: Path) -> Iterator[TextRow]:
     for number, line in _lines(path):
         if line.isspace():
             continue
@@ -150,7 +150,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
         yield _row(value["text"], value.get("split"), where)
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _read_parquet(path: Path) -> Iterator[TextRow]:
     """Column `text`, and `split` if there is one."""
     try:
         pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")  # an optional dependency
@@ -176,7 +176,7 @@ def _records(file: Any, path: Path) -> Iterator[dict[str, object]]:
         yield from batch.to_pylist()
 
 
-def _row(text: object, split: object, where: str) -> Row:
+def _row(text: object, split: object, where: str) -> TextRow:
     if not isinstance(text, str):
         raise DataError(f"'text' should be a string, found {_kind(text)}", where=where, fix="write the text as a string")
     try:
@@ -188,10 +188,10 @@ def _row(text: object, split: object, where: str) -> Row:
             fix="write the character whole, as UTF-8 or as both halves of its \\u escape",
         ) from error
     if split is None:
-        return Row(text)
+        return TextRow(text)
     for name in SPLITS:
         if name == split:
-            return Row(text, name)
+            return TextRow(text, name)
     raise DataError(f"'split' is {split!r}", where=where, fix=f"use one of {', '.join(SPLITS)}, or leave it out")
 
 

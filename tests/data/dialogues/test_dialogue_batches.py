@@ -8,8 +8,8 @@ from omnictl.data.dialogues.batches import (
     DialogueBatches,
     DialogueSet,
     Example,
+    MediaFeatures,
     Mixture,
-    Shown,
     open_dialogue_set,
     side_by_side,
     spell,
@@ -69,7 +69,7 @@ class Corpus:
         return asked(task, number, Media("audio", number % 4), said="One. " * number + "Two.")
 
 
-SHOWN = Shown({"image": Source([4, 4, 4], (2, 2)), "audio": Source([3, 5, 7, 9])})
+SHOWN = MediaFeatures({"image": Source([4, 4, 4], (2, 2)), "audio": Source([3, 5, 7, 9])})
 
 
 @pytest.fixture(scope="module")
@@ -164,14 +164,14 @@ def test_rows_are_filled_and_no_longer_than_needed(template):
 
 
 def test_a_value_with_more_features_than_places_is_named(template):
-    shown = Shown({"image": Source([4, 4, 4], (2, 2)), "audio": Source([3, 5, 7, 9], extra=1)})
+    shown = MediaFeatures({"image": Source([4, 4, 4], (2, 2)), "audio": Source([3, 5, 7, 9], extra=1)})
     dialogue = asked("seen", 3, Media("image", 0), Media("audio", 2), Media("image", 1))
     with pytest.raises(DataError) as error:
         side_by_side([spell(dialogue, template, shown)], CONTEXT, placed=False)
     assert error.value.message == "audio 1 has 8 features, 7 places were kept for it"
     assert error.value.where == "rows.jsonl:seen/3"
     assert "delete the cache" in error.value.fix
-    shown = Shown({"image": Source([4, 4, 4], (2, 2), extra=-1), "audio": Source([3])})
+    shown = MediaFeatures({"image": Source([4, 4, 4], (2, 2), extra=-1), "audio": Source([3])})
     with pytest.raises(DataError, match="image 1 has 3 features, 4 places were kept for it"):
         side_by_side([spell(asked("seen", 1, Media("image", 1)), template, shown)], CONTEXT, placed=False)
 
@@ -279,7 +279,7 @@ def test_a_replayed_document_begins_after_an_end(template, texts):
 
 
 def test_what_cannot_be_heard_or_is_too_long_is_set_aside_with_the_reason(template):
-    shown = Shown({"image": Source([4, 4, 4], (2, 2)), "audio": Source([3, 0, 7, 90], flaws={1: "b.wav is cut off"})})
+    shown = MediaFeatures({"image": Source([4, 4, 4], (2, 2)), "audio": Source([3, 0, 7, 90], flaws={1: "b.wav is cut off"})})
     usable = found(template, shown)
     assert [number for number in range(10) if number not in usable.numbers["heard"]] == [1, 3, 5, 7, 9]
     reasons = {row.id: row for row in usable.set_aside}
@@ -298,12 +298,12 @@ def test_a_context_that_just_holds_a_dialogue(template):
 
 
 def test_a_task_of_which_nothing_is_usable_is_none(template):
-    shown = Shown({"image": Source([4, 4, 4], (2, 2)), "audio": Source([0] * 4, flaws=dict.fromkeys(range(4), "gone"))})
+    shown = MediaFeatures({"image": Source([4, 4, 4], (2, 2)), "audio": Source([0] * 4, flaws=dict.fromkeys(range(4), "gone"))})
     assert set(found(template, shown).numbers) == {"text", "seen"}
 
 
 def test_dialogues_come_one_of_each_task_in_turn(template):
-    shown = Shown({"image": Source([4, 4, 4], (2, 2)), "audio": Source([3, 5, 7, 9], flaws={0: "gone"})})
+    shown = MediaFeatures({"image": Source([4, 4, 4], (2, 2)), "audio": Source([3, 5, 7, 9], flaws={0: "gone"})})
     ids = [dialogue.id for dialogue in found(template, shown, many=3).all()]
     assert ids == ["text/0", "seen/0", "heard/1", "text/1", "seen/1", "heard/2", "text/2", "seen/2"]
     assert list(DialogueSet(Corpus(), "train", {}, ()).all()) == []

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from omnictl.data.images.batches import MIXED, UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
-from omnictl.data.images.corpus import ENDLESS, Row, Shown, View
+from omnictl.data.images.corpus import ENDLESS, ImageExample, ImageRecord, View
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.trainer.loader import Feed
 
@@ -28,15 +28,15 @@ class Numbered:
     def __len__(self) -> int:
         return self.size
 
-    def row(self, index: int) -> Row:
+    def row(self, index: int) -> ImageRecord:
         labels = {} if index in self.without_label else {"number": str(index)}
-        return Row(str(index), "", {**labels, "parity": "even" if index % 2 == 0 else "odd"}, f"picture {index}", None)
+        return ImageRecord(str(index), "", {**labels, "parity": "even" if index % 2 == 0 else "odd"}, f"picture {index}", None)
 
-    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> Shown:
+    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:
         drawn = 0 if seed is None else int(np.random.default_rng(seed).integers(1, 256))
         picture = np.empty((3, view.size, view.size), np.uint8)
         picture[:] = np.array([index // 256 % 256, index % 256, drawn])[:, None, None]
-        return Shown(picture, np.full((view.grid**2, 1), index))
+        return ImageExample(picture, np.full((view.grid**2, 1), index))
 
 
 def labels_of(found: Numbered) -> Labels:

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from omnictl.data.speech.codes import NOTHING, CodedBatches, CodedSpeech, Layout, evaluation_batches
+from omnictl.data.speech.codes import NOTHING, CodedBatches, CodedSpeech, CodesLayout, evaluation_batches
 from omnictl.nn.delay import delayed
 
-LAYOUT = Layout(subframes=2, codes=16)
+LAYOUT = CodesLayout(subframes=2, codes=16)
 
 
 def speech(count: int = 40) -> CodedSpeech:
