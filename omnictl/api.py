@@ -27,7 +27,7 @@ from omnictl.config.split import Split
 from omnictl.data.cache import cache_dir
 from omnictl.errors import UsageError
 from omnictl.generate.sampling import SamplingConfig
-from omnictl.generate.tts import timed
+from omnictl.generate.tts import time_speech
 from omnictl.measure.evaluate import Evaluation
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.evaluate import Measure, measure
@@ -144,7 +144,7 @@ class Model:
             UsageError: this model cannot speak, or has no such speaker.
             DataError: some letters of the text cannot be said.
         """
-        samples = timed(stream([text], self._speaker, SpeechSettings(speaker=speaker, speed=speed, seed=seed))).sound
+        samples = time_speech(stream([text], self._speaker, SpeechSettings(speaker=speaker, speed=speed, seed=seed))).sound
         return Speech(samples, self._speaker.voice.vocoder.sample_rate)
 
     @cached_property

@@ -30,7 +30,7 @@ def show(
     """Print the config that a training command with these options would use."""
     from omnictl.config import to_json
 
-    print(to_json(resolved(stage, preset, config, set_ or [])), end="")
+    print(to_json(resolve_config(stage, preset, config, set_ or [])), end="")
 
 
 @app.command()
@@ -57,7 +57,7 @@ def diff(
         print(f"{key}: {json.dumps(one)} -> {json.dumps(other)}")
 
 
-def resolved(stage: str, preset: str | None, file: Path | None, overrides: list[str]) -> "Config":
+def resolve_config(stage: str, preset: str | None, file: Path | None, overrides: list[str]) -> "Config":
     """The config of a training command with these options.
 
     Raises:
@@ -85,12 +85,12 @@ def _named(stage: str, reference: str) -> "Config":
 
     path = Path(reference)
     if (path / "config.json").is_file():
-        return resolved(stage, None, path / "config.json", [])
+        return resolve_config(stage, None, path / "config.json", [])
     if path.is_file():
-        return resolved(stage, None, path, [])
+        return resolve_config(stage, None, path, [])
     presets = recipe_type(stage).presets
     if reference in presets:
-        return resolved(stage, reference, None, [])
+        return resolve_config(stage, reference, None, [])
     raise UsageError(
         f"{reference!r} is neither a preset ({', '.join(presets)}) nor a config file nor a run's folder",
         where=reference,

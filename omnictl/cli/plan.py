@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnictl.cli.config import DEFAULT_PRESET, resolved
+from omnictl.cli.config import DEFAULT_PRESET, resolve_config
 from omnictl.cli.console import Output
 from omnictl.cli.options import ConfigOption, DeviceOption, JsonOption, PresetOption, QuietOption, SetOption
 from omnictl.cli.train import Choices, settings
@@ -55,7 +55,7 @@ def plan(
     choices = Choices(preset, config, set_ or [], data, name=None, init=None, seed=None)
     configs: dict[str, Config] = {}
     for command in command_stages() if stage == ALL else (stage,):
-        configs |= _parts(command, resolved(command, preset, config, [*choices.set, *settings(command, choices)]))
+        configs |= _parts(command, resolve_config(command, preset, config, [*choices.set, *settings(command, choices)]))
     plans = []
     for made in make_plans(configs, size, elsewhere, choose_device(device), cache=cache_dir()):
         plans.append(made)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from omnictl.cli.config import DEFAULT_PRESET, resolved
+from omnictl.cli.config import DEFAULT_PRESET, resolve_config
 from omnictl.cli.console import Output
 from omnictl.cli.options import (
     ConfigOption,
@@ -83,7 +83,7 @@ def _create(choices: Choices, given: dict[str, str | None], root: Path, output: 
     from omnictl.stages.sft import SftConfig
 
     name = run_name(choices, choices.preset or DEFAULT_PRESET)
-    config = resolved(STAGE, choices.preset, choices.config, [*choices.set, *settings(STAGE, choices)])
+    config = resolve_config(STAGE, choices.preset, choices.config, [*choices.set, *settings(STAGE, choices)])
     assert isinstance(config, SftConfig)
     output.tell_log()
     parents = choose_upstream(root, config, given, cache=cache, tell=lambda line: output.say(escape(line)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnictl.cli.config import DEFAULT_PRESET, resolved
+from omnictl.cli.config import DEFAULT_PRESET, resolve_config
 from omnictl.cli.console import Output
 from omnictl.cli.options import (
     ConfigOption,
@@ -84,7 +84,7 @@ def _create(choices: Choices, given: dict[str, str | None], root: Path, output: 
     from omnictl.stages.talker import PARTS
     from omnictl.stages.talker_recipe import SpeakingConfig
 
-    config = resolved("talker", choices.preset, choices.config, [*choices.set, *settings("talker", choices)])
+    config = resolve_config("talker", choices.preset, choices.config, [*choices.set, *settings("talker", choices)])
     assert isinstance(config, SpeakingConfig)
     parents: dict[str, Path] = {}
     if choices.init is not None:

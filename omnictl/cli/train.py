@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from rich.markup import escape
 
-from omnictl.cli.config import DEFAULT_PRESET, resolved
+from omnictl.cli.config import DEFAULT_PRESET, resolve_config
 from omnictl.cli.console import Output, figures
 from omnictl.cli.options import (
     ConfigOption,
@@ -95,7 +95,7 @@ def _begin(stage: str, choices: Choices, root: Path, resume: str | None, output:
     if again is not None:
         return reopen(again, cache=cache)
     name = run_name(choices, choices.preset or DEFAULT_PRESET)
-    config = resolved(stage, choices.preset, choices.config, [*choices.set, *settings(stage, choices)])
+    config = resolve_config(stage, choices.preset, choices.config, [*choices.set, *settings(stage, choices)])
     parents = {} if choices.init is None else {"init": find_run(root, stage, choices.init)}
     output.say("reading the data …")
     output.tell_log()
@@ -106,7 +106,7 @@ def settings(stage: str, choices: Choices) -> list[str]:
     """`--data` and `--seed` as settings of a stage's config."""
     given = []
     if choices.data is not None:
-        given.append(f"data.source={json.dumps(lasting(choices.data))}")
+        given.append(f"data.source={json.dumps(absolute_source(choices.data))}")
     if choices.seed is not None:
         given += [f"{key}.seed={choices.seed}" for key in _training_keys(stage)]
     return given
@@ -181,7 +181,7 @@ def run_name(choices: Choices, default: str) -> str:
     return choices.name
 
 
-def lasting(data: str) -> str:
+def absolute_source(data: str) -> str:
     """The source as the run's config keeps it: a path must be found again from another working directory."""
     path = Path(data).expanduser()
     return str(path.absolute()) if path.exists() else data

@@ -14,7 +14,7 @@ def nested_models(annotation: object) -> list[type[Config]]:
     return [model for argument in get_args(annotation) for model in nested_models(argument)]
 
 
-def fitting(models: Sequence[type[Config]], value: object) -> list[type[Config]]:
+def find_variant(models: Sequence[type[Config]], value: object) -> list[type[Config]]:
     """The models whose `Literal` fields agree with the value; all of them where none does."""
     return [model for model in models if _fits(model, value)] or list(models)
 
@@ -32,7 +32,7 @@ def models_at(cls: type[Config], key: Key, values: object) -> list[type[Config]]
         values = values.get(name) if isinstance(values, Mapping) else None
         is_field = any(name in model.model_fields for model in models)
         # What is no field is an index into a list of the same models.
-        models = fitting(models_in(models, name) if is_field else models, values)
+        models = find_variant(models_in(models, name) if is_field else models, values)
     return models
 
 
@@ -54,8 +54,8 @@ def lay_over(models: Sequence[type[Config]], base: Mapping[str, object], layer: 
         old = base.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             inner = models_in(models, name)
-            is_same_variant = fitting(inner, old) == fitting(inner, {**old, **new})
-            merged[name] = lay_over(fitting(inner, new), old, new) if is_same_variant else new
+            is_same_variant = find_variant(inner, old) == find_variant(inner, {**old, **new})
+            merged[name] = lay_over(find_variant(inner, new), old, new) if is_same_variant else new
         else:
             merged[name] = new
     return merged

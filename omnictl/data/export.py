@@ -25,7 +25,7 @@ from omnictl.data.dialogues.chat_template import Dialogue, Media
 from omnictl.data.dialogues.corpus import TinyWorldDialogues, say
 from omnictl.data.images.corpus import TinyWorldImages
 from omnictl.data.inspect.image_files import pixels_of
-from omnictl.data.progress import told
+from omnictl.data.progress import log_progress
 from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, TinyWorldSpeech
 from omnictl.data.speech.manifest import FIELDS
 from omnictl.data.text.corpus import TinyWorldText
@@ -61,7 +61,7 @@ def export_text(world: TinyWorldText, out: Path) -> dict[Split, int]:
     with _whole(out) as draft, (draft / DOCUMENTS).open("w", encoding="utf-8", newline="\n") as file:
         total = world.num_documents + 2 * world.num_eval_documents
         rows = ((split, text) for split in SPLITS for text in world.documents(split))
-        for split, text in told(rows, "writing documents", total):
+        for split, text in log_progress(rows, "writing documents", total):
             file.write(json.dumps({"text": text, "split": split}, ensure_ascii=False) + "\n")
             counts[split] += 1
         flush(file)
@@ -90,7 +90,7 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
         writer.writerow(FIELDS)
         total = world.num_utterances + 2 * world.num_eval_utterances
         sounds = ((split, sound) for split in SPLITS for sound in _sounds(world, split))
-        for split, sound in told(sounds, "writing recordings", total):
+        for split, sound in log_progress(sounds, "writing recordings", total):
             recording = world.recordings(split)[counts[split]]
             audio = f"audio/{split}_{counts[split]:06}.flac"
             (draft / audio).write_bytes(_flac(sound))
@@ -134,7 +134,7 @@ def export_images(world: TinyWorldImages, out: Path, *, num: int) -> dict[Split,
     with _whole(out) as draft, (draft / PICTURES).open("w", encoding="utf-8", newline="\n") as file:
         (draft / "images").mkdir()
         places = [(split, index) for split in SPLITS for index in range(counts[split])]
-        for split, index in told(places, "writing pictures", len(places)):
+        for split, index in log_progress(places, "writing pictures", len(places)):
             found = scene(world.seed, split, index)
             image = f"images/{split}_{index:06}.png"
             (draft / image).write_bytes(_png(pixels_of(found)))
@@ -165,7 +165,7 @@ def export_dialogues(world: TinyWorldDialogues, out: Path) -> dict[Split, int]:
             (draft / folder).mkdir()
         places = [(split, task, number) for split in SPLITS for task, number in _in_turn(world.tasks(split))]
         _write_sounds(world, draft, places)
-        for split, task, number in told(places, "writing dialogues", len(places)):
+        for split, task, number in log_progress(places, "writing dialogues", len(places)):
             dialogue = world.dialogue(split, task, number)
             _write_pictures(world, split, dialogue.media, draft)
             row = {"messages": _messages(dialogue, split), "task": task, "id": dialogue.id, "split": split}
@@ -184,11 +184,11 @@ def _write_sounds(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple
     """What is asked aloud, by the number of the sound, and what is answered."""
     questions = [(split, number) for split in SPLITS for number in range(len(world.sounds.recordings(split)))]
     sounds = (sound for split in SPLITS for sound in _sounds(world.sounds, split))
-    for (split, number), sound in zip(told(questions, "writing sounds", len(questions)), sounds, strict=True):
+    for (split, number), sound in zip(log_progress(questions, "writing sounds", len(questions)), sounds, strict=True):
         (draft / _file_of(Media("audio", number), split)).write_bytes(_flac(sound))
     plans = [world.spoken_answer(*place) for place in places]
     answers = (sound for start in range(0, len(plans), BLOCK) for sound in say(plans[start : start + BLOCK], RATE))
-    for (split, task, number), sound in zip(told(places, "writing replies", len(places)), answers, strict=True):
+    for (split, task, number), sound in zip(log_progress(places, "writing replies", len(places)), answers, strict=True):
         (draft / _reply_of(f"{split}/{task}/{number}")).write_bytes(_flac(sound))
 
 

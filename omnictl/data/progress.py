@@ -12,7 +12,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-def told(items: Iterable[T], doing: str, total: int | None = None) -> Iterator[T]:
+def log_progress(items: Iterable[T], doing: str, total: int | None = None) -> Iterator[T]:
     """The same items, with a line in the log every few seconds."""
     began = last = time.monotonic()
     for number, item in enumerate(items, start=1):

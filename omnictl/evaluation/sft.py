@@ -68,7 +68,7 @@ class DialogueResult(NamedTuple):
         return judge(self.answer, self.dialogue.answer)
 
 
-def joined(values: Sequence[NDArray[Any]], like: Tensor) -> Tensor:
+def concatenate(values: Sequence[NDArray[Any]], like: Tensor) -> Tensor:
     """Features `(N, width)`, those of one picture or sound behind the other's, where another tensor is and of its type."""
     return torch.from_numpy(np.concatenate(values)).to(like)
 
@@ -92,7 +92,9 @@ class Respondent:
         for each in found:
             for media, value in shown.values(each, "the conversation"):
                 values.setdefault(media.kind, []).append(value)
-        features = {kind: self.features(kind, some) if self.features else joined(some, weight) for kind, some in values.items()}
+        features = {
+            kind: self.features(kind, some) if self.features else concatenate(some, weight) for kind, some in values.items()
+        }
         tokens = torch.tensor([each.tokens for each in found], device=weight.device)
         embeddings = self.model.embed(tokens, features)
         if not self.placed:
@@ -125,7 +127,7 @@ def rates(answered: Sequence[DialogueResult]) -> dict[str, Estimate]:
     return {metric_of(task): _rate(task, found) for task, found in _by_task(answered).items()}
 
 
-def commonest(answered: Sequence[DialogueResult]) -> dict[str, Estimate]:
+def find_commonest(answered: Sequence[DialogueResult]) -> dict[str, Estimate]:
     """As `rates`, of always giving the commonest answer of the task's other dialogues; tasks with transcripts left out."""
     by_task = {task: found for task, found in _by_task(answered).items() if task != TRANSCRIBE}
     return {metric_of(task): _rate(task, _with_commonest(found)) for task, found in by_task.items()}
@@ -170,7 +172,7 @@ def mean_accuracy(found: Mapping[str, Estimate]) -> Estimate:
 
 
 def with_controls(
-    found: Mapping[str, Estimate], exchanged: Mapping[str, Estimate], commonest: Mapping[str, Estimate]
+    found: Mapping[str, Estimate], exchange_media: Mapping[str, Estimate], find_commonest: Mapping[str, Estimate]
 ) -> dict[str, Estimate]:
     """The mean accuracy, that of tasks with media if there are any, and all rates, each with what it is compared with.
 
@@ -179,22 +181,22 @@ def with_controls(
         exchanged: those with exchanged media, of the tasks that have media.
         commonest: those of the commonest answers.
     """
-    estimates = {"accuracy": mean_accuracy(found).against("accuracy_commonest", mean_accuracy(commonest), "higher")}
-    if any(name.startswith("accuracy_") for name in exchanged):
-        with_media = mean_accuracy({name: found[name] for name in exchanged})
-        estimates["accuracy_media"] = with_media.against("accuracy_shuffled", mean_accuracy(exchanged), "higher")
+    estimates = {"accuracy": mean_accuracy(found).against("accuracy_commonest", mean_accuracy(find_commonest), "higher")}
+    if any(name.startswith("accuracy_") for name in exchange_media):
+        with_media = mean_accuracy({name: found[name] for name in exchange_media})
+        estimates["accuracy_media"] = with_media.against("accuracy_shuffled", mean_accuracy(exchange_media), "higher")
     for name, one in found.items():
         better: Better = "higher" if name.startswith("accuracy_") else "lower"
-        if name in exchanged:
-            estimates[name] = one.against(f"{name}_shuffled", exchanged[name], better)
-        elif name in commonest:
-            estimates[name] = one.against(f"{name}_commonest", commonest[name], better)
+        if name in exchange_media:
+            estimates[name] = one.against(f"{name}_shuffled", exchange_media[name], better)
+        elif name in find_commonest:
+            estimates[name] = one.against(f"{name}_commonest", find_commonest[name], better)
         else:
             estimates[name] = one
     return estimates
 
 
-def exchanged(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+def exchange_media(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
     """The dialogues that have media, each with those of another one of its task: none keeps its own if there are two or more."""
     result = [dialogue for dialogue in dialogues if dialogue.media]
     for task in dict.fromkeys(dialogue.task for dialogue in result):

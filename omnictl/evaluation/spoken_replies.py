@@ -5,7 +5,7 @@ from random import Random
 from typing import NamedTuple
 
 from omnictl.data.audio.files import wav_bytes
-from omnictl.data.text.spoken_text import speech_text, spoken
+from omnictl.data.text.spoken_text import speech_text, spell_out
 from omnictl.data.text.transcript import foreign_characters
 from omnictl.evaluation.talker import SHUFFLE_SEED, Ladder
 from omnictl.metrics.intervals import Estimate
@@ -31,8 +31,8 @@ class SpokenReplies(NamedTuple):
 def say_replies(answers: Sequence[str], ladder: Ladder) -> SpokenReplies:
     """Say some of the answers, and let the judge write down what it hears; what has no sound counts as said and not heard."""
     chosen = answers if len(answers) <= SAID else Random(SHUFFLE_SEED).sample(answers, SAID)
-    sayable = [not foreign_characters(answer) and bool(speech_text(spoken(answer))) for answer in chosen]
-    texts = [speech_text(spoken(answer)) if can else answer for answer, can in zip(chosen, sayable, strict=True)]
+    sayable = [not foreign_characters(answer) and bool(speech_text(spell_out(answer))) for answer in chosen]
+    texts = [speech_text(spell_out(answer)) if can else answer for answer, can in zip(chosen, sayable, strict=True)]
     heard = [ladder.hear(answer, 0) if can else "" for answer, can in zip(chosen, sayable, strict=True)]
     exchanged = [texts[number] for number in shuffled_inputs(len(texts), SHUFFLE_SEED)]
     rate = ladder.voice.vocoder.sample_rate

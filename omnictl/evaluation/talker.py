@@ -19,7 +19,7 @@ from omnictl.data.audio.resample import resample
 from omnictl.data.speech.corpus import Recording, Samples
 from omnictl.data.text.spoken_text import speech_text
 from omnictl.generate.griffin_lim import synthesise
-from omnictl.generate.tts import CodeSampling, Voice, say, timed
+from omnictl.generate.tts import CodeSampling, Voice, say, time_speech
 from omnictl.metrics.figures import spectrogram_picture
 from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 from omnictl.metrics.intervals import Estimate
@@ -91,7 +91,7 @@ class Ladder:
 
     def climb(self, example: Sentence) -> SpokenSentence:
         """Every rung of one sentence."""
-        spoken = timed(self._say(example.text, example.speaker))
+        spoken = time_speech(self._say(example.text, example.speaker))
         sounds = {
             "original": example.original,
             "resynthesis": self._sound(example.codes),

@@ -24,7 +24,7 @@ from omnictl.data.text.targets import Targets
 from omnictl.generate.ctc_search import words_of_path
 from omnictl.models.audio_encoder import AudioEncoder
 from omnictl.models.vision_encoder import VisionEncoder
-from omnictl.nn.conv import halved
+from omnictl.nn.conv import halve
 from omnictl.nn.mel import log_mel
 
 Raw = NDArray[Any]
@@ -220,13 +220,13 @@ class AudioFrontend(nn.Module):
         """See `MediaEncoder`."""
         batch = pad(list(raws), [[]] * len(raws))
         device = self.encoder.mean.device
-        found = self.encoder.halved(self.encoder(batch.features.to(device), batch.lengths.to(device)))
+        found = self.encoder.halve(self.encoder(batch.features.to(device), batch.lengths.to(device)))
         return [frames[:length] for frames, length in zip(found.frames, found.lengths.tolist(), strict=True)]
 
 
 def frames_heard(mel_frames: int) -> int:
     """Features of so many mel frames: an eighth, rounded up thrice."""
-    return int(halved(halved(halved(torch.tensor(mel_frames)))))
+    return int(halve(halve(halve(torch.tensor(mel_frames)))))
 
 
 @dataclass(frozen=True)

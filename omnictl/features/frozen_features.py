@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from omnictl.data.cache import flush, read_or_build
-from omnictl.data.progress import told
+from omnictl.data.progress import log_progress
 from omnictl.features.frontends import Inputs, MediaEncoder, Raw
 
 _FORMAT = 1
@@ -122,7 +122,7 @@ def _write(encoder: MediaEncoder, inputs: Inputs, bounds: Int64, what: str, fold
     frames = np.memmap(file, np.float16, "w+", shape=shape)
     usable = [number for number in np.argsort(np.diff(bounds), kind="stable").tolist() if bounds[number + 1] > bounds[number]]
     runs = (usable[start : start + AT_ONCE] for start in range(0, len(usable), AT_ONCE))
-    for numbers, found in told(_encoded(encoder, inputs, runs), what, -(-len(usable) // AT_ONCE)):
+    for numbers, found in log_progress(_encoded(encoder, inputs, runs), what, -(-len(usable) // AT_ONCE)):
         for number, features in zip(numbers, found, strict=True):
             frames[bounds[number] : bounds[number + 1]] = features
     frames.flush()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from omnictl.models.vocoder import CHUNK, LEAST_WEIGHT, NeuralVocoder
 from omnictl.nn.mel import RANGE, SOUND_GAIN, MelConfig, filterbank
-from omnictl.nn.overlap import envelope, overlapped
+from omnictl.nn.overlap import envelope, overlap_add
 
 MOMENTUM = 0.99
 
@@ -155,7 +155,7 @@ class GriffinLimStream:
         """The signal `((N - 1) · hop + fft,)` nearest to a spectrum `(N, bins)`, its beginning as it is."""
         mel = self._vocoder.mel
         pieces = torch.fft.irfft(spectrum, mel.fft) * self._window
-        signal = overlapped(pieces[None], mel.hop)[0] / _envelope(mel, len(spectrum))
+        signal = overlap_add(pieces[None], mel.hop)[0] / _envelope(mel, len(spectrum))
         signal[: len(self._before)] = self._before
         return signal
 
@@ -223,7 +223,7 @@ class NeuralStream:
         network = self._network
         hop, device = network.config.mel.hop, network.mean.device
         pieces = network.pieces(network.spectrum(self._mel[None, :CHUNK].to(device), self._past))
-        both = torch.stack([overlapped(pieces, hop).cpu(), network.envelope(CHUNK).cpu()[None]])  # (2, 1, samples)
+        both = torch.stack([overlap_add(pieces, hop).cpu(), network.envelope(CHUNK).cpu()[None]])  # (2, 1, samples)
         both[..., : self._pending.shape[-1]] += self._pending
         (sound, weights), self._pending = both[:, 0, : CHUNK * hop], both[..., CHUNK * hop :]
         final = sound / weights.clamp(min=LEAST_WEIGHT)

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from omnictl.config import Config
-from omnictl.data.text.spoken_text import sentences, spoken
+from omnictl.data.text.spoken_text import sentences, spell_out
 from omnictl.data.text.targets import ReadAloud
 from omnictl.generate.griffin_lim import Vocoder
 from omnictl.generate.thinker_conditioning import Thoughts
@@ -71,7 +71,7 @@ def say(
     """
     sound = voice.vocoder.stream()
     for sentence in arriving_sentences(pieces):
-        for short in sentences(spoken(sentence), voice.longest):
+        for short in sentences(spell_out(sentence), voice.longest):
             thoughts = voice.thoughts(short) if voice.thoughts else None
             symbols = ReadAloud().encode(short)
             codes = code_frames(voice.talker, symbols, sampling, generator, thoughts=thoughts, speaker=speaker, speed=speed)
@@ -92,7 +92,7 @@ class Timed(NamedTuple):
     seconds: float  # until the last
 
 
-def timed(stream: Iterable[Samples]) -> Timed:
+def time_speech(stream: Iterable[Samples]) -> Timed:
     """Say to the end, with a watch in the hand."""
     began, first = time.perf_counter(), None
     parts: list[Samples] = [np.zeros(0, dtype=np.float32)]

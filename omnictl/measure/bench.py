@@ -18,7 +18,7 @@ import torch
 from omnictl import __version__
 from omnictl.generate.decode import Prompt, generate
 from omnictl.generate.sampling import SamplingConfig
-from omnictl.generate.tts import say, timed
+from omnictl.generate.tts import say, time_speech
 from omnictl.measure.untrained import in_fresh_processes, untrained_stage
 from omnictl.models.thinker import Thinker
 from omnictl.nn.recompute import set_checkpointing
@@ -28,7 +28,7 @@ from omnictl.trainer.dry_run import precision_for
 from omnictl.trainer.free_memory import free_memory
 from omnictl.trainer.gradient import normalise
 from omnictl.trainer.loader import micro_batches
-from omnictl.trainer.memory import MemoryPlan, Steps, plan_memory, tried_out
+from omnictl.trainer.memory import MemoryPlan, Steps, confirm_plan, plan_memory
 from omnictl.trainer.optim import Optimizers, choose_optimizer
 from omnictl.trainer.precision import Precision, matmul_rate
 from omnictl.trainer.stage import NO_WORK, Batches, Work
@@ -172,9 +172,9 @@ def time_step(stage: Any, device: torch.device, *, steps: int, seconds: float, a
     taken: list[Step] = []
     while len(taken) <= steps and (not taken or time.monotonic() - began + taken[-1].seconds < seconds):
         taken.append(take_step(stage, few, few.typical_step + len(taken), optimizers, plan, precision, device))
-    timed = taken[1:] or taken
-    passes = statistics.median(step.data + step.forward + step.backward for step in timed)
-    return passes * len(ids) / number + statistics.median(step.optimizer for step in timed)
+    time_speech = taken[1:] or taken
+    passes = statistics.median(step.data + step.forward + step.backward for step in time_speech)
+    return passes * len(ids) / number + statistics.median(step.optimizer for step in time_speech)
 
 
 def measure_steps(stage: Any, device: torch.device, steps: int) -> TrainSpeed:
@@ -185,7 +185,7 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> TrainSpeed:
     precision = precision_for(stage, batches, config, kind, device)
     optimizers = Optimizers(stage.model, config, kind, precision.optimizer_dtype)
     choices = Steps(stage, batches, config, kind, precision)
-    plan = tried_out(plan_memory(choices, free=free_memory(device), device=device), choices, device)
+    plan = confirm_plan(plan_memory(choices, free=free_memory(device), device=device), choices, device)
     set_checkpointing(stage.model, plan.checkpointing)
     with RiseOfMemory(device) as rise:
         all_taken = [
@@ -263,7 +263,7 @@ def measure_use(preset: str, device: torch.device, *, cache: Path) -> UseSpeed:
     rate = WRITTEN / _seconds(lambda: write(thinker))
     voice, generator = talker.voice(), torch.Generator().manual_seed(0)
     for _ in range(2):  # the first time warms up
-        said = timed(say(voice, [SENTENCE], talker.config.sampling, generator))
+        said = time_speech(say(voice, [SENTENCE], talker.config.sampling, generator))
     return UseSpeed(rate, said.seconds * voice.vocoder.sample_rate / len(said.sound), said.first_seconds)
 
 

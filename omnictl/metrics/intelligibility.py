@@ -30,13 +30,13 @@ def quality(original: Samples, made: Samples) -> dict[str, float]:
     if not original[:length].any():
         return {}
     measures = {"stoi": _stoi, "pesq": _pesq}
-    found = {name: measures[name](original[:length], made[:length]) for name in installed()}
+    found = {name: measures[name](original[:length], made[:length]) for name in is_installed()}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def mean_quality(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of each measure over the sounds that it could judge."""
-    values = {name: [one[name] for one in found if name in one] for name in installed()}
+    values = {name: [one[name] for one in found if name in one] for name in is_installed()}
     return {name: float(np.mean(each)) for name, each in values.items() if each}
 
 
@@ -46,7 +46,7 @@ def quality_estimates(found: Sequence[Mapping[str, float]]) -> dict[str, Estimat
 
 
 @cache
-def installed() -> tuple[str, ...]:
+def is_installed() -> tuple[str, ...]:
     """The measures that are there."""
     return tuple(name for name, module in (("stoi", "pystoi"), ("pesq", "pesq")) if find_spec(module))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from omnictl.config.base import Config
-from omnictl.nn.conv import ConvolutionModule, Subsampling, halved, valid_mask
+from omnictl.nn.conv import ConvolutionModule, Subsampling, halve, valid_mask
 from omnictl.nn.mel import MelConfig
 from omnictl.nn.transformer import Attention, RMSNorm, Rotary, SwiGLU, Visibility, rotary_table
 
@@ -137,13 +137,13 @@ class AudioEncoder(nn.Module):
         scores = self.head(encoded.frames).view(batch, length * emissions, self.num_symbols)
         return Encoded(scores, encoded.lengths * emissions)
 
-    def halved(self, encoded: Encoded) -> Encoded:
+    def halve(self, encoded: Encoded) -> Encoded:
         """Two frames side by side, `(B, ⌈S/2⌉, 2 D)`: 12.5 Hz, what the Thinker reads."""
         frames = encoded.frames
         if frames.shape[1] % 2:
             frames = torch.cat([frames, torch.zeros_like(frames[:, :1])], 1)
         batch, length, width = frames.shape
-        return Encoded(frames.reshape(batch, length // 2, 2 * width), halved(encoded.lengths))
+        return Encoded(frames.reshape(batch, length // 2, 2 * width), halve(encoded.lengths))
 
 
 def training_flops(model: AudioEncoder, lengths: Tensor) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from omnictl.config.base import Config
 from omnictl.nn.mel import RANGE, MelConfig
-from omnictl.nn.overlap import envelope, overlapped
+from omnictl.nn.overlap import envelope, overlap_add
 
 EPS = 1e-6
 
@@ -91,7 +91,7 @@ class NeuralVocoder(nn.Module):
         """Samples `(B, T · hop)`."""
         mel = self.config.mel
         pieces = self.pieces(spectrum)
-        sound = overlapped(pieces, mel.hop) / self.envelope(pieces.shape[1]).clamp(min=LEAST_WEIGHT)
+        sound = overlap_add(pieces, mel.hop) / self.envelope(pieces.shape[1]).clamp(min=LEAST_WEIGHT)
         first = mel.fft // 2
         return sound[:, first : first + pieces.shape[1] * mel.hop]
 

@@ -19,7 +19,7 @@ def valid_mask(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
-def halved(lengths: Tensor) -> Tensor:
+def halve(lengths: Tensor) -> Tensor:
     """Lengths after one convolution of stride 2."""
     return (lengths + 1) // 2
 
@@ -36,7 +36,7 @@ class Subsampling(nn.Module):
         """Map `(B, T, F)`, zero where padded, to `(B, ⌈T/4⌉, D)`; returns the new lengths too."""
         x = x.mT  # (B, F, T)
         for convolution in (self.first, self.second):
-            lengths = halved(lengths)
+            lengths = halve(lengths)
             x = F.gelu(convolution(x))
             x = x * valid_mask(lengths, x.shape[2])[:, None]
         return x.mT, lengths

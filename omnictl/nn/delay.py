@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def delayed(codes: Tensor, empty: int) -> Tensor:
+def delay(codes: Tensor, empty: int) -> Tensor:
     """Codes `(B, K, S)` with book k moved k steps later, `(B, K, S + K - 1)`; `empty` where there is none."""
     books = codes.shape[1]
     return torch.stack([F.pad(codes[:, k], (k, books - 1 - k), value=empty) for k in range(books)], 1)
 
 
-def undelayed(steps: Tensor) -> Tensor:
-    """The codes `(B, K, S)` of which `delayed` makes `(B, K, S + K - 1)`."""
+def undelay(steps: Tensor) -> Tensor:
+    """The codes `(B, K, S)` of which `delay` makes `(B, K, S + K - 1)`."""
     books = steps.shape[1]
     num_frames = steps.shape[2] - books + 1
     return torch.stack([steps[:, k, k : k + num_frames] for k in range(books)], 1)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def overlapped(pieces: Tensor, hop: int) -> Tensor:
+def overlap_add(pieces: Tensor, hop: int) -> Tensor:
     """Pieces `(B, N, size)`, each `hop` samples after the one before, added up: `(B, (N - 1) · hop + size)`."""
     batch, frames, size = pieces.shape
     length = (frames - 1) * hop + size
@@ -13,4 +13,4 @@ def overlapped(pieces: Tensor, hop: int) -> Tensor:
 
 def envelope(window: Tensor, frames: int, hop: int) -> Tensor:
     """How much so many overlapped windows `(size,)`, squared, weigh at every sample: `((frames - 1) · hop + size,)`."""
-    return overlapped(window.square().expand(1, frames, -1), hop)[0]
+    return overlap_add(window.square().expand(1, frames, -1), hop)[0]

@@ -48,7 +48,7 @@ def curve(name: str, points: Sequence[Point], *, best: Point | None = None) -> H
     """
     if not points:
         return Html("")
-    shown = averaged(points)
+    shown = average_curve(points)
     x = _Axis(0, max(1, points[-1].step), LEFT, WIDTH - RIGHT)
     y = _value_axis([point.value for point in shown])
     path = " ".join(f"{x.at(point.step):.1f},{y.at(point.value):.1f}" for point in shown)
@@ -68,7 +68,7 @@ def curve(name: str, points: Sequence[Point], *, best: Point | None = None) -> H
     return element("figure", element("figcaption", f"{name}{scale}{at_best}"), drawing)
 
 
-def averaged(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+def average_curve(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     """At most so many points, each the mean of its neighbours; the last step stays where it is."""
     size = math.ceil(len(points) / most)
     parts = [points[start : start + size] for start in range(0, len(points), size)]

@@ -9,7 +9,7 @@ VOID = {"meta", "img", "line", "polyline", "circle"}
 """Elements without content, those of SVG that are used here among them."""
 
 MEDIA_TYPES = {".png": "image/png", ".wav": "audio/wav"}
-"""Of what can be embedded."""
+"""Of what can be embed_file."""
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 """The page loads nothing and runs nothing, whatever is written in it."""
@@ -83,10 +83,10 @@ def element(tag: str, *content: str, **attributes: str) -> Html:
     given = "".join(f' {_attribute(name)}="{html.escape(value)}"' for name, value in attributes.items())
     if tag in VOID:
         return Html(f"<{tag}{given}>" if tag in ("meta", "img") else f"<{tag}{given}/>")
-    return Html(f"<{tag}{given}>{joined(content)}</{tag}>")
+    return Html(f"<{tag}{given}>{concat(content)}</{tag}>")
 
 
-def joined(content: Iterable[str]) -> Html:
+def concat(content: Iterable[str]) -> Html:
     """Texts and elements, one after the other."""
     return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in content))
 
@@ -139,17 +139,17 @@ def items(entries: Iterable[str], kind: str = "plain") -> Html:
     return element("ul", *(element("li", entry) for entry in entries), class_=kind)
 
 
-def described(entries: Iterable[tuple[str, str]]) -> Html:
+def definition_list(entries: Iterable[tuple[str, str]]) -> Html:
     """Names and what they stand for."""
     return element("dl", *(part for name, value in entries for part in (element("dt", name), element("dd", value))))
 
 
-def folded(summary: str, *content: str) -> Html:
+def details(summary: str, *content: str) -> Html:
     """Content that is shown on a click."""
     return element("details", element("summary", summary), *content)
 
 
-def embedded(file: Path) -> Html:
+def embed_file(file: Path) -> Html:
     """A picture or a player of a sound, its file within the page."""
     data = base64.b64encode(file.read_bytes()).decode()
     source = f"data:{MEDIA_TYPES[file.suffix]};base64,{data}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from omnictl.report.curves import curve
-from omnictl.report.html import Html, Number, described, element, embedded, folded, items, joined, number, page, table
+from omnictl.report.html import Html, Number, concat, definition_list, details, element, embed_file, items, number, page, table
 from omnictl.report.reading import StoredEvaluation, evaluations, history, key_figures, read_judged
 from omnictl.runs.files import write_text
 from omnictl.runs.run import Run
@@ -33,7 +33,7 @@ def write_report(run: Run) -> Path:
     """
     judged = evaluations(run)
     parents = [(f"from {name}", path) for name, path in run.record()["parents"].items()]
-    content = [_title(run), described([*_facts(run), *parents]), *_training(run)]
+    content = [_title(run), definition_list([*_facts(run), *parents]), *_training(run)]
     for found in judged[:1]:
         content += [element("h2", _described(found)), *_in_full(found)]
     for found in judged[1:]:
@@ -61,7 +61,7 @@ def write_pipeline_report(run: Run, folders: Sequence[Path], missing: Mapping[st
     """
     judged = [read_judged(folder) for folder in folders]
     absent = (element("p", f"{stage}: {why}", class_="about") for stage, why in missing.items())
-    content = [_title(run), described(_facts(run)), _overview(judged), *absent]
+    content = [_title(run), definition_list(_facts(run)), _overview(judged), *absent]
     for found in judged:
         stage = found.report["stage"]
         content += [
@@ -133,7 +133,7 @@ def _in_full(judged: StoredEvaluation) -> list[Html]:
         *_sounds([file for file in judged.files(".wav") if file not in elsewhere], MOST_SOUNDS),
         *_samples(rows, attached, judged.report["num_examples"]),
         *_pictures([file for file in judged.files(".png") if file not in elsewhere]),
-        *(folded(file.name, element("pre", _text(file))) for file in judged.files(".txt")),
+        *(details(file.name, element("pre", _text(file))) for file in judged.files(".txt")),
     ]
 
 
@@ -180,7 +180,7 @@ def _groups(report: Mapping[str, Any]) -> list[Html]:
         return []
     names = list(dict.fromkeys(name for metrics in groups.values() for name in metrics))
     rows = [[group, *(number(metrics.get(name, "")) for name in names)] for group, metrics in list(groups.items())[:MOST_GROUPS]]
-    return [folded(f"by group ({len(groups)})", table(["", *names], rows), _left_out(len(groups) - len(rows), "report.json"))]
+    return [details(f"by group ({len(groups)})", table(["", *names], rows), _left_out(len(groups) - len(rows), "report.json"))]
 
 
 def _samples(rows: Sequence[Mapping[str, object]], attached: Sequence[Mapping[str, Path]], total: int) -> list[Html]:
@@ -195,7 +195,7 @@ def _samples(rows: Sequence[Mapping[str, object]], attached: Sequence[Mapping[st
 def _sample(name: str, row: Mapping[str, object], files: Mapping[str, Path]) -> str:
     value = row.get(name)
     if name in files:
-        return embedded(files[name])
+        return embed_file(files[name])
     if isinstance(value, float):
         return number(value)
     if name == "prediction" and value == row.get("reference"):
@@ -212,7 +212,7 @@ def _attached(judged: StoredEvaluation, row: Mapping[str, object]) -> dict[str, 
 def _pictures(files: Sequence[Path]) -> list[Html]:
     if not files:
         return []
-    shown = [element("figure", embedded(file), element("figcaption", file.stem)) for file in files[:MOST_PICTURES]]
+    shown = [element("figure", embed_file(file), element("figcaption", file.stem)) for file in files[:MOST_PICTURES]]
     return [
         element("h3", "pictures"),
         element("div", *shown, class_="row"),
@@ -223,7 +223,7 @@ def _pictures(files: Sequence[Path]) -> list[Html]:
 def _sounds(files: Sequence[Path], most: int) -> list[Html]:
     if not files:
         return []
-    shown = [element("figure", element("figcaption", _spaced(file.stem)), embedded(file)) for file in files[:most]]
+    shown = [element("figure", element("figcaption", _spaced(file.stem)), embed_file(file)) for file in files[:most]]
     return [
         element("h3", "sounds"),
         element("div", *shown, class_="row"),
@@ -258,11 +258,11 @@ def _overview(judged: Sequence[StoredEvaluation]) -> Html:
 
 
 def _short(values: Mapping[str, float]) -> Html:
-    return items(joined([f"{name} ", element("b", number(value))]) for name, value in values.items())
+    return items(concat([f"{name} ", element("b", number(value))]) for name, value in values.items())
 
 
 def _config(run: Run) -> Html:
-    return folded("config.json", element("pre", _text(run.config_file)))
+    return details("config.json", element("pre", _text(run.config_file)))
 
 
 def _text(file: Path) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
-from omnictl.data.manifest.quarantine import refuse_too_many, shown
+from omnictl.data.manifest.quarantine import format_rows, refuse_too_many
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches import SpeechBatch, SpeechBatches, evaluation_batches, pad
 from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig, open_speech
@@ -258,7 +258,7 @@ class Asr:
         found = open_set(self.corpus, split, self.config.model.mel, self.targets, self._cache)
         if not found:
             raise DataError(
-                f"nothing in the {split} split of {self.corpus.name} can be used:\n{shown(found.set_aside)}",
+                f"nothing in the {split} split of {self.corpus.name} can be used:\n{format_rows(found.set_aside)}",
                 where=self.corpus.name,
                 fix=f"see all with `omnictl data check {self.corpus.name}`, and mend the rows or name others of the {split} split",
             )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from omnictl.config.split import Split
-from omnictl.data.manifest.quarantine import refuse_too_many, shown
+from omnictl.data.manifest.quarantine import format_rows, refuse_too_many
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, SpeechDataConfig, open_speech
 from omnictl.data.speech.examples import SpeechSet, open_set, statistics
@@ -68,7 +68,7 @@ class Recordings:
         found = self._usable(open_set(self.corpus, split, self.mel, self.spelling, self.cache))
         if not found:
             raise DataError(
-                f"nothing in the {split} split of {self.corpus.name} can be used:\n{shown(found.set_aside)}",
+                f"nothing in the {split} split of {self.corpus.name} can be used:\n{format_rows(found.set_aside)}",
                 where=self.corpus.name,
                 fix=f"see all with `omnictl data check {self.corpus.name}`, and mend the rows or name others of the {split} split",
             )

@@ -38,8 +38,7 @@ from omnictl.data.dialogues.batches import (
 )
 from omnictl.data.dialogues.chat_template import ChatTemplate, MediaKind
 from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig, open_dialogues
-from omnictl.data.manifest.quarantine import refuse_too_many
-from omnictl.data.manifest.quarantine import shown as told
+from omnictl.data.manifest.quarantine import format_rows, refuse_too_many
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.corpus import open_corpus, tinyworld_seed
 from omnictl.data.text.token_store import TokenStore, open_store
@@ -50,9 +49,9 @@ from omnictl.evaluation.sft import (
     DialogueResult,
     Respondent,
     answer_sheet,
-    commonest,
-    exchanged,
-    joined,
+    concatenate,
+    exchange_media,
+    find_commonest,
     prediction,
     rates,
     text_only,
@@ -281,9 +280,9 @@ class Sft:
         Raises:
             DataError: there is none.
         """
-        found = open_dialogue_set(self.corpus, split, self.template, self.shown(split), self.model.thinker.config.context)
+        found = open_dialogue_set(self.corpus, split, self.template, self.media_features(split), self.model.thinker.config.context)
         if not found:
-            reasons = f":\n{told(found.set_aside)}" if found.set_aside else ""
+            reasons = f":\n{format_rows(found.set_aside)}" if found.set_aside else ""
             raise DataError(
                 f"nothing in the {split} split of {self.corpus.name} can be used{reasons}",
                 where=self.corpus.name,
@@ -304,7 +303,7 @@ class Sft:
             source=self.corpus.name,
         )
 
-    def shown(self, split: Split) -> MediaFeatures:
+    def media_features(self, split: Split) -> MediaFeatures:
         """How the pictures and sounds of a split reach the model: as features of frozen encoders, or as they are."""
         if split not in self._shown:
             self._shown[split] = MediaFeatures(
@@ -345,7 +344,7 @@ class Sft:
             self.training_set,
             self._texts,
             self.template,
-            self.shown("train"),
+            self.media_features("train"),
             Mixture(self._weights(), data.replay),
             batch_size=train.batch_size,
             seed=train.seed,
@@ -424,7 +423,7 @@ class Sft:
         """Features `(N, width)` of all pictures or sounds of a batch, one after the other."""
         if self.learns_to_perceive:
             return torch.cat(self.encoders[kind](values))
-        return joined(values, self.model.thinker.embedding.weight)
+        return concatenate(values, self.model.thinker.embedding.weight)
 
     def _moved(self, positions: Tensor | None) -> Tensor | None:
         return None if positions is None else positions.to(self.device)
@@ -459,7 +458,7 @@ class Sft:
         for start in range(0, len(dialogues), VALIDATED_AT_ONCE):
             some = dialogues[start : start + VALIDATED_AT_ONCE]
             batch = side_by_side(
-                [spell_last(dialogue, self.template, self.shown("val")) for dialogue in some],
+                [spell_last(dialogue, self.template, self.media_features("val")) for dialogue in some],
                 self.model.thinker.config.context,
                 placed=self.placed,
             )
@@ -477,13 +476,13 @@ class Sft:
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
         """How well it answers a split, or `limit` dialogues, of all tasks in turn; spoken replies and text of its own, too."""
         dialogues = list(islice(self._set(split).all(), limit))
-        respondent, shown = self.respondent(), self.shown(split)
-        answered = respondent.answer_all(dialogues, shown, max_reply=self.config.max_reply)
+        respondent, format_rows = self.respondent(), self.media_features(split)
+        answered = respondent.answer_all(dialogues, format_rows, max_reply=self.config.max_reply)
         without = {
-            control: rates(respondent.answer_all(changed, shown, max_reply=self.config.max_reply))
-            for control, changed in (("shuffled", exchanged(dialogues)), ("text_only", text_only(dialogues)))
+            control: rates(respondent.answer_all(changed, format_rows, max_reply=self.config.max_reply))
+            for control, changed in (("shuffled", exchange_media(dialogues)), ("text_only", text_only(dialogues)))
         }
-        estimates = with_controls(rates(answered), without["shuffled"], commonest(answered))
+        estimates = with_controls(rates(answered), without["shuffled"], find_commonest(answered))
         compared = {one.control.name: one.control.value for one in estimates.values() if one.control}
         controls = compared | {f"{name}_{control}": one.value for control, some in without.items() for name, one in some.items()}
         spoken, writing = self._spoken_replies(answered), self._writing(split, limit)

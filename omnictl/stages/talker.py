@@ -41,7 +41,7 @@ from omnictl.models.aligner import STRIDE
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
 from omnictl.models.thinker import Thinker
 from omnictl.nn.conv import valid_mask
-from omnictl.nn.delay import undelayed
+from omnictl.nn.delay import undelay
 from omnictl.nn.rvq import perplexity
 from omnictl.runs.model_folder import copy_parts, held_parts, read_config, read_description, write_description
 from omnictl.runs.run import Run
@@ -349,7 +349,7 @@ class TalkerStage:
     def guess(self, coded: CodedSpeech, index: int) -> Tensor:
         """The likeliest codes `(K, S)` of an utterance, each after the recorded ones before it, for the recorded durations."""
         batch = side_by_side(coded, [index], [coded.codes[index]], self.layout)
-        return undelayed(self.scores(batch, self.read(batch)).argmax(-1).mT)[0]
+        return undelay(self.scores(batch, self.read(batch)).argmax(-1).mT)[0]
 
 
 def open_thinker(folder: Path) -> ReadingAlong:

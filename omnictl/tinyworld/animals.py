@@ -10,7 +10,7 @@ from omnictl.tinyworld.lexicon import (
     NAMES,
     NUMBERS,
     WEATHER,
-    counted,
+    count_noun,
     others,
     plural,
     she_or_he,
@@ -72,7 +72,7 @@ class Visit:
     def _draw(self, w: Writer) -> None:
         w.say(f"{self.visitor} drew the")
         animal = self._pick_seen(w)
-        amount = f"all {counted(self.counts[animal], animal)}" if animal in self.counts else f"it {self.coats[animal]}"
+        amount = f"all {count_noun(self.counts[animal], animal)}" if animal in self.counts else f"it {self.coats[animal]}"
         w.say(f"and painted {amount}.")
 
     def _talk(self, w: Writer) -> None:
@@ -85,7 +85,7 @@ class Visit:
         w.say(f"was {self.coats[animal]} and said {ANIMAL_SOUNDS[animal]}.")
 
     def _number_and_sound(self, w: Writer) -> None:
-        animals = {counted(number, animal): animal for animal, number in self.counts.items()}
+        animals = {count_noun(number, animal): animal for animal, number in self.counts.items()}
         animal = animals[w.pick(tuple(animals))]
         w.say(f"and they said {ANIMAL_SOUNDS[animal]}.")
 

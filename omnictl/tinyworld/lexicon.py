@@ -109,7 +109,7 @@ def plural(noun: str) -> str:
 _IRREGULAR = {"mouse": "mice", "goose": "geese", "sheep": "sheep", "wolf": "wolves"}
 
 
-def counted(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """`one apple`, `three apples`."""
     return f"{NUMBERS[number]} {noun if number == 1 else plural(noun)}"
 

@@ -1,7 +1,7 @@
 """Counting and arithmetic in words: sums and differences within ten."""
 
 from omnictl.tinyworld.grammar import Writer
-from omnictl.tinyworld.lexicon import DAYS, FOODS, NAMES, NUMBERS, WEATHER, counted, others, plural, she_or_he
+from omnictl.tinyworld.lexicon import DAYS, FOODS, NAMES, NUMBERS, WEATHER, count_noun, others, plural, she_or_he
 from omnictl.tinyworld.topic import Question, Remark
 
 _GAINS = ("buys", "finds", "gets", "picks")
@@ -20,7 +20,7 @@ class Shopping:
         self.now: dict[str, int] = {}
 
     def remarks(self) -> dict[str, Remark]:
-        """What everybody had and has, in numbers and counted out."""
+        """What everybody had and has, in numbers and count_noun out."""
         return {
             "at first": self._recall,
             "let us count the": self._count_out,
@@ -58,7 +58,7 @@ class Shopping:
 
     def _recall(self, w: Writer) -> None:
         name = w.pick(tuple(self.foods))
-        w.say(f"had {counted(self.before[name], self.foods[name])}.")
+        w.say(f"had {count_noun(self.before[name], self.foods[name])}.")
 
     def _count_out(self, w: Writer) -> None:
         food = w.pick(tuple(map(plural, self.foods.values())))
@@ -84,7 +84,7 @@ class Shopping:
         return f"{self._owner(food)}."
 
     def _amount(self, name: str) -> str:
-        return counted(self.now[name], self.foods[name])
+        return count_noun(self.now[name], self.foods[name])
 
     def _owner(self, foods: str) -> str:
         return next(name for name, food in self.foods.items() if plural(food) == foods)

@@ -15,7 +15,7 @@ from omnictl.tinyworld.lexicon import (
     RELATIONS,
     SHAPES,
     SIZES,
-    counted,
+    count_noun,
     others,
     with_article,
     with_articles,
@@ -116,7 +116,7 @@ class Picture:
 
     def _number(self, w: Writer) -> None:
         number = len(self.items)
-        w.say(f"there {'is' if number == 1 else 'are'} {counted(number, 'shape')} in the picture.")
+        w.say(f"there {'is' if number == 1 else 'are'} {count_noun(number, 'shape')} in the picture.")
 
     def _relation(self, w: Writer) -> None:
         first = self._pick_item(w)
@@ -218,7 +218,7 @@ def tell_numbered_picture(w: Writer) -> Picture:
     """One to four shapes, announced, a sentence each; after `this picture by`."""
     picture = Picture(w.pick(NAMES))
     w.say("shows")
-    numbers = {counted(number, "shape"): number for number in range(1, 5)}
+    numbers = {count_noun(number, "shape"): number for number in range(1, 5)}
     number = numbers[w.pick(tuple(numbers), (4, 4, 2, 1))]
     w.say(".")
     for _ in range(number):

@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from omnictl.config.split import Split
-from omnictl.tinyworld.lexicon import COLOURS, NUMBERS, PLACES, RELATIONS, SHAPES, counted, others, with_article
+from omnictl.tinyworld.lexicon import COLOURS, NUMBERS, PLACES, RELATIONS, SHAPES, count_noun, others, with_article
 from omnictl.tinyworld.pictures import Item, holds, listed
 
 HELDOUT_PAIRS = frozenset((COLOURS[(3 * number + 1) % len(COLOURS)], shape) for number, shape in enumerate(SHAPES))
@@ -244,7 +244,7 @@ def _caption(rng: Random, figures: tuple[Figure, ...]) -> str:
     if max(numbers.values()) == 1:
         return sentence(listed([with_article(f"{colour} {shape}") for colour, shape in numbers]))
     groups = sorted(numbers.items(), key=lambda group: -group[1])
-    return sentence(listed([counted(number, f"{colour} {shape}") for (colour, shape), number in groups]))
+    return sentence(listed([count_noun(number, f"{colour} {shape}") for (colour, shape), number in groups]))
 
 
 def sentence(phrase: str) -> str:

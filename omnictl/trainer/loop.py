@@ -13,7 +13,7 @@ from omnictl.runs.run import Run, Status
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.distributed import ALONE, ProcessGroup
 from omnictl.trainer.log import Observer
-from omnictl.trainer.signals import Requests, listening
+from omnictl.trainer.signals import Requests, listen_for_signals
 from omnictl.trainer.stage import Report, Stage
 from omnictl.trainer.time_limit import StepPlanner
 from omnictl.trainer.trainer import Trainer
@@ -59,7 +59,7 @@ def train(
         RunError: another process writes to the run, or it is read-only.
         FailedElsewhere: another of the processes failed.
     """
-    with _held(run, group), listening() as requests:
+    with _held(run, group), listen_for_signals() as requests:
         trainer = Trainer(stage, config, run, device=device, observer=observer, group=group)
         state = trainer.state
         if max_steps is not None:

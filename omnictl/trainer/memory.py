@@ -162,7 +162,7 @@ def plan_memory(steps: Steps, *, free: int, device: torch.device, slices: int = 
         return MemoryPlan(sizes[0], modes[0], None, None)
 
 
-def tried_out(plan: MemoryPlan, steps: Steps, device: torch.device) -> MemoryPlan:
+def confirm_plan(plan: MemoryPlan, steps: Steps, device: torch.device) -> MemoryPlan:
     """A plan that really went through, with the micro-batch that is fastest here; what the config fixes, as it is.
 
     Raises:
@@ -172,7 +172,7 @@ def tried_out(plan: MemoryPlan, steps: Steps, device: torch.device) -> MemoryPla
         return plan
     sizes, _ = steps.candidates()
     set_checkpointing(steps.stage.model, plan.checkpointing)
-    plan = confirmed(plan, sizes, partial(steps.rehearse, device))
+    plan = confirm_micro_batch(plan, sizes, partial(steps.rehearse, device))
     if steps.config.runtime.deterministic:
         return plan
     size = quickest(sizes[sizes.index(plan.micro_batch) :], partial(steps.seconds, device))
@@ -254,7 +254,7 @@ def fastest_that_fits(
     return None
 
 
-def confirmed(plan: MemoryPlan, sizes: Sequence[int], rehearse: Callable[[int], None]) -> MemoryPlan:
+def confirm_micro_batch(plan: MemoryPlan, sizes: Sequence[int], rehearse: Callable[[int], None]) -> MemoryPlan:
     """A plan whose largest micro-batch really went through, the next smaller one until it does.
 
     Raises:

@@ -31,7 +31,7 @@ class Requests:
 
 
 @contextmanager
-def listening() -> Iterator[Requests]:
+def listen_for_signals() -> Iterator[Requests]:
     """Collect signals instead of dying of them. A second SIGINT raises KeyboardInterrupt at once."""
     requests = Requests()
 

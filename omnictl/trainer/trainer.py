@@ -40,7 +40,7 @@ from omnictl.trainer.free_memory import free_memory
 from omnictl.trainer.gradient import Accumulated, accumulate, add_up, normalise
 from omnictl.trainer.loader import Feed, Share
 from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
-from omnictl.trainer.memory import MemoryPlan, Steps, is_out_of_memory, plan_memory, step_does_not_fit, tried_out
+from omnictl.trainer.memory import MemoryPlan, Steps, confirm_plan, is_out_of_memory, plan_memory, step_does_not_fit
 from omnictl.trainer.optim import Optimizers, choose_optimizer
 from omnictl.trainer.precision import Precision, matmul_rate
 from omnictl.trainer.schedule import learning_rate_factor
@@ -153,7 +153,7 @@ class Trainer:
             return plan_memory(steps, free=free, device=self.device, slices=self.group.size)
         plan = plan_memory(steps, free=free, device=self.device)
         self._spare_memory(plan)
-        return tried_out(plan, steps, self.device)
+        return confirm_plan(plan, steps, self.device)
 
     def _spare_memory(self, plan: MemoryPlan) -> None:
         if plan.is_tight and self.device.type == "cpu":

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 
 from omnictl.data.audio.files import wav_bytes
-from omnictl.data.text.spoken_text import spoken
+from omnictl.data.text.spoken_text import spell_out
 from omnictl.data.text.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
-from omnictl.generate.tts import CodeSampling, Samples, Voice, say, timed
+from omnictl.generate.tts import CodeSampling, Samples, Voice, say, time_speech
 from omnictl.runs.files import write_bytes
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained_model import open_model
@@ -66,7 +66,7 @@ def open_voice(folder: Path, device: torch.device, cache: Path) -> Speaker:
         CheckpointError: it holds no whole model.
     """
     stage = open_model(TalkerStage, folder, device=device, cache=cache)
-    spoken("1")  # what reads numbers takes a second to load, which the first sound need not wait for
+    spell_out("1")  # what reads numbers takes a second to load, which the first sound need not wait for
     return Speaker(stage.voice(), stage.config.sampling, stage.speakers)
 
 
@@ -125,7 +125,7 @@ def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: Spe
         RunError, DiskFull: the file cannot be written.
     """
     check_place(path, "--out")
-    said = timed(stream(pieces, speaker, manner))
+    said = time_speech(stream(pieces, speaker, manner))
     if not len(said.sound):
         raise DataError(
             "nothing of the text can be said: it has no letters and no numbers", where="TEXT", fix="give a text with words"

@@ -18,7 +18,7 @@ from omnictl.generate.tts import LONGEST_BUFFER, CodeSampling, Voice, arriving_s
 from omnictl.models.codec import Codec, CodecConfig
 from omnictl.models.talker import Interface, Talker, TalkerConfig, rounded_durations
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig
-from omnictl.nn.delay import delayed, one_later, undelayed
+from omnictl.nn.delay import delay, one_later, undelay
 from omnictl.nn.rvq import QuantiserConfig
 from omnictl.nn.spreading import spread_out
 
@@ -95,8 +95,8 @@ def test_codes_step_by_step_are_those_all_at_once(voice: Voice) -> None:
     times = rounded_durations(talker.log_durations(states)[0]).numpy()
     assert found.shape == (3, -(-int(times.sum()) // 2))
     text = F.pad(talker.frames(states, spread_out([times], 2)), (0, 0, 0, 2))
-    scores = talker.scores(text, one_later(delayed(found[None], 8), 8))
-    assert torch.equal(undelayed(scores.argmax(-1).mT)[0], found)
+    scores = talker.scores(text, one_later(delay(found[None], 8), 8))
+    assert torch.equal(undelay(scores.argmax(-1).mT)[0], found)
 
 
 def test_speed_shortens(voice: Voice) -> None:

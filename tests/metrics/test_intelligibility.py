@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from omnictl.metrics import intelligibility
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality
 
-both = pytest.mark.skipif(intelligibility.installed() != ("stoi", "pesq"), reason="STOI and PESQ are not installed")
+both = pytest.mark.skipif(intelligibility.is_installed() != ("stoi", "pesq"), reason="STOI and PESQ are not installed")
 
 
 def noise(samples: int) -> NDArray[np.float32]:

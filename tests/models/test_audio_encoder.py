@@ -55,10 +55,10 @@ VARIANTS = {
 def test_padding_changes_nothing(variant: str, garbage: float, randomise: Randomise) -> None:
     model = encoder(randomise, **VARIANTS[variant])
     together = model(features(LENGTHS, garbage), torch.tensor(LENGTHS))
-    frames, logits, halves = (parts(each) for each in (together, model.logits(together), model.halved(together)))
+    frames, logits, halves = (parts(each) for each in (together, model.logits(together), model.halve(together)))
     for row, length in enumerate(LENGTHS):
         alone = model(features(LENGTHS)[row : row + 1, :length], torch.tensor([length]))
-        for found, expected in ((frames, alone), (logits, model.logits(alone)), (halves, model.halved(alone))):
+        for found, expected in ((frames, alone), (logits, model.logits(alone)), (halves, model.halve(alone))):
             assert found[row].shape == expected.frames[0].shape
             torch.testing.assert_close(found[row], expected.frames[0], atol=1e-5, rtol=1e-5)
 
@@ -89,7 +89,7 @@ def test_a_quarter_of_the_frames_and_an_eighth_for_the_thinker(length: int, rand
     quarter, eighth = -(-length // 4), -(-length // 8)
     assert encoded.frames.shape == (1, quarter, 24)
     assert encoded.lengths.tolist() == [quarter]
-    logits, halves = model.logits(encoded), model.halved(encoded)
+    logits, halves = model.logits(encoded), model.halve(encoded)
     assert logits.frames.shape == (1, 2 * quarter, SYMBOLS)
     assert logits.lengths.tolist() == [2 * quarter]
     assert halves.frames.shape == (1, eighth, 48)
@@ -104,7 +104,7 @@ def test_the_rates_are_25_and_12_5_hertz() -> None:
 def test_two_frames_lie_side_by_side_for_the_thinker(randomise: Randomise) -> None:
     model = encoder(randomise)
     encoded = model(features([36]), torch.tensor([36]))  # nine frames
-    halves = model.halved(encoded).frames[0]
+    halves = model.halve(encoded).frames[0]
     assert torch.equal(halves[:4], encoded.frames[0, :8].reshape(4, 48))
     assert torch.equal(halves[4, :24], encoded.frames[0, 8])
     assert not halves[4, 24:].any()

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from omnictl.nn.overlap import overlapped
+from omnictl.nn.overlap import overlap_add
 from omnictl.nn.spectral import RESOLUTIONS, spectral_distance
 
 NOISE = torch.randn(3, 4_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -40,4 +40,4 @@ def test_overlap_and_add_is_a_loop() -> None:
     expected = torch.zeros(2, 4 * 5 + 12)
     for number in range(5):
         expected[:, number * 5 : number * 5 + 12] += pieces[:, number]
-    torch.testing.assert_close(overlapped(pieces, 5), expected)
+    torch.testing.assert_close(overlap_add(pieces, 5), expected)

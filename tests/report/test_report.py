@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from omnictl.report import write_pipeline_report, write_report
-from omnictl.report.curves import Point, averaged, curve
+from omnictl.report.curves import Point, average_curve, curve
 from omnictl.report.html import VOID, element
 from omnictl.report.reading import key_figures
 from omnictl.runs.run import Run
@@ -229,7 +229,7 @@ def test_a_page_leads_with_the_verdict(make_run: MakeRun) -> None:
 
 def test_long_curves_are_averaged() -> None:
     points = [Point(step, float(step % 2)) for step in range(1, 1001)]
-    shown = averaged(points, most=100)
+    shown = average_curve(points, most=100)
     assert len(shown) == 100
     assert shown[-1].step == 1000
     assert all(point.value == 0.5 for point in shown)

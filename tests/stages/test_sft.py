@@ -14,7 +14,7 @@ from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import Dialogue, Message
 from omnictl.errors import CheckpointError, DataError
-from omnictl.evaluation.sft import DialogueResult, commonest, exchanged, mean_accuracy, rates, text_only, with_controls
+from omnictl.evaluation.sft import DialogueResult, exchange_media, find_commonest, mean_accuracy, rates, text_only, with_controls
 from omnictl.generate.decode import Prompt, answer_greedily
 from omnictl.metrics.intervals import rate_of
 from omnictl.stages.sft import PRESETS, Sft, SftConfig
@@ -118,7 +118,7 @@ def test_answers_side_by_side_are_those_one_by_one() -> None:
     for overrides in ((), ("model.positions=time",)):
         stage = make_stage("sft", config_of(*overrides))
         take_steps(stage, 25)
-        dialogues, shown, respondent = list(stage.validation_set.all()), stage.shown("val"), stage.respondent()
+        dialogues, shown, respondent = list(stage.validation_set.all()), stage.media_features("val"), stage.respondent()
         together = [one.answer for one in respondent.answer_all(dialogues, shown, max_reply=6)]
         alone = [respondent.answer_all([dialogue], shown, max_reply=6)[0].answer for dialogue in dialogues]
         assert together == alone
@@ -129,7 +129,7 @@ def test_cached_answers_are_those_of_the_full_forward() -> None:
     stage = make_stage("sft", config_of("model.positions=time"))
     take_steps(stage, 3)
     dialogue = next(dialogue for dialogue in stage.validation_set.all() if dialogue.media)
-    respondent, shown = stage.respondent(), stage.shown("val")
+    respondent, shown = stage.respondent(), stage.media_features("val")
     prompt = respondent.embed([stage.template.prompt(dialogue.messages[:-1], shown.count)], shown)
     (written,) = answer_greedily(stage.model.thinker, prompt, max_tokens=5, stop=())
     embeddings, positions = prompt.embeddings, prompt.positions
@@ -148,7 +148,7 @@ def test_validation_counts_what_is_wholly_right() -> None:
     take_steps(stage, 6)
     with torch.no_grad():
         report = stage.validate()
-    respondent, shown = stage.respondent(), stage.shown("val")
+    respondent, shown = stage.respondent(), stage.media_features("val")
     dialogues = list(stage.validation_set.all())
     limit = max(len(stage.tokenizer.encode(dialogue.answer, markup=False)) for dialogue in dialogues) + 1
     found = respondent.answer_all(dialogues, shown, max_reply=min(limit, 40))
@@ -162,7 +162,7 @@ def test_validation_counts_what_is_wholly_right() -> None:
 def test_controls_exchange_media_and_take_them_away() -> None:
     stage = make_stage("sft", config_of("data.num_eval_dialogues=8"))
     dialogues = list(stage._set("test").all())
-    changed, bare = exchanged(dialogues), text_only(dialogues)
+    changed, bare = exchange_media(dialogues), text_only(dialogues)
     having = [dialogue for dialogue in dialogues if dialogue.media]
     assert [each.id for each in changed] == [each.id for each in bare] == [each.id for each in having]
     assert not any(dialogue.media for dialogue in bare)
@@ -198,7 +198,7 @@ def test_rates_by_task() -> None:
 def test_the_commonest_answer_is_that_of_the_others() -> None:
     def share(*references: str) -> float:
         answered = [one("text", reference, "") for reference in references]
-        return commonest(answered)["accuracy_text"].value
+        return find_commonest(answered)["accuracy_text"].value
 
     assert share("Red.") == 0
     assert share("Red.", "Blue.") == 0
@@ -209,8 +209,8 @@ def test_the_commonest_answer_is_that_of_the_others() -> None:
 
 def test_what_every_rate_is_compared_with() -> None:
     found = {"accuracy_text": rate_of(9, 10), "accuracy_image": rate_of(5, 10), "wer_transcribe": rate_of(1, 10)}
-    exchanged = {"accuracy_image": rate_of(1, 10), "wer_transcribe": rate_of(9, 10)}
-    estimates = with_controls(found, exchanged, {"accuracy_text": rate_of(1, 10), "accuracy_image": rate_of(2, 10)})
+    exchange_media = {"accuracy_image": rate_of(1, 10), "wer_transcribe": rate_of(9, 10)}
+    estimates = with_controls(found, exchange_media, {"accuracy_text": rate_of(1, 10), "accuracy_image": rate_of(2, 10)})
     assert [(name, one.value, one.control and one.control[:2]) for name, one in estimates.items()] == [
         ("accuracy", 0.7, ("accuracy_commonest", pytest.approx(0.15))),
         ("accuracy_media", 0.5, ("accuracy_shuffled", 0.1)),

@@ -12,7 +12,7 @@ from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
 from omnictl.runs.run import Run
 from omnictl.trainer import loader, memory, trainer
 from omnictl.trainer.log import StepRecord
-from omnictl.trainer.memory import FASTER, LONG_BATCH, MemoryPlan, Steps, confirmed, fastest_that_fits, halves, quickest
+from omnictl.trainer.memory import FASTER, LONG_BATCH, MemoryPlan, Steps, confirm_micro_batch, fastest_that_fits, halves, quickest
 from omnictl.trainer.memory_trace import Peak, traced_passes, traced_step
 from omnictl.trainer.optim import Optimizers
 from omnictl.trainer.precision import Precision
@@ -163,7 +163,7 @@ def test_a_plan_that_fails_in_practice_is_halved() -> None:
         if size > 3:
             raise torch.OutOfMemoryError
 
-    assert confirmed(MemoryPlan(12, "full", 1, 2), halves(12), rehearse) == MemoryPlan(3, "full", 1, 2)
+    assert confirm_micro_batch(MemoryPlan(12, "full", 1, 2), halves(12), rehearse) == MemoryPlan(3, "full", 1, 2)
     assert tried == [12, 6, 3]
 
 
@@ -172,7 +172,7 @@ def test_not_one_example_fits() -> None:
         raise torch.OutOfMemoryError
 
     with pytest.raises(OutOfMemory, match="a step of one example does not fit"):
-        confirmed(MemoryPlan(2, "off", 1, 2), halves(2), rehearse)
+        confirm_micro_batch(MemoryPlan(2, "off", 1, 2), halves(2), rehearse)
 
 
 def test_a_batch_that_must_stay_whole_is_not_halved() -> None:
@@ -180,7 +180,7 @@ def test_a_batch_that_must_stay_whole_is_not_halved() -> None:
         raise torch.OutOfMemoryError
 
     with pytest.raises(OutOfMemory, match="a step of 8 examples does not fit"):
-        confirmed(MemoryPlan(8, "full", 1, 2), [8], rehearse)
+        confirm_micro_batch(MemoryPlan(8, "full", 1, 2), [8], rehearse)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from omnictl.data.images.file_checks import verdicts
 from omnictl.data.images.files import read_image
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.splits import fill_splits
-from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus, heard
+from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus, record_speech
 from omnictl.data.text.corpus import TINYWORLD_SEED, tinyworld_seed
 from omnictl.errors import DataError
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS, TASKS, Exchange, dialogue, spoken_answer
@@ -224,7 +224,7 @@ class TinyWorldDialogues:
         return spoken_answer(self.seed, split, task, number, self.exchanges(split, task, number)[-1].answer)
 
     def utterances(self, split: Split) -> tuple[Utterance, ...]:
-        """What is heard, by the number of the sound."""
+        """What is record_speech, by the number of the sound."""
         counts = self.tasks(split)
         found = (self.exchanges(split, task, number)[-1].spoken for task in SPOKEN_TASKS for number in range(counts.get(task, 0)))
         return tuple(utterance for utterance in found if utterance is not None)
@@ -278,7 +278,7 @@ def say(plans: Sequence[Utterance], rate: int) -> Iterator[Samples]:
     """
     spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
     for plan, samples in zip(plans, spoken.samples, strict=True):
-        yield heard(plan, samples, spoken.rate, rate)
+        yield record_speech(plan, samples, spoken.rate, rate)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,17 @@ from typing import Any, NamedTuple, cast
 from omnictl.config.split import Split
 from omnictl.config.suggest import nearest
 from omnictl.data.dialogues.chat_template import MediaKind, Role
-from omnictl.data.manifest.rows import BrokenRow, Flaw, Manifest, filled, filled_or_none, find_file, no_such, split_or_none, type_of
+from omnictl.data.manifest.rows import (
+    BrokenRow,
+    Flaw,
+    Manifest,
+    fill_row,
+    filled_or_none,
+    find_file,
+    no_such,
+    split_or_none,
+    type_of,
+)
 from omnictl.data.manifest.tables import read_lines
 from omnictl.errors import DataError
 
@@ -165,7 +175,7 @@ def _message(value: object, number: int, find: Find) -> MessageRow:
     if role not in _ROLES:
         raise Flaw(f"the role of {what} is {role!r}, expected one of {', '.join(_ROLES)}")
     content = value.get("content")
-    parts = tuple(_parts(content, what, find)) if isinstance(content, list) else (filled(f"content of {what}", content),)
+    parts = tuple(_parts(content, what, find)) if isinstance(content, list) else (fill_row(f"content of {what}", content),)
     if not parts:
         raise Flaw(f"the content of {what} is an empty list")
     if role == "user":
@@ -201,7 +211,7 @@ def _parts(content: list[object], what: str, find: Find) -> Iterator[str | Media
         if kind not in part:
             raise Flaw(f"{place} is of type {kind!r} and has no key {kind!r} (found {', '.join(map(repr, part))})")
         if kind == "text":
-            filled(place, part[kind])  # or it is a flaw
+            fill_row(place, part[kind])  # or it is a flaw
             yield cast("str", part[kind])
         else:
-            yield MediaFile(cast("MediaKind", kind), find(cast("str", kind), filled(f"path of {place}", part[kind])))
+            yield MediaFile(cast("MediaKind", kind), find(cast("str", kind), fill_row(f"path of {place}", part[kind])))

@@ -8,7 +8,7 @@ from pathlib import Path
 from omnictl.data.cache import flush, read_or_build
 from omnictl.data.images.files import read_image
 from omnictl.data.parallel import in_parallel
-from omnictl.data.progress import told
+from omnictl.data.progress import log_progress
 from omnictl.errors import DataError
 
 VERSION = 1
@@ -51,7 +51,7 @@ def _read(folder: Path) -> dict[str, str] | None:
 
 
 def _judged(files: Sequence[Path]) -> dict[str, str]:
-    found = told(in_parallel(files, _look), "looking at pictures", len(files))
+    found = log_progress(in_parallel(files, _look), "looking at pictures", len(files))
     return {str(number): verdict.message for number, verdict in enumerate(found) if isinstance(verdict, DataError)}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omnictl.config.split import Split
-from omnictl.data.manifest.rows import Flaw, Manifest, Record, Schema, filled, filled_or_none, split_or_none, type_of
+from omnictl.data.manifest.rows import Flaw, Manifest, Record, Schema, fill_row, filled_or_none, split_or_none, type_of
 
 FIELDS = ("image", "label", "caption", "split")
 
@@ -51,11 +51,11 @@ def _labels(value: object) -> Iterator[tuple[str, str]]:
             yield "label", text
         return
     for key, each in value.items():
-        name = filled("name of a label", key)
+        name = fill_row("name of a label", key)
         if name != key:
             raise Flaw(f"the name of the label {key!r} has white space around it")
         if each is not None:
-            yield name, filled(f"label {name!r}", _as_string(f"label {name!r}", each))
+            yield name, fill_row(f"label {name!r}", _as_string(f"label {name!r}", each))
 
 
 def _as_string(what: str, value: object) -> object:

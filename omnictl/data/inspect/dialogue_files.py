@@ -13,7 +13,7 @@ from omnictl.data.inspect.image_files import ImageFile, drawn
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.parallel import in_parallel
-from omnictl.data.progress import told
+from omnictl.data.progress import log_progress
 from omnictl.data.text.corpus import tinyworld_seed
 from omnictl.errors import DataError
 
@@ -94,7 +94,7 @@ def _measured(
 ) -> dict[MediaFile, Found | DataError]:
     """What is known of each file, spoken replies among the sounds; of some there are several rows."""
     files = list(dict.fromkeys(media for row in rows for media in (*row.media, *_replies(row)) if media.kind == kind))
-    return dict(zip(files, told(in_parallel([media.file for media in files], measure), doing, len(files)), strict=True))
+    return dict(zip(files, log_progress(in_parallel([media.file for media in files], measure), doing, len(files)), strict=True))
 
 
 def _replies(row: DialogueRow) -> Iterator[MediaFile]:
@@ -132,7 +132,7 @@ def _made(world: TinyWorldDialogues) -> Iterator[DialogueFacts]:
     for split in SPLITS:
         sounds = list(spoken(world.sounds, split))
         places = [(task, number) for task, count in world.tasks(split).items() for number in range(count)]
-        for task, number in told(places, f"making dialogues of the {split} split", len(places)):
+        for task, number in log_progress(places, f"making dialogues of the {split} split", len(places)):
             dialogue = world.dialogue(split, task, number)
             pictures = [drawn(world.seed, split, media.number) for media in dialogue.media if media.kind == "image"]
             heard = {f"{split}/{m.number}": sounds[m.number] for m in dialogue.media if m.kind == "audio"}

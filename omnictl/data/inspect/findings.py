@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from omnictl.data.manifest.quarantine import shown
+from omnictl.data.manifest.quarantine import format_rows
 from omnictl.errors import DataError
 
 Kind = Literal["speech", "images", "dialogues", "text"]
@@ -50,7 +50,7 @@ class FindingsReport:
             "files": "mend these files and check again: each is read up to the first place that is broken",
         }
         return DataError(
-            f"{self.num_broken:,} of {self.total:,} {self.unit} are broken:\n{shown(self.broken)}",
+            f"{self.num_broken:,} of {self.total:,} {self.unit} are broken:\n{format_rows(self.broken)}",
             where=self.source,
             fix=fixes[self.unit],
         )

@@ -15,7 +15,7 @@ from omnictl.data.images.layouts import find_images
 from omnictl.data.images.splits import split_images
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.parallel import in_parallel
-from omnictl.data.progress import told
+from omnictl.data.progress import log_progress
 from omnictl.data.text.corpus import tinyworld_seed
 from omnictl.errors import DataError
 from omnictl.tinyworld.drawing import draw
@@ -78,12 +78,12 @@ def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], d
     seed = tinyworld_seed(source)
     if seed is not None:
         count = limit or SCENES
-        return ImageSource(list(told(_drawn(seed, count), "drawing pictures", len(SPLITS) * count)), (), (), ())
+        return ImageSource(list(log_progress(_drawn(seed, count), "drawing pictures", len(SPLITS) * count)), (), (), ())
     found = find_images(Path(source).expanduser())
     splits = split_images(found.rows, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     files = list(dict.fromkeys(row.image for _, row in rows))  # of some pictures there are several rows
-    pictures = dict(zip(files, told(in_parallel(files, measure), doing, len(files)), strict=True))
+    pictures = dict(zip(files, log_progress(in_parallel(files, measure), doing, len(files)), strict=True))
     seen, unreadable = [], []
     for split, row in rows:
         picture = pictures[row.image]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.progress import told
+from omnictl.data.progress import log_progress
 from omnictl.data.text.corpus import Corpus
 from omnictl.errors import DataError
 
@@ -124,7 +124,7 @@ def _text_size(corpus: Corpus, split: Split) -> dict[str, int]:
         documents = corpus.documents(split)
     except DataError:  # an empty split: every file was read to its end before
         return size
-    for text in told(documents, f"measuring documents of the {split} split"):
+    for text in log_progress(documents, f"measuring documents of the {split} split"):
         size["documents"] += 1
         size["characters"] += len(text)
         size["bytes"] += len(text.encode())

@@ -11,7 +11,7 @@ from pathlib import Path
 from omnictl.data.inspect.audio_files import AudioFacts, SpeechSource, decode, open_source, probe
 from omnictl.data.inspect.findings import Finding, FindingsReport
 from omnictl.data.inspect.summary import speech_summary, text_summary
-from omnictl.data.progress import told
+from omnictl.data.progress import log_progress
 from omnictl.data.speech.corpus import Recording, SpeechDataConfig
 from omnictl.data.text.corpus import TextDataConfig, TextFiles, open_corpus, tinyworld_seed
 from omnictl.data.text.files import find_text_files, nothing_in, read_rows
@@ -69,7 +69,7 @@ def measure_speech(source: str, *, limit: int | None = None) -> FindingsReport:
 def _hear(speech: SpeechSource, doing: str) -> tuple[list[AudioFacts], list[Finding]]:
     """The recordings that have a sound, and a problem for every other row."""
     heard, broken = [], [Finding("row", *row) for row in speech.broken]
-    sounds = told(speech.sounds, doing, len(speech.recordings))
+    sounds = log_progress(speech.sounds, doing, len(speech.recordings))
     for (split, recording), sound in zip(speech.recordings, sounds, strict=True):
         if isinstance(sound, DataError):
             broken.append(_problem("audio", recording, sound.message))
@@ -167,7 +167,7 @@ def check_text(source: str) -> FindingsReport:
 def _read_through(file: Path) -> DataError | None:
     """Why a file cannot be read to its end, if it cannot."""
     try:
-        for _ in told(read_rows(file), f"reading documents of {file}"):
+        for _ in log_progress(read_rows(file), f"reading documents of {file}"):
             pass
     except DataError as error:
         return error

@@ -25,7 +25,7 @@ def refuse_too_many(aside: Sequence[BrokenRow], *, usable: int, allowed: float, 
     if usable > 0 and len(aside) <= allowed * total:
         return
     raise DataError(
-        f"{len(aside)} of {total} rows cannot be trained on, allowed are {allowed:.0%}:\n{shown(aside)}",
+        f"{len(aside)} of {total} rows cannot be trained on, allowed are {allowed:.0%}:\n{format_rows(aside)}",
         where=source,
         fix=f"see all of them with `omnictl data check {source}`; mend or remove them, or --set data.max_broken=1",
     )
@@ -45,7 +45,7 @@ class RowProblem(Protocol):
         ...
 
 
-def shown(aside: Sequence[RowProblem]) -> str:
+def format_rows(aside: Sequence[RowProblem]) -> str:
     """The first rows, one a line."""
     more = [f"… and {len(aside) - SHOWN_ROWS} more"] if len(aside) > SHOWN_ROWS else []
     return "\n".join([*(f"{row.where}: {row.message}" for row in aside[:SHOWN_ROWS]), *more])

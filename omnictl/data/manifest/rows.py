@@ -103,7 +103,7 @@ class Schema(Generic[Row]):
             value = record.fields.get(self.file)
             name = ids.unique(_name_of(value, record.where))
             try:
-                rows.append(self.row(name, find(filled(f"{self.file} path", value)), record))
+                rows.append(self.row(name, find(fill_row(f"{self.file} path", value)), record))
             except Flaw as flaw:
                 broken.append(BrokenRow(name, record.where, str(flaw)))
         if not rows:
@@ -227,7 +227,7 @@ def split_or_none(value: object) -> Split | None:
     return split
 
 
-def filled(what: str, value: object) -> str:
+def fill_row(what: str, value: object) -> str:
     """A string without white space around it.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from omnictl.data.speech.length_buckets import Int64, LengthBuckets
-from omnictl.nn.delay import delayed, one_later
+from omnictl.nn.delay import delay, one_later
 from omnictl.nn.spreading import Spread, spread_out
 
 NOTHING = -1
@@ -152,7 +152,7 @@ def _delayed(rows: Sequence[NDArray[np.int16]], empty: int) -> Tensor:
     padded = np.full((len(rows), len(rows[0]), longest), empty, np.int64)
     for place, row in zip(padded, rows, strict=True):
         place[:, : row.shape[1]] = row
-    return delayed(torch.from_numpy(padded), empty)
+    return delay(torch.from_numpy(padded), empty)
 
 
 def _padded(rows: Sequence[Int64], value: int) -> Tensor:

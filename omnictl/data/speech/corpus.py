@@ -149,7 +149,7 @@ class TinyWorldSpeech:
         plans = [self._plan(split, number) for number in numbers]
         spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
         for plan, samples in zip(plans, spoken.samples, strict=True):
-            yield heard(plan, samples, spoken.rate, rate)
+            yield record_speech(plan, samples, spoken.rate, rate)
 
     def _plan(self, split: Split, number: int) -> Utterance:
         return _plan(self.seed, split, number, self.voices)
@@ -171,7 +171,7 @@ def _recordings(seed: int, split: Split, count: int, voices: Voices) -> tuple[Re
     )
 
 
-def heard(plan: Utterance, samples: NDArray[np.int16], spoken_rate: int, rate: int) -> Samples:
+def record_speech(plan: Utterance, samples: NDArray[np.int16], spoken_rate: int, rate: int) -> Samples:
     """What espeak said, `(n,)` at its own rate, as it is recorded at another."""
     clean = samples.astype(np.float32) / np.float32(2**15)
     return record(resample(clean, spoken_rate, rate), plan, rate)

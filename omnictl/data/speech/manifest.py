@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omnictl.config.split import Split
-from omnictl.data.manifest.rows import Manifest, Record, Schema, filled, filled_or_none, split_or_none
+from omnictl.data.manifest.rows import Manifest, Record, Schema, fill_row, filled_or_none, split_or_none
 
 FIELDS = ("audio", "text", "speaker", "split")
 
@@ -35,7 +35,7 @@ def _row(name: str, audio: Path, record: Record) -> SpeechRow:
     return SpeechRow(
         id=name,
         audio=audio,
-        text=filled("text", text),
+        text=fill_row("text", text),
         speaker=_speaker(speaker),
         split=split_or_none(split),
         where=record.where,

@@ -37,7 +37,7 @@ _STOP = (
 _MARK = re.compile(rf"(?P<comma>{_COMMA})|(?P<stop>{_STOP})|(?P<tone>[?!])")
 
 
-def spoken(text: str) -> str:
+def spell_out(text: str) -> str:
     """What of a text is read aloud, in `SYMBOLS`: marks follow their word, and a space follows them."""
     said: list[str] = []
     begin = 0
@@ -66,17 +66,17 @@ def _with_mark(word: str, mark: str) -> str:
 
 
 def spoken_ids(said: str) -> list[int]:
-    """Ids, 1 to `NUM_SYMBOLS`, of what `spoken` gives."""
+    """Ids, 1 to `NUM_SYMBOLS`, of what `spell_out` gives."""
     return [_IDS[symbol] for symbol in said]
 
 
 def speech_text(said: str) -> str:
-    """The words alone of what `spoken` gives, as a recogniser is asked for them."""
+    """The words alone of what `spell_out` gives, as a recogniser is asked for them."""
     return "".join(symbol for symbol in said if symbol not in MARKS)
 
 
 def sentences(said: str, longest: int) -> Iterator[str]:
-    """What `spoken` gives, sentence by sentence, each of 1 to `longest` symbols.
+    """What `spell_out` gives, sentence by sentence, each of 1 to `longest` symbols.
 
     A longer one is cut behind its last comma that is near enough, else at a space, else within a word.
     """

@@ -111,7 +111,7 @@ class ReadAloud:
 
     def normalise(self, text: str) -> str:
         """See `Spelling`."""
-        return spoken_text.spoken(text)
+        return spoken_text.spell_out(text)
 
     def encode(self, text: str) -> list[int]:
         """See `Spelling`."""

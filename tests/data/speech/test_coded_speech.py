@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from omnictl.data.speech.codes import NOTHING, CodedBatches, CodedSpeech, CodesLayout, evaluation_batches
-from omnictl.nn.delay import delayed
+from omnictl.nn.delay import delay
 
 LAYOUT = CodesLayout(subframes=2, codes=16)
 
@@ -50,7 +50,7 @@ def test_a_batch_holds_its_utterances() -> None:
         assert batch.symbols[row, :symbols].tolist() == list(found.symbols[index])
         assert batch.durations[row, :symbols].tolist() == found.durations[index].tolist()
         assert int(batch.speakers[row]) == found.speakers[index]
-        wanted = delayed(torch.from_numpy(found.codes[index])[None].long(), NOTHING)[0]
+        wanted = delay(torch.from_numpy(found.codes[index])[None].long(), NOTHING)[0]
         assert torch.equal(batch.targets[row, :, : wanted.shape[1]], wanted)
         assert (batch.targets[row, :, wanted.shape[1] :] == NOTHING).all()
         assert int((batch.spread.owner[row] >= 0).sum()) == int(found.durations[index].sum())

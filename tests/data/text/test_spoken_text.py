@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from omnictl.data.text.spoken_text import MARKS, NUM_SYMBOLS, SYMBOLS, sentences, speech_text, spoken, spoken_ids
+from omnictl.data.text.spoken_text import MARKS, NUM_SYMBOLS, SYMBOLS, sentences, speech_text, spell_out, spoken_ids
 from omnictl.data.text.targets import ReadAloud
 from omnictl.data.text.transcript import ALPHABET, normalise
 from omnictl.tinyworld.speech import reply, utterance
@@ -53,8 +53,8 @@ from omnictl.tinyworld.speech import reply, utterance
     ],
 )  # fmt: skip
 def test_spoken(text: str, expected: str) -> None:
-    assert spoken(text) == expected
-    assert spoken(expected) == expected
+    assert spell_out(text) == expected
+    assert spell_out(expected) == expected
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_spoken(text: str, expected: str) -> None:
     ],
 )
 def test_the_words_are_those_of_a_transcript(text: str) -> None:
-    assert speech_text(spoken(text)) == normalise(text)
+    assert speech_text(spell_out(text)) == normalise(text)
 
 
 def test_what_tinyworld_says_can_be_read_aloud() -> None:
     for index in range(200):
         for text in (utterance(0, "train", index).text, reply(0, "train", index).text):
-            assert speech_text(spoken(text)) == normalise(text)
-            assert spoken(text)[-1] == text[-1]
+            assert speech_text(spell_out(text)) == normalise(text)
+            assert spell_out(text)[-1] == text[-1]
 
 
 def texts(count: int, seed: int = 0) -> list[str]:
@@ -94,10 +94,10 @@ def texts(count: int, seed: int = 0) -> list[str]:
 
 def test_whatever_comes_in_the_symbols_come_out() -> None:
     for text in texts(3000):
-        said = spoken(text)
+        said = spell_out(text)
         assert set(said) <= set(SYMBOLS), text
         assert said == " ".join(said.split()), text
-        assert spoken(said) == said, text
+        assert spell_out(said) == said, text
         assert speech_text(said) == normalise(said), text
         for word in said.split():
             assert word[0] not in MARKS, text
@@ -107,7 +107,7 @@ def test_whatever_comes_in_the_symbols_come_out() -> None:
 @pytest.mark.parametrize("longest", [2, 3, 7, 30, 1000])
 def test_sentences_of_anything_are_the_text(longest: int) -> None:
     for text in texts(300, seed=1):
-        said = spoken(text)
+        said = spell_out(text)
         found = list(sentences(said, longest))
         assert "".join(found).replace(" ", "") == said.replace(" ", ""), text
         for sentence in found:
