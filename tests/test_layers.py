@@ -1,6 +1,8 @@
 """Imports go down the layers, never up or sideways; and what starts fast stays free of torch."""
 
 import ast
+import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,3 +176,10 @@ def test_what_starts_fast_imports_no_torch() -> None:
     )
     child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr
+
+
+def test_the_picture_of_the_layers_shows_the_packages_that_there_are() -> None:
+    """Boxes and rows; numbers of lines may be of a little earlier."""
+    drawn = runpy.run_path(str(ROOT.parent / "docs" / "draw_layers.py"))
+    expected, kept = (re.findall(r"<title>(.*?)</title>", text) for text in (drawn["draw"](), drawn["PICTURE"].read_text()))
+    assert kept == expected, "draw it again: python docs/draw_layers.py"
