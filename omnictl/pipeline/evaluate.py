@@ -134,7 +134,8 @@ def _measure_in_time(listeners: Mapping[Run, Listener], how: Measure, deadline: 
         for number, run in enumerate(lacking):
             if run not in samples:
                 how.tell(f"judging {run.path} …")
-                samples[run] = GrowingSample(partial(_judge, run, _opened(listeners[run], how), how))
+                judge = partial(_judge, run, _opened(listeners[run], how), how)
+                samples[run] = GrowingSample(judge, STAGES[run.stage].first_examples)
             samples[run].grow(goal, share(deadline, [1.0] * (len(lacking) - number)))
     for run in listeners:
         write_report(run)

@@ -6,9 +6,6 @@ from typing import Literal
 
 from omnictl.measure.evaluate import Evaluation
 
-FIRST_EXAMPLES = 8
-"""Judged first where time is short."""
-
 GROWTH = 4.0
 """So many times more examples at most are judged next, if the time allows it: what is judged again costs a third at most."""
 
@@ -32,11 +29,12 @@ class GrowingSample:
 
     Args:
         judge: judges so many examples of it, all of them anew.
+        first: so many are judged first.
     """
 
-    def __init__(self, judge: Callable[[int], Evaluation]) -> None:
+    def __init__(self, judge: Callable[[int], Evaluation], first: int) -> None:
         self._judge = judge
-        self._limit, self._seconds, self._fixed = FIRST_EXAMPLES, 0.0, 0.0
+        self._limit, self._seconds, self._fixed = first, 0.0, 0.0
         self._evaluation: Evaluation | None = None
 
     @property

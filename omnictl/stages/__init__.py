@@ -33,6 +33,8 @@ class StageEntry(NamedTuple):
     """How many metrics stand beside its headline where several stages share one table."""
     table_controls: int = 4
     """Likewise controls."""
+    first_examples: int = 64
+    """How many examples are judged first where time is short: as many as cost little more than one."""
     converses: bool = False
     """Whether one can chat with it."""
 
@@ -53,6 +55,7 @@ STAGES: dict[str, StageEntry] = {
         recipe=("omnictl.stages.talker_recipe", "Speaking"),
         judge="needed",
         flag="--talker",
+        first_examples=8,
     ),
     "sft": StageEntry(
         "Sft",

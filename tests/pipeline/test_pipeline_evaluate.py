@@ -41,7 +41,7 @@ def judge(clock: Clock, *, split: int, opening: float, each: float, wanted: int 
 @pytest.mark.parametrize("goal", ["narrow interval", "whole split"])
 def test_the_deadline_is_kept_and_the_time_used(clock: Clock, opening: float, each: float, goal: Goal) -> None:
     asked, judged = judge(clock, split=10**9, opening=opening, each=each)
-    sample = GrowingSample(judged)
+    sample = GrowingSample(judged, first=8)
     sample.grow(goal, until=120.0)
     assert clock.now <= 120
     assert clock.now > 40
@@ -52,7 +52,7 @@ def test_the_deadline_is_kept_and_the_time_used(clock: Clock, opening: float, ea
 
 def test_a_whole_split_is_enough(clock: Clock) -> None:
     asked, judged = judge(clock, split=100, opening=0, each=0.01)
-    sample = GrowingSample(judged)
+    sample = GrowingSample(judged, first=8)
     sample.grow("narrow interval", until=1e6)
     assert asked == [8, 32, 128]
     assert sample.has_reached("narrow interval")
@@ -61,7 +61,7 @@ def test_a_whole_split_is_enough(clock: Clock) -> None:
 
 def test_no_more_is_judged_than_the_interval_needs(clock: Clock) -> None:
     asked, judged = judge(clock, split=10**6, opening=1, each=0.01, wanted=50)
-    sample = GrowingSample(judged)
+    sample = GrowingSample(judged, first=8)
     sample.grow("narrow interval", until=1e6)
     assert asked == [8, 32, 60]
     sample.grow("narrow interval", until=1e6)
@@ -73,7 +73,7 @@ def test_no_more_is_judged_than_the_interval_needs(clock: Clock) -> None:
 def test_without_time_a_few_examples_are_judged(clock: Clock) -> None:
     asked, judged = judge(clock, split=100, opening=1, each=1)
     clock.now = 50.0
-    sample = GrowingSample(judged)
+    sample = GrowingSample(judged, first=8)
     sample.grow("narrow interval", until=20.0)
     sample.grow("whole split", until=20.0)
     assert asked == [8]
@@ -83,6 +83,7 @@ class Stage(NamedTuple):
     """A run of some stage."""
 
     path: str
+    stage: str = "talker"  # of which 8 examples are judged first
 
 
 def test_time_goes_first_to_what_every_interval_needs(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
