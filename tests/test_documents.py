@@ -129,6 +129,7 @@ def write_dialogues(folder: Path) -> None:
     (folder / "dialogues.jsonl").write_text("\n".join(rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)

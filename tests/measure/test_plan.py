@@ -61,6 +61,7 @@ def test_a_gpu_twice_as_fast_takes_half_the_time() -> None:
     assert 0 < fast.step_seconds * 20e12 * KEPT < 1e12
 
 
+@pytest.mark.slow
 def test_less_memory_takes_smaller_parts_of_the_batch_and_then_recomputes() -> None:
     whole = planned("codec")  # whose evaluation is one utterance
     room = whole.peak_bytes

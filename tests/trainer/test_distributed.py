@@ -24,6 +24,8 @@ from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.distributed import ALONE, ProcessGroup, join_world
 from omnictl.trainer.loop import train
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 
 

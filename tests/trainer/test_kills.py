@@ -32,6 +32,8 @@ from omnictl.trainer import checkpoint, loop, trainer
 from omnictl.trainer.log import StepRecord
 from omnictl.trainer.stage import Report
 
+pytestmark = pytest.mark.slow
+
 SEED = 20
 SHORT = [
     "train.precision=fp32",
@@ -155,7 +157,7 @@ def processes() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            *(entry.module for entry in STAGES.values()),
+            *(f"omnictl.stages.{name}" for name in STAGES),
             "omnictl.trainer.loop",
             "omnictl.trainer.trainer",
             "torch._dynamo",

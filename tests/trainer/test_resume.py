@@ -30,6 +30,8 @@ from omnictl.trainer.log import StepRecord
 from omnictl.trainer.loop import Outcome, train
 from omnictl.trainer.stage import LossSum, Report
 
+pytestmark = pytest.mark.slow
+
 STEPS = PRESETS["debug"].train.steps
 
 SPEECH = ["train.optimizer=adamw", "train.micro_batch=3", "model.dropout=0.2", "data.speeds=[1.0, 0.9]"]
