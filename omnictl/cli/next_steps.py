@@ -60,7 +60,12 @@ def use_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") -> list
 
 
 def _line(run: "Run", word: "Word") -> str:
-    more = f"omnictl {run.stage} --resume {shlex.quote(str(run.path))} --max-steps {_more_steps(run)}"
+    whole = run.path / "whole_config.json"
+    if whole.is_file():  # its own data is as little as its few steps read
+        elsewhere = "" if run.path.parent.parent == Path("runs") else f" --runs {shlex.quote(str(run.path.parent.parent))}"
+        more = f"omnictl {run.stage} --config {shlex.quote(str(whole))} --init {shlex.quote(str(run.path))}{elsewhere}"
+    else:
+        more = f"omnictl {run.stage} --resume {shlex.quote(str(run.path))} --max-steps {_more_steps(run)}"
     return f"{run.stage} {'has not learned' if word == 'not learned' else 'is weak'}: train it on\n  {more}"
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from omnictl.pipeline.time_budget import TimeBudget
+from omnictl.pipeline.time_budget import TimeBudget, UnitCost
 from omnictl.pipeline.unit_costs import UnitConfig, find_unit_costs
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
@@ -45,9 +45,13 @@ class TrainContext(NamedTuple):
             RunError, DiskFull: the cache cannot be written.
         """
         seconds = deadline - time.monotonic()
-        costs = self.group.first(
-            lambda: find_unit_costs(units, self.device, self.cache, seconds=seconds, max_steps=max_steps, tell=self.tell)
-        )
+
+        def find() -> list[UnitCost]:
+            return find_unit_costs(
+                units, self.device, self.cache, seconds=seconds, max_steps=max_steps, limits_data=judged, tell=self.tell
+            )
+
+        costs = self.group.first(find)
         budget = TimeBudget(costs, deadline, time.monotonic, self.tell, judged=judged)
         budget.announce()
         return budget

@@ -21,6 +21,9 @@ from omnictl.stages import STAGES, command_stages
 Tell = Callable[[str], None]
 """Takes a plain line for people."""
 
+HASTE, HASTY_EXAMPLES = 30.0, 8
+"""Seconds for each run that is left, below which so few examples are judged first."""
+
 Listener = Run | Literal["pocketsphinx"] | None
 
 
@@ -135,7 +138,8 @@ def _measure_in_time(listeners: Mapping[Run, Listener], how: Measure, deadline: 
             if run not in samples:
                 how.tell(f"judging {run.path} …")
                 judge = partial(_judge, run, _opened(listeners[run], how), how)
-                samples[run] = GrowingSample(judge, STAGES[run.stage].first_examples)
+                in_haste = deadline - time.monotonic() < HASTE * (len(lacking) - number)
+                samples[run] = GrowingSample(judge, HASTY_EXAMPLES if in_haste else STAGES[run.stage].first_examples)
             samples[run].grow(goal, share(deadline, [1.0] * (len(lacking) - number)))
     for run in listeners:
         write_report(run)

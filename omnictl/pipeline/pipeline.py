@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from pydantic import create_model
 
-from omnictl.config import Config, choose_preset, resolve
+from omnictl.config import Config, choose_preset, resolve, to_json
 from omnictl.errors import RunError
 from omnictl.measure.judges import JUDGE
 from omnictl.pipeline.context import TrainContext
+from omnictl.pipeline.data_budget import limit_data
 from omnictl.pipeline.evaluate import EvaluationResults, Measure, MissingStage, Tell, measure_all
 from omnictl.pipeline.run_folder import new_run
 from omnictl.pipeline.time_budget import TimeBudget
@@ -22,11 +23,14 @@ from omnictl.pipeline.train_stage import Prepared, prepare, reopen, train_prepar
 from omnictl.report import write_pipeline_report
 from omnictl.report.reading import history
 from omnictl.runs.compatible import needed_run
-from omnictl.runs.files import read_json
+from omnictl.runs.files import read_json, write_text
 from omnictl.runs.run import Run, Status
 from omnictl.stages import STAGES, command_stages, recipe_type, stage_type
 
 PIPELINE = "pipeline"
+
+WHOLE_CONFIG = "whole_config.json"
+"""In a run whose training was too short for all of its data: the config with all of it."""
 
 
 class Plan(NamedTuple):
@@ -188,7 +192,8 @@ def _train_stages(run: Run, context: TrainContext, tell: Tell, deadline: float |
     budget = None if deadline is None or not left else _plan_time(run, config, left, context, deadline)
     for stage in left:
         tell(f"{stage}, stage {stages.index(stage) + 1} of {len(stages)}")
-        prepared = _prepared(run, stage, getattr(config, stage), context.cache)
+        planned = {} if budget is None else {unit.unit: unit.steps for unit in budget.plan.units}
+        prepared = _prepared(run, stage, getattr(config, stage), context.cache, planned)
         outcome = train_prepared(prepared, context, deadline=None, max_steps=None, budget=budget)
         if outcome.status != "finished":
             return outcome.exit_code
@@ -209,14 +214,20 @@ def _is_finished(run: Run, stage: str) -> bool:
     return own is not None and own.record()["status"] == "finished"
 
 
-def _prepared(run: Run, stage: str, config: Config, cache: Path) -> Prepared:
-    """A stage's run and the stage: the one that was begun, else a new one, which the pipeline's record then names."""
+def _prepared(run: Run, stage: str, config: Config, cache: Path, planned: Mapping[str, int]) -> Prepared:
+    """A stage's run and the stage: the one that was begun, else a new one, which the pipeline's record then names.
+
+    Where steps are planned, no more data is made than they read; the whole config stands beside, for who trains it on.
+    """
     runs, record = stage_runs(run), run.record()
     if stage in runs:
         return reopen(runs[stage], cache=cache)
     parents = {name: runs[name] for name in stage_type(stage).needs if name in runs}
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
-    new = prepare(run.path.parent.parent, stage, config, record["name"], kept, parents, cache=cache)
+    limited = limit_data(config, planned, stage) if planned else config
+    new = prepare(run.path.parent.parent, stage, limited, record["name"], kept, parents, cache=cache)
+    if limited != config:
+        write_text(new.run.path / WHOLE_CONFIG, to_json(config))
     run.update(parents={**record["parents"], stage: str(new.run.path.absolute())})
     return new
 

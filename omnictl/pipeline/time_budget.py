@@ -23,6 +23,16 @@ TIME_RESERVE = 0.05
 JUDGING_SHARE = 0.1
 """Share of a pipeline's time in which all stages are judged at the end."""
 
+LEAST_JUDGING = 2.5
+"""Times as long as all validations, which are smaller, that judging takes at least, up to `MOST_JUDGING` of the time."""
+MOST_JUDGING = 0.3
+
+DATA_SLACK = 1.5
+"""Times as much data as the planned steps read is made, since plans may grow (`data_budget`)."""
+
+LEAST_DATA = 0.15
+"""Of the time in which all data is made, what the least of it takes: what is validated on, too."""
+
 OVERRUN = 1.25
 """A unit whose speed is known may take this many times as long as planned, if what comes after it still gets its least steps."""
 
@@ -122,6 +132,8 @@ class UnitCost:
     """Of the steps, the first ones, which take less than the others: lessons."""
     first_share: float = 1.0
     """Of another step's time, what one of these takes."""
+    steps_of_all_data: int | None = None
+    """Steps that read all of its data, of which a shorter training has less made; None: all is made in any case."""
 
     @property
     def needed_steps(self) -> int:
@@ -154,7 +166,19 @@ class UnitCost:
         cheap = max(0, min(steps, self.first_steps) - self.taken)
         training = (max(0, steps - self.taken) - cheap * (1 - self.first_share)) * self.step_seconds
         evaluations = fixed.evaluate + min(EVALUATION_SHARE * training, (1 + steps // self.eval_every) * fixed.evaluate)
-        return fixed.prepare + fixed.plan + training + evaluations + (2 + steps // self.save_every) * fixed.save
+        return (
+            fixed.prepare * self._share_of_data(steps)
+            + fixed.plan
+            + training
+            + evaluations
+            + (2 + steps // self.save_every) * fixed.save
+        )
+
+    def _share_of_data(self, steps: int) -> float:
+        """Of the time in which its data is made, what so many steps need."""
+        if self.steps_of_all_data is None:
+            return 1.0
+        return min(1.0, LEAST_DATA + DATA_SLACK * steps / self.steps_of_all_data)
 
     def seen(self, speed: Speed) -> "UnitCost":
         """What is left of it, as it has been seen to be."""
@@ -243,8 +267,9 @@ def plan_time(
 
 
 def plan_judging(costs: Iterable[UnitCost], seconds: float) -> float:
-    """Seconds kept for judging all of a pipeline: a share, and no less than a validation of each unit takes."""
-    return max(JUDGING_SHARE * seconds, sum(cost.fixed.evaluate for cost in costs))
+    """Seconds kept for judging all of a pipeline: a share, and no less than the first examples of each unit take."""
+    validations = sum(cost.fixed.evaluate for cost in costs)
+    return max(JUDGING_SHARE * seconds, validations, min(LEAST_JUDGING * validations, MOST_JUDGING * seconds))
 
 
 def _highest(needed: Callable[[float], float], room: float) -> float:

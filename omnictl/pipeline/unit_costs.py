@@ -11,6 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,7 @@ from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.measure.bench import processor_name, time_step
 from omnictl.measure.untrained import in_one_fresh_process, save_untrained, untrained_stage
+from omnictl.pipeline.data_budget import steps_of_all_data
 from omnictl.pipeline.reference_curves import Reference, find_reference
 from omnictl.pipeline.time_budget import FixedSeconds, UnitCost
 from omnictl.runs.files import read_json, write_json
@@ -89,6 +91,7 @@ def find_unit_costs(
     *,
     seconds: float,
     max_steps: int | None,
+    limits_data: bool,
     tell: Callable[[str], None],
 ) -> list[UnitCost]:
     """What units take here.
@@ -99,6 +102,7 @@ def find_unit_costs(
         cache: folder of the cache.
         seconds: that there are for all of it, measuring included.
         max_steps: total steps of every unit instead of the configured ones.
+        limits_data: whether no more data is made than the planned steps read.
         tell: takes a line for people.
 
     Raises:
@@ -108,7 +112,10 @@ def find_unit_costs(
     references = {unit.name: find_reference(unit.name, unit.config) for unit in units}
     measured = _measured(units, references, device, cache, seconds, tell)
     estimate = _estimate(measured, references, device)
-    return [_cost(unit, references[unit.name], measured.get(unit.name), estimate, max_steps) for unit in units]
+    costs = [_cost(unit, references[unit.name], measured.get(unit.name), estimate, max_steps) for unit in units]
+    if not limits_data:
+        return costs
+    return [replace(cost, steps_of_all_data=steps_of_all_data(unit.config)) for cost, unit in zip(costs, units, strict=True)]
 
 
 def _measured(

@@ -141,6 +141,14 @@ def test_judging_has_a_share_and_no_less_than_a_validation_of_each() -> None:
     assert plan_judging([unit(), unit("b")], 10.0) == 4
 
 
+def test_few_steps_pay_for_little_data() -> None:
+    all_of_it = unit()
+    some = replace(all_of_it, steps_of_all_data=1000)
+    assert some.seconds(1000) == all_of_it.seconds(1000)
+    saved = all_of_it.seconds(100) - some.seconds(100)
+    assert saved == pytest.approx(SOME.prepare * (1 - 0.15 - 0.15))
+
+
 # Evaluations
 
 

@@ -26,7 +26,7 @@ def units(*names: str, preset: str = "tiny") -> list[UnitConfig]:
 
 def costs(given: list[UnitConfig], cache: Path, seconds: float) -> tuple[list[UnitCost], list[str]]:
     told: list[str] = []
-    return find_unit_costs(given, CPU, cache, seconds=seconds, max_steps=None, tell=told.append), told
+    return find_unit_costs(given, CPU, cache, seconds=seconds, max_steps=None, limits_data=False, tell=told.append), told
 
 
 @pytest.fixture

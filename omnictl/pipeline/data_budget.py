@@ -1,0 +1,102 @@
+"""No more data of the built-in world is made than a short training reads.
+
+TinyWorld's utterances, images and documents take time to be made, and a training that is planned for few steps would never read
+most of them. Data of one's own is not touched.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from omnictl.config import Config
+from omnictl.data.dialogues.corpus import DialogueDataConfig
+from omnictl.data.speech.corpus import SpeechDataConfig
+from omnictl.data.text.corpus import TextDataConfig, tinyworld_seed
+from omnictl.pipeline.time_budget import DATA_SLACK
+from omnictl.stages.talker_recipe import SpeakingConfig
+from omnictl.tinyworld.dialogues import SPOKEN_TASKS
+
+LEAST = 512
+"""Utterances of each kind, and images."""
+
+LEAST_DOCUMENTS = 3_000
+"""From which a tokenizer can be learned."""
+
+TOKENS = 100
+"""Of a document, about."""
+
+C = TypeVar("C", bound=Config)
+
+
+def steps_of_all_data(config: Any) -> int | None:
+    """Steps in which a training reads as much as its config lets TinyWorld make; None if nothing is made for it.
+
+    Args:
+        config: of a stage, with `data` and `train`.
+    """
+    data, batch = config.data, int(config.train.batch_size)
+    if tinyworld_seed(data.source) is None:
+        return None
+    match data:
+        case SpeechDataConfig():
+            return -(-int(data.num_utterances) // batch)
+        case TextDataConfig():
+            return -(-int(data.num_documents) * TOKENS // (batch * int(data.seq_len)))
+        case DialogueDataConfig():
+            return math.ceil(sum(data.counts.values()) / (batch * _share_of_audio(data))) if data.counts and data.weights else None
+    return None
+
+
+def limit_data(config: C, steps: Mapping[str, int], unit: str) -> C:
+    """The config with no more of TinyWorld than its planned steps read.
+
+    Args:
+        config: of a command.
+        steps: planned, by unit.
+        unit: the stage, if the config is not that of several.
+    """
+    if isinstance(config, SpeakingConfig):
+        parts = {part: config.part(part) for part in config.parts}
+        read = max(steps.get(part, 0) * training.train.batch_size for part, training in parts.items())
+        return config.model_copy(update={"data": _limit_speech(config.data, read)})
+    own: Any = config
+    data, batch = own.data, own.train.batch_size
+    if tinyworld_seed(data.source) is None:
+        return config
+    read = steps.get(unit, own.train.steps) * batch
+    limits: dict[type[Config], Callable[[], Config]] = {
+        SpeechDataConfig: lambda: _limit_speech(data, read),
+        TextDataConfig: lambda: _limit_documents(data, read),
+        DialogueDataConfig: lambda: _limit_dialogues(data, read),
+    }
+    limited = limits.get(type(data))
+    return config if limited is None else config.model_copy(update={"data": limited()})
+
+
+def _limit_speech(data: SpeechDataConfig, read: int) -> SpeechDataConfig:
+    if tinyworld_seed(data.source) is None:
+        return data
+    return data.model_copy(update={"num_utterances": _enough(data.num_utterances, read, LEAST)})
+
+
+def _limit_documents(data: TextDataConfig, windows: int) -> TextDataConfig:
+    read = windows * data.seq_len // TOKENS
+    return data.model_copy(update={"num_documents": _enough(data.num_documents, read, LEAST_DOCUMENTS)})
+
+
+def _limit_dialogues(data: DialogueDataConfig, examples: int) -> DialogueDataConfig:
+    if not (data.counts and data.weights):
+        return data
+    heard = math.ceil(examples * _share_of_audio(data) * DATA_SLACK / sum(data.counts.values()) * 1000) / 1000
+    counts = {task: min(count, max(LEAST, math.ceil(count * heard))) for task, count in data.counts.items()}
+    return data.model_copy(update={"counts": counts, "num_pictures": _enough(data.num_pictures, examples, 2 * LEAST)})
+
+
+def _share_of_audio(data: DialogueDataConfig) -> float:
+    """Of the examples, those with a recording."""
+    spoken = sum(weight for task, weight in data.weights.items() if task in SPOKEN_TASKS)
+    return (1 - data.replay) * spoken / sum(data.weights.values())
+
+
+def _enough(configured: int, read: int, least: int) -> int:
+    return min(configured, max(least, math.ceil(DATA_SLACK * read)))

@@ -1,0 +1,49 @@
+"""How much of TinyWorld is made for few steps."""
+
+from pathlib import Path
+
+import pytest
+
+from omnictl.pipeline.data_budget import limit_data, steps_of_all_data
+from omnictl.stages import recipe_type
+from omnictl.stages.asr import PRESETS as ASR
+from omnictl.stages.sft import PRESETS as SFT
+from omnictl.stages.talker_recipe import PRESETS as TALKER
+
+
+def test_utterances_are_those_that_the_steps_read_and_half_as_many_again() -> None:
+    config = ASR["tiny"]
+    batch = config.train.batch_size
+    assert limit_data(config, {"asr": 40}, "asr").data.num_utterances == 40 * batch * 3 // 2
+    assert limit_data(config, {"asr": 1}, "asr").data.num_utterances == 512
+    assert limit_data(config, {"asr": 10**6}, "asr") == config
+    assert steps_of_all_data(config) == -(-config.data.num_utterances // batch)
+
+
+def test_dialogues_keep_their_proportions() -> None:
+    data = SFT["tiny"].data
+    limited = limit_data(SFT["tiny"], {"sft": 400}, "sft").data
+    shares = [limited.counts[task] / data.counts[task] for task in data.counts]
+    assert 0 < min(shares) < 1
+    assert min(shares) == pytest.approx(max(shares), abs=0.01)
+    assert limited.num_pictures == data.num_pictures
+    fewer = limit_data(SFT["tiny"], {"sft": 40}, "sft").data
+    assert fewer.num_pictures == 40 * SFT["tiny"].train.batch_size * 3 // 2
+    full = steps_of_all_data(SFT["tiny"])
+    assert full is not None
+    assert limit_data(SFT["tiny"], {"sft": full}, "sft").data.counts == data.counts
+
+
+def test_parts_of_a_voice_share_what_the_greediest_reads() -> None:
+    config = TALKER["tiny"]
+    batches = {part: config.part(part).train.batch_size for part in config.parts}
+    steps = {"codec": 50, "aligner": 1, "talker": 40}
+    expected = max(steps[part] * batches[part] for part in steps) * 3 // 2
+    assert limit_data(config, steps, "talker").data.num_utterances == expected
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "asr", "vision", "talker", "sft"])
+def test_data_of_ones_own_is_not_touched(stage: str, tmp_path: Path) -> None:
+    config = recipe_type(stage).presets["tiny"]
+    own = config.model_copy(update={"data": config.data.model_copy(update={"source": str(tmp_path)})})  # type: ignore[attr-defined]
+    assert limit_data(own, {stage: 1, "codec": 1, "aligner": 1}, stage) == own
