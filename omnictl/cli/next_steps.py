@@ -40,10 +40,9 @@ def training_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") ->
     parts = [stage for stage in lacking if stage != JOINED]
     lines = [_line(runs[stage], verdicts[stage]) for stage in (parts or lacking)]
     if parts and JOINED in runs:
-        name = runs[JOINED].record()["name"]
-        root = runs[JOINED].path.parent.parent
-        elsewhere = "" if root == Path("runs") else f" --runs {shlex.quote(str(root))}"
-        again = f"omnictl {JOINED} --config {shlex.quote(str(runs[JOINED].config_file))} --name {name}{elsewhere}"
+        joined = runs[JOINED]
+        file = joined.whole_config_file if joined.whole_config_file.is_file() else joined.config_file
+        again = f"omnictl {JOINED} --config {shlex.quote(str(file))} --name {joined.record()['name']}{_elsewhere(joined)}"
         lines.append(f"then join them anew, since {JOINED} holds copies of what it was made from\n  {again}")
     return lines
 
@@ -60,13 +59,18 @@ def use_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") -> list
 
 
 def _line(run: "Run", word: "Word") -> str:
-    whole = run.path / "whole_config.json"
-    if whole.is_file():  # its own data is as little as its few steps read
-        elsewhere = "" if run.path.parent.parent == Path("runs") else f" --runs {shlex.quote(str(run.path.parent.parent))}"
-        more = f"omnictl {run.stage} --config {shlex.quote(str(whole))} --init {shlex.quote(str(run.path))}{elsewhere}"
+    if run.whole_config_file.is_file():  # its own data is as little as its few steps read
+        file, init = (shlex.quote(str(path)) for path in (run.whole_config_file, run.path))
+        more = f"omnictl {run.stage} --config {file} --init {init} --name {run.record()['name']}{_elsewhere(run)}"
     else:
         more = f"omnictl {run.stage} --resume {shlex.quote(str(run.path))} --max-steps {_more_steps(run)}"
     return f"{run.stage} {'has not learned' if word == 'not learned' else 'is weak'}: train it on\n  {more}"
+
+
+def _elsewhere(run: "Run") -> str:
+    """The option that names the folder of runs, if it is not the usual one."""
+    root = run.path.parent.parent
+    return "" if root == Path("runs") else f" --runs {shlex.quote(str(root))}"
 
 
 def _more_steps(run: "Run") -> int:

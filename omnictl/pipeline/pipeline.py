@@ -29,9 +29,6 @@ from omnictl.stages import STAGES, command_stages, recipe_type, stage_type
 
 PIPELINE = "pipeline"
 
-WHOLE_CONFIG = "whole_config.json"
-"""In a run whose training was too short for all of its data: the config with all of it."""
-
 
 class Plan(NamedTuple):
     """The stages to train, and those of which a finished run is taken, in the order of training."""
@@ -227,7 +224,7 @@ def _prepared(run: Run, stage: str, config: Config, cache: Path, planned: Mappin
     limited = limit_data(config, planned, stage) if planned else config
     new = prepare(run.path.parent.parent, stage, limited, record["name"], kept, parents, cache=cache)
     if limited != config:
-        write_text(new.run.path / WHOLE_CONFIG, to_json(config))
+        write_text(new.run.whole_config_file, to_json(config))
     run.update(parents={**record["parents"], stage: str(new.run.path.absolute())})
     return new
 

@@ -33,6 +33,11 @@ class Run:
         return str(self.record()["stage"])
 
     @property
+    def whole_config_file(self) -> Path:
+        """Of a run whose training was too short for all of its data: the config with all of it."""
+        return self.path / "whole_config.json"
+
+    @property
     def config_file(self) -> Path:
         """The resolved config."""
         return self.path / "config.json"

@@ -132,6 +132,9 @@ def test_only_what_works_is_suggested(finished: Run) -> None:
     alone = use_lines(runs, verdicts(sft="not learned", vision="not learned"))
     assert [line.split()[1] for line in alone] == ["chat", "transcribe", "say"]
     assert use_lines(runs, dict.fromkeys(COMMANDS, "not learned")) == []
+    runs["asr"].whole_config_file.write_text("{}")  # its training was too short for all of its data
+    assert f"--config {runs['asr'].whole_config_file} --init {own['asr']}" in training_lines(runs, verdicts(asr="weak"))[0]
+    runs["asr"].whole_config_file.unlink()
     runs["sft"].update(steps=1)  # out of time: as many as were planned
     assert training_lines(runs, verdicts(sft="weak"))[0].endswith(f"--max-steps {STEPS}")
 
