@@ -1,3 +1,4 @@
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,7 +46,8 @@ HOURS: Mapping[str, float] = {"pretrain": 12, "asr": 10, "vision": 8, "codec": 5
 
 
 @pytest.mark.slow
-def test_a_whole_model_fits_one_gpu_one_disk_and_a_few_days(tmp_path: Path) -> None:
+def test_a_whole_model_fits_one_gpu_one_disk_and_a_few_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(os.cpu_count()))  # of the processes that plan: minutes of computing
     configs = {name: stage_type(name).presets["small"] for name in HOURS}
     plans = list(make_plans(configs, "small", CARD._replace(tflops=GPU_TFLOPS), CPU, cache=tmp_path))
     assert [plan.stage for plan in plans] == list(HOURS)
