@@ -31,7 +31,7 @@ from omnictl.generate.tts import time_speech
 from omnictl.measure.evaluate import Evaluation
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.evaluate import Measure, measure
-from omnictl.pipeline.run_folder import versions_and_machine
+from omnictl.pipeline.run_folder import absolute_source, versions_and_machine
 from omnictl.pipeline.train_stage import prepare, train_prepared
 from omnictl.pipeline.upstream import choose_upstream
 from omnictl.runs.model_folder import read_stage
@@ -235,7 +235,7 @@ def train(
             f"there is no stage {stage!r}, expected one of: {', '.join(command_stages())}", where="stage", fix="name one of these"
         )
     kind, root = recipe_type(stage), run_root(None if runs is None else Path(runs))
-    given = {} if data is None else {"data.source": str(Path(data).absolute()) if Path(data).exists() else str(data)}
+    given = {} if data is None else {"data.source": absolute_source(str(data))}
     overrides = [f"{key}={_as_setting(value)}" for key, value in (given | dict(settings or {})).items()]
     config = resolve(kind.config_type, preset=choose_preset(kind.presets, preset), overrides=overrides)
     context = TrainContext(choose_device(device), lambda stage: _watch(stage, tell), cache_dir(), tell)

@@ -104,6 +104,8 @@ def _begin(stage: str, choices: Choices, root: Path, resume: str | None, output:
 
 def settings(stage: str, choices: Choices) -> list[str]:
     """`--data` and `--seed` as settings of a stage's config."""
+    from omnictl.pipeline.run_folder import absolute_source
+
     given = []
     if choices.data is not None:
         given.append(f"data.source={json.dumps(absolute_source(choices.data))}")
@@ -179,12 +181,6 @@ def run_name(choices: Choices, default: str) -> str:
             fix="use up to 100 letters, digits, '.', '_', '+' and '-'; --runs DIR says where runs go",
         )
     return choices.name
-
-
-def absolute_source(data: str) -> str:
-    """The source as the run's config keeps it: a path must be found again from another working directory."""
-    path = Path(data).expanduser()
-    return str(path.absolute()) if path.exists() else data
 
 
 def circumstances() -> dict[str, object]:

@@ -172,7 +172,7 @@ def mean_accuracy(found: Mapping[str, Estimate]) -> Estimate:
 
 
 def with_controls(
-    found: Mapping[str, Estimate], exchange_media: Mapping[str, Estimate], find_commonest: Mapping[str, Estimate]
+    found: Mapping[str, Estimate], exchanged: Mapping[str, Estimate], commonest: Mapping[str, Estimate]
 ) -> dict[str, Estimate]:
     """The mean accuracy, that of tasks with media if there are any, and all rates, each with what it is compared with.
 
@@ -181,16 +181,16 @@ def with_controls(
         exchanged: those with exchanged media, of the tasks that have media.
         commonest: those of the commonest answers.
     """
-    estimates = {"accuracy": mean_accuracy(found).against("accuracy_commonest", mean_accuracy(find_commonest), "higher")}
-    if any(name.startswith("accuracy_") for name in exchange_media):
-        with_media = mean_accuracy({name: found[name] for name in exchange_media})
-        estimates["accuracy_media"] = with_media.against("accuracy_shuffled", mean_accuracy(exchange_media), "higher")
+    estimates = {"accuracy": mean_accuracy(found).against("accuracy_commonest", mean_accuracy(commonest), "higher")}
+    if any(name.startswith("accuracy_") for name in exchanged):
+        with_media = mean_accuracy({name: found[name] for name in exchanged})
+        estimates["accuracy_media"] = with_media.against("accuracy_shuffled", mean_accuracy(exchanged), "higher")
     for name, one in found.items():
         better: Better = "higher" if name.startswith("accuracy_") else "lower"
-        if name in exchange_media:
-            estimates[name] = one.against(f"{name}_shuffled", exchange_media[name], better)
-        elif name in find_commonest:
-            estimates[name] = one.against(f"{name}_commonest", find_commonest[name], better)
+        if name in exchanged:
+            estimates[name] = one.against(f"{name}_shuffled", exchanged[name], better)
+        elif name in commonest:
+            estimates[name] = one.against(f"{name}_commonest", commonest[name], better)
         else:
             estimates[name] = one
     return estimates

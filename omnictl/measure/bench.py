@@ -172,9 +172,9 @@ def time_step(stage: Any, device: torch.device, *, steps: int, seconds: float, a
     taken: list[Step] = []
     while len(taken) <= steps and (not taken or time.monotonic() - began + taken[-1].seconds < seconds):
         taken.append(take_step(stage, few, few.typical_step + len(taken), optimizers, plan, precision, device))
-    time_speech = taken[1:] or taken
-    passes = statistics.median(step.data + step.forward + step.backward for step in time_speech)
-    return passes * len(ids) / number + statistics.median(step.optimizer for step in time_speech)
+    timed = taken[1:] or taken
+    passes = statistics.median(step.data + step.forward + step.backward for step in timed)
+    return passes * len(ids) / number + statistics.median(step.optimizer for step in timed)
 
 
 def measure_steps(stage: Any, device: torch.device, steps: int) -> TrainSpeed:

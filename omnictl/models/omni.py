@@ -91,7 +91,7 @@ class Omni(nn.Module):
             adapt(thinker, config.lora_rank, config.lora_alpha)
         self._thinker_learns = [parameter for parameter in thinker.parameters() if parameter.requires_grad]
         for parameter in self.encoders.parameters():
-            parameter.rate = config.encoder_rate  # type: ignore[attr-defined]  # read by `train.optim`
+            parameter.rate = config.encoder_rate  # type: ignore[attr-defined]  # read by `trainer.optim`
 
     def learn_projectors_only(self, *, only: bool) -> None:
         """Whether, from now on, only the projectors get gradients; else all that is trained does."""

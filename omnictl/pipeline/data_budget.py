@@ -5,7 +5,7 @@ most of them. Data of one's own is not touched.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from omnictl.config import Config
@@ -55,33 +55,25 @@ def limit_data(config: C, steps: Mapping[str, int], unit: str) -> C:
         steps: planned, by unit.
         unit: the stage, if the config is not that of several.
     """
-    if isinstance(config, SpeakingConfig):
-        parts = {part: config.part(part) for part in config.parts}
-        read = max(steps.get(part, 0) * training.train.batch_size for part, training in parts.items())
-        return config.model_copy(update={"data": _limit_speech(config.data, read)})
     own: Any = config
-    data, batch = own.data, own.train.batch_size
-    if tinyworld_seed(data.source) is None:
+    if tinyworld_seed(own.data.source) is None:
         return config
-    read = steps.get(unit, own.train.steps) * batch
-    limits: dict[type[Config], Callable[[], Config]] = {
-        SpeechDataConfig: lambda: _limit_speech(data, read),
-        TextDataConfig: lambda: _limit_documents(data, read),
-        DialogueDataConfig: lambda: _limit_dialogues(data, read),
-    }
-    limited = limits.get(type(data))
-    return config if limited is None else config.model_copy(update={"data": limited()})
+    parts = {part: own.part(part) for part in own.parts} if isinstance(config, SpeakingConfig) else {unit: own}
+    read = max(steps.get(part, training.train.steps) * training.train.batch_size for part, training in parts.items())
+    return config.model_copy(update={"data": _limit(own.data, read)})
 
 
-def _limit_speech(data: SpeechDataConfig, read: int) -> SpeechDataConfig:
-    if tinyworld_seed(data.source) is None:
-        return data
-    return data.model_copy(update={"num_utterances": _enough(data.num_utterances, read, LEAST)})
-
-
-def _limit_documents(data: TextDataConfig, windows: int) -> TextDataConfig:
-    read = windows * data.seq_len // TOKENS
-    return data.model_copy(update={"num_documents": _enough(data.num_documents, read, LEAST_DOCUMENTS)})
+def _limit(data: Config, read: int) -> Config:
+    """TinyWorld's data with no more than so many examples need."""
+    match data:
+        case SpeechDataConfig():
+            return data.model_copy(update={"num_utterances": _enough(data.num_utterances, read, LEAST)})
+        case TextDataConfig():
+            documents = _enough(data.num_documents, read * data.seq_len // TOKENS, LEAST_DOCUMENTS)
+            return data.model_copy(update={"num_documents": documents})
+        case DialogueDataConfig():
+            return _limit_dialogues(data, read)
+    return data
 
 
 def _limit_dialogues(data: DialogueDataConfig, examples: int) -> DialogueDataConfig:

@@ -17,6 +17,12 @@ from omnictl.runs.run import Run, create_run
 from omnictl.stages.protocol import TrainableStage
 
 
+def absolute_source(data: str) -> str:
+    """The source as the run's config keeps it: a path must be found again from another working directory."""
+    path = Path(data).expanduser()
+    return str(path.absolute()) if path.exists() else data
+
+
 def versions_and_machine() -> dict[str, object]:
     """What a run's record says of the software and the machine."""
     return {

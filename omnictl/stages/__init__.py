@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from omnictl.stages.protocol import Recipe, TrainableStage
 
 LITTLE_SPEECH = ("data.num_utterances=256", "data.num_eval_utterances=4")
+"""`small_data` of the stages that train on speech."""
 
 
 class StageEntry(NamedTuple):
@@ -87,7 +88,5 @@ def stage_type(name: str) -> "type[TrainableStage]":
 
 def recipe_type(name: str) -> "type[Recipe]":
     """What has the config and presets of a command, or of a stage that is only part of one."""
-    if STAGES[name].recipe is None:
-        return stage_type(name)
-    module, type_name = STAGES[name].recipe or ("", "")
-    return cast("type[Recipe]", getattr(import_module(module), type_name))
+    recipe = STAGES[name].recipe
+    return stage_type(name) if recipe is None else cast("type[Recipe]", getattr(import_module(recipe[0]), recipe[1]))

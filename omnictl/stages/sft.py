@@ -476,10 +476,10 @@ class Sft:
     def evaluate(self, split: Split, *, limit: int | None) -> Report:
         """How well it answers a split, or `limit` dialogues, of all tasks in turn; spoken replies and text of its own, too."""
         dialogues = list(islice(self._set(split).all(), limit))
-        respondent, format_rows = self.respondent(), self.media_features(split)
-        answered = respondent.answer_all(dialogues, format_rows, max_reply=self.config.max_reply)
+        respondent, shown = self.respondent(), self.media_features(split)
+        answered = respondent.answer_all(dialogues, shown, max_reply=self.config.max_reply)
         without = {
-            control: rates(respondent.answer_all(changed, format_rows, max_reply=self.config.max_reply))
+            control: rates(respondent.answer_all(changed, shown, max_reply=self.config.max_reply))
             for control, changed in (("shuffled", exchange_media(dialogues)), ("text_only", text_only(dialogues)))
         }
         estimates = with_controls(rates(answered), without["shuffled"], find_commonest(answered))

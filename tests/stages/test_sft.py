@@ -209,8 +209,8 @@ def test_the_commonest_answer_is_that_of_the_others() -> None:
 
 def test_what_every_rate_is_compared_with() -> None:
     found = {"accuracy_text": rate_of(9, 10), "accuracy_image": rate_of(5, 10), "wer_transcribe": rate_of(1, 10)}
-    exchange_media = {"accuracy_image": rate_of(1, 10), "wer_transcribe": rate_of(9, 10)}
-    estimates = with_controls(found, exchange_media, {"accuracy_text": rate_of(1, 10), "accuracy_image": rate_of(2, 10)})
+    exchanged = {"accuracy_image": rate_of(1, 10), "wer_transcribe": rate_of(9, 10)}
+    estimates = with_controls(found, exchanged, {"accuracy_text": rate_of(1, 10), "accuracy_image": rate_of(2, 10)})
     assert [(name, one.value, one.control and one.control[:2]) for name, one in estimates.items()] == [
         ("accuracy", 0.7, ("accuracy_commonest", pytest.approx(0.15))),
         ("accuracy_media", 0.5, ("accuracy_shuffled", 0.1)),
