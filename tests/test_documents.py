@@ -36,6 +36,9 @@ PLANNED = "vision"
 FEWEST_STEPS = "4"
 """Steps of a training command whose config is not the debug preset's."""
 
+MOST_LOG_LINES = 12
+"""Of an entry of docs/log.md, its heading and empty lines included; what is longer belongs to docs/log/."""
+
 
 def commands(markdown: str) -> Iterator[list[str]]:
     """The arguments of each `omnictl` command in the shell blocks; where there are prompts, the other lines are output."""
@@ -146,6 +149,22 @@ def test_commands_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_readme_shows_the_main_commands() -> None:
     first_words = {arguments[0] for arguments in commands((ROOT / "README.md").read_text())}
     assert {"pretrain", "eval", "chat"} <= first_words
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    assert [target for target in targets if "://" not in target and not (path.parent / target).exists()] == []
+
+
+def test_log_entries_are_dated_short_and_newest_first() -> None:
+    entries = (ROOT / "docs" / "log.md").read_text().split("\n## ")[1:]
+    headings = [entry.partition("\n")[0] for entry in entries]
+    assert [heading for heading in headings if not re.match(r"\d{4}-\d\d-\d\d: ", heading)] == []
+    dates = [heading[:10] for heading in headings]
+    assert dates == sorted(dates, reverse=True)
+    lengths = {heading: len(entry.strip().splitlines()) for heading, entry in zip(headings, entries, strict=True)}
+    assert {heading: lines for heading, lines in lengths.items() if lines > MOST_LOG_LINES} == {}
 
 
 def test_commands_are_found_in_shell_blocks_only() -> None:
