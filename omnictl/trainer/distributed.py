@@ -8,7 +8,7 @@ the count over all of them, so that any number of them takes the same step. Weig
 
 Messages about a step (counts, signals) are small objects that go through gloo; tensors go where they lie, through NCCL on a GPU.
 Left out on purpose: hiding the sum of gradients behind the backward pass. Its order would differ where one process's examples use
-other parts of a model than another's (a picture here, a sound there); docs/scaling.md says what it costs.
+other parts of a model than another's (a picture here, a sound there); docs/several_processes.md says what it costs.
 """
 
 import datetime

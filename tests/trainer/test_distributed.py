@@ -156,7 +156,7 @@ def test_a_host_that_leaves_is_done_without(tmp_path: Path, unharmed: list[dict[
         options = ("--nnodes", "1:2", "--max-restarts", "1", "--rdzv-id", "left", "--rdzv-conf", patience)
         return launched(1, "host_left", tmp_path, *options, port=port, environment=environment)
 
-    own_store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as docs/scaling.md says, so that it could come back
+    own_store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as docs/several_processes.md says, so that it could come back
     with host(meets=True, environment=own_store) as stays, host(meets=False, environment=own_store | {"HOST_LEAVES": ""}) as leaves:
         assert leaves.wait() == -signal.SIGKILL
         assert stays.wait() == 0
