@@ -2,7 +2,7 @@
 
 OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 tests/benchmarks/several_processes.py tiny pretrain
 
-Divided by the bytes that go to each process and come from it, the sum's time is the bandwidth that docs/several_processes.md reckons with.
+Divided by the bytes that go to each process and come from it, the sum's time is the bandwidth that docs/several_processes.md uses.
 """
 
 import statistics
