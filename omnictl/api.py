@@ -43,7 +43,7 @@ from omnictl.stages.protocol import TrainableStage
 from omnictl.stages.sft import SftConfig
 from omnictl.stages.trained_model import open_model
 from omnictl.stages.vision import Vision
-from omnictl.trainer.device import choose_device
+from omnictl.trainer.hardware.device import choose_device
 from omnictl.trainer.log import Observer, StepRecord
 from omnictl.trainer.stage import Report
 from omnictl.use.chat_session import Attachment, Reply, Session

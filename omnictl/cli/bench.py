@@ -34,7 +34,7 @@ def bench(
     from omnictl.measure.bench import describe_machine, measure, measure_use
     from omnictl.measure.untrained import WHOLE_MODEL
     from omnictl.stages import stage_type
-    from omnictl.trainer.device import choose_device
+    from omnictl.trainer.hardware.device import choose_device
 
     output = Output(as_json=as_json, quiet=quiet)
     for stage in only or []:

@@ -69,7 +69,7 @@ def chat(
     from omnictl.cli.playback import open_loudspeaker
     from omnictl.data.cache import cache_dir
     from omnictl.generate.sampling import SamplingConfig
-    from omnictl.trainer.device import choose_device
+    from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.chat_session import Attachment, Reply, Session
     from omnictl.use.say import check_place, open_voice
 

@@ -34,7 +34,7 @@ def classify(
 ) -> int:
     """Name what pictures show, with the newest vision encoder."""
     from omnictl.data.cache import cache_dir
-    from omnictl.trainer.device import choose_device
+    from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.classify import classify_file, open_classifier
 
     news = Output(as_json=True)  # on standard error, always: the result is what the pictures show

@@ -45,7 +45,7 @@ def evaluate(
     """Measure a run on its test split, or with `all` the newest run of every stage."""
     from omnictl.data.cache import cache_dir
     from omnictl.pipeline.evaluate import Measure
-    from omnictl.trainer.device import choose_device
+    from omnictl.trainer.hardware.device import choose_device
 
     output = Output(as_json=as_json)
     output.tell_log()

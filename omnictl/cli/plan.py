@@ -45,7 +45,7 @@ def plan(
     """Say what the training of a stage will take: memory, steps, disk and time. Nothing is trained."""
     from omnictl.data.cache import cache_dir
     from omnictl.measure.plan import make_plans
-    from omnictl.trainer.device import choose_device
+    from omnictl.trainer.hardware.device import choose_device
 
     output = Output(as_json=as_json, quiet=quiet)
     size = preset or DEFAULT_PRESET

@@ -14,8 +14,8 @@ from omnictl.data.cache import cache_dir
 from omnictl.pipeline.context import TrainContext
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
-from omnictl.trainer.device import choose_device
-from omnictl.trainer.distributed import join_world
+from omnictl.trainer.distributed.process_group import join_world
+from omnictl.trainer.hardware.device import choose_device
 from omnictl.trainer.log import Observer, StepRecord
 from omnictl.trainer.stage import Report
 

@@ -35,7 +35,7 @@ def say(
 ) -> None:
     """Say a text with the newest Talker."""
     from omnictl.data.cache import cache_dir
-    from omnictl.trainer.device import choose_device
+    from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.say import SpeechSettings, open_voice, say_to_file
 
     output = Output(as_json=as_json)

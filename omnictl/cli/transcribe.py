@@ -70,7 +70,7 @@ def transcribe(
     """Write down what is said in recordings of up to an hour, with the newest speech recogniser."""
     from omnictl.data.cache import cache_dir
     from omnictl.generate.ctc_decoder import Decoding
-    from omnictl.trainer.device import choose_device
+    from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.transcribe import fit_language_model, open_recogniser, open_thinker, transcribe_file
 
     width = _beam_width(beam, {"--lm": lm, "--thinker": thinker})

@@ -30,7 +30,7 @@ from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, TinyWorldSp
 from omnictl.data.speech.manifest import FIELDS
 from omnictl.data.text.corpus import TinyWorldText
 from omnictl.errors import DataError, DiskFull, OmniError, UsageError
-from omnictl.tinyworld.scenes import scene
+from omnictl.tinyworld.images.scenes import scene
 
 RATE = 16_000
 """Of the recordings, in Hz."""

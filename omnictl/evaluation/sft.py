@@ -35,7 +35,7 @@ from omnictl.generate.decode import Prompt, answer_greedily
 from omnictl.metrics.answers import is_same, is_true
 from omnictl.metrics.figures import Tile, contact_sheet
 from omnictl.metrics.intervals import Better, Estimate, mean_of_rates, rate
-from omnictl.metrics.shuffling import shuffled_inputs
+from omnictl.metrics.shuffle import shuffled_inputs
 from omnictl.metrics.speech import by_pair, word_errors
 from omnictl.models.omni import Omni
 

@@ -9,7 +9,7 @@ from omnictl.data.text.spoken_text import speech_text, spell_out
 from omnictl.data.text.transcript import foreign_characters
 from omnictl.evaluation.talker import SHUFFLE_SEED, Ladder
 from omnictl.metrics.intervals import Estimate
-from omnictl.metrics.shuffling import shuffled_inputs
+from omnictl.metrics.shuffle import shuffled_inputs
 from omnictl.metrics.speech import by_pair, character_errors
 
 SAID = 100

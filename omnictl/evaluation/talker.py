@@ -23,10 +23,10 @@ from omnictl.generate.tts import CodeSampling, Voice, say, time_speech
 from omnictl.metrics.figures import spectrogram_picture
 from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 from omnictl.metrics.intervals import Estimate
-from omnictl.metrics.shuffling import shuffled_inputs
+from omnictl.metrics.shuffle import shuffled_inputs
 from omnictl.metrics.speech import by_pair, character_errors, word_errors
 from omnictl.metrics.verdict import judge_talker
-from omnictl.nn.mel import log_mel
+from omnictl.nn.audio.mel import log_mel
 from omnictl.trainer.stage import Report
 
 RUNGS = ("original", "resynthesis", "teacher_forced", "free_running")

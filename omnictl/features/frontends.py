@@ -24,8 +24,8 @@ from omnictl.data.text.targets import Targets
 from omnictl.generate.ctc_search import words_of_path
 from omnictl.models.audio_encoder import AudioEncoder
 from omnictl.models.vision_encoder import VisionEncoder
+from omnictl.nn.audio.mel import log_mel
 from omnictl.nn.conv import halve
-from omnictl.nn.mel import log_mel
 
 Raw = NDArray[Any]
 """What an encoder takes in: `(3, S, S)` uint8 of a picture, `(T, F)` fp32 log-mels of a sound."""

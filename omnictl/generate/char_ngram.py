@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from omnictl.errors import CheckpointError
 from omnictl.metrics.ngram import NgramModel
-from omnictl.nn.ctc import BLANK
+from omnictl.nn.losses.ctc import BLANK
 from omnictl.runs.files import writing
 
 State = tuple[int, ...]

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchaudio.functional import forced_align  # type: ignore[import-untyped, unused-ignore]
 
-from omnictl.nn.ctc import BLANK, frames_needed
+from omnictl.nn.losses.ctc import BLANK, frames_needed
 
 State = TypeVar("State")
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.models.vocoder import CHUNK, LEAST_WEIGHT, NeuralVocoder
-from omnictl.nn.mel import RANGE, SOUND_GAIN, MelConfig, filterbank
-from omnictl.nn.overlap import envelope, overlap_add
+from omnictl.nn.audio.mel import RANGE, SOUND_GAIN, MelConfig, filterbank
+from omnictl.nn.audio.overlap_add import envelope, overlap_add
 
 MOMENTUM = 0.99
 

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from omnictl.data.text.tokenizer import END, PAD, Tokenizer
 from omnictl.generate.ctc_search import Hypothesis
 from omnictl.models.thinker import Thinker
-from omnictl.nn.cross_entropy import IGNORE, score_rows
+from omnictl.nn.losses.cross_entropy import IGNORE, score_rows
 
 SentenceRater = Callable[[Sequence[str]], Sequence[float]]
 """ln p of each of some texts as a recogniser spells them."""

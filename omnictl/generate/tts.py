@@ -23,7 +23,7 @@ from omnictl.generate.griffin_lim import Vocoder
 from omnictl.generate.thinker_conditioning import Thoughts
 from omnictl.models.codec import Codec
 from omnictl.models.talker import Talker, rounded_durations
-from omnictl.nn.spreading import spread_out
+from omnictl.nn.audio.durations import spread_out
 
 LONGEST_BUFFER = 1_000
 """Characters without the end of a sentence that are held before they are said all the same."""

@@ -23,14 +23,14 @@ from omnictl.measure.untrained import in_fresh_processes, untrained_stage
 from omnictl.models.thinker import Thinker
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import apply_batch_statistics
-from omnictl.trainer.device import RiseOfMemory, keep_freed_memory, wait_for
-from omnictl.trainer.dry_run import precision_for
-from omnictl.trainer.free_memory import free_memory
-from omnictl.trainer.gradient import normalise
+from omnictl.trainer.hardware.device import RiseOfMemory, keep_freed_memory, wait_for
+from omnictl.trainer.hardware.precision import Precision, matmul_rate
 from omnictl.trainer.loader import micro_batches
-from omnictl.trainer.memory import MemoryPlan, Steps, confirm_plan, plan_memory
-from omnictl.trainer.optim import Optimizers, choose_optimizer
-from omnictl.trainer.precision import Precision, matmul_rate
+from omnictl.trainer.optim.gradient import normalise
+from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
+from omnictl.trainer.plan.dry_run import precision_for
+from omnictl.trainer.plan.free_memory import free_memory
+from omnictl.trainer.plan.memory import MemoryPlan, Steps, confirm_plan, plan_memory
 from omnictl.trainer.stage import NO_WORK, Batches, Work
 
 WARM_UP = 2

@@ -9,7 +9,7 @@ from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.features.frontends import MediaEncoder
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.audio.mel import MelConfig
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS
 
 TOKENS_OF_A_DOCUMENT, SECONDS_OF_A_SENTENCE = 85, 1.8

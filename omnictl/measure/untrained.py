@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from omnictl.config import Config, resolve
 from omnictl.stages import STAGES, stage_type
-from omnictl.tinyworld.text import document
+from omnictl.tinyworld.text.documents import document
 from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
 
 T = TypeVar("T")

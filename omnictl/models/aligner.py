@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
+from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import ResidualConv, TimeConv, through, valid_mask
-from omnictl.nn.mel import MelConfig
-from omnictl.nn.monotonic import beta_binomial_prior, likeliest_durations
+from omnictl.nn.losses.monotonic import beta_binomial_prior, likeliest_durations
 
 STRIDE = 2
 """Mel frames that one frame of the alignment stands for: 50 Hz with 10 ms mels."""

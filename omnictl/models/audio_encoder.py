@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from omnictl.config.base import Config
+from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import ConvolutionModule, Subsampling, halve, valid_mask
-from omnictl.nn.mel import MelConfig
 from omnictl.nn.transformer import Attention, RMSNorm, Rotary, SwiGLU, Visibility, rotary_table
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
+from omnictl.nn.audio.mel import RANGE, MelConfig
 from omnictl.nn.conv import ResidualConv, TimeConv
-from omnictl.nn.mel import RANGE, MelConfig
 from omnictl.nn.rvq import QuantiserConfig, ResidualQuantiser
 
 KERNEL = 3

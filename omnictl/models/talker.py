@@ -16,8 +16,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
+from omnictl.nn.audio.durations import Spread
 from omnictl.nn.conv import ResidualConv, through
-from omnictl.nn.spreading import Spread
 from omnictl.nn.transformer import DecoderBlock, KVCache, RMSNorm, Rotary, cached_visibility, rotary_table
 
 LONGEST_DURATION = 50

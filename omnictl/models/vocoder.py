@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
-from omnictl.nn.mel import RANGE, MelConfig
-from omnictl.nn.overlap import envelope, overlap_add
+from omnictl.nn.audio.mel import RANGE, MelConfig
+from omnictl.nn.audio.overlap_add import envelope, overlap_add
 
 EPS = 1e-6
 

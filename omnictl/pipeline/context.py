@@ -12,7 +12,7 @@ from omnictl.pipeline.time_budget import TimeBudget, UnitCost
 from omnictl.pipeline.unit_costs import UnitConfig, find_unit_costs
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
-from omnictl.trainer.distributed import ALONE, ProcessGroup
+from omnictl.trainer.distributed.process_group import ALONE, ProcessGroup
 from omnictl.trainer.log import Observer
 from omnictl.trainer.loop import Outcome, train
 

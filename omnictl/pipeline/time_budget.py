@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from omnictl.trainer.time_limit import EVALUATION_SHARE, LEAST_SHARE, Speed, StepPlan
+from omnictl.trainer.plan.time_limit import EVALUATION_SHARE, LEAST_SHARE, Speed, StepPlan
 
 Verdict = Literal["learned", "weak", "not learned"]
 

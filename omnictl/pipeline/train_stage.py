@@ -14,7 +14,7 @@ from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES, recipe_type, stage_type
 from omnictl.stages.protocol import TrainableStage
-from omnictl.trainer.device import keep_freed_memory
+from omnictl.trainer.hardware.device import keep_freed_memory
 from omnictl.trainer.loop import Outcome
 
 if TYPE_CHECKING:

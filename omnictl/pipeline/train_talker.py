@@ -11,7 +11,7 @@ from typing import cast
 from omnictl.config import resolve
 from omnictl.data.text.targets import ReadAloud
 from omnictl.errors import ConfigError
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.audio.mel import MelConfig
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import describe, new_run, settle
 from omnictl.pipeline.time_budget import TimeBudget
@@ -24,7 +24,7 @@ from omnictl.stages.recordings import Recordings
 from omnictl.stages.talker import TalkerStage, TalkerTraining
 from omnictl.stages.talker_recipe import SpeakingConfig
 from omnictl.stages.vocoder import VocoderStage, VocoderTraining
-from omnictl.trainer.distributed import ProcessGroup
+from omnictl.trainer.distributed.process_group import ProcessGroup
 from omnictl.trainer.loop import Outcome
 
 

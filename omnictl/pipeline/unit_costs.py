@@ -27,8 +27,8 @@ from omnictl.pipeline.time_budget import FixedSeconds, UnitCost
 from omnictl.runs.files import read_json, write_json
 from omnictl.stages import stage_type
 from omnictl.trainer.config import TrainConfig
-from omnictl.trainer.device import keep_freed_memory, wait_for
-from omnictl.trainer.precision import best_seconds
+from omnictl.trainer.hardware.device import keep_freed_memory, wait_for
+from omnictl.trainer.hardware.precision import best_seconds
 
 if TYPE_CHECKING:
     from omnictl.data.text.corpus import CurriculumConfig

@@ -27,7 +27,7 @@ from omnictl.data.text.targets import ReadAloud
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.verdict import judge_aligner
 from omnictl.models.aligner import STRIDE, Aligner, AlignerConfig, AlignerOutput, durations, training_flops
-from omnictl.nn.monotonic import forward_sum_nats
+from omnictl.nn.losses.monotonic import forward_sum_nats
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.recordings import Recordings

@@ -14,7 +14,7 @@ from omnictl.features.durations import Alignment, Durations, between
 from omnictl.generate.ctc_search import align
 from omnictl.models.aligner import STRIDE
 from omnictl.nn.conv import SUBSAMPLING
-from omnictl.nn.ctc import frames_needed
+from omnictl.nn.losses.ctc import frames_needed
 from omnictl.runs.files import read_json
 from omnictl.stages.aligner import AlignerStage
 from omnictl.stages.asr import EVALUATION_FRAMES, Asr

@@ -35,8 +35,8 @@ from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
-from omnictl.nn.ctc import ctc_nats, ctc_sum
-from omnictl.nn.mel import log_mel
+from omnictl.nn.audio.mel import log_mel
+from omnictl.nn.losses.ctc import ctc_nats, ctc_sum
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
 from omnictl.trainer.checkpoint import load_weights

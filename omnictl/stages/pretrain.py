@@ -39,10 +39,10 @@ from omnictl.metrics.ngram import unigram_nats
 from omnictl.metrics.text import bits_per_byte, perplexity
 from omnictl.metrics.verdict import judge_pretrain
 from omnictl.models.thinker import Thinker, ThinkerConfig, training_flops
-from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
+from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.tinyworld.lessons import LessonKind
+from omnictl.tinyworld.text.lessons import LessonKind
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of

@@ -14,7 +14,7 @@ from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, SpeechDataC
 from omnictl.data.speech.examples import SpeechSet, open_set, statistics
 from omnictl.data.text.targets import Spelling
 from omnictl.errors import DataError
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.audio.mel import MelConfig
 
 
 class Recordings:

@@ -66,7 +66,7 @@ from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.verdict import judge_answers
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, training_flops
-from omnictl.nn.cross_entropy import IGNORE, cross_entropy_sum, score_rows
+from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import copy_parts, held_parts, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.modalities import MODALITIES

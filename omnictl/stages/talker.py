@@ -40,8 +40,8 @@ from omnictl.metrics.speech import by_pair, character_errors
 from omnictl.models.aligner import STRIDE
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
 from omnictl.models.thinker import Thinker
+from omnictl.nn.audio.delay_pattern import undelay
 from omnictl.nn.conv import valid_mask
-from omnictl.nn.delay import undelay
 from omnictl.nn.rvq import perplexity
 from omnictl.runs.model_folder import copy_parts, held_parts, read_config, read_description, write_description
 from omnictl.runs.run import Run

@@ -51,7 +51,7 @@ from omnictl.metrics.intervals import Estimate, certain, rate_from
 from omnictl.metrics.verdict import judge_vision
 from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig, VisionOutput, training_flops
-from omnictl.nn.contrastive import contrastive_sum
+from omnictl.nn.losses.contrastive import contrastive_sum
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
 from omnictl.trainer.checkpoint import load_weights

@@ -33,8 +33,8 @@ from omnictl.metrics.intelligibility import RATE, mean_quality, quality, quality
 from omnictl.metrics.intervals import mean
 from omnictl.metrics.verdict import judge_vocoder
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig, training_flops
-from omnictl.nn.mel import at_feature_level, filterbank
-from omnictl.nn.spectral import magnitudes, spectral_distance
+from omnictl.nn.audio.mel import at_feature_level, filterbank
+from omnictl.nn.losses.spectral import magnitudes, spectral_distance
 from omnictl.runs.model_folder import copy_parts, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage

@@ -11,19 +11,19 @@ from random import Random
 from typing import NamedTuple
 
 from omnictl.config.split import Split
-from omnictl.tinyworld import grammar
-from omnictl.tinyworld.animals import ANIMAL_QUESTIONS
-from omnictl.tinyworld.chat import GREETINGS
-from omnictl.tinyworld.grammar import END, Sampler, render
-from omnictl.tinyworld.groups import Groups
-from omnictl.tinyworld.lexicon import COLOURS, NUMBERS, RELATIONS, SHAPES, plural, with_article
-from omnictl.tinyworld.markup import ANSWER, CLOSE, NEXT_USER, USER
-from omnictl.tinyworld.numbers import SUM_QUESTIONS
-from omnictl.tinyworld.pictures import Item, Picture
-from omnictl.tinyworld.scenes import Scene, scene, sentence
-from omnictl.tinyworld.speech import Utterance, replied, said, utterance
-from omnictl.tinyworld.text import write_talk
-from omnictl.tinyworld.topic import Question, fixed_question
+from omnictl.tinyworld.images.scenes import Scene, scene, sentence
+from omnictl.tinyworld.language import grammar
+from omnictl.tinyworld.language.grammar import END, Sampler, render
+from omnictl.tinyworld.language.lexicon import COLOURS, NUMBERS, RELATIONS, SHAPES, plural, with_article
+from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
+from omnictl.tinyworld.speech.utterances import Utterance, replied, said, utterance
+from omnictl.tinyworld.text.documents import write_talk
+from omnictl.tinyworld.topics.animals import ANIMAL_QUESTIONS
+from omnictl.tinyworld.topics.chat import GREETINGS
+from omnictl.tinyworld.topics.groups import Groups
+from omnictl.tinyworld.topics.numbers import SUM_QUESTIONS
+from omnictl.tinyworld.topics.pictures import Item, Picture
+from omnictl.tinyworld.topics.topic import Question, fixed_question
 
 IMAGE_TASKS = ("image_colour", "image_shape", "image_place", "image_count", "image_relation", "image_yesno")
 """One question about one picture."""

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from omnictl.errors import CheckpointError
 from omnictl.runs.files import read_json, sync_dir, sync_file, write_json, writing
 from omnictl.runs.run import Run
-from omnictl.trainer.dtensor import sliced_like, whole
-from omnictl.trainer.optim import Optimizers
+from omnictl.trainer.distributed.dtensor import sliced_like, whole
+from omnictl.trainer.optim.optimizers import Optimizers
 
 DRAFT = ".draft-"
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from omnictl.trainer.distributed import ALONE, ProcessGroup
+from omnictl.trainer.distributed.process_group import ALONE, ProcessGroup
 from omnictl.trainer.stage import Batches
 
 _START_METHOD = "fork" if sys.platform == "linux" else None

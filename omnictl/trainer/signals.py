@@ -8,7 +8,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from omnictl.trainer.distributed import ProcessGroup
+    from omnictl.trainer.distributed.process_group import ProcessGroup
 
 
 @dataclass

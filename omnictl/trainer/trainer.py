@@ -33,19 +33,19 @@ from omnictl.trainer.checkpoint import (
     step_of,
 )
 from omnictl.trainer.config import TrainConfig
-from omnictl.trainer.device import peak_memory, return_freed_memory
-from omnictl.trainer.distributed import ProcessGroup
-from omnictl.trainer.dry_run import precision_for
-from omnictl.trainer.free_memory import free_memory
-from omnictl.trainer.gradient import Accumulated, accumulate, add_up, normalise
+from omnictl.trainer.distributed.process_group import ProcessGroup
+from omnictl.trainer.hardware.device import peak_memory, return_freed_memory
+from omnictl.trainer.hardware.precision import Precision, matmul_rate
 from omnictl.trainer.loader import Feed, Share
 from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
-from omnictl.trainer.memory import MemoryPlan, Steps, confirm_plan, is_out_of_memory, plan_memory, step_does_not_fit
-from omnictl.trainer.optim import Optimizers, choose_optimizer
-from omnictl.trainer.precision import Precision, matmul_rate
-from omnictl.trainer.schedule import learning_rate_factor
+from omnictl.trainer.optim.gradient import Accumulated, accumulate, add_up, normalise
+from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
+from omnictl.trainer.optim.schedule import learning_rate_factor
+from omnictl.trainer.plan.dry_run import precision_for
+from omnictl.trainer.plan.free_memory import free_memory
+from omnictl.trainer.plan.memory import MemoryPlan, Steps, confirm_plan, is_out_of_memory, plan_memory, step_does_not_fit
+from omnictl.trainer.plan.time_limit import Speed, StepPlan, StepPlanner, plan_evaluations
 from omnictl.trainer.stage import Batches, Report, Stage
-from omnictl.trainer.time_limit import Speed, StepPlan, StepPlanner, plan_evaluations
 
 MAX_SKIPPED_STEPS = 50
 """fp16 only: so many steps in a row may overflow while the loss scale is found."""
@@ -116,7 +116,7 @@ class Trainer:
         set_checkpointing(stage.model, self.plan.checkpointing)
         self._spare_memory(self.plan)
         if self.sliced:
-            from omnictl.trainer.sharding import shard  # noqa: PLC0415  slow
+            from omnictl.trainer.distributed.sharding import shard  # noqa: PLC0415  slow
 
             shard(stage, config, self.precision, device, group)
         self.optimizers = Optimizers(stage.model, config, kind, self.precision.optimizer_dtype)

@@ -28,8 +28,8 @@ from omnictl.generate.rescore import ThinkerRater
 from omnictl.metrics.subtitles import Word
 from omnictl.models.audio_encoder import Encoded
 from omnictl.models.thinker import Thinker
+from omnictl.nn.audio.mel import MelConfig, log_mel
 from omnictl.nn.conv import SUBSAMPLING
-from omnictl.nn.mel import MelConfig, log_mel
 from omnictl.runs.model_folder import read_config, read_description
 from omnictl.runs.run import Run
 from omnictl.stages.asr import Asr, AsrConfig

@@ -18,10 +18,10 @@ import torch
 from omnictl.data.cache import cache_dir
 from omnictl.measure.bench import Step, take_step
 from omnictl.measure.untrained import untrained_stage
-from omnictl.trainer.device import keep_freed_memory
-from omnictl.trainer.dry_run import precision_for
-from omnictl.trainer.memory import MemoryPlan, Steps, halves, quickest
-from omnictl.trainer.optim import Optimizers, choose_optimizer
+from omnictl.trainer.hardware.device import keep_freed_memory
+from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
+from omnictl.trainer.plan.dry_run import precision_for
+from omnictl.trainer.plan.memory import MemoryPlan, Steps, halves, quickest
 
 CPU = torch.device("cpu")
 PARTS = 4  # sizes: the whole batch, a half, a quarter, an eighth

@@ -25,11 +25,11 @@ from omnictl.data.cache import cache_dir
 from omnictl.measure.untrained import untrained_stage
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import forget_batch_statistics
-from omnictl.trainer.device import RiseOfMemory
-from omnictl.trainer.free_memory import budget, free_memory
-from omnictl.trainer.memory_trace import traced_passes, traced_step
-from omnictl.trainer.optim import Optimizers, choose_optimizer
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.hardware.device import RiseOfMemory
+from omnictl.trainer.hardware.precision import Precision
+from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
+from omnictl.trainer.plan.free_memory import budget, free_memory
+from omnictl.trainer.plan.memory_trace import traced_passes, traced_step
 
 CPU = torch.device("cpu")
 MODES = ("off", "full")

@@ -16,11 +16,11 @@ import torch
 from omnictl.data.cache import cache_dir
 from omnictl.measure.untrained import untrained_stage
 from omnictl.processes import end
-from omnictl.trainer.device import keep_freed_memory
-from omnictl.trainer.distributed import ProcessGroup, join_world
-from omnictl.trainer.gradient import accumulate, add_up
+from omnictl.trainer.distributed.process_group import ProcessGroup, join_world
+from omnictl.trainer.hardware.device import keep_freed_memory
+from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import Share
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.optim.gradient import accumulate, add_up
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "benchmark")

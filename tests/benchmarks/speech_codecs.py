@@ -26,7 +26,7 @@ from omnictl.data.audio.resample import resample
 from omnictl.data.cache import cache_dir
 from omnictl.generate.griffin_lim import GriffinLim, synthesise
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality
-from omnictl.nn.mel import log_mel
+from omnictl.nn.audio.mel import log_mel
 from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage
 from omnictl.stages.trained_model import open_trained

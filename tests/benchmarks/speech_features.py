@@ -15,10 +15,10 @@ import torch
 from omnictl.data.audio.files import read_audio
 from omnictl.data.audio.resample import resample
 from omnictl.data.speech.corpus import Samples
-from omnictl.nn.mel import MelConfig, log_mel
-from omnictl.tinyworld.acoustics import record
-from omnictl.tinyworld.espeak import Request, Spoken, speak
-from omnictl.tinyworld.speech import utterance
+from omnictl.nn.audio.mel import MelConfig, log_mel
+from omnictl.tinyworld.speech.acoustics import record
+from omnictl.tinyworld.speech.espeak import Request, Spoken, speak
+from omnictl.tinyworld.speech.utterances import utterance
 
 UTTERANCES = 256
 MEL = MelConfig()

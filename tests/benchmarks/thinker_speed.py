@@ -12,11 +12,11 @@ from omnictl.data.text.tokenizer import END
 from omnictl.generate.decode import generate
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.models.thinker import Thinker, training_flops
-from omnictl.nn.cross_entropy import cross_entropy_sum
+from omnictl.nn.losses.cross_entropy import cross_entropy_sum
 from omnictl.stages.pretrain import PRESETS
-from omnictl.trainer.device import keep_freed_memory
-from omnictl.trainer.optim import Optimizers
-from omnictl.trainer.precision import Precision, matmul_rate
+from omnictl.trainer.hardware.device import keep_freed_memory
+from omnictl.trainer.hardware.precision import Precision, matmul_rate
+from omnictl.trainer.optim.optimizers import Optimizers
 
 CPU = torch.device("cpu")
 

@@ -21,10 +21,10 @@ from omnictl.measure.bench import take_step
 from omnictl.measure.plan import Elsewhere, StagePlan, plan_stage
 from omnictl.measure.untrained import untrained_stage
 from omnictl.nn.recompute import set_checkpointing
-from omnictl.trainer.device import RiseOfMemory, return_freed_memory
-from omnictl.trainer.memory import MemoryPlan
-from omnictl.trainer.optim import Optimizers
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.hardware.device import RiseOfMemory, return_freed_memory
+from omnictl.trainer.hardware.precision import Precision
+from omnictl.trainer.optim.optimizers import Optimizers
+from omnictl.trainer.plan.memory import MemoryPlan
 
 CPU = torch.device("cpu")
 STEPS = 2

@@ -18,7 +18,7 @@ from omnictl.cli.train import next_commands
 from omnictl.data.images.corpus import TinyWorldImages, View
 from omnictl.features.caption_space import CaptionReader
 from omnictl.stages.vision import Vision
-from omnictl.tinyworld.lexicon import COLOURS, SHAPES
+from omnictl.tinyworld.language.lexicon import COLOURS, SHAPES
 
 Command = Callable[..., Any]
 

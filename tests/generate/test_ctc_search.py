@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from omnictl.generate.ctc_search import Span, WordSpan, align, greedy, prefix_beam_search, word_spans, words_of_path
-from omnictl.nn.ctc import BLANK, ctc_nats
+from omnictl.nn.losses.ctc import BLANK, ctc_nats
 
 FRAMES, VOCAB = 5, 4
 EVERYTHING = VOCAB**FRAMES

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.generate.griffin_lim import GriffinLim, magnitudes, synthesise
-from omnictl.nn.mel import RANGE, MelConfig, filterbank, log_mel
-from omnictl.tinyworld.espeak import Request, speak
+from omnictl.nn.audio.mel import RANGE, MelConfig, filterbank, log_mel
+from omnictl.tinyworld.speech.espeak import Request, speak
 
 MEL = MelConfig(sample_rate=22_050, window=552, hop=220, fft=1024, high_hz=8_000)
 VOCODER = GriffinLim(MEL)

@@ -18,9 +18,9 @@ from omnictl.generate.tts import LONGEST_BUFFER, CodeSampling, Voice, arriving_s
 from omnictl.models.codec import Codec, CodecConfig
 from omnictl.models.talker import Interface, Talker, TalkerConfig, rounded_durations
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig
-from omnictl.nn.delay import delay, one_later, undelay
+from omnictl.nn.audio.delay_pattern import delay, one_later, undelay
+from omnictl.nn.audio.durations import spread_out
 from omnictl.nn.rvq import QuantiserConfig
-from omnictl.nn.spreading import spread_out
 
 TEXT = "Hello there. How are 3 cats, Nora? A long line without its end\nand a last one"
 LIKELIEST = CodeSampling(temperature=0)

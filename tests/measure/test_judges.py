@@ -10,7 +10,7 @@ from omnictl.data.audio.resample import resample
 from omnictl.errors import UsageError
 from omnictl.measure import judges
 from omnictl.measure.judges import Pocketsphinx
-from omnictl.tinyworld.espeak import Request, speak
+from omnictl.tinyworld.speech.espeak import Request, speak
 
 
 class Decoder:

@@ -10,7 +10,7 @@ from omnictl.errors import ConfigError
 from omnictl.measure.disk_usage import data_bytes, size_of
 from omnictl.measure.plan import GPU_TFLOPS, KEPT, PROCESS, Elsewhere, StagePlan, make_plans, plan_stage
 from omnictl.measure.untrained import untrained_stage
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.audio.mel import MelConfig
 from omnictl.runs.run import create_run
 from omnictl.stages import STAGES, stage_type
 from omnictl.stages.asr import Asr

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from omnictl.models.aligner import Aligner, AlignerConfig, durations
-from omnictl.nn.mel import MelConfig
-from omnictl.nn.monotonic import forward_sum_nats
+from omnictl.nn.audio.mel import MelConfig
+from omnictl.nn.losses.monotonic import forward_sum_nats
 
 CONFIG = AlignerConfig(mel=MelConfig(bins=8), width=12, layers=2)
 MEL = torch.randn(2, 31, 8, generator=torch.Generator().manual_seed(0))

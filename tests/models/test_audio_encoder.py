@@ -10,8 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
+from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
-from omnictl.nn.mel import MelConfig
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing
 
 SYMBOLS, BINS = 11, 20

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from omnictl.models.codec import Codec, CodecConfig
-from omnictl.nn.mel import RANGE, MelConfig
+from omnictl.nn.audio.mel import RANGE, MelConfig
 from omnictl.nn.rvq import QuantiserConfig
 
 SMALL = CodecConfig(mel=MelConfig(bins=8), width=12, layers=2, fine_layers=2, quantiser=QuantiserConfig(books=3, codes=8, width=6))

@@ -4,7 +4,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from omnictl.models.thinker import Thinker, ThinkerConfig, matmul_parameters, training_flops
-from omnictl.nn.cross_entropy import cross_entropy_sum
+from omnictl.nn.losses.cross_entropy import cross_entropy_sum
 
 VOCAB, ROWS, LENGTH = 50, 3, 16
 

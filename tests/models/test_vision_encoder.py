@@ -15,7 +15,7 @@ from omnictl.models.caption_encoder import MOST_SCALE, START_SCALE, CaptionEncod
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig, VisionOutput, training_flops
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing
 from omnictl.nn.transformer import EncoderBlock, RMSNorm
-from omnictl.trainer.optim import hidden_matrices
+from omnictl.trainer.optim.optimizers import hidden_matrices
 
 SMALL = VisionEncoderConfig(image_size=24, patch=6, stem=(), layers=1, width=12, heads=2, hidden=20)  # 4 × 4 patches
 STEM: dict[str, object] = {"image_size": 32, "patch": 8, "stem": (16, 32), "layers": 2}

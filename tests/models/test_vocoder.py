@@ -9,7 +9,7 @@ from torch import nn
 
 from omnictl.generate.griffin_lim import Neural, synthesise
 from omnictl.models.vocoder import NeuralVocoder, Spectrum, VocoderConfig
-from omnictl.nn.mel import RANGE, MelConfig
+from omnictl.nn.audio.mel import RANGE, MelConfig
 
 CONFIG = VocoderConfig(mel=MelConfig(bins=8), width=12, hidden=16, layers=2, kernel=3, lookahead=2)
 

@@ -19,7 +19,7 @@ from omnictl.pipeline.time_budget import (
     plan_judging,
     plan_time,
 )
-from omnictl.trainer.time_limit import Evaluations, Speed, plan_evaluations
+from omnictl.trainer.plan.time_limit import Evaluations, Speed, plan_evaluations
 
 CURVE = ReferenceCurve(
     "perplexity",

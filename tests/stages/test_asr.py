@@ -24,15 +24,15 @@ from omnictl.errors import CheckpointError, ConfigError, DataError
 from omnictl.evaluation.asr import RecognitionResult
 from omnictl.generate.ctc_search import greedy
 from omnictl.models.audio_encoder import Encoded
-from omnictl.nn.ctc import BLANK, ctc_nats
+from omnictl.nn.losses.ctc import BLANK, ctc_nats
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import asr
 from omnictl.stages.asr import PRESETS, Asr, AsrConfig
-from omnictl.tinyworld.voices import KNOWN_VOICES, UNSEEN_VOICES
+from omnictl.tinyworld.speech.voices import KNOWN_VOICES, UNSEEN_VOICES
 from omnictl.trainer.checkpoint import load_weights, plain_state_dict, save_tensors
-from omnictl.trainer.gradient import accumulate, normalise
+from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import micro_batches
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.optim.gradient import accumulate, normalise
 
 FP32 = Precision("fp32", "")
 RATE = 16_000

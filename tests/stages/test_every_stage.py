@@ -22,10 +22,10 @@ from omnictl.stages import STAGES, command_stages, recipe_type, stage_type
 from omnictl.stages.pretrain import Pretrain
 from omnictl.stages.sft import Sft
 from omnictl.stages.talker import TalkerStage
-from omnictl.trainer.gradient import accumulate, normalise
+from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import micro_batches
-from omnictl.trainer.optim import Optimizers
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.optim.gradient import accumulate, normalise
+from omnictl.trainer.optim.optimizers import Optimizers
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "configs"
 EXAMPLE_OF: Mapping[str, str] = {

@@ -21,9 +21,9 @@ from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.runs.run import create_run
 from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
 from omnictl.trainer.checkpoint import load_weights, plain_state_dict, save_tensors
-from omnictl.trainer.gradient import accumulate, normalise
+from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import micro_batches
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.optim.gradient import accumulate, normalise
 
 FP32 = Precision("fp32", "")
 Randomise = Callable[[nn.Module], None]

@@ -21,9 +21,9 @@ from omnictl.stages.sft import PRESETS, Sft, SftConfig
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained_model import open_model
 from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
-from omnictl.trainer.gradient import accumulate, normalise
-from omnictl.trainer.optim import Optimizers
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.hardware.precision import Precision
+from omnictl.trainer.optim.gradient import accumulate, normalise
+from omnictl.trainer.optim.optimizers import Optimizers
 
 FP32 = Precision("fp32", "")
 

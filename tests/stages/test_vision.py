@@ -29,13 +29,13 @@ from omnictl.models.vision_encoder import VisionEncoder, training_flops
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import vision
 from omnictl.stages.vision import PRESETS, Vision, VisionConfig
-from omnictl.tinyworld.drawing import draw
-from omnictl.tinyworld.scenes import scene
+from omnictl.tinyworld.images.renderer import draw
+from omnictl.tinyworld.images.scenes import scene
 from omnictl.trainer.checkpoint import load_weights, plain_state_dict, save_tensors
-from omnictl.trainer.gradient import accumulate, normalise
+from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import micro_batches
-from omnictl.trainer.optim import Optimizers
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.optim.gradient import accumulate, normalise
+from omnictl.trainer.optim.optimizers import Optimizers
 
 FP32 = Precision("fp32", "")
 CONTRASTIVE = "objective=contrastive"

@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from omnictl.tinyworld import dialogues, document, scenes, speech
+from omnictl.tinyworld import dialogues, document
 from omnictl.tinyworld.dialogues import (
     IMAGE_TASKS,
     MOST_TRAINING_TURNS,
@@ -14,8 +14,10 @@ from omnictl.tinyworld.dialogues import (
     dialogue,
     spoken_answer,
 )
-from omnictl.tinyworld.grammar import NotInGrammar, score
-from omnictl.tinyworld.lexicon import (
+from omnictl.tinyworld.images import scenes
+from omnictl.tinyworld.images.scenes import scene
+from omnictl.tinyworld.language.grammar import NotInGrammar, score
+from omnictl.tinyworld.language.lexicon import (
     ANIMAL_HOMES,
     ANIMAL_SOUNDS,
     COLOURS,
@@ -27,11 +29,11 @@ from omnictl.tinyworld.lexicon import (
     plural,
     with_article,
 )
-from omnictl.tinyworld.markup import ANSWER, CLOSE, NEXT_USER, USER
-from omnictl.tinyworld.scenes import scene
-from omnictl.tinyworld.speech import utterance
-from omnictl.tinyworld.text import write_talk
-from omnictl.tinyworld.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
+from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
+from omnictl.tinyworld.speech import utterances
+from omnictl.tinyworld.speech.utterances import utterance
+from omnictl.tinyworld.speech.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
+from omnictl.tinyworld.text.documents import write_talk
 
 PICTURES = 300
 NUM = 120
@@ -322,7 +324,7 @@ def test_nothing_but_random_is_drawn_from(monkeypatch):
             self.random = Random(seed).random
 
     expected = [told(task, number) for task in TASKS for number in range(3)]
-    for module in (dialogues, scenes, speech):
+    for module in (dialogues, scenes, utterances):
         monkeypatch.setattr(module, "Random", OnlyRandom)
     scene.cache_clear()
     assert [told(task, number) for task in TASKS for number in range(3)] == expected

@@ -20,11 +20,11 @@ from omnictl.measure.untrained import untrained_stage
 from omnictl.runs.run import create_run
 from omnictl.trainer import trainer
 from omnictl.trainer.config import TrainConfig
-from omnictl.trainer.device import keep_freed_memory, return_freed_memory
+from omnictl.trainer.hardware.device import keep_freed_memory, return_freed_memory
+from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loop import train
-from omnictl.trainer.memory import Steps
-from omnictl.trainer.optim import choose_optimizer
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.optim.optimizers import choose_optimizer
+from omnictl.trainer.plan.memory import Steps
 
 STEPS = 4
 LIMITS = (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory.max"))

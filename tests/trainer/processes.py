@@ -21,13 +21,13 @@ from omnictl.runs.run import Run, create_run, run_of_job
 from omnictl.stages import STAGES
 from omnictl.trainer import trainer
 from omnictl.trainer.config import TrainConfig
-from omnictl.trainer.distributed import ProcessGroup, job, join_world
-from omnictl.trainer.dtensor import is_slice
-from omnictl.trainer.gradient import accumulate, add_up, normalise
+from omnictl.trainer.distributed.dtensor import is_slice
+from omnictl.trainer.distributed.process_group import ProcessGroup, job, join_world
+from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import Share
 from omnictl.trainer.log import StepRecord
 from omnictl.trainer.loop import train
-from omnictl.trainer.precision import Precision
+from omnictl.trainer.optim.gradient import accumulate, add_up, normalise
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "")

@@ -26,7 +26,7 @@ from omnictl.trainer.checkpoint import (
     newest_sound_checkpoint,
     save_checkpoint,
 )
-from omnictl.trainer.optim import Optimizers
+from omnictl.trainer.optim.optimizers import Optimizers
 
 CPU = torch.device("cpu")
 FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"]

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from omnictl.errors import DiskFull, Diverged, RunError
 from omnictl.runs.run import Run
-from omnictl.trainer import dry_run, trainer
+from omnictl.trainer import trainer
 from omnictl.trainer.config import RuntimeConfig, TrainConfig
+from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.log import StepRecord
 from omnictl.trainer.loop import train
-from omnictl.trainer.precision import Precision
-from omnictl.trainer.schedule import learning_rate_factor
+from omnictl.trainer.optim.schedule import learning_rate_factor
+from omnictl.trainer.plan import dry_run
+from omnictl.trainer.plan.time_limit import Speed, StepPlan
 from omnictl.trainer.stage import LossSum, Report
-from omnictl.trainer.time_limit import Speed, StepPlan
 
 
 def lines(path: Path, split: str | None = None) -> list[dict[str, Any]]:

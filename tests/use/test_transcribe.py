@@ -22,7 +22,7 @@ from omnictl.generate.ctc_search import greedy
 from omnictl.metrics.subtitles import Word
 from omnictl.models.audio_encoder import Encoded
 from omnictl.models.thinker import Thinker, ThinkerConfig
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.audio.mel import MelConfig
 from omnictl.runs.model_folder import write_description
 from omnictl.runs.run import Run
 from omnictl.stages.asr import PRESETS, Asr, AsrConfig

@@ -23,7 +23,7 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.token_store import TokenStore
 from omnictl.data.text.tokenizer import PAD
 from omnictl.errors import DataError
-from omnictl.nn.cross_entropy import IGNORE
+from omnictl.nn.losses.cross_entropy import IGNORE
 
 ROW = 256
 """Positions of a row, if the context is so long and no example is longer; a longer one is a multiple of `STEP` long."""

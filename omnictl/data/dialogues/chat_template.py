@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnictl.data.text.tokenizer import AUDIO, END, IM_END, IM_START, IMAGE, Tokenizer
-from omnictl.nn.ignore import IGNORE
+from omnictl.nn.losses.ignore_index import IGNORE
 
 MediaKind = Literal["image", "audio"]
 Role = Literal["system", "user", "assistant"]

@@ -29,10 +29,10 @@ from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus, 
 from omnictl.data.text.corpus import TINYWORLD_SEED, tinyworld_seed
 from omnictl.errors import DataError
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS, TASKS, Exchange, dialogue, spoken_answer
-from omnictl.tinyworld.drawing import draw
-from omnictl.tinyworld.espeak import Request, speak
-from omnictl.tinyworld.scenes import scene
-from omnictl.tinyworld.speech import Utterance
+from omnictl.tinyworld.images.renderer import draw
+from omnictl.tinyworld.images.scenes import scene
+from omnictl.tinyworld.speech.espeak import Request, speak
+from omnictl.tinyworld.speech.utterances import Utterance
 
 Pixels = NDArray[np.uint8]
 

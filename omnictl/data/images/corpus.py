@@ -29,9 +29,9 @@ from omnictl.data.images.splits import split_images
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.corpus import TINYWORLD_SEED, tinyworld_seed
 from omnictl.errors import DataError
-from omnictl.tinyworld.drawing import draw
-from omnictl.tinyworld.lexicon import COLOURS, SHAPES
-from omnictl.tinyworld.scenes import HELDOUT_PAIRS, Scene, attribute_values, pair_captions, scene
+from omnictl.tinyworld.images.renderer import draw
+from omnictl.tinyworld.images.scenes import HELDOUT_PAIRS, Scene, attribute_values, pair_captions, scene
+from omnictl.tinyworld.language.lexicon import COLOURS, SHAPES
 
 Pixels = NDArray[np.uint8]
 Int64 = NDArray[np.int64]

@@ -17,7 +17,7 @@ from omnictl.data.speech.layouts import find_speech
 from omnictl.data.speech.splits import split_rows
 from omnictl.data.text.corpus import tinyworld_seed
 from omnictl.errors import DataError
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.audio.mel import MelConfig
 
 _RATE = MelConfig().sample_rate
 """At which TinyWorld is spoken, in Hz."""

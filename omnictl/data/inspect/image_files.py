@@ -18,8 +18,8 @@ from omnictl.data.parallel import in_parallel
 from omnictl.data.progress import log_progress
 from omnictl.data.text.corpus import tinyworld_seed
 from omnictl.errors import DataError
-from omnictl.tinyworld.drawing import draw
-from omnictl.tinyworld.scenes import Scene, scene
+from omnictl.tinyworld.images.renderer import draw
+from omnictl.tinyworld.images.scenes import Scene, scene
 
 SCENES = 1_000
 """Of TinyWorld's endless ones, so many of each split are looked at."""

@@ -17,9 +17,9 @@ from omnictl.data.text.corpus import TextDataConfig, TextFiles, open_corpus, tin
 from omnictl.data.text.files import find_text_files, nothing_in, read_rows
 from omnictl.data.text.transcript import encode, foreign_characters, normalise
 from omnictl.errors import DataError
+from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
-from omnictl.nn.ctc import frames_needed
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.losses.ctc import frames_needed
 
 FASTEST, SLOWEST = 25.0, 2.0
 """Characters a second. English is read at about 15; beyond these a transcript is hardly that of its recording."""

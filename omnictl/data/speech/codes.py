@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from omnictl.data.speech.length_buckets import Int64, LengthBuckets
-from omnictl.nn.delay import delay, one_later
-from omnictl.nn.spreading import Spread, spread_out
+from omnictl.nn.audio.delay_pattern import delay, one_later
+from omnictl.nn.audio.durations import Spread, spread_out
 
 NOTHING = -1
 """Target where no code is written."""

@@ -25,9 +25,9 @@ from omnictl.data.speech.manifest import SpeechManifest
 from omnictl.data.speech.splits import split_rows
 from omnictl.data.text.corpus import TINYWORLD_SEED, tinyworld_seed
 from omnictl.errors import DataError
-from omnictl.tinyworld.acoustics import record
-from omnictl.tinyworld.espeak import Request, speak
-from omnictl.tinyworld.speech import Utterance, reply, utterance
+from omnictl.tinyworld.speech.acoustics import record
+from omnictl.tinyworld.speech.espeak import Request, speak
+from omnictl.tinyworld.speech.utterances import Utterance, reply, utterance
 
 BLOCK = 256
 """Utterances that are spoken or decoded in one go."""

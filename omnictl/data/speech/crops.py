@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.nn.mel import RANGE
+from omnictl.nn.audio.mel import RANGE
 
 
 @dataclass(frozen=True)

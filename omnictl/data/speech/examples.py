@@ -13,9 +13,9 @@ from omnictl.data.speech.corpus import Recording, SpeechCorpus
 from omnictl.data.speech.log_mels import FeatureStore, Int64, open_features
 from omnictl.data.text.targets import Spelling
 from omnictl.data.text.transcript import foreign_characters, normalise
+from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
-from omnictl.nn.ctc import frames_needed
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.losses.ctc import frames_needed
 
 STATISTICS_FRAMES = 500_000
 """Frames from which mean and deviation are taken."""

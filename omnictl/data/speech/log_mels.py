@@ -26,7 +26,7 @@ from omnictl.data.cache import flush, read_or_build
 from omnictl.data.progress import SECONDS_BETWEEN_NOTES
 from omnictl.data.speech.corpus import BLOCK, SpeechCorpus
 from omnictl.errors import DataError
-from omnictl.nn.mel import MelConfig, log_mel
+from omnictl.nn.audio.mel import MelConfig, log_mel
 
 _FORMAT = 1
 

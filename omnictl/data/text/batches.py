@@ -15,7 +15,7 @@ from omnictl.data.text.packing import Int64, Packing, pack
 from omnictl.data.text.token_store import TokenStore
 from omnictl.data.text.tokenizer import PAD
 from omnictl.errors import DataError
-from omnictl.nn.cross_entropy import IGNORE
+from omnictl.nn.losses.cross_entropy import IGNORE
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from omnictl.config.split import SPLITS, Split
 from omnictl.data.text.files import TextRow, find_text_files, nothing_in, open_bytes, read_rows, read_whole
 from omnictl.errors import DataError
 from omnictl.tinyworld import document
-from omnictl.tinyworld.lessons import LessonKind
+from omnictl.tinyworld.text.lessons import LessonKind
 
 DEFAULT_FRACTION = 0.05
 TINYWORLD_SEED = 1

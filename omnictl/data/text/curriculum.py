@@ -14,7 +14,7 @@ import torch
 from omnictl.config.split import Split
 from omnictl.data.text.batches import TextBatch, TextBatches
 from omnictl.data.text.corpus import CurriculumConfig
-from omnictl.tinyworld.lessons import LessonKind, lesson
+from omnictl.tinyworld.text.lessons import LessonKind, lesson
 
 
 @dataclass(frozen=True)

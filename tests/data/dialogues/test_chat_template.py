@@ -3,9 +3,9 @@ import pytest
 
 from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, media_of, place, without_media
 from omnictl.data.text.tokenizer import AUDIO, END, IM_END, IM_START, IMAGE, SPECIAL_TOKENS, Tokenizer
-from omnictl.nn.cross_entropy import IGNORE
+from omnictl.nn.losses.cross_entropy import IGNORE
 from omnictl.tinyworld import document
-from omnictl.tinyworld.markup import ANSWER, CLOSE, NEXT_USER, USER
+from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
 
 USUAL = (
     "{% for message in messages %}"

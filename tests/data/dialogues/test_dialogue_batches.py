@@ -20,7 +20,7 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.token_store import TokenStore
 from omnictl.data.text.tokenizer import AUDIO, END, IMAGE, PAD, Tokenizer
 from omnictl.errors import DataError
-from omnictl.nn.cross_entropy import IGNORE
+from omnictl.nn.losses.cross_entropy import IGNORE
 
 CONTEXT = 96
 

@@ -32,10 +32,10 @@ from omnictl.data.images.files import read_image
 from omnictl.data.images.layouts import find_images
 from omnictl.data.text.corpus import TINYWORLD_SEED
 from omnictl.errors import DataError
-from omnictl.tinyworld.drawing import draw
-from omnictl.tinyworld.lexicon import COLOURS, SHAPES
-from omnictl.tinyworld.pictures import Item
-from omnictl.tinyworld.scenes import HELDOUT_EVERY, HELDOUT_PAIRS, Figure, Scene, scene, sentence
+from omnictl.tinyworld.images.renderer import draw
+from omnictl.tinyworld.images.scenes import HELDOUT_EVERY, HELDOUT_PAIRS, Figure, Scene, scene, sentence
+from omnictl.tinyworld.language.lexicon import COLOURS, SHAPES
+from omnictl.tinyworld.topics.pictures import Item
 
 VIEW = View(size=24, grid=3)
 WORLD = TinyWorldImages(0, 6, ("shape", "colour"))

@@ -13,7 +13,7 @@ from omnictl.data.speech.examples import infeasible, open_set
 from omnictl.data.text.corpus import TextDataConfig, open_corpus
 from omnictl.data.text.targets import CharacterTargets
 from omnictl.errors import DataError
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.audio.mel import MelConfig
 
 
 class Corpus:

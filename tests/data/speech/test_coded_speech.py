@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from omnictl.data.speech.codes import NOTHING, CodedBatches, CodedSpeech, CodesLayout, evaluation_batches
-from omnictl.nn.delay import delay
+from omnictl.nn.audio.delay_pattern import delay
 
 LAYOUT = CodesLayout(subframes=2, codes=16)
 

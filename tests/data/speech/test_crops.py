@@ -9,7 +9,7 @@ from omnictl.data.speech.corpus import SpeechDataConfig, open_speech
 from omnictl.data.speech.crops import CropBatches
 from omnictl.data.speech.examples import SpeechSet, open_set
 from omnictl.data.text.targets import ReadAloud
-from omnictl.nn.mel import RANGE, MelConfig
+from omnictl.nn.audio.mel import RANGE, MelConfig
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from omnictl.data.speech import log_mels
 from omnictl.data.speech.corpus import Recording, Samples
 from omnictl.data.speech.log_mels import FeatureStore, open_features
 from omnictl.errors import DataError, DiskFull
-from omnictl.nn.mel import MelConfig, log_mel
+from omnictl.nn.audio.mel import MelConfig, log_mel
 
 MEL = MelConfig(bins=20)
 BLOCK = 3

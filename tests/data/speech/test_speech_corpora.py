@@ -19,11 +19,11 @@ from omnictl.data.speech.layouts import find_speech
 from omnictl.data.speech.log_mels import open_features
 from omnictl.data.text.corpus import TINYWORLD_SEED
 from omnictl.errors import DataError
-from omnictl.nn.mel import MelConfig
-from omnictl.tinyworld.acoustics import record
-from omnictl.tinyworld.espeak import Request, speak
-from omnictl.tinyworld.speech import Utterance, reply, utterance
-from omnictl.tinyworld.voices import REPLY_VOICE
+from omnictl.nn.audio.mel import MelConfig
+from omnictl.tinyworld.speech.acoustics import record
+from omnictl.tinyworld.speech.espeak import Request, speak
+from omnictl.tinyworld.speech.utterances import Utterance, reply, utterance
+from omnictl.tinyworld.speech.voices import REPLY_VOICE
 
 RATE = 16_000
 

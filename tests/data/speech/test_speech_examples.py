@@ -14,7 +14,7 @@ from omnictl.data.speech.corpus import Recording, Samples
 from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, statistics, without_infeasible
 from omnictl.data.text.targets import BpeTargets, CharacterTargets
 from omnictl.errors import DataError
-from omnictl.nn.mel import MelConfig
+from omnictl.nn.audio.mel import MelConfig
 
 MEL = MelConfig(bins=20)
 

@@ -9,7 +9,7 @@ from omnictl.data.text.corpus import CurriculumConfig, LessonPhase, TinyWorldTex
 from omnictl.data.text.curriculum import CurriculumBatches, TinyWorldLessons
 from omnictl.data.text.token_store import TokenStore, open_store
 from omnictl.data.text.tokenizer import Tokenizer
-from omnictl.tinyworld.lessons import LessonKind, lesson
+from omnictl.tinyworld.text.lessons import LessonKind, lesson
 
 ROWS, LENGTH = 6, 64
 CONFIG = CurriculumConfig(

@@ -9,7 +9,7 @@ import pytest
 from omnictl.data.text.spoken_text import MARKS, NUM_SYMBOLS, SYMBOLS, sentences, speech_text, spell_out, spoken_ids
 from omnictl.data.text.targets import ReadAloud
 from omnictl.data.text.transcript import ALPHABET, normalise
-from omnictl.tinyworld.speech import reply, utterance
+from omnictl.tinyworld.speech.utterances import reply, utterance
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from omnictl.data.text.targets import BpeTargets, CharacterTargets
 from omnictl.data.text.transcript import ALPHABET
 from omnictl.errors import DataError
-from omnictl.nn.ctc import BLANK
+from omnictl.nn.losses.ctc import BLANK
 
 TEXTS = ["the cat sat on the mat", "it's the hat of the cat", "the bat and the rat", ""]
 

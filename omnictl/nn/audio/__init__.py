@@ -1,0 +1,1 @@
+"""Features, codes and durations of audio."""

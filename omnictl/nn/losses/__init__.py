@@ -1,0 +1,1 @@
+"""Losses, each a sum and a count."""

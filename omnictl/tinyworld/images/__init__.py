@@ -1,0 +1,1 @@
+"""TinyWorld's images: what they show, and drawing it."""

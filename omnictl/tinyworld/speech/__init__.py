@@ -1,0 +1,1 @@
+"""TinyWorld's speech: who says what, the synthesiser, rooms and microphones."""

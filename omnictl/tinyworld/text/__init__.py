@@ -1,0 +1,1 @@
+"""TinyWorld's documents and lessons."""

@@ -1,0 +1,1 @@
+"""What TinyWorld's texts are about, one module a topic."""

@@ -1,0 +1,249 @@
+"""Described pictures: one to four shapes, each with size, colour and place; and questions about them.
+
+The questions and their answers are the ones that are asked of drawn pictures, too. Answers are whole sentences: what was asked
+for stands after the words that it was asked by, as it does in a description. Numbers, names, and yes or no stand alone.
+"""
+
+from typing import NamedTuple
+
+from omnictl.tinyworld.language.grammar import Writer
+from omnictl.tinyworld.language.lexicon import (
+    COLOURS,
+    NAMES,
+    NUMBERS,
+    PLACES,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    count_noun,
+    others,
+    with_article,
+    with_articles,
+)
+from omnictl.tinyworld.topics.topic import Question, Remark
+
+
+class Item(NamedTuple):
+    """One shape of a picture."""
+
+    size: str
+    colour: str
+    shape: str
+    place: str
+
+    def phrase(self) -> str:
+        """`a small red circle at the top left`."""
+        return f"{with_article(self.size)} {self.colour} {self.shape} {self.place}"
+
+
+class Picture:
+    """One to four shapes, no two of the same shape, colour or place."""
+
+    def __init__(self, painter: str | None) -> None:
+        self.painter = painter
+        self.items: dict[str, Item] = {}  # by shape
+
+    def remarks(self) -> dict[str, Remark]:
+        """What is where, of what colour and size, beside what."""
+        remarks: dict[str, Remark] = {
+            "the colour of the": self._colour,
+            "the size of the": self._size,
+            "you can see the": self._place,
+            "look for the": self._shape,
+            "all in all": self._number,
+        }
+        if len(self.items) == 2:  # of more, there would be too much to say
+            remarks["as you see, the"] = self._relation
+        return remarks
+
+    def questions(self) -> dict[str, Question]:
+        """Colour, shape, size, place, number, relation, yes or no, and the whole description."""
+        questions: dict[str, Question] = {
+            "what colour is the": self._ask_colour,
+            "tell me the colour of the": self._ask_colour_politely,
+            "which shape is": self._ask_shape,
+            "what size is the": self._ask_size,
+            "where is the": self._ask_place,
+            "tell me where the": self._ask_place_politely,
+            "what is": self._ask_what_is,
+            "how many shapes": self._ask_number,
+            "is there": self._ask_presence,
+            "is the": self._ask_whether_colour,
+            "what do you": self._ask_caption,
+        }
+        if len(self.items) > 1:
+            questions["is it true that the"] = self._ask_whether_relation
+        if self.painter:
+            questions["who made"] = self._ask_painter
+        if len(self.items) < 4:  # four shapes would make the document long
+            questions["please describe"] = self._ask_description
+        return questions
+
+    def add(self, w: Writer, endings: tuple[str, ...]) -> str:
+        """Write a new shape and one of `endings`; returns which."""
+        items = tuple(self.items.values())
+        size = w.pick(with_articles(SIZES)).split()[1]
+        colour = w.pick(others(COLOURS, tuple(item.colour for item in items)))
+        shape = w.pick(others(SHAPES, tuple(self.items)))
+        places = others(tuple(PLACES), tuple(item.place for item in items))
+        ended = {f"{place}{ending}": (place, ending) for place in places for ending in endings}
+        place, ending = ended[w.pick(tuple(ended))]
+        self.items[shape] = Item(size, colour, shape, place)
+        return ending
+
+    def _pick_item(self, w: Writer) -> Item:
+        return self.items[w.pick(tuple(self.items))]
+
+    def _pick_by_colour(self, w: Writer) -> Item:
+        by_colour = {item.colour: item for item in self.items.values()}
+        return by_colour[w.pick(tuple(by_colour))]
+
+    def _colour(self, w: Writer) -> None:
+        item = self._pick_item(w)
+        w.say(f"is {item.colour}.")
+
+    def _size(self, w: Writer) -> None:
+        item = self._pick_item(w)
+        w.say(f"is {item.size}.")
+
+    def _place(self, w: Writer) -> None:
+        item = self._pick_item(w)
+        w.say(f"{item.place}.")
+
+    def _shape(self, w: Writer) -> None:
+        item = self._pick_by_colour(w)
+        w.say(f"{item.shape} {item.place}.")
+
+    def _number(self, w: Writer) -> None:
+        number = len(self.items)
+        w.say(f"there {'is' if number == 1 else 'are'} {count_noun(number, 'shape')} in the picture.")
+
+    def _relation(self, w: Writer) -> None:
+        first = self._pick_item(w)
+        w.say("is")
+        w.pick(self._ways_to_relate(first))
+        w.say(".")
+
+    def _ways_to_relate(self, first: Item) -> tuple[str, ...]:
+        """Every true relation of `first` to another shape: `above the star`."""
+        rest = [item for item in self.items.values() if item is not first]
+        return tuple(
+            f"{relation} the {second.shape}" for relation in RELATIONS for second in rest if holds(relation, first, second)
+        )
+
+    def _ask_caption(self, w: Writer) -> str:
+        w.say("see?")
+        return f"{listed([with_article(f'{item.colour} {item.shape}') for item in self.items.values()])}."
+
+    def _ask_description(self, w: Writer) -> str:
+        w.say("the picture.")
+        return f"{listed([item.phrase() for item in self.items.values()])}."
+
+    def _ask_painter(self, w: Writer) -> str:
+        w.say("this picture?")
+        return f"{self.painter}."
+
+    def _ask_number(self, w: Writer) -> str:
+        w.say("are there?")
+        return f"{NUMBERS[len(self.items)]}."
+
+    def _ask_colour(self, w: Writer) -> str:
+        item = self._pick_item(w)
+        w.say("?")
+        return f"the {item.shape} is {item.colour}."
+
+    def _ask_colour_politely(self, w: Writer) -> str:
+        item = self._pick_item(w)
+        w.say(".")
+        return f"the {item.shape} is {item.colour}."
+
+    def _ask_shape(self, w: Writer) -> str:
+        item = self._pick_by_colour(w)
+        w.say("?")
+        return f"the {item.colour} shape is the {item.shape}."
+
+    def _ask_size(self, w: Writer) -> str:
+        item = self._pick_item(w)
+        w.say("?")
+        return f"the {item.shape} is {item.size}."
+
+    def _ask_place(self, w: Writer) -> str:
+        item = self._pick_item(w)
+        w.say("?")
+        return f"the {item.shape} is {item.place}."
+
+    def _ask_place_politely(self, w: Writer) -> str:
+        item = self._pick_item(w)
+        w.say("is.")
+        return f"the {item.shape} is {item.place}."
+
+    def _ask_what_is(self, w: Writer) -> str:
+        """What is in a place; of two shapes, also what is beside the other."""
+        where = {f"{item.place}?": item for item in self.items.values()}
+        if len(self.items) == 2:
+            for first in self.items.values():
+                where |= {f"{way}?": first for way in self._ways_to_relate(first)}
+        asked = w.pick(tuple(where))
+        return f"{asked.removesuffix('?')} is the {where[asked].shape}."
+
+    def _ask_presence(self, w: Writer) -> str:
+        """Half of the shapes asked for are there."""
+        present = len(self.items)
+        weights = tuple(len(SHAPES) - present if shape in self.items else present for shape in SHAPES)
+        shape = w.pick(with_articles(SHAPES), weights).split()[1]
+        w.say("in the picture?")
+        return "yes." if shape in self.items else "no."
+
+    def _ask_whether_colour(self, w: Writer) -> str:
+        """Half of the colours are right; of the wrong ones most are another shape's."""
+        item = self._pick_item(w)
+        used = tuple(other.colour for other in self.items.values())
+        wrong = tuple(0 if colour == item.colour else 6 if colour in used else 1 for colour in COLOURS)
+        weights = tuple(sum(wrong) if colour == item.colour else weight for colour, weight in zip(COLOURS, wrong, strict=True))
+        colour = w.pick(COLOURS, weights)
+        w.say("?")
+        return "yes." if colour == item.colour else "no."
+
+    def _ask_whether_relation(self, w: Writer) -> str:
+        first = self._pick_item(w)
+        w.say("is")
+        relation = w.pick(tuple(RELATIONS))
+        w.say("the")
+        second = self.items[w.pick(others(tuple(self.items), (first.shape,)))]
+        w.say("?")
+        return "yes." if holds(relation, first, second) else "no."
+
+
+def tell_numbered_picture(w: Writer) -> Picture:
+    """One to four shapes, announced, a sentence each; after `this picture by`."""
+    picture = Picture(w.pick(NAMES))
+    w.say("shows")
+    numbers = {count_noun(number, "shape"): number for number in range(1, 5)}
+    number = numbers[w.pick(tuple(numbers), (4, 4, 2, 1))]
+    w.say(".")
+    for _ in range(number):
+        w.say("there is")
+        picture.add(w, (".",))
+    return picture
+
+
+def tell_picture(w: Writer) -> Picture:
+    """Two or three shapes in two sentences; after `there is`."""
+    picture = Picture(painter=None)
+    if picture.add(w, (".", " and")) == " and":
+        picture.add(w, (".",))
+    w.say("there is also")
+    picture.add(w, (".",))
+    return picture
+
+
+def holds(relation: str, first: Item, second: Item) -> bool:
+    """Whether `first` is in that relation to `second`: by column for left and right, by row for above and below."""
+    down, right = RELATIONS[relation]
+    (row, column), (other_row, other_column) = PLACES[first.place], PLACES[second.place]
+    return (row - other_row) * down + (column - other_column) * right > 0
+
+
+def listed(phrases: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))

@@ -1,0 +1,1 @@
+"""Several processes: their exchange, and weights that are held in slices."""

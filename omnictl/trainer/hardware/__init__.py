@@ -1,0 +1,1 @@
+"""The device, and which number formats it multiplies how fast."""

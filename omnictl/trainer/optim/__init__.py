@@ -1,0 +1,1 @@
+"""Gradient, optimizers and learning rate."""

@@ -1,0 +1,100 @@
+"""The gradient of a whole batch from its micro-batches.
+
+Gradients of *sums* are added up and divided once by the number of targets of the whole batch, so any split into micro-batches
+and processes gives the same gradient; averaging means over unequal micro-batches would not.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from omnictl.trainer.distributed.dtensor import by_kind, is_slice, whole
+from omnictl.trainer.distributed.process_group import ProcessGroup
+from omnictl.trainer.hardware.precision import Precision
+from omnictl.trainer.stage import NO_WORK, LossSum, Stage, Work
+
+
+@dataclass
+class Accumulated:
+    """Sums over the micro-batches of one batch."""
+
+    total: Tensor  # () float64
+    count: int = 0
+    scalars: dict[str, Tensor] = field(default_factory=dict)
+    work: Work = NO_WORK
+    data_seconds: float = 0.0
+
+    def add(self, loss: LossSum, work: Work) -> None:
+        """Take in one micro-batch."""
+        self.total += loss.sum.detach()
+        self.count += loss.count
+        for name, value in loss.scalars.items():
+            self.scalars[name] = self.scalars.get(name, torch.zeros_like(value)) + value
+        self.work = self.work.plus(work)
+
+    @property
+    def loss(self) -> float:
+        """Mean over the batch."""
+        return float(self.total) / max(self.count, 1)
+
+    def scalar_means(self) -> dict[str, float]:
+        """The further sums as means over the batch."""
+        return {name: float(value) / max(self.count, 1) for name, value in self.scalars.items()}
+
+
+def accumulate(stage: Stage, micro_batches: Iterator[Any], *, precision: Precision, scaler: torch.amp.GradScaler) -> Accumulated:
+    """Add the (scaled) gradient of the loss summed over all micro-batches to the parameters' `.grad`."""
+    device = next(stage.model.parameters()).device
+    sums = Accumulated(torch.zeros((), dtype=torch.float64, device=device))
+    began = time.perf_counter()
+    for batch in micro_batches:
+        sums.data_seconds += time.perf_counter() - began
+        with precision.autocast(device):
+            loss = stage.loss(batch)
+        torch.autograd.backward(scaler.scale(loss.sum))
+        sums.add(loss, stage.work(batch))
+        began = time.perf_counter()
+    return sums
+
+
+def add_up(sums: Accumulated, model: nn.Module, group: ProcessGroup) -> Accumulated:
+    """Sums and gradients over all processes, each of which has accumulated its share of the batch.
+
+    A parameter gets a gradient if it has one in any process; one that the batch does not use stays without, everywhere.
+    """
+    if group.size == 1:
+        return sums
+    parameters = [p for p in model.parameters() if p.requires_grad and not is_slice(p)]  # of slices, it is done
+    found = (float(sums.total), sums.count, {name: float(value) for name, value in sums.scalars.items()}, sums.work)
+    shares = group.gather((found, [parameter.grad is not None for parameter in parameters]))
+    used = [any(flags) for flags in zip(*(flags for _, flags in shares), strict=True)]
+    gradients = []
+    for parameter in compress(parameters, used):
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    group.sum_(gradients)
+    whole = Accumulated(torch.zeros_like(sums.total), data_seconds=sums.data_seconds)
+    for (total, count, scalars, work), _ in shares:
+        of = {name: torch.tensor(value, dtype=torch.float64) for name, value in scalars.items()}
+        whole.add(LossSum(torch.tensor(total, dtype=torch.float64), count, of), work)
+    return whole
+
+
+def normalise(parameters: Sequence[nn.Parameter], count: int, clip_norm: float) -> float:
+    """Divide gradients of a sum by its count, then clip them; returns their norm before clipping."""
+    kinds = by_kind([p for p in parameters if p.grad is not None])
+    norms = []
+    for kind in kinds:
+        gradients = [p.grad for p in kind if p.grad is not None]
+        torch._foreach_mul_(gradients, 1.0 / max(count, 1))  # nothing was counted: the gradients are zero
+        norms.append(whole(nn.utils.get_total_norm(gradients)))
+    norm = norms[0] if len(norms) == 1 else nn.utils.get_total_norm(norms)
+    for kind in kinds:
+        nn.utils.clip_grads_with_norm_(kind, clip_norm, norm)
+    return float(norm)

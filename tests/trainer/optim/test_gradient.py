@@ -1,0 +1,49 @@
+import pytest
+import torch
+from regression import Regression
+from torch import Tensor, nn
+
+from omnictl.trainer.hardware.precision import Precision
+from omnictl.trainer.loader import micro_batches
+from omnictl.trainer.optim.gradient import accumulate, normalise
+from omnictl.trainer.stage import Work
+
+FP32 = Precision("fp32", "")
+IDS = [5, 3, 8, 13, 21, 34, 55]
+
+
+def gradients(stage: Regression, micro_batch: int) -> tuple[list[Tensor], float, dict[str, float]]:
+    stage.model.zero_grad(set_to_none=True)
+    scaler = FP32.scaler(torch.device("cpu"))
+    sums = accumulate(stage, map(stage.collate, micro_batches(IDS, micro_batch)), precision=FP32, scaler=scaler)
+    normalise(list(stage.model.parameters()), sums.count, clip_norm=1e9)
+    targets = int(stage.counts[IDS].sum())
+    assert (sums.work, sums.count) == (Work(7.0, 7000.0, positions=targets, slots=28), targets)
+    return [p.grad for p in stage.model.parameters() if p.grad is not None], sums.loss, sums.scalar_means()
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 6, 100])
+def test_any_split_gives_the_gradient_of_the_mean_over_all_targets(micro_batch: int) -> None:
+    stage = Regression()
+    loss = stage.loss(stage.collate(IDS))
+    expected = torch.autograd.grad(loss.sum / loss.count, list(stage.model.parameters()))
+    got, mean, scalars = gradients(stage, micro_batch)
+    for one, two in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
+    assert mean == pytest.approx(loss.sum.item() / loss.count, rel=1e-6)
+    assert scalars == pytest.approx({"absolute": loss.scalars["absolute"].item() / loss.count}, rel=1e-6)
+
+
+def test_clipping_scales_the_whole_gradient_and_reports_its_norm() -> None:
+    parameters = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))]
+    parameters[0].grad, parameters[1].grad = torch.tensor([6.0, 0.0]), torch.tensor([8.0])  # the third has none
+    assert normalise(parameters, count=2, clip_norm=1.0) == pytest.approx(5.0)  # (3, 4) before clipping
+    assert parameters[0].grad.tolist() == pytest.approx([0.6, 0.0], rel=1e-4)
+    assert parameters[1].grad.tolist() == pytest.approx([0.8], rel=1e-4)
+
+
+def test_a_small_gradient_is_left_alone() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.tensor([0.5])
+    assert normalise([parameter], count=1, clip_norm=1.0) == 0.5
+    assert parameter.grad.tolist() == [0.5]
