@@ -13,8 +13,9 @@ from PIL import Image
 
 from omnictl.cli.app import run
 from omnictl.config import resolve, to_json
-from omnictl.data.images.corpus import TinyWorldImages, View
-from omnictl.data.speech.corpus import TinyWorldSpeech
+from omnictl.data.images.corpus import View
+from omnictl.data.images.tinyworld import TinyWorldImages
+from omnictl.data.speech.tinyworld import TinyWorldSpeech
 from omnictl.errors import DataError
 from omnictl.stages import STAGES, recipe_type
 from omnictl.stages.pretrain import PRESETS

@@ -141,7 +141,7 @@ def export(
     Dialogues: dialogues.jsonl, all tasks in turn, with PNG in images/, what
     is asked aloud in audio/, and each last answer spoken in replies/.
     """
-    from omnictl.data.text.corpus import tinyworld_seed
+    from omnictl.data.manifest.source import tinyworld_seed
 
     output = Output(as_json=as_json)
     output.tell_log()
@@ -167,7 +167,8 @@ def export(
 
 def _export_text(seed: int, out: Path, num: int | None, num_eval: int | None) -> ExportSummary:
     from omnictl.data.export import export_text
-    from omnictl.data.text.corpus import TextDataConfig, TinyWorldText
+    from omnictl.data.text.corpus import TextDataConfig
+    from omnictl.data.text.tinyworld import TinyWorldText
 
     usual = TextDataConfig()
     world = TinyWorldText(seed, num or usual.num_documents, num_eval or usual.num_eval_documents)
@@ -176,7 +177,8 @@ def _export_text(seed: int, out: Path, num: int | None, num_eval: int | None) ->
 
 def _export_speech(seed: int, out: Path, num: int | None, num_eval: int | None) -> ExportSummary:
     from omnictl.data.export import export_speech
-    from omnictl.data.speech.corpus import SpeechDataConfig, TinyWorldSpeech
+    from omnictl.data.speech.corpus import SpeechDataConfig
+    from omnictl.data.speech.tinyworld import TinyWorldSpeech
 
     usual = SpeechDataConfig()
     world = TinyWorldSpeech(seed, num or usual.num_utterances, num_eval or usual.num_eval_utterances)
@@ -185,7 +187,8 @@ def _export_speech(seed: int, out: Path, num: int | None, num_eval: int | None) 
 
 def _export_images(seed: int, out: Path, num: int | None, num_eval: int | None) -> ExportSummary:
     from omnictl.data.export import export_images
-    from omnictl.data.images.corpus import ImageDataConfig, TinyWorldImages
+    from omnictl.data.images.corpus import ImageDataConfig
+    from omnictl.data.images.tinyworld import TinyWorldImages
 
     if num_eval == 1:
         raise UsageError("one test picture leaves none to validate on", where="--num-eval", fix="--num-eval 2 or more")
@@ -194,7 +197,7 @@ def _export_images(seed: int, out: Path, num: int | None, num_eval: int | None) 
 
 
 def _export_dialogues(seed: int, out: Path, num: int | None, num_eval: int | None) -> ExportSummary:
-    from omnictl.data.dialogues.corpus import TinyWorldDialogues
+    from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
     from omnictl.data.export import export_dialogues
 
     world = TinyWorldDialogues.few(seed, num or EXPORTED_DIALOGUES, num_eval or EXPORTED_EVAL_DIALOGUES)

@@ -93,7 +93,7 @@ def check_tinyworld(data: str | None) -> None:
         UsageError: it is one's own, which is text, sounds or pictures.
         DataError: a misspelled TinyWorld.
     """
-    from omnictl.data.text.corpus import tinyworld_seed
+    from omnictl.data.manifest.source import tinyworld_seed
 
     if data is not None and tinyworld_seed(data) is None:
         raise UsageError(

@@ -22,14 +22,15 @@ from PIL import Image
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.cache import flush
 from omnictl.data.dialogues.chat_template import Dialogue, Media
-from omnictl.data.dialogues.corpus import TinyWorldDialogues, say
-from omnictl.data.images.corpus import TinyWorldImages
+from omnictl.data.dialogues.tinyworld import TinyWorldDialogues, say
+from omnictl.data.images.tinyworld import TinyWorldImages
 from omnictl.data.inspect.image_files import pixels_of
-from omnictl.data.progress import log_progress
-from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, TinyWorldSpeech
+from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus
 from omnictl.data.speech.manifest import FIELDS
-from omnictl.data.text.corpus import TinyWorldText
+from omnictl.data.speech.tinyworld import TinyWorldSpeech
+from omnictl.data.text.tinyworld import TinyWorldText
 from omnictl.errors import DataError, DiskFull, OmniError, UsageError
+from omnictl.runs.progress_log import log_progress
 from omnictl.tinyworld.images.scenes import scene
 
 RATE = 16_000

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.config.split import Split
-from omnictl.data.dialogues.batches import MediaFeatures
 from omnictl.data.dialogues.chat_template import (
     PLACEHOLDERS,
     ChatTemplate,
@@ -29,8 +28,9 @@ from omnictl.data.dialogues.chat_template import (
     without_media,
 )
 from omnictl.data.dialogues.corpus import DialogueCorpus, Pictures
+from omnictl.data.dialogues.media_features import MediaFeatures
+from omnictl.data.speech.transcripts.transcript import normalise
 from omnictl.data.text.tokenizer import END, IM_END, IM_START
-from omnictl.data.text.transcript import normalise
 from omnictl.generate.decode import Prompt, answer_greedily
 from omnictl.metrics.answers import is_same, is_true
 from omnictl.metrics.figures import Tile, contact_sheet

@@ -5,8 +5,8 @@ from random import Random
 from typing import NamedTuple
 
 from omnictl.data.audio.files import wav_bytes
-from omnictl.data.text.spoken_text import speech_text, spell_out
-from omnictl.data.text.transcript import foreign_characters
+from omnictl.data.speech.transcripts.spoken_text import speech_text, spell_out
+from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.evaluation.talker import SHUFFLE_SEED, Ladder
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.shuffle import shuffled_inputs

@@ -17,7 +17,7 @@ from torch import Tensor
 from omnictl.data.audio.files import wav_bytes
 from omnictl.data.audio.resample import resample
 from omnictl.data.speech.corpus import Recording, Samples
-from omnictl.data.text.spoken_text import speech_text
+from omnictl.data.speech.transcripts.spoken_text import speech_text
 from omnictl.generate.griffin_lim import synthesise
 from omnictl.generate.tts import CodeSampling, Voice, say, time_speech
 from omnictl.metrics.figures import spectrogram_picture

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from omnictl.config.split import Split
 from omnictl.data.audio.files import read_audio
-from omnictl.data.dialogues.corpus import DialogueCorpus, Pictures, load_picture
-from omnictl.data.images.corpus import BACKGROUND
-from omnictl.data.speech.batches import pad
+from omnictl.data.dialogues.corpus import DialogueCorpus, Pictures
+from omnictl.data.images.file_corpus import load_picture
+from omnictl.data.images.tinyworld import BACKGROUND
+from omnictl.data.speech.batches.utterances import pad
 from omnictl.data.speech.log_mels import FeatureStore, open_features
-from omnictl.data.text.targets import Targets
+from omnictl.data.speech.transcripts.targets import Targets
 from omnictl.generate.ctc_search import words_of_path
 from omnictl.models.audio_encoder import AudioEncoder
 from omnictl.models.vision_encoder import VisionEncoder

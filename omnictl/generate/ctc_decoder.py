@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omnictl.data.text.targets import Targets
+from omnictl.data.speech.transcripts.targets import Targets
 from omnictl.generate.ctc_search import SymbolScorer, greedy, prefix_beam_search
 from omnictl.generate.rescore import SentenceRater, rescore
 

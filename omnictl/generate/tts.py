@@ -17,8 +17,8 @@ from pydantic import Field
 from torch import Tensor
 
 from omnictl.config import Config
-from omnictl.data.text.spoken_text import sentences, spell_out
-from omnictl.data.text.targets import ReadAloud
+from omnictl.data.speech.transcripts.spoken_text import sentences, spell_out
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.generate.griffin_lim import Vocoder
 from omnictl.generate.thinker_conditioning import Thoughts
 from omnictl.models.codec import Codec

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from omnictl.config import Config
 from omnictl.data.dialogues.corpus import DialogueDataConfig
+from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.speech.corpus import SpeechDataConfig
-from omnictl.data.text.corpus import TextDataConfig, tinyworld_seed
+from omnictl.data.text.corpus import TextDataConfig
 from omnictl.pipeline.time_budget import DATA_SLACK
 from omnictl.stages.talker_recipe import SpeakingConfig
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS

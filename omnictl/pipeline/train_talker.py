@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from omnictl.config import resolve
-from omnictl.data.text.targets import ReadAloud
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.pipeline.context import TrainContext

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from omnictl.data.dialogues.corpus import open_dialogues
-from omnictl.data.text.corpus import tinyworld_seed
+from omnictl.data.dialogues.source import open_dialogues
+from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.errors import RunError
 from omnictl.runs.compatible import needed_run
 from omnictl.runs.run import Run, find_run, newest_run

@@ -20,10 +20,10 @@ from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.speech.batches import SpeechBatch, SpeechBatches, evaluation_batches
+from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, evaluation_batches
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.text.targets import ReadAloud
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.verdict import judge_aligner
 from omnictl.models.aligner import STRIDE, Aligner, AlignerConfig, AlignerOutput, durations, training_flops

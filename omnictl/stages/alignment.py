@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from omnictl.data.speech.batches import evaluation_batches
+from omnictl.data.speech.batches.utterances import evaluation_batches
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.text.targets import CharacterTargets
-from omnictl.data.text.transcript import ALPHABET
+from omnictl.data.speech.transcripts.targets import CharacterTargets
+from omnictl.data.speech.transcripts.transcript import ALPHABET
 from omnictl.errors import ConfigError
 from omnictl.features.durations import Alignment, Durations, between
 from omnictl.generate.ctc_search import align

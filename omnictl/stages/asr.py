@@ -24,11 +24,12 @@ from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
 from omnictl.data.manifest.quarantine import format_rows, refuse_too_many
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.speech.batches import SpeechBatch, SpeechBatches, evaluation_batches, pad
-from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig, open_speech
+from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, evaluation_batches, pad
+from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, statistics, without_infeasible
-from omnictl.data.text.targets import BpeTargets, CharacterTargets, Targets
-from omnictl.data.text.transcript import foreign_characters, normalise
+from omnictl.data.speech.source import open_speech
+from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets, Targets
+from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
 from omnictl.evaluation.asr import RecognitionResult, error_rates, estimates_by_voices, rates_by_voices, recognition_report
 from omnictl.generate.char_ngram import CharNgram

@@ -20,10 +20,10 @@ from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.speech.batches.crops import CropBatches, Crops
 from omnictl.data.speech.corpus import SpeechDataConfig
-from omnictl.data.speech.crops import CropBatches, Crops
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.text.targets import ReadAloud
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.verdict import judge_codec
 from omnictl.models.codec import Codec, CodecConfig, training_flops

@@ -26,8 +26,10 @@ from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.batches import TextBatch, TextBatches, evaluation_batches
-from omnictl.data.text.corpus import Corpus, TextDataConfig, TinyWorldText, open_corpus
-from omnictl.data.text.curriculum import CurriculumBatches, TinyWorldLessons
+from omnictl.data.text.corpus import Corpus, TextDataConfig
+from omnictl.data.text.curriculum import CurriculumBatches
+from omnictl.data.text.source import open_corpus
+from omnictl.data.text.tinyworld import TinyWorldLessons, TinyWorldText
 from omnictl.data.text.token_store import TokenStore, first_documents, open_store
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import ConfigError

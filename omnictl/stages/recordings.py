@@ -10,9 +10,10 @@ from torch import Tensor
 from omnictl.config.split import Split
 from omnictl.data.manifest.quarantine import format_rows, refuse_too_many
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, SpeechDataConfig, open_speech
+from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet, open_set, statistics
-from omnictl.data.text.targets import Spelling
+from omnictl.data.speech.source import open_speech
+from omnictl.data.speech.transcripts.targets import Spelling
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
 

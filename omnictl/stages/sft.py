@@ -25,22 +25,16 @@ from torch import Tensor, nn
 from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
-from omnictl.data.dialogues.batches import (
-    DialogueBatch,
-    DialogueBatches,
-    DialogueSet,
-    MediaFeatures,
-    Mixture,
-    Source,
-    open_dialogue_set,
-    side_by_side,
-    spell_last,
-)
+from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixture, side_by_side
 from omnictl.data.dialogues.chat_template import ChatTemplate, MediaKind
-from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig, open_dialogues
+from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
+from omnictl.data.dialogues.examples import DialogueSet, open_dialogue_set, spell_last
+from omnictl.data.dialogues.media_features import MediaFeatures, Source
+from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.manifest.quarantine import format_rows, refuse_too_many
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.text.corpus import open_corpus, tinyworld_seed
+from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.text.source import open_corpus
 from omnictl.data.text.token_store import TokenStore, open_store
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError

@@ -24,11 +24,19 @@ from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.speech.codes import NOTHING, CodedBatch, CodedBatches, CodedSpeech, CodesLayout, evaluation_batches, side_by_side
+from omnictl.data.speech.batches.codes import (
+    NOTHING,
+    CodedBatch,
+    CodedBatches,
+    CodedSpeech,
+    CodesLayout,
+    evaluation_batches,
+    side_by_side,
+)
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.text.spoken_text import speech_text
-from omnictl.data.text.targets import ReadAloud
+from omnictl.data.speech.transcripts.spoken_text import speech_text
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.evaluation.talker import Judge, Ladder, Sentence, ladder_report
 from omnictl.features.speech_codes import code_speech

@@ -27,10 +27,12 @@ from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
 from omnictl.data.images.batches import UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
-from omnictl.data.images.corpus import ENDLESS, ImageCorpus, ImageDataConfig, ImageSet, Pixels, View, class_prompts, open_images
+from omnictl.data.images.corpus import ImageCorpus, ImageDataConfig, ImageSet, Pixels, View
+from omnictl.data.images.source import open_images
+from omnictl.data.images.tinyworld import ENDLESS, class_prompts
 from omnictl.data.manifest.quarantine import refuse_too_many
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.text.corpus import tinyworld_seed
+from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import DataError
 from omnictl.evaluation.retrieval import HEADLINE, SharedSpace, retrieval_rates, retrieval_report

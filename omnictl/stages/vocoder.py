@@ -24,10 +24,10 @@ from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
 from omnictl.data.audio.resample import resample
 from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.speech.batches.crops import SoundCropBatches, SoundCrops
 from omnictl.data.speech.corpus import Samples, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.mel_crops import SoundCropBatches, SoundCrops
-from omnictl.data.text.targets import ReadAloud
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder, synthesise
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality, quality_estimates
 from omnictl.metrics.intervals import mean

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from numpy.typing import NDArray
 
-from omnictl.data.dialogues.batches import MediaFeatures
 from omnictl.data.dialogues.chat_template import ChatTemplate, Media, MediaKind, Message, Tokens, media_of
+from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import RunError, UsageError
 from omnictl.evaluation.sft import STOP, Respondent

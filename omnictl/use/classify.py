@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from omnictl.data.images.augmentation import prepare
-from omnictl.data.images.corpus import FINER
-from omnictl.data.images.files import read_image
+from omnictl.data.images.file_corpus import FINER
+from omnictl.data.images.files.decoder import read_image
 from omnictl.errors import UsageError
 from omnictl.runs.run import Run
 from omnictl.stages.trained_model import open_trained

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 from omnictl.data.audio.files import wav_bytes
-from omnictl.data.text.spoken_text import spell_out
-from omnictl.data.text.transcript import foreign_characters
+from omnictl.data.speech.transcripts.spoken_text import spell_out
+from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
 from omnictl.generate.tts import CodeSampling, Samples, Voice, say, time_speech
 from omnictl.runs.files import write_bytes

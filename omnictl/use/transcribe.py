@@ -17,9 +17,9 @@ import torch
 
 from omnictl.data.audio.files import read_audio
 from omnictl.data.speech.corpus import Samples
-from omnictl.data.text.targets import Targets
+from omnictl.data.speech.transcripts.targets import Targets
+from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.data.text.tokenizer import Tokenizer
-from omnictl.data.text.transcript import foreign_characters, normalise
 from omnictl.errors import DataError
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding

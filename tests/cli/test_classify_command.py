@@ -15,7 +15,8 @@ from torch import Tensor
 
 from omnictl.cli.app import run
 from omnictl.cli.train import next_commands
-from omnictl.data.images.corpus import TinyWorldImages, View
+from omnictl.data.images.corpus import View
+from omnictl.data.images.tinyworld import TinyWorldImages
 from omnictl.features.caption_space import CaptionReader
 from omnictl.stages.vision import Vision
 from omnictl.tinyworld.language.lexicon import COLOURS, SHAPES

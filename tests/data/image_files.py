@@ -142,7 +142,7 @@ def originals(suffix: str) -> list[bytes]:
 
 def refused(path: Path, **options: int) -> "DataError":
     """What `read_image` says; `probe_image` says it too, or lets the file pass."""
-    from omnictl.data.images.files import probe_image, read_image
+    from omnictl.data.images.files.decoder import probe_image, read_image
 
     error = complaint(read_image, path, **options)
     options.pop("shorter", None)
@@ -166,7 +166,7 @@ def _kilobytes(key: str) -> int:
 
 def read_mutated(suffix: str, count: int, folder: Path) -> None:
     """Leaves a report in the folder, and the last file."""
-    from omnictl.data.images.files import probe_image, read_image
+    from omnictl.data.images.files.decoder import probe_image, read_image
     from omnictl.errors import DataError
 
     path = folder / f"file.{suffix}"
@@ -228,7 +228,7 @@ LARGE = ("colours.png", "transparent.png", "baseline.jpg", "progressive.jpg", "l
 
 def read_large(name: str, folder: Path) -> None:
     """Leaves a report in the folder."""
-    from omnictl.data.images.files import probe_image, read_image
+    from omnictl.data.images.files.decoder import probe_image, read_image
 
     path = folder / name
     path.write_bytes(encoded(NOISE, Image.registered_extensions()[path.suffix]))

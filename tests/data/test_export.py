@@ -9,13 +9,21 @@ import soundfile
 from omnictl.data import export
 from omnictl.data.audio.files import read_audio
 from omnictl.data.dialogues.chat_template import Media
-from omnictl.data.dialogues.corpus import DialogueDataConfig, TinyWorldDialogues, open_dialogues, say
+from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.dialogues.manifest import read_dialogues
+from omnictl.data.dialogues.source import open_dialogues
+from omnictl.data.dialogues.tinyworld import TinyWorldDialogues, say
 from omnictl.data.export import export_dialogues, export_images, export_speech, export_text
-from omnictl.data.images.corpus import ImageDataConfig, TinyWorldImages, View, open_images
-from omnictl.data.images.files import probe_image
-from omnictl.data.speech.corpus import SpeechDataConfig, TinyWorldSpeech, open_speech
-from omnictl.data.text.corpus import TextDataConfig, TinyWorldText, open_corpus
+from omnictl.data.images.corpus import ImageDataConfig, View
+from omnictl.data.images.files.decoder import probe_image
+from omnictl.data.images.source import open_images
+from omnictl.data.images.tinyworld import TinyWorldImages
+from omnictl.data.speech.corpus import SpeechDataConfig
+from omnictl.data.speech.source import open_speech
+from omnictl.data.speech.tinyworld import TinyWorldSpeech
+from omnictl.data.text.corpus import TextDataConfig
+from omnictl.data.text.source import open_corpus
+from omnictl.data.text.tinyworld import TinyWorldText
 from omnictl.errors import DataError, DiskFull, UsageError
 from omnictl.tinyworld.dialogues import TASKS
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from omnictl.data.cache import cache_dir
-from omnictl.data.text.corpus import TinyWorldText
+from omnictl.data.text.tinyworld import TinyWorldText
 from omnictl.data.text.token_store import TokenStore, open_store
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.evaluation import information_limit as information_limit_module

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from omnictl.data.text.targets import ReadAloud
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.generate.griffin_lim import GriffinLim, Neural
 from omnictl.generate.tts import LONGEST_BUFFER, CodeSampling, Voice, arriving_sentences, choose_codes, code_frames, say
 from omnictl.models.codec import Codec, CodecConfig

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omnictl.data.speech.codes import NOTHING, CodedBatch, CodedSpeech, CodesLayout, side_by_side
+from omnictl.data.speech.batches.codes import NOTHING, CodedBatch, CodedSpeech, CodesLayout, side_by_side
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, rounded_durations
 
 CONFIG = TalkerConfig(layers=2, width=16, heads=2, hidden=24, text_layers=2, text_kernel=3, dropout=0.0)

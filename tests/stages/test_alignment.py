@@ -6,7 +6,7 @@ import torch
 from stage_factory import make_stage, untrained
 
 from omnictl.data.cache import cache_dir
-from omnictl.data.text.targets import ReadAloud
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.features.durations import between
 from omnictl.generate.ctc_search import Span

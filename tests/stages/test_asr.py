@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
-from omnictl.data.speech.batches import SpeechBatch, evaluation_batches
+from omnictl.data.speech.batches.utterances import SpeechBatch, evaluation_batches
 from omnictl.data.speech.corpus import Samples
 from omnictl.data.speech.examples import infeasible
 from omnictl.errors import CheckpointError, ConfigError, DataError

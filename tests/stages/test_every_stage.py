@@ -16,7 +16,7 @@ from omnictl.config import resolve, to_dict, to_json
 from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.batches import side_by_side
 from omnictl.data.dialogues.chat_template import PLACEHOLDERS
-from omnictl.data.speech.codes import side_by_side as codes_side_by_side
+from omnictl.data.speech.batches.codes import side_by_side as codes_side_by_side
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.stages import STAGES, command_stages, recipe_type, stage_type
 from omnictl.stages.pretrain import Pretrain

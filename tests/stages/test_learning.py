@@ -10,7 +10,7 @@ import torch
 
 from omnictl.cli.app import run
 from omnictl.data.cache import cache_dir
-from omnictl.data.text.targets import ReadAloud
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.runs.run import Run
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained_model import open_trained

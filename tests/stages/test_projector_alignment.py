@@ -9,7 +9,7 @@ from stage_factory import make_stage
 from torch import Tensor
 
 from omnictl.config import resolve
-from omnictl.data.text.targets import CharacterTargets
+from omnictl.data.speech.transcripts.targets import CharacterTargets
 from omnictl.features.frontends import AudioFrontend, VisionFrontend, Words
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig

@@ -20,8 +20,8 @@ from omnictl.config import resolve
 from omnictl.config.split import SPLITS
 from omnictl.data.cache import cache_dir
 from omnictl.data.images.batches import UNKNOWN, ImageBatch, evaluation_batches
-from omnictl.data.images.corpus import ENDLESS
-from omnictl.data.text.corpus import TINYWORLD_SEED
+from omnictl.data.images.tinyworld import ENDLESS
+from omnictl.data.manifest.source import TINYWORLD_SEED
 from omnictl.errors import CheckpointError, ConfigError, DataError
 from omnictl.features import caption_space
 from omnictl.features.caption_space import MAX_CAPTION_TOKENS

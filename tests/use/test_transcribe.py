@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from omnictl.config import to_dict
-from omnictl.data.speech.corpus import Samples, TinyWorldSpeech
+from omnictl.data.speech.corpus import Samples
+from omnictl.data.speech.tinyworld import TinyWorldSpeech
+from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.text.corpus import TextDataConfig
-from omnictl.data.text.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
 from omnictl.generate.ctc_decoder import Decoding

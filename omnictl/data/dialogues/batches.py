@@ -5,21 +5,19 @@ Short examples stand behind one another in a row and do not see each other, so h
 position does not depend on how a batch is split.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnictl.config.split import Split
-from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Grids, Media, MediaKind, Tokens, place
-from omnictl.data.dialogues.corpus import DialogueCorpus
-from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.dialogues.chat_template import ChatTemplate, MediaKind, Tokens, place
+from omnictl.data.dialogues.examples import DialogueSet, Example, spell
+from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.text.token_store import TokenStore
 from omnictl.data.text.tokenizer import PAD
 from omnictl.errors import DataError
@@ -27,131 +25,14 @@ from omnictl.nn.losses.cross_entropy import IGNORE
 
 ROW = 256
 """Positions of a row, if the context is so long and no example is longer; a longer one is a multiple of `STEP` long."""
-STEP = 64
 
+STEP = 64
 
 LOOKED_AT = 2000
 """Examples among which the longest ones are looked for."""
 
 MOST_TRIES = 100
 """Generated dialogues drawn in a row until one fits into the context."""
-
-
-class Source(Protocol):
-    """The pictures or the sounds of a split, by number, as they reach the model."""
-
-    @property
-    def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of features, of what has them."""
-        ...
-
-    def count(self, number: int) -> int:
-        """Features of one; 0 if it cannot be read."""
-        ...
-
-    def value(self, number: int) -> NDArray[Any]:
-        """These features, `(n, width)`, or what an encoder makes them of."""
-        ...
-
-    def many(self, value: NDArray[Any]) -> int:
-        """Features that a value is, or will be."""
-        ...
-
-    def flaw(self, number: int) -> str | None:
-        """Why one cannot be read, if it cannot."""
-        ...
-
-
-@dataclass(frozen=True)
-class MediaFeatures:
-    """All pictures and sounds of a split."""
-
-    sources: Mapping[MediaKind, Source]
-
-    @property
-    def grids(self) -> Grids:
-        """Rows and columns of the features of each kind."""
-        return {kind: source.grid for kind, source in self.sources.items()}
-
-    def count(self, media: Media) -> int:
-        """Features of one."""
-        return self.sources[media.kind].count(media.number)
-
-    def flaw(self, media: Media) -> str | None:
-        """Why it cannot be read, if it cannot."""
-        return self.sources[media.kind].flaw(media.number)
-
-    def values(self, found: Tokens, where: str) -> Iterator[tuple[Media, NDArray[Any]]]:
-        """What takes the places of a dialogue's media, in order.
-
-        Raises:
-            DataError: a picture or a sound has not as many features as places were kept for it.
-        """
-        numbers: Counter[MediaKind] = Counter()
-        for media in found.media:
-            numbers[media.kind] += 1
-            source = self.sources[media.kind]
-            value, places = source.value(media.number), source.count(media.number)
-            if source.many(value) != places:
-                raise DataError(
-                    f"{media.kind} {numbers[media.kind]} has {source.many(value)} features, {places} places were kept for it",
-                    where=where,
-                    fix="its file has changed since training began, or the cache is damaged: delete the cache and start again",
-                )
-            yield media, value
-
-
-@dataclass(frozen=True)
-class DialogueSet:
-    """The usable dialogues of a split, by task."""
-
-    corpus: DialogueCorpus
-    split: Split
-    numbers: Mapping[str, Sequence[int]]
-    set_aside: tuple[BrokenRow, ...]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.numbers.values()))
-
-    def dialogue(self, task: str, index: int) -> Dialogue:
-        """One of a task."""
-        return self.corpus.dialogue(self.split, task, self.numbers[task][index])
-
-    def all(self) -> Iterator[Dialogue]:
-        """Every dialogue, one of each task in turn."""
-        longest = max(map(len, self.numbers.values()), default=0)
-        return (self.dialogue(task, i) for i in range(longest) for task, found in self.numbers.items() if i < len(found))
-
-
-def open_dialogue_set(
-    corpus: DialogueCorpus, split: Split, template: ChatTemplate, shown: MediaFeatures, context: int
-) -> DialogueSet:
-    """The dialogues of a split whose sounds can be heard and which fit into the context; of endless ones none is looked at yet."""
-    tasks = corpus.tasks(split)
-    if corpus.generated and split == "train":
-        return DialogueSet(corpus, split, {task: range(number) for task, number in tasks.items()}, ())
-    aside: list[BrokenRow] = []
-    numbers: dict[str, list[int]] = {}
-    for task, many in tasks.items():
-        for number in range(many):
-            dialogue = corpus.dialogue(split, task, number)
-            flaw = _flaw(dialogue, template, shown, context)
-            if flaw is None:
-                numbers.setdefault(task, []).append(number)
-            else:
-                aside.append(BrokenRow(dialogue.id, dialogue.where, flaw))
-    return DialogueSet(corpus, split, numbers, tuple(aside))
-
-
-def _flaw(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures, context: int) -> str | None:
-    for media in dialogue.media:
-        if (flaw := shown.flaw(media)) is not None:
-            return flaw
-    length = len(template.dialogue(dialogue.messages, shown.count).tokens)
-    if length > context:
-        media_length = sum(map(shown.count, dialogue.media))
-        return f"the dialogue is {length} positions long, {media_length} of them pictures and sounds; the context has {context}"
-    return None
 
 
 @dataclass(frozen=True)
@@ -173,15 +54,6 @@ class DialogueBatch:
     num_targets: int
     projectors_only: bool
     """Whether nothing but the projectors is to learn from it"""
-
-
-class Example(NamedTuple):
-    """A dialogue or a text, ready to be put beside others."""
-
-    found: Tokens
-    shown: MediaFeatures | None
-    """Where its media come from."""
-    where: str
 
 
 class Mixture(NamedTuple):
@@ -268,19 +140,6 @@ class DialogueBatches:
             where=dialogue.where,
             fix="train a Thinker with a longer one: omnictl pretrain --set model.context=512",
         )
-
-
-def spell(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures) -> Example:
-    """A dialogue as an example."""
-    return Example(template.dialogue(dialogue.messages, shown.count), shown, dialogue.where)
-
-
-def spell_last(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures) -> Example:
-    """A dialogue of which only the last answer is to be predicted."""
-    found = template.dialogue(dialogue.messages, shown.count)
-    open_until = len(template.prompt(dialogue.messages[:-1], shown.count).tokens) - 1
-    targets = [IGNORE] * open_until + found.targets[open_until:]
-    return Example(found._replace(targets=targets), shown, dialogue.where)
 
 
 def _piece(texts: TokenStore, rng: np.random.Generator, longest: int) -> Tokens:

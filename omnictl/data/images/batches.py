@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from omnictl.data.images.augmentation import Mixing, mix
-from omnictl.data.images.corpus import ENDLESS, ImageSet, Int64, View
+from omnictl.data.images.corpus import ImageSet, Int64, View
+from omnictl.data.images.tinyworld import ENDLESS
 
 MIXED = 0.5
 """Share of the pictures that are mixed with another, half of these blended, half cut."""

@@ -13,11 +13,11 @@ from omnictl.data.images.class_folders import class_names
 from omnictl.data.images.coco import coco_indexes
 from omnictl.data.inspect.findings import Kind
 from omnictl.data.manifest.layouts import manifest_files
+from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.tables import open_bytes
 from omnictl.data.speech import layouts as speech_layouts
 from omnictl.data.speech.layouts import public_corpora
 from omnictl.data.text import files as text_files
-from omnictl.data.text.corpus import tinyworld_seed
-from omnictl.data.text.files import open_bytes
 from omnictl.errors import DataError
 
 _COLUMNS: dict[str, Kind] = {"messages": "dialogues", "image": "images", "audio": "speech"}

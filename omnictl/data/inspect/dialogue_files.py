@@ -6,16 +6,16 @@ from typing import NamedTuple, TypeVar
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.dialogues.chat_template import MediaKind, Role
-from omnictl.data.dialogues.corpus import TinyWorldDialogues
 from omnictl.data.dialogues.manifest import DialogueRow, MediaFile, read_dialogues
+from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
 from omnictl.data.inspect.audio_files import Sound, spoken
 from omnictl.data.inspect.image_files import ImageFile, drawn
+from omnictl.data.manifest.parallel import in_parallel
 from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.manifest.splits import fill_splits
-from omnictl.data.parallel import in_parallel
-from omnictl.data.progress import log_progress
-from omnictl.data.text.corpus import tinyworld_seed
 from omnictl.errors import DataError
+from omnictl.runs.progress_log import log_progress
 
 DIALOGUES = 200
 """Of TinyWorld's of each split, over all tasks, that are made for a look at them."""

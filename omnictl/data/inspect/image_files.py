@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.images.files import probe_image, read_image
-from omnictl.data.images.labels import Labels
+from omnictl.data.images.files.decoder import probe_image, read_image
 from omnictl.data.images.layouts import find_images
-from omnictl.data.images.splits import split_images
+from omnictl.data.images.manifest import Labels
+from omnictl.data.manifest.parallel import in_parallel
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.parallel import in_parallel
-from omnictl.data.progress import log_progress
-from omnictl.data.text.corpus import tinyworld_seed
+from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.splits import fill_splits
 from omnictl.errors import DataError
+from omnictl.runs.progress_log import log_progress
 from omnictl.tinyworld.images.renderer import draw
 from omnictl.tinyworld.images.scenes import Scene, scene
 
@@ -80,7 +80,7 @@ def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], d
         count = limit or SCENES
         return ImageSource(list(log_progress(_drawn(seed, count), "drawing pictures", len(SPLITS) * count)), (), (), ())
     found = find_images(Path(source).expanduser())
-    splits = split_images(found.rows, val_fraction=None, test_fraction=None)
+    splits = fill_splits(found.rows, {row.id: row.split for row in found.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     files = list(dict.fromkeys(row.image for _, row in rows))  # of some pictures there are several rows
     pictures = dict(zip(files, log_progress(in_parallel(files, measure), doing, len(files)), strict=True))

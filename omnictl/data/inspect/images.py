@@ -7,7 +7,7 @@ on a picture that is there once, and pictures that are almost the same, as after
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from omnictl.data.images.labels import Labels, label_flaw, label_values
+from omnictl.data.images.manifest import Labels, label_flaw, label_values
 from omnictl.data.inspect.findings import Finding, FindingsReport
 from omnictl.data.inspect.image_files import ImageFacts, ImageSource, decode, look, probe
 from omnictl.data.inspect.summary import image_summary

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.progress import log_progress
 from omnictl.data.text.corpus import Corpus
 from omnictl.errors import DataError
+from omnictl.runs.progress_log import log_progress
 
 if TYPE_CHECKING:  # sounds need torch, which takes seconds to load; pictures and text do not
     from omnictl.data.inspect.audio_files import AudioFacts

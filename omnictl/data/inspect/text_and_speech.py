@@ -11,15 +11,18 @@ from pathlib import Path
 from omnictl.data.inspect.audio_files import AudioFacts, SpeechSource, decode, open_source, probe
 from omnictl.data.inspect.findings import Finding, FindingsReport
 from omnictl.data.inspect.summary import speech_summary, text_summary
-from omnictl.data.progress import log_progress
+from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.speech.corpus import Recording, SpeechDataConfig
-from omnictl.data.text.corpus import TextDataConfig, TextFiles, open_corpus, tinyworld_seed
+from omnictl.data.speech.transcripts.transcript import encode, foreign_characters, normalise
+from omnictl.data.text.corpus import TextDataConfig
+from omnictl.data.text.file_corpus import TextFiles
 from omnictl.data.text.files import find_text_files, nothing_in, read_rows
-from omnictl.data.text.transcript import encode, foreign_characters, normalise
+from omnictl.data.text.source import open_corpus
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
 from omnictl.nn.losses.ctc import frames_needed
+from omnictl.runs.progress_log import log_progress
 
 FASTEST, SLOWEST = 25.0, 2.0
 """Characters a second. English is read at about 15; beyond these a transcript is hardly that of its recording."""

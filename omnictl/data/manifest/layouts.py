@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple
 
 from omnictl.data.manifest.rows import SUFFIXES, Manifest, Row, Schema
-from omnictl.data.text.files import open_bytes
+from omnictl.data.manifest.tables import open_bytes
 from omnictl.errors import DataError
 
 

@@ -6,12 +6,12 @@ What cannot be read at all is a `DataError` with file and line; what a record me
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from omnictl.config.suggest import nearest
-from omnictl.data.text.files import open_bytes
 from omnictl.errors import DataError
 
 _OTHER_NAMES = {
@@ -31,6 +31,18 @@ class Meant(NamedTuple):
 
     name: str
     found: str
+
+
+def open_bytes(path: Path) -> BufferedReader:
+    """The file, to read bytes from.
+
+    Raises:
+        DataError: the system refuses.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", where=str(path), fix="make it readable for this user") from error
 
 
 def read_lines(path: Path, first_line: str) -> Iterator[tuple[int, str]]:

@@ -11,8 +11,8 @@ from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.corpus import Recording, SpeechCorpus
 from omnictl.data.speech.log_mels import FeatureStore, Int64, open_features
-from omnictl.data.text.targets import Spelling
-from omnictl.data.text.transcript import foreign_characters, normalise
+from omnictl.data.speech.transcripts.targets import Spelling
+from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
 from omnictl.nn.losses.ctc import frames_needed

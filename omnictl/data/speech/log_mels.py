@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from omnictl.config.split import Split
 from omnictl.data.audio.resample import resample
 from omnictl.data.cache import flush, read_or_build
-from omnictl.data.progress import SECONDS_BETWEEN_NOTES
 from omnictl.data.speech.corpus import BLOCK, SpeechCorpus
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig, log_mel
+from omnictl.runs.progress_log import SECONDS_BETWEEN_NOTES
 
 _FORMAT = 1
 

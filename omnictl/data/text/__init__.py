@@ -1,1 +1,1 @@
-"""Text: files, corpora, tokenizer, token store, packing, batches; transcripts and what stands for them."""
+"""Text: files, corpora, tokenizer, token store, packing, batches."""

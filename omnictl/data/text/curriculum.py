@@ -4,45 +4,13 @@ The first steps read nothing but lessons of TinyWorld, a few windows at a time, 
 many tokens; then come the documents, of whose windows one in so many is still a lesson, lest it be forgotten.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 
 import torch
 
-from omnictl.config.split import Split
 from omnictl.data.text.batches import TextBatch, TextBatches
 from omnictl.data.text.corpus import CurriculumConfig
-from omnictl.tinyworld.text.lessons import LessonKind, lesson
-
-
-@dataclass(frozen=True)
-class TinyWorldLessons:
-    """Lessons of one kind as a corpus of which only the training split is read."""
-
-    seed: int
-    kind: LessonKind
-    count: int
-    markup: bool = True
-
-    @property
-    def name(self) -> str:
-        """What to call it in a message."""
-        return f"tinyworld's {self.kind}"
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Over its arguments and the first lessons, which change when the grammar does."""
-        digest = hashlib.sha256(repr(self).encode())
-        for index in range(100):
-            digest.update(lesson(self.kind, self.seed, index).encode())
-        return digest.hexdigest()
-
-    def documents(self, split: Split) -> Iterator[str]:
-        """All of them."""
-        assert split == "train", "lessons are for training"
-        return (lesson(self.kind, self.seed, index) for index in range(self.count))
+from omnictl.tinyworld.text.lessons import LessonKind
 
 
 class CurriculumBatches:

@@ -6,11 +6,12 @@ What cannot be read is a `DataError` with file and line; nothing is skipped but 
 import json
 from collections.abc import Iterator
 from importlib import import_module
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omnictl.config.split import SPLITS, Split
+from omnictl.data.manifest.rows import type_of
+from omnictl.data.manifest.tables import open_bytes
 from omnictl.errors import DataError
 
 SUFFIXES = (".jsonl", ".parquet", ".txt")
@@ -53,18 +54,6 @@ def _is_visible_text_file(file: Path, folder: Path) -> bool:
 def nothing_in(path: Path) -> DataError:
     """The error for text files without text."""
     return DataError(f"{path} is empty: no text in it", where=str(path), fix="give --data a file with text in it")
-
-
-def open_bytes(path: Path) -> BufferedReader:
-    """The file, to read bytes from.
-
-    Raises:
-        DataError: the system refuses.
-    """
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", where=str(path), fix="make it readable for this user") from error
 
 
 def read_rows(path: Path) -> Iterator[TextRow]:
@@ -140,7 +129,7 @@ def _read_jsonl(path: Path) -> Iterator[TextRow]:
             raise DataError(f"broken JSON: {error}", where=where, fix='write one object a line: {"text": "..."}') from error
         if not isinstance(value, dict):
             raise DataError(
-                f"an object was expected, found {_kind(value)}",
+                f"an object was expected, found {type_of(value)}",
                 where=where,
                 fix='write one object a line: {"text": "..."}',
             )
@@ -178,7 +167,7 @@ def _records(file: Any, path: Path) -> Iterator[dict[str, object]]:
 
 def _row(text: object, split: object, where: str) -> TextRow:
     if not isinstance(text, str):
-        raise DataError(f"'text' should be a string, found {_kind(text)}", where=where, fix="write the text as a string")
+        raise DataError(f"'text' should be a string, found {type_of(text)}", where=where, fix="write the text as a string")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -193,9 +182,3 @@ def _row(text: object, split: object, where: str) -> TextRow:
         if name == split:
             return TextRow(text, name)
     raise DataError(f"'split' is {split!r}", where=where, fix=f"use one of {', '.join(SPLITS)}, or leave it out")
-
-
-def _kind(value: object) -> str:
-    """A value's JSON type, for messages."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -4,18 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from omnictl.data.dialogues.batches import (
-    DialogueBatches,
-    DialogueSet,
-    Example,
-    MediaFeatures,
-    Mixture,
-    open_dialogue_set,
-    side_by_side,
-    spell,
-    spell_last,
-)
+from omnictl.data.dialogues.batches import DialogueBatches, Mixture, side_by_side
 from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, place
+from omnictl.data.dialogues.examples import DialogueSet, Example, open_dialogue_set, spell, spell_last
+from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.token_store import TokenStore
 from omnictl.data.text.tokenizer import AUDIO, END, IMAGE, PAD, Tokenizer

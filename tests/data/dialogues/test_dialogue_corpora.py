@@ -6,7 +6,10 @@ import soundfile
 from PIL import Image
 
 from omnictl.data.dialogues.chat_template import Media, Message
-from omnictl.data.dialogues.corpus import DialogueDataConfig, TinyWorldDialogues, load_picture, open_dialogues, say
+from omnictl.data.dialogues.corpus import DialogueDataConfig
+from omnictl.data.dialogues.source import open_dialogues
+from omnictl.data.dialogues.tinyworld import TinyWorldDialogues, say
+from omnictl.data.images.file_corpus import load_picture
 from omnictl.errors import DataError
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS, TASKS, TRANSCRIBE
 

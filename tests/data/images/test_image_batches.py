@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from omnictl.data.images.batches import MIXED, UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
-from omnictl.data.images.corpus import ENDLESS, ImageExample, ImageRecord, View
+from omnictl.data.images.corpus import ImageExample, ImageRecord, View
+from omnictl.data.images.tinyworld import ENDLESS
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.trainer.loader import Feed
 

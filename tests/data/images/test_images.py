@@ -1,4 +1,4 @@
-"""The corpora of `omnictl.data.images.corpus`: TinyWorld's scenes, and pictures in files."""
+"""Corpora of pictures: TinyWorld's scenes, and pictures in files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,25 +12,15 @@ from PIL import Image
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.cache import cache_dir
-from omnictl.data.images import corpus as images
+from omnictl.data.images import file_corpus, tinyworld
 from omnictl.data.images.augmentation import augment, prepare
-from omnictl.data.images.corpus import (
-    BACKGROUND,
-    ENDLESS,
-    FINER,
-    ImageDataConfig,
-    ImageFiles,
-    Int64,
-    Pixels,
-    TinyWorldImages,
-    View,
-    class_prompts,
-    open_images,
-    patch_labels,
-)
-from omnictl.data.images.files import read_image
+from omnictl.data.images.corpus import ImageDataConfig, Int64, Pixels, View
+from omnictl.data.images.file_corpus import FINER, ImageFiles
+from omnictl.data.images.files.decoder import read_image
 from omnictl.data.images.layouts import find_images
-from omnictl.data.text.corpus import TINYWORLD_SEED
+from omnictl.data.images.source import open_images
+from omnictl.data.images.tinyworld import BACKGROUND, ENDLESS, TinyWorldImages, class_prompts, patch_labels
+from omnictl.data.manifest.source import TINYWORLD_SEED
 from omnictl.errors import DataError
 from omnictl.tinyworld.images.renderer import draw
 from omnictl.tinyworld.images.scenes import HELDOUT_EVERY, HELDOUT_PAIRS, Figure, Scene, scene, sentence
@@ -102,7 +92,7 @@ def test_the_source_of_a_config_is_opened(tmp_path: Path) -> None:
 
 
 def test_the_vocabulary_comes_from_training_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "VOCABULARY_SCENES", 4)
+    monkeypatch.setattr(tinyworld, "VOCABULARY_SCENES", 4)
     assert list(WORLD.captions()) == [scene(0, "train", index).caption for index in range(4)]
 
 
@@ -305,14 +295,14 @@ def test_without_a_choice_the_first_attributes_that_are_not_too_many_name_a_clas
 ) -> None:
     """3 sizes × 4 colours × 1 kind × 2 ages; an attribute behind one that is too many is not taken."""
     labels = [{"size": n % 3, "colour": n, "kind": "cat", "age": n % 2} for n in range(4)]
-    monkeypatch.setattr(images, "MOST_CLASSES", most)
+    monkeypatch.setattr(file_corpus, "MOST_CLASSES", most)
     write_corpus(tmp_path, [row(label) for label in labels])
     assert files(tmp_path, val_fraction=0).top1 == expected
     assert files(tmp_path, val_fraction=0, top1=("age", "size", "colour")).top1 == ("age", "size", "colour")  # as chosen
 
 
 def test_a_thousand_classes_are_not_too_many() -> None:
-    assert images.MOST_CLASSES == 1_000
+    assert file_corpus.MOST_CLASSES == 1_000
 
 
 def test_without_labels_nothing_names_a_class(tmp_path: Path) -> None:
@@ -374,7 +364,7 @@ def test_combinations_that_training_does_not_show_are_unseen(tmp_path: Path, mon
     assert files(tmp_path, **pairs).unseen == {("ring", "blue"), ("ring", "green"), ("star", "green")}
     assert files(tmp_path, val_fraction=0, top1=("shape",)).unseen == frozenset()
     assert len(files(tmp_path, val_fraction=0).unseen) == 3  # of all three
-    monkeypatch.setattr(images, "MOST_CLASSES", 5)
+    monkeypatch.setattr(file_corpus, "MOST_CLASSES", 5)
     assert files(tmp_path, **pairs).unseen == frozenset()  # too many to name
 
 

@@ -6,10 +6,11 @@ import pytest
 import soundfile
 from PIL import Image
 
-from omnictl.data import progress
-from omnictl.data.dialogues.corpus import DialogueDataConfig, open_dialogues
+from omnictl.data.dialogues.corpus import DialogueDataConfig
+from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.inspect import audio_files, image_files
 from omnictl.data.inspect.dialogues import check_dialogues, measure_dialogues
+from omnictl.runs import progress_log
 from omnictl.tinyworld.dialogues import TASKS
 
 
@@ -188,7 +189,7 @@ def test_tinyworld_is_drawn_and_spoken():
 
 
 def test_progress_is_told(corpus, monkeypatch, caplog):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", -1.0)
+    monkeypatch.setattr(progress_log, "SECONDS_BETWEEN_NOTES", -1.0)
     corpus.add("a.png", "x.wav")
     with caplog.at_level(logging.INFO, logger="omnictl"):
         check_dialogues(str(corpus))

@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from omnictl.data import progress
 from omnictl.data.inspect import audio_files
 from omnictl.data.inspect.text_and_speech import check_speech, check_text, measure_speech
-from omnictl.data.speech.corpus import SpeechDataConfig, TinyWorldSpeech, open_speech
+from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import infeasible, open_set
-from omnictl.data.text.corpus import TextDataConfig, open_corpus
-from omnictl.data.text.targets import CharacterTargets
+from omnictl.data.speech.source import open_speech
+from omnictl.data.speech.tinyworld import TinyWorldSpeech
+from omnictl.data.speech.transcripts.targets import CharacterTargets
+from omnictl.data.text.corpus import TextDataConfig
+from omnictl.data.text.source import open_corpus
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
+from omnictl.runs import progress_log
 
 
 class Corpus:
@@ -254,7 +257,7 @@ def test_tinyworld_is_spoken():
 
 
 def test_progress_is_told(corpus, monkeypatch, caplog):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", -1.0)
+    monkeypatch.setattr(progress_log, "SECONDS_BETWEEN_NOTES", -1.0)
     corpus.add()
     corpus.add()
     with caplog.at_level(logging.INFO, logger="omnictl"):

@@ -1,4 +1,4 @@
-"""The corpora of `omnictl.data.speech.corpus`: TinyWorld's voices, and recordings in files."""
+"""Corpora of speech: TinyWorld's voices, and recordings in files."""
 
 import csv
 import os
@@ -13,11 +13,14 @@ import soundfile
 
 from omnictl.config.split import Split
 from omnictl.data.audio.resample import resample
-from omnictl.data.speech import corpus as speech
-from omnictl.data.speech.corpus import BLOCK, Samples, SpeechDataConfig, SpeechFiles, TinyWorldSpeech, open_speech
+from omnictl.data.manifest.source import TINYWORLD_SEED
+from omnictl.data.speech import file_corpus, tinyworld
+from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, SpeechDataConfig
+from omnictl.data.speech.file_corpus import SpeechFiles
 from omnictl.data.speech.layouts import find_speech
 from omnictl.data.speech.log_mels import open_features
-from omnictl.data.text.corpus import TINYWORLD_SEED
+from omnictl.data.speech.source import open_speech
+from omnictl.data.speech.tinyworld import TinyWorldSpeech
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.tinyworld.speech.acoustics import record
@@ -30,7 +33,7 @@ RATE = 16_000
 SIZES: dict[Split, int] = {"train": 5, "val": 3, "test": 3}
 
 
-def sounds(corpus: speech.SpeechCorpus, split: Split, block: int = 0) -> list[Samples]:
+def sounds(corpus: SpeechCorpus, split: Split, block: int = 0) -> list[Samples]:
     found = list(corpus.sounds(split, block, RATE))
     assert all(not isinstance(each, DataError) for each in found)
     return [each for each in found if not isinstance(each, DataError)]
@@ -67,14 +70,14 @@ def test_an_utterance_of_tinyworld_does_not_depend_on_how_many_follow() -> None:
 
 
 def test_blocks_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speech, "BLOCK", 4)
+    monkeypatch.setattr(tinyworld, "BLOCK", 4)
     asked: list[Sequence[Request]] = []
 
     def heard(requests: Sequence[Request]) -> Any:
         asked.append(requests)
         return speak(requests)
 
-    monkeypatch.setattr(speech, "speak", heard)
+    monkeypatch.setattr(tinyworld, "speak", heard)
     corpus = TinyWorldSpeech(0, 6, 2)
     assert [len(sounds(corpus, "train", block)) for block in (0, 1)] == [4, 2]
     texts = [request.text for requests in asked for request in requests]
@@ -91,7 +94,7 @@ def test_a_tinyworld_is_known_by_its_draw_its_sizes_and_its_utterances(monkeypat
             found = utterance(seed, split, index)
             return replace(found, pitch=found.pitch + 1) if split == changed else found
 
-        monkeypatch.setattr(speech, "utterance", other)
+        monkeypatch.setattr(tinyworld, "utterance", other)
         assert TinyWorldSpeech(0, 5, 3).fingerprint != worlds[0].fingerprint, changed
 
 
@@ -122,7 +125,7 @@ def test_one_voice_is_known_by_its_utterances_too(monkeypatch: pytest.MonkeyPatc
     before = one_voice(0, 5, 3).fingerprint
     assert one_voice(0, 5, 3).fingerprint == before
     assert len({before, TinyWorldSpeech(0, 5, 3).fingerprint, one_voice(1, 5, 3).fingerprint}) == 3
-    monkeypatch.setattr(speech, "reply", lambda *place: replace(reply(*place), rate=141))
+    monkeypatch.setattr(tinyworld, "reply", lambda *place: replace(reply(*place), rate=141))
     assert one_voice(0, 5, 3).fingerprint != before
 
 
@@ -198,7 +201,7 @@ def test_rows_come_back_with_their_files(tmp_path: Path) -> None:
 
 
 def test_files_come_in_blocks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speech, "BLOCK", 2)
+    monkeypatch.setattr(file_corpus, "BLOCK", 2)
     for number in range(3):
         soundfile.write(tmp_path / f"{number}.wav", chord(RATE, 0.1 * (1 + number)), RATE)
     corpus = files(write_corpus(tmp_path, [(f"{number}.wav", "one", "train") for number in range(3)]), val_fraction=0)

@@ -12,7 +12,7 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech import examples as speech_set
 from omnictl.data.speech.corpus import Recording, Samples
 from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, statistics, without_infeasible
-from omnictl.data.text.targets import BpeTargets, CharacterTargets
+from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
 

@@ -8,7 +8,8 @@ import pytest
 from pyarrow import parquet
 from pydantic import ValidationError
 
-from omnictl.data.text.corpus import TextDataConfig, open_corpus
+from omnictl.data.text.corpus import TextDataConfig
+from omnictl.data.text.source import open_corpus
 from omnictl.errors import DataError
 
 SPLITS = ("train", "val", "test")

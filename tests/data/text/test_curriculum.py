@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from omnictl.data.text.batches import TextBatch, TextBatches
-from omnictl.data.text.corpus import CurriculumConfig, LessonPhase, TinyWorldText
-from omnictl.data.text.curriculum import CurriculumBatches, TinyWorldLessons
+from omnictl.data.text.corpus import CurriculumConfig, LessonPhase
+from omnictl.data.text.curriculum import CurriculumBatches
+from omnictl.data.text.tinyworld import TinyWorldLessons, TinyWorldText
 from omnictl.data.text.token_store import TokenStore, open_store
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.tinyworld.text.lessons import LessonKind, lesson

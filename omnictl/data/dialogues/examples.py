@@ -1,0 +1,87 @@
+"""A split of a corpus of dialogues to train on: those that can be used and fit into the context, as tokens."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from omnictl.config.split import Split
+from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Tokens
+from omnictl.data.dialogues.corpus import DialogueCorpus
+from omnictl.data.dialogues.media_features import MediaFeatures
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.nn.losses.cross_entropy import IGNORE
+
+
+@dataclass(frozen=True)
+class DialogueSet:
+    """The usable dialogues of a split, by task."""
+
+    corpus: DialogueCorpus
+    split: Split
+    numbers: Mapping[str, Sequence[int]]
+    set_aside: tuple[BrokenRow, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.numbers.values()))
+
+    def dialogue(self, task: str, index: int) -> Dialogue:
+        """One of a task."""
+        return self.corpus.dialogue(self.split, task, self.numbers[task][index])
+
+    def all(self) -> Iterator[Dialogue]:
+        """Every dialogue, one of each task in turn."""
+        longest = max(map(len, self.numbers.values()), default=0)
+        return (self.dialogue(task, i) for i in range(longest) for task, found in self.numbers.items() if i < len(found))
+
+
+def open_dialogue_set(
+    corpus: DialogueCorpus, split: Split, template: ChatTemplate, shown: MediaFeatures, context: int
+) -> DialogueSet:
+    """The dialogues of a split whose sounds can be heard and which fit into the context; of endless ones none is looked at yet."""
+    tasks = corpus.tasks(split)
+    if corpus.generated and split == "train":
+        return DialogueSet(corpus, split, {task: range(number) for task, number in tasks.items()}, ())
+    aside: list[BrokenRow] = []
+    numbers: dict[str, list[int]] = {}
+    for task, many in tasks.items():
+        for number in range(many):
+            dialogue = corpus.dialogue(split, task, number)
+            flaw = _flaw(dialogue, template, shown, context)
+            if flaw is None:
+                numbers.setdefault(task, []).append(number)
+            else:
+                aside.append(BrokenRow(dialogue.id, dialogue.where, flaw))
+    return DialogueSet(corpus, split, numbers, tuple(aside))
+
+
+def _flaw(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures, context: int) -> str | None:
+    for media in dialogue.media:
+        if (flaw := shown.flaw(media)) is not None:
+            return flaw
+    length = len(template.dialogue(dialogue.messages, shown.count).tokens)
+    if length > context:
+        media_length = sum(map(shown.count, dialogue.media))
+        return f"the dialogue is {length} positions long, {media_length} of them pictures and sounds; the context has {context}"
+    return None
+
+
+class Example(NamedTuple):
+    """A dialogue or a text, ready to be put beside others."""
+
+    found: Tokens
+    shown: MediaFeatures | None
+    """Where its media come from."""
+    where: str
+
+
+def spell(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures) -> Example:
+    """A dialogue as an example."""
+    return Example(template.dialogue(dialogue.messages, shown.count), shown, dialogue.where)
+
+
+def spell_last(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures) -> Example:
+    """A dialogue of which only the last answer is to be predicted."""
+    found = template.dialogue(dialogue.messages, shown.count)
+    open_until = len(template.prompt(dialogue.messages[:-1], shown.count).tokens) - 1
+    targets = [IGNORE] * open_until + found.targets[open_until:]
+    return Example(found._replace(targets=targets), shown, dialogue.where)

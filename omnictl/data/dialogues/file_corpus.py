@@ -1,0 +1,145 @@
+"""Dialogues in a user's JSONL, with their pictures and sounds in files."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from omnictl.config.split import SPLITS, Split
+from omnictl.data.audio.files import read_audio
+from omnictl.data.dialogues.chat_template import Dialogue, Media, MediaKind, Message, Part
+from omnictl.data.dialogues.corpus import DialogueDataConfig, Pictures, Pixels
+from omnictl.data.dialogues.manifest import DialogueManifest, DialogueRow, MediaFile
+from omnictl.data.images.file_corpus import load_picture
+from omnictl.data.images.files.checks import verdicts
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.manifest.splits import fill_splits
+from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus
+from omnictl.errors import DataError
+
+
+class DialogueFiles:
+    """Dialogues in JSONL, their pictures and sounds in files."""
+
+    generated = False
+
+    def __init__(self, manifest: DialogueManifest, config: DialogueDataConfig, cache: Path) -> None:
+        self._folder, self._max_seconds = manifest.folder, config.max_seconds
+        flaws = verdicts([media.file for row in manifest.rows for media in row.media if media.kind == "image"], cache)
+        reasons = {row.id: flaws[media.file] for row in manifest.rows for media in row.media if media.file in flaws}
+        unreadable = [BrokenRow(row.id, row.where, reasons[row.id]) for row in manifest.rows if row.id in reasons]
+        self.broken: Sequence[BrokenRow] = (*manifest.broken, *unreadable)
+        self.kinds: frozenset[MediaKind] = frozenset(media.kind for row in manifest.rows for media in row.media)
+        named = {row.id: row.split for row in manifest.rows}
+        splits = fill_splits(manifest.rows, named, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
+        # Only then set aside: a file that breaks must not move others from one split to another.
+        self._splits = {split: _SplitRows.of(tuple(row for row in rows if row.id not in reasons)) for split, rows in splits.items()}
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        return str(self._folder)
+
+    @cached_property
+    def sounds(self) -> SpeechCorpus:
+        """See `DialogueCorpus`."""
+        files: Mapping[Split, tuple[Path, ...]] = {split: found.files["audio"] for split, found in self._splits.items()}
+        return SoundFiles(self.name, files, self._max_seconds)
+
+    def pictures(self, split: Split) -> Pictures:
+        """See `DialogueCorpus`."""
+        return PictureFiles(self._splits[split].files["image"])
+
+    def tasks(self, split: Split) -> Mapping[str, int]:
+        """See `DialogueCorpus`."""
+        return {task: len(rows) for task, rows in self._splits[split].tasks.items()}
+
+    def dialogue(self, split: Split, task: str, number: int) -> Dialogue:
+        """See `DialogueCorpus`."""
+        found = self._splits[split]
+        row = found.tasks[task][number]
+        messages = tuple(Message(message.role, tuple(map(found.part, message.parts))) for message in row.messages)
+        return Dialogue(row.id, task, messages, row.where)
+
+    def file(self, split: Split, media: Media) -> Path | None:
+        """See `DialogueCorpus`."""
+        return self._splits[split].files[media.kind][media.number]
+
+
+class _SplitRows(NamedTuple):
+    """The rows of a split by task, and the files they name, each once."""
+
+    tasks: Mapping[str, tuple[DialogueRow, ...]]
+    files: Mapping[MediaKind, tuple[Path, ...]]
+    numbers: Mapping[MediaFile, int]
+
+    @classmethod
+    def of(cls, rows: Sequence[DialogueRow]) -> "_SplitRows":
+        media = list(dict.fromkeys(media for row in rows for media in row.media))
+        kinds: tuple[MediaKind, ...] = ("image", "audio")
+        by_kind = {kind: [each for each in media if each.kind == kind] for kind in kinds}
+        return cls(
+            tasks={task: tuple(row for row in rows if row.task == task) for task in dict.fromkeys(row.task for row in rows)},
+            files={kind: tuple(each.file for each in found) for kind, found in by_kind.items()},
+            numbers={each: number for found in by_kind.values() for number, each in enumerate(found)},
+        )
+
+    def part(self, part: str | MediaFile) -> Part:
+        """A part of a message, its file by number."""
+        return part if isinstance(part, str) else Media(part.kind, self.numbers[part])
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Picture files in order."""
+
+    files: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Over size and time of every file."""
+        return _files_fingerprint(self.files)
+
+    def picture(self, number: int, size: int) -> Pixels:
+        """See `Pictures`."""
+        return load_picture(self.files[number], size)
+
+
+@dataclass(frozen=True)
+class SoundFiles:
+    """Sound files of each split in order."""
+
+    name: str
+    files: Mapping[Split, tuple[Path, ...]]
+    max_seconds: float
+    broken: Sequence[BrokenRow] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Over size and time of every file."""
+        return "-".join([repr(self.max_seconds), *(_files_fingerprint(self.files[split]) for split in SPLITS)])
+
+    def recordings(self, split: Split) -> Sequence[Recording]:
+        """See `SpeechCorpus`; nothing is known of what is said."""
+        return [Recording(str(file), "", None, str(file), file) for file in self.files[split]]
+
+    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+        """See `SpeechCorpus`."""
+        for file in self.files[split][block * BLOCK : (block + 1) * BLOCK]:
+            try:
+                yield read_audio(file, rate=rate, max_seconds=self.max_seconds)
+            except DataError as error:
+                yield error
+
+
+def _files_fingerprint(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        found = file.stat()
+        digest.update(repr((str(file), found.st_size, found.st_mtime_ns)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,75 @@
+"""The features of a split's pictures and sounds, as they reach the model."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from omnictl.data.dialogues.chat_template import Grids, Media, MediaKind, Tokens
+from omnictl.errors import DataError
+
+
+class Source(Protocol):
+    """The pictures or the sounds of a split, by number, as they reach the model."""
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of features, of what has them."""
+        ...
+
+    def count(self, number: int) -> int:
+        """Features of one; 0 if it cannot be read."""
+        ...
+
+    def value(self, number: int) -> NDArray[Any]:
+        """These features, `(n, width)`, or what an encoder makes them of."""
+        ...
+
+    def many(self, value: NDArray[Any]) -> int:
+        """Features that a value is, or will be."""
+        ...
+
+    def flaw(self, number: int) -> str | None:
+        """Why one cannot be read, if it cannot."""
+        ...
+
+
+@dataclass(frozen=True)
+class MediaFeatures:
+    """All pictures and sounds of a split."""
+
+    sources: Mapping[MediaKind, Source]
+
+    @property
+    def grids(self) -> Grids:
+        """Rows and columns of the features of each kind."""
+        return {kind: source.grid for kind, source in self.sources.items()}
+
+    def count(self, media: Media) -> int:
+        """Features of one."""
+        return self.sources[media.kind].count(media.number)
+
+    def flaw(self, media: Media) -> str | None:
+        """Why it cannot be read, if it cannot."""
+        return self.sources[media.kind].flaw(media.number)
+
+    def values(self, found: Tokens, where: str) -> Iterator[tuple[Media, NDArray[Any]]]:
+        """What takes the places of a dialogue's media, in order.
+
+        Raises:
+            DataError: a picture or a sound has not as many features as places were kept for it.
+        """
+        numbers: Counter[MediaKind] = Counter()
+        for media in found.media:
+            numbers[media.kind] += 1
+            source = self.sources[media.kind]
+            value, places = source.value(media.number), source.count(media.number)
+            if source.many(value) != places:
+                raise DataError(
+                    f"{media.kind} {numbers[media.kind]} has {source.many(value)} features, {places} places were kept for it",
+                    where=where,
+                    fix="its file has changed since training began, or the cache is damaged: delete the cache and start again",
+                )
+            yield media, value

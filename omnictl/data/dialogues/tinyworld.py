@@ -1,0 +1,188 @@
+"""TinyWorld's dialogues, about its scenes, spoken by its voices."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from omnictl.config.split import SPLITS, Split
+from omnictl.data.dialogues.chat_template import Dialogue, Media, MediaKind, Message, Part
+from omnictl.data.dialogues.corpus import DialogueDataConfig, Pictures, Pixels
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.manifest.source import tinyworld_name
+from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus
+from omnictl.data.speech.tinyworld import record_speech
+from omnictl.errors import DataError
+from omnictl.tinyworld.dialogues import SPOKEN_TASKS, TASKS, Exchange, dialogue, spoken_answer
+from omnictl.tinyworld.images.renderer import draw
+from omnictl.tinyworld.images.scenes import scene
+from omnictl.tinyworld.speech.espeak import Request, speak
+from omnictl.tinyworld.speech.utterances import Utterance
+
+EVALUATION_PICTURES = 1_000
+"""Scenes that validation and test dialogues of TinyWorld talk about."""
+
+MANY = 1_000_000
+"""Training dialogues of a task that needs no sound of its own."""
+
+
+class TinyWorldDialogues:
+    """Dialogues drawn from TinyWorld, about its scenes, spoken by its voices."""
+
+    generated = True
+    broken: Sequence[BrokenRow] = ()
+    kinds: frozenset[MediaKind] = frozenset({"image", "audio"})
+
+    def __init__(self, seed: int, counts: Mapping[Split, Mapping[str, int]], num_pictures: int) -> None:
+        self.seed, self._counts, self._num_pictures = seed, counts, num_pictures
+
+    @classmethod
+    def of(cls, seed: int, config: DialogueDataConfig) -> "TinyWorldDialogues":
+        """As many of each task as a config says.
+
+        Raises:
+            DataError: it names a task that there is not.
+        """
+        unknown = sorted(set(config.counts) - set(TASKS))
+        if unknown:
+            raise DataError(
+                f"TinyWorld has no task {unknown[0]!r}", where="data.counts", fix=f"name some of these: {', '.join(TASKS)}"
+            )
+        few = config.num_eval_dialogues
+        counts: Mapping[Split, Mapping[str, int]] = {
+            "train": {task: config.counts.get(task, MANY) for task in TASKS},
+            "val": dict.fromkeys(TASKS, max(1, few // 4)),
+            "test": dict.fromkeys(TASKS, few),
+        }
+        return cls(seed, counts, config.num_pictures)
+
+    @classmethod
+    def few(cls, seed: int, num: int, num_eval: int) -> "TinyWorldDialogues":
+        """So many dialogues of the training split, and of each other one, over all tasks in turn."""
+        few = _in_turn(num_eval)
+        return cls(seed, {"train": _in_turn(num), "val": few, "test": few}, DialogueDataConfig().num_pictures)
+
+    @property
+    def name(self) -> str:
+        """The source that draws it again."""
+        return tinyworld_name(self.seed)
+
+    @cached_property
+    def sounds(self) -> SpeechCorpus:
+        """See `DialogueCorpus`."""
+        return WorldSounds(self)
+
+    def pictures(self, split: Split) -> Pictures:
+        """See `DialogueCorpus`."""
+        return WorldPictures(self.seed, split, self.num_pictures(split))
+
+    def tasks(self, split: Split) -> Mapping[str, int]:
+        """See `DialogueCorpus`."""
+        return self._counts[split]
+
+    def dialogue(self, split: Split, task: str, number: int) -> Dialogue:
+        """See `DialogueCorpus`."""
+        exchanges = self.exchanges(split, task, number)
+        messages: list[Message] = []
+        for exchange in exchanges:
+            parts: list[Part] = [Media("image", picture) for picture in exchange.pictures]
+            if exchange.spoken is not None:
+                parts.append(Media("audio", self._first_sound(split, task) + number))
+            messages.append(Message("user", (*parts, *([exchange.text] if exchange.text else []))))
+            messages.append(Message("assistant", (exchange.answer,)))
+        where = f"{self.name}/{split}/{task}/{number}"
+        return Dialogue(f"{split}/{task}/{number}", task, tuple(messages), where)
+
+    def file(self, split: Split, media: Media) -> Path | None:  # noqa: ARG002
+        """See `DialogueCorpus`; nothing is."""
+        return None
+
+    def exchanges(self, split: Split, task: str, number: int) -> tuple[Exchange, ...]:
+        """A dialogue as the world has it."""
+        return dialogue(self.seed, split, task, number, pictures=self.num_pictures(split))
+
+    def spoken_answer(self, split: Split, task: str, number: int) -> Utterance:
+        """The last answer of a dialogue, as it is said."""
+        return spoken_answer(self.seed, split, task, number, self.exchanges(split, task, number)[-1].answer)
+
+    def utterances(self, split: Split) -> tuple[Utterance, ...]:
+        """What is record_speech, by the number of the sound."""
+        counts = self.tasks(split)
+        found = (self.exchanges(split, task, number)[-1].spoken for task in SPOKEN_TASKS for number in range(counts.get(task, 0)))
+        return tuple(utterance for utterance in found if utterance is not None)
+
+    def num_pictures(self, split: Split) -> int:
+        """How many scenes are talked about."""
+        return self._num_pictures if split == "train" else min(self._num_pictures, EVALUATION_PICTURES)
+
+    def _first_sound(self, split: Split, task: str) -> int:
+        counts = self.tasks(split)
+        return sum(counts.get(other, 0) for other in SPOKEN_TASKS[: SPOKEN_TASKS.index(task)])
+
+
+def _in_turn(total: int) -> dict[str, int]:
+    """So many dialogues over all tasks, those that have some: the first of each task, the second of each, and so on."""
+    counts = {task: (total - place - 1) // len(TASKS) + 1 for place, task in enumerate(TASKS)}
+    return {task: count for task, count in counts.items() if count}
+
+
+class WorldSounds:
+    """The sounds of TinyWorld's dialogues, spoken in blocks as `speech` has it."""
+
+    broken: Sequence[BrokenRow] = ()
+
+    def __init__(self, corpus: TinyWorldDialogues) -> None:
+        self._corpus, self.name = corpus, corpus.name
+        self._utterances = lru_cache(maxsize=len(SPLITS))(corpus.utterances)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Over what is said in all splits."""
+        return hashlib.sha256(repr([self._utterances(split) for split in SPLITS]).encode()).hexdigest()
+
+    def recordings(self, split: Split) -> Sequence[Recording]:
+        """See `SpeechCorpus`."""
+        return [
+            Recording(f"{split}/{number}", plan.text, plan.voice, f"{self.name}/{split}/{number}", None)
+            for number, plan in enumerate(self._utterances(split))
+        ]
+
+    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+        """See `SpeechCorpus`."""
+        return say(self._utterances(split)[block * BLOCK : (block + 1) * BLOCK], rate)
+
+
+def say(plans: Sequence[Utterance], rate: int) -> Iterator[Samples]:
+    """A block of utterances, as one fresh process says them and as they are recorded at `rate` Hz.
+
+    Raises:
+        DataError: espeak-ng cannot run here.
+    """
+    spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
+    for plan, samples in zip(plans, spoken.samples, strict=True):
+        yield record_speech(plan, samples, spoken.rate, rate)
+
+
+@dataclass(frozen=True)
+class WorldPictures:
+    """Scenes of TinyWorld."""
+
+    seed: int
+    split: Split
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Over how many there are and how the first ones look."""
+        digest = hashlib.sha256(repr(self).encode())
+        for number in range(min(self.count, 20)):
+            digest.update(self.picture(number, 64).tobytes())
+        return digest.hexdigest()
+
+    def picture(self, number: int, size: int) -> Pixels:
+        """See `Pictures`."""
+        return draw(scene(self.seed, self.split, number), size).picture

@@ -1,0 +1,154 @@
+"""Pictures in a user's files, with labels, captions or both, in three splits.
+
+Files are decoded each time they are shown, after one look at all of them when a run begins: what cannot be read is set aside with
+its reason, never replaced.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, product
+from math import prod
+from operator import mul
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from omnictl.config.split import Split
+from omnictl.data.images.augmentation import Augmentation, augment, prepare
+from omnictl.data.images.corpus import (
+    MOST_CLASSES,
+    ImageDataConfig,
+    ImageExample,
+    ImageRecord,
+    ImageSet,
+    Pixels,
+    View,
+)
+from omnictl.data.images.files.checks import verdicts
+from omnictl.data.images.files.decoder import read_image
+from omnictl.data.images.manifest import ImageManifest, ImageRow, label_flaw, label_values
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.manifest.splits import fill_splits
+from omnictl.errors import DataError
+
+FINER = 2
+"""Files are kept at so many times the model's resolution before a part of them is cut out."""
+
+
+def load_picture(file: Path, size: int) -> Pixels:
+    """`(3, size, size)` RGB: the central square of a picture file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return np.asarray(prepare(read_image(file, shorter=FINER * size), size, crop=1.0))
+
+
+class ImageFiles:
+    """Pictures in files, with labels, captions or both."""
+
+    def __init__(self, manifest: ImageManifest, config: ImageDataConfig, cache: Path) -> None:
+        self._folder, self._augmentation = manifest.folder, config.augmentation
+        flaws = verdicts([row.image for row in manifest.rows], cache)
+        unreadable = [BrokenRow(row.id, row.where, flaws[row.image]) for row in manifest.rows if row.image in flaws]
+        self.broken = (*manifest.broken, *unreadable)
+        named = {row.id: row.split for row in manifest.rows}
+        splits = fill_splits(manifest.rows, named, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
+        # Only then set aside: a file that breaks must not move others from one split to another.
+        self._splits = {split: tuple(row for row in rows if row.image not in flaws) for split, rows in splits.items()}
+        self._top1 = config.top1
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        return str(self._folder)
+
+    @cached_property
+    def attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """See `ImageCorpus`."""
+        return label_values(row.labels for row in self._splits["train"])
+
+    @property
+    def patch_attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """See `ImageCorpus`: nobody says what parts of these pictures show."""
+        return {}
+
+    @property
+    def top1(self) -> tuple[str, ...]:
+        """See `ImageCorpus`."""
+        if self._top1:
+            return self._top1
+        names = tuple(self.attributes)
+        counts = accumulate((len(values) for values in self.attributes.values()), mul)
+        return names[: sum(count <= MOST_CLASSES for count in counts)] or names[:1]
+
+    def images(self, split: Split, needs: Literal["labels", "caption"], known: Mapping[str, tuple[str, ...]]) -> ImageSet:
+        """See `ImageCorpus`."""
+        flaws = [_flaw(row, needs, known) for row in self._splits[split]]
+        pairs = list(zip(self._splits[split], flaws, strict=True))
+        rows = tuple(row for row, flaw in pairs if flaw is None)
+        if not rows:
+            sizes = ", ".join(f"{name} {len(found)}" for name, found in self._splits.items())
+            reason = f"; the first of {len(pairs)} rows: {pairs[0][1]}" if pairs else ""
+            raise DataError(
+                f"no picture of the {split} split of {self._folder} can be used ({sizes} pictures){reason}",
+                where=pairs[0][0].where if pairs else self.name,
+                fix=f"give rows with {'a label' if needs == 'labels' else 'a caption'}"
+                + ("" if split == "train" else f", or --set data.{split}_fraction=0.1"),
+            )
+        aside = tuple(BrokenRow(row.id, row.where, flaw) for row, flaw in pairs if flaw is not None)
+        kind: Augmentation = "light" if self._augmentation == "auto" else self._augmentation
+        return ImageRows(rows, aside, kind)
+
+    @property
+    def unseen(self) -> frozenset[tuple[str, ...]]:
+        """See `ImageCorpus`."""
+        if len(self.top1) < 2 or prod(len(self.attributes.get(name, ())) for name in self.top1) > MOST_CLASSES:
+            return frozenset()
+        seen = {tuple(row.labels.get(name, "") for name in self.top1) for row in self._splits["train"]}
+        return frozenset(product(*(self.attributes.get(name, ()) for name in self.top1))) - seen
+
+    def captions(self) -> Iterator[str]:
+        """See `ImageCorpus`."""
+        found = [row.caption for row in self._splits["train"] if row.caption]
+        if not found:
+            raise DataError(
+                f"no row of the training split of {self.name} has a caption",
+                where=self.name,
+                fix="give rows a `caption`, or learn from labels with --set objective=classes",
+            )
+        return iter(found)
+
+
+def _flaw(row: ImageRow, needs: Literal["labels", "caption"], known: Mapping[str, tuple[str, ...]]) -> str | None:
+    if needs == "caption":
+        return None if row.caption else "no caption"
+    return label_flaw(row.labels, known) if row.labels else "no label"
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """A split of picture files."""
+
+    rows: tuple[ImageRow, ...]
+    set_aside: Sequence[BrokenRow]
+    augmentation: Augmentation
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, index: int) -> ImageRecord:
+        """See `ImageSet`."""
+        row = self.rows[index]
+        return ImageRecord(row.id, row.where, row.labels, row.caption, row.image)
+
+    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:
+        """See `ImageSet`."""
+        pixels = read_image(self.rows[index].image, shorter=FINER * view.size)
+        if seed is None or self.augmentation == "none":
+            picture = prepare(pixels, view.size, crop=1.0)
+        else:
+            picture = augment(pixels, view.size, self.augmentation, seed)
+        return ImageExample(np.asarray(picture), np.zeros((0, 0), np.int64))

@@ -1,0 +1,59 @@
+"""One look at every picture file before it is trained on: which cannot be read, and why. The verdicts are cached."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from omnictl.data.cache import flush, read_or_build
+from omnictl.data.images.files.decoder import read_image
+from omnictl.data.manifest.parallel import in_parallel
+from omnictl.errors import DataError
+from omnictl.runs.progress_log import log_progress
+
+VERSION = 1
+"""Of what is accepted; a change makes old verdicts worthless."""
+
+_FILE = "flaws.json"
+
+
+def verdicts(files: Sequence[Path], cache: Path) -> dict[Path, str]:
+    """Why a file cannot be decoded, for each that cannot be.
+
+    Args:
+        files: the pictures; what is judged again is what has another size or time than before.
+        cache: folder of the cache.
+
+    Raises:
+        DataError, DiskFull: the cache cannot be written.
+    """
+    different = list(dict.fromkeys(files))
+    digest = hashlib.sha256(repr(VERSION).encode())
+    for file in different:
+        found = file.stat() if file.exists() else None
+        digest.update(repr((str(file), found and (found.st_size, found.st_mtime_ns))).encode())
+
+    def write(folder: Path) -> None:
+        with (folder / _FILE).open("w", encoding="utf-8") as out:
+            json.dump(_judged(different), out)
+            flush(out)
+
+    flaws = read_or_build(cache / "pictures" / digest.hexdigest(), _read, write)
+    return {different[int(number)]: flaw for number, flaw in flaws.items()}
+
+
+def _read(folder: Path) -> dict[str, str] | None:
+    try:
+        found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _judged(files: Sequence[Path]) -> dict[str, str]:
+    found = log_progress(in_parallel(files, _look), "looking at pictures", len(files))
+    return {str(number): verdict.message for number, verdict in enumerate(found) if isinstance(verdict, DataError)}
+
+
+def _look(file: Path) -> None:
+    read_image(file)

@@ -1,0 +1,21 @@
+"""Opens the pictures that `data.source` names: TinyWorld or files."""
+
+from pathlib import Path
+
+from omnictl.data.images.corpus import ImageCorpus, ImageDataConfig
+from omnictl.data.images.file_corpus import ImageFiles
+from omnictl.data.images.layouts import find_images
+from omnictl.data.images.tinyworld import TinyWorldImages
+from omnictl.data.manifest.source import tinyworld_seed
+
+
+def open_images(config: ImageDataConfig, cache: Path) -> ImageCorpus:
+    """The corpus that a config names.
+
+    Raises:
+        DataError: no such source, or nothing in it that can be used.
+    """
+    seed = tinyworld_seed(config.source)
+    if seed is not None:
+        return TinyWorldImages(seed, config.num_eval_images, config.top1 or ("shape", "colour"))
+    return ImageFiles(find_images(Path(config.source).expanduser()), config, cache)

@@ -1,0 +1,133 @@
+"""TinyWorld's scenes as labelled and captioned pictures, drawn as they are asked for; in training no two are the same."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from omnictl.config.split import Split
+from omnictl.data.images.corpus import ImageExample, ImageRecord, ImageSet, Int64, Pixels, View
+from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.manifest.source import tinyworld_name, tinyworld_seed
+from omnictl.tinyworld.images.renderer import draw
+from omnictl.tinyworld.images.scenes import HELDOUT_PAIRS, Scene, attribute_values, pair_captions, scene
+from omnictl.tinyworld.language.lexicon import COLOURS, SHAPES
+
+BACKGROUND = "background"
+"""What a patch shows that no shape covers."""
+
+PATCH_COVER = 0.25
+"""Share of a patch that a shape must cover to be what the patch shows."""
+
+ENDLESS = 2**40
+"""Training scenes."""
+
+VOCABULARY_SCENES = 2_000
+"""Scenes whose captions the vocabulary is learned from."""
+
+
+@dataclass(frozen=True)
+class TinyWorldImages:
+    """Scenes of TinyWorld."""
+
+    seed: int
+    num_eval_images: int
+    top1: tuple[str, ...]
+    broken: Sequence[BrokenRow] = ()
+
+    @property
+    def name(self) -> str:
+        """The source that draws it again."""
+        return tinyworld_name(self.seed)
+
+    @property
+    def attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """See `ImageCorpus`."""
+        return attribute_values()
+
+    @property
+    def patch_attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """See `ImageCorpus`."""
+        return {"shape": (BACKGROUND, *SHAPES), "colour": (BACKGROUND, *COLOURS)}
+
+    def images(self, split: Split, needs: Literal["labels", "caption"], known: Mapping[str, tuple[str, ...]]) -> ImageSet:  # noqa: ARG002
+        """See `ImageCorpus`; every scene has everything."""
+        sizes = {"train": ENDLESS, "val": self.num_eval_images // 2, "test": self.num_eval_images}
+        return Scenes(self.seed, split, sizes[split])
+
+    @property
+    def unseen(self) -> frozenset[tuple[str, ...]]:
+        """See `ImageCorpus`."""
+        if set(self.top1) != {"shape", "colour"}:
+            return frozenset()
+        pairs = ({"colour": colour, "shape": shape} for colour, shape in HELDOUT_PAIRS)
+        return frozenset(tuple(pair[name] for name in self.top1) for pair in pairs)
+
+    def captions(self) -> Iterator[str]:
+        """See `ImageCorpus`."""
+        return (scene(self.seed, "train", index).caption for index in range(VOCABULARY_SCENES))
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """A split of TinyWorld, drawn on the fly."""
+
+    seed: int
+    split: Split
+    size: int
+    set_aside: Sequence[BrokenRow] = ()
+
+    def __len__(self) -> int:
+        return self.size
+
+    def row(self, index: int) -> ImageRecord:
+        """See `ImageSet`."""
+        found = scene(self.seed, self.split, index)
+        where = f"tinyworld:{self.seed}/{self.split}/{index}"
+        return ImageRecord(f"{self.split}/{index}", where, found.labels(), found.caption, None)
+
+    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:  # noqa: ARG002
+        """See `ImageSet`; scenes are never varied, a change would make their labels wrong."""
+        found = scene(self.seed, self.split, index)
+        drawn = draw(found, view.size)
+        return ImageExample(drawn.picture, patch_labels(found, drawn.owners, view.grid))
+
+
+def patch_labels(found: Scene, owners: Pixels, grid: int) -> Int64:
+    """`(grid², 2)`: shape and colour of what each patch shows, 0 for the ground.
+
+    That is the shape that covers most of it, if it covers a quarter or has no patch that it covers more of.
+    """
+    side, many = len(owners) // grid, len(found.figures)
+    pixels = np.bincount((_patch_numbers(grid, side) * (many + 1) + owners).ravel(), minlength=grid * grid * (many + 1))
+    covers = pixels.reshape(grid, grid, many + 1)[:, :, 1:].transpose(2, 0, 1)  # (figures, grid, grid)
+    best = covers.argmax(0)
+    shows = covers.max(0) >= PATCH_COVER * side * side
+    for index, cover in enumerate(covers):
+        row, column = np.unravel_index(cover.argmax(), cover.shape)
+        if cover[row, column] and not shows[row, column]:
+            shows[row, column], best[row, column] = True, index
+    kinds = np.array([[1 + SHAPES.index(item.shape), 1 + COLOURS.index(item.colour)] for item, *_ in found.figures])
+    labels: Int64 = (kinds[best] * shows[:, :, None]).reshape(grid * grid, 2).astype(np.int64)
+    return labels
+
+
+@lru_cache(maxsize=4)
+def _patch_numbers(grid: int, side: int) -> Int64:
+    """`(grid · side, grid · side)`: the patch that each pixel belongs to."""
+    along = np.arange(grid * side) // side
+    return along[:, None] * grid + along
+
+
+def class_prompts(source: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Captions that a picture of a class might have: of TinyWorld all that name its shape and colour, else the labels' words.
+
+    Args:
+        source: of the pictures that the captions were learned from.
+        labels: the values of the attributes that name the class.
+    """
+    if tinyworld_seed(source) is not None and set(labels) == {"shape", "colour"}:
+        return pair_captions(labels["colour"], labels["shape"])
+    return (" ".join(reversed(list(labels.values()))),)

@@ -1,0 +1,111 @@
+"""Batches of utterances of similar length, in an order that is a function of the seed and the position alone.
+
+As with text there is no cursor to save: a step's example ids follow from its number, and a batch, augmentation included,
+from its ids.
+Sources: Ko et al. 2015 (speed perturbation), Park et al. 2019 (SpecAugment).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from omnictl.data.speech.batches.length_buckets import LengthBuckets
+from omnictl.data.speech.corpus import SpeechDataConfig
+from omnictl.data.speech.examples import Float32, SpeechSet
+
+MASKS = 2
+"""Masks over time, and as many over frequency, in every utterance (as SpecAugment's LibriSpeech policy)."""
+
+
+@dataclass(frozen=True)
+class SpeechBatch:
+    """Utterances side by side."""
+
+    features: Tensor
+    """(B, T, F) fp32 log-mels, zero where padded"""
+    lengths: Tensor
+    """(B,) int64, mel frames"""
+    targets: Tensor
+    """(B, U) int64, zero where padded"""
+    target_lengths: Tensor
+    """(B,) int64"""
+
+
+class SpeechBatches:
+    """Utterances of similar length side by side; an example id is a position in the endless order of `LengthBuckets`."""
+
+    def __init__(self, found: SpeechSet, config: SpeechDataConfig, *, batch_size: int, seed: int, fill: Float32) -> None:
+        self.found, self.config, self.batch_size, self.seed, self.fill = found, config, batch_size, seed, fill
+        lengths = np.stack([found.lengths(speed) for speed in range(len(found.stores))])  # (speeds, n)
+        self.order = LengthBuckets(lengths, batch_size=batch_size, seed=seed)
+
+    def ids(self, step: int) -> Sequence[int]:
+        """The example ids of a step (0-based)."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def collate(self, ids: Sequence[int]) -> SpeechBatch:
+        """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
+        features, targets = [], []
+        for position in ids:
+            index, speed = self.order.example(position)
+            rng = np.random.default_rng([self.seed, 1, position])
+            features.append(self._mask(self.found.features(index, speed), rng))
+            targets.append(self.found.targets[index])
+        return pad(features, targets)
+
+    @property
+    def typical_step(self) -> int:
+        """Any step: all are alike."""
+        return 0
+
+    def largest(self, size: int) -> Sequence[int]:
+        """The last ones, which are the longest, of the batch with the longest utterance."""
+        return self.order.longest(size)
+
+    def _mask(self, features: Float32, rng: np.random.Generator) -> Float32:
+        """SpecAugment: some stretches of time and some bands of frequency become the average sound."""
+        longest = int(self.config.time_mask * len(features))
+        for _ in range(MASKS):
+            width = int(rng.integers(longest + 1))
+            start = int(rng.integers(len(features) - width + 1))
+            features[start : start + width] = self.fill
+            width = int(rng.integers(self.config.frequency_mask + 1))
+            start = int(rng.integers(max(1, features.shape[1] - width + 1)))
+            features[:, start : start + width] = self.fill[start : start + width]
+        return features
+
+
+def evaluation_batches(found: SpeechSet, frames: int) -> Iterator[tuple[list[int], SpeechBatch]]:
+    """All utterances, shortest first, about `frames` mel frames at a time; each batch with its utterances' indices."""
+    lengths = found.lengths()
+    indices: list[int] = []
+    for index in np.argsort(lengths, kind="stable").tolist():
+        if indices and (len(indices) + 1) * lengths[index] > frames:
+            yield indices, _unchanged(found, indices)
+            indices = []
+        indices.append(index)
+    if indices:
+        yield indices, _unchanged(found, indices)
+
+
+def _unchanged(found: SpeechSet, indices: Sequence[int]) -> SpeechBatch:
+    return pad([found.features(index) for index in indices], [found.targets[index] for index in indices])
+
+
+def pad(features: Sequence[Float32], targets: Sequence[Sequence[int]]) -> SpeechBatch:
+    """Utterances `(T, F)` and their targets as one batch."""
+    longest = max(map(len, features))
+    padded = np.zeros((len(features), longest, features[0].shape[1]), np.float32)
+    spelled = np.zeros((len(features), max(1, *map(len, targets))), np.int64)
+    for row, (sound, target) in enumerate(zip(features, targets, strict=True)):
+        padded[row, : len(sound)] = sound
+        spelled[row, : len(target)] = target
+    return SpeechBatch(
+        features=torch.from_numpy(padded),
+        lengths=torch.tensor([len(sound) for sound in features]),
+        targets=torch.from_numpy(spelled),
+        target_lengths=torch.tensor([len(target) for target in targets]),
+    )

@@ -1,0 +1,61 @@
+"""Recordings in a user's files, with their transcripts, in three splits."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from omnictl.config.split import Split
+from omnictl.data.audio.files import read_audio
+from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechDataConfig
+from omnictl.data.speech.manifest import SpeechManifest
+from omnictl.data.speech.splits import split_rows
+from omnictl.errors import DataError
+
+
+class SpeechFiles:
+    """Recordings in files, with their transcripts."""
+
+    def __init__(self, manifest: SpeechManifest, config: SpeechDataConfig) -> None:
+        self.folder, self.broken = manifest.folder, manifest.broken
+        self._max_seconds = config.max_seconds
+        self._splits = split_rows(
+            manifest.rows,
+            val_fraction=config.val_fraction,
+            test_fraction=config.test_fraction,
+            holdout_speakers=config.holdout_speakers,
+        )
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        return str(self.folder)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Over what the rows say and the size and time of every file; files are not read for it."""
+        digest = hashlib.sha256(repr(self._max_seconds).encode())
+        for split, rows in self._splits.items():
+            for row in rows:
+                found = row.audio.stat()
+                digest.update(repr((split, row.id, row.text, row.speaker, found.st_size, found.st_mtime_ns)).encode())
+        return digest.hexdigest()
+
+    def recordings(self, split: Split) -> Sequence[Recording]:
+        """See `SpeechCorpus`."""
+        rows = self._splits[split]
+        if not rows:
+            sizes = ", ".join(f"{name} {len(found)}" for name, found in self._splits.items())
+            raise DataError(
+                f"the {split} split of {self.folder} is empty ({sizes} utterances)",
+                where=str(self.folder),
+                fix="give more recordings" if split == "train" else f"give more recordings, or --set data.{split}_fraction=0.1",
+            )
+        return [Recording(row.id, row.text, row.speaker, row.where, row.audio) for row in rows]
+
+    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+        """See `SpeechCorpus`."""
+        for row in self._splits[split][block * BLOCK : (block + 1) * BLOCK]:
+            try:
+                yield read_audio(row.audio, rate=rate, max_seconds=self._max_seconds)
+            except DataError as error:
+                yield error

@@ -1,0 +1,1 @@
+"""Transcripts, text as it is read aloud, and the ids that stand for both."""

@@ -1,0 +1,168 @@
+"""Documents read from a user's files, in three splits.
+
+A split is a property of the document, not of a shuffle: by the hash of its text, so that copies of a document never
+land on both sides, or by position where there are too few documents for that.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from omnictl.config.split import SPLITS, Split
+from omnictl.data.manifest.tables import open_bytes
+from omnictl.data.text.files import TextRow, nothing_in, read_rows, read_whole
+from omnictl.errors import DataError
+
+DEFAULT_FRACTION = 0.05
+
+FEWEST_DOCUMENTS = 20
+"""Below this, files are cut by position: a split by document would hold one or none."""
+
+
+@dataclass(frozen=True)
+class TextFiles:
+    """Documents read from files.
+
+    Rows that name their split keep it; then validation is, without rows of its own, taken from the training rows, and
+    there is no test split unless asked for. Otherwise the documents with the smallest hashes are validation, the next
+    ones test. With fewer than 20 documents, the files' text is cut in characters instead: training, validation, test.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    val_fraction: float | None
+    test_fraction: float | None
+    markup: bool = False
+
+    @property
+    def name(self) -> str:
+        """The path as given."""
+        return str(self.path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Over the bytes of the files in order and the fractions, not over their names."""
+        digest = hashlib.sha256(repr((self.val_fraction, self.test_fraction)).encode())
+        for path in self.files:
+            with open_bytes(path) as file:
+                digest.update(path.suffix.lower().encode() + hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def documents(self, split: Split) -> Iterator[str]:
+        """See `Corpus`."""
+        plan = self._plan
+        if plan.sizes[split] == 0:
+            raise self._empty(split, plan)
+        if isinstance(plan, _ByPosition):
+            return self._cut(*plan.range_of(split))
+        return (row.text for row in self._rows() if plan.split_of(row) == split)
+
+    @cached_property
+    def _plan(self) -> "_ByPosition | _ByHash":
+        hashes = array("Q")
+        named: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+        num_documents = 0
+        for row in self._rows():
+            num_documents += 1
+            if row.split is not None:
+                named[row.split] += 1
+            if row.split in (None, "train"):
+                hashes.append(_hash(row.text))
+        if num_documents == 0:
+            raise nothing_in(self.path)
+        has_names = any(named.values())
+        val = _fraction(self.val_fraction, 0.0 if named["val"] else DEFAULT_FRACTION)
+        test = _fraction(self.test_fraction, 0.0 if has_names else DEFAULT_FRACTION)
+        if has_names or num_documents >= FEWEST_DOCUMENTS:
+            return _ByHash.of(hashes, named, val=0.0 if named["val"] else val, test=0.0 if named["test"] else test)
+        return _ByPosition.of(sum(map(len, self._texts())), val=val, test=test)
+
+    def _rows(self) -> Iterator[TextRow]:
+        for path in self.files:
+            yield from read_rows(path)
+
+    def _texts(self) -> Iterator[str]:
+        for path in self.files:
+            yield from read_whole(path)
+
+    def _cut(self, start: int, stop: int) -> Iterator[str]:
+        """The characters [start, stop) of all texts one after the other; each text stays a document of its own."""
+        begin = 0
+        for text in self._texts():
+            part = text[max(0, start - begin) : max(0, stop - begin)]
+            if part:
+                yield part
+            begin += len(text)
+
+    def _empty(self, split: Split, plan: "_ByPosition | _ByHash") -> DataError:
+        sizes = ", ".join(f"{name} {size}" for name, size in plan.sizes.items())
+        fix = "give more text" if split == "train" else f"give more text, or --set data.{split}_fraction=0.1"
+        return DataError(f"the {split} split of {self.path} is empty ({plan.unit}: {sizes})", where=str(self.path), fix=fix)
+
+
+@dataclass(frozen=True)
+class _ByPosition:
+    """Cuts at characters: training first, then validation, then test."""
+
+    sizes: Mapping[Split, int]
+    unit: str = "characters"
+
+    @classmethod
+    def of(cls, num_characters: int, *, val: float, test: float) -> Self:
+        train_end = int(num_characters * (1 - (val + test)))
+        val_end = int(num_characters * (1 - test))
+        return cls({"train": train_end, "val": val_end - train_end, "test": num_characters - val_end})
+
+    def range_of(self, split: Split) -> tuple[int, int]:
+        start = sum(self.sizes[name] for name in SPLITS[: SPLITS.index(split)])
+        return start, start + self.sizes[split]
+
+
+@dataclass(frozen=True)
+class _ByHash:
+    """Hashes below `val_below` are validation, from there to below `test_below` test, the others training."""
+
+    val_below: int
+    test_below: int
+    sizes: Mapping[Split, int]
+    unit: str = "documents"
+
+    @classmethod
+    def of(cls, hashes: "array[int]", named: Mapping[Split, int], *, val: float, test: float) -> Self:
+        """The thresholds that give the splits their share of the different hashes, at least one if any."""
+        values = np.array(hashes, dtype=np.uint64)
+        different = np.unique(values)
+        num_val, num_test = (max(1, round(len(different) * share)) if share else 0 for share in (val, test))
+        val_below, test_below = (
+            int(different[cut]) if cut < len(different) else 2**64  # above every hash
+            for cut in (num_val, num_val + num_test)
+        )
+        num_below_val, num_below_test = (int((values < bound).sum()) for bound in (val_below, test_below))
+        sizes: dict[Split, int] = {
+            "train": len(values) - num_below_test,
+            "val": named["val"] + num_below_val,
+            "test": named["test"] + num_below_test - num_below_val,
+        }
+        return cls(val_below, test_below, sizes)
+
+    def split_of(self, row: TextRow) -> Split:
+        if row.split in ("val", "test"):
+            return row.split
+        value = _hash(row.text)
+        if value < self.val_below:
+            return "val"
+        return "test" if value < self.test_below else "train"
+
+
+def _fraction(asked: float | None, default: float) -> float:
+    return default if asked is None else asked
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
