@@ -12,6 +12,7 @@ from omnictl.measure.bench import TrainSpeed, measure_steps
 from omnictl.measure.untrained import WHOLE_MODEL, untrained_stage
 
 
+@pytest.mark.slow
 def test_a_stage_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "--preset", "debug", "--steps", "2", "--json", "--quiet", "--only", "talker"]) == 0  # it stands on others
     found = json.loads(capsys.readouterr().out)
@@ -27,6 +28,7 @@ def test_a_stage_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["machine"]["matmul_gflops"] > 0
 
 
+@pytest.mark.slow
 def test_everything_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def alone(preset: str, stages: Sequence[str], device: torch.device, *, steps: int, cache: Path) -> Iterator[TrainSpeed]:
         assert (preset, tuple(stages)) == ("debug", WHOLE_MODEL)

@@ -328,6 +328,7 @@ def test_spoken_digits(omnictl: Command, test_data: Path) -> None:
     assert sum(size["hours"] for size in whole["splits"].values()) == pytest.approx(0.36, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rows", "labels", "repeated"), [("cifar10_mini", 6000, 10, 0), ("openmoji", 2465, 12, 16)])
 def test_real_pictures(omnictl: Command, test_data: Path, name: str, rows: int, labels: int, repeated: int) -> None:
     report = omnictl("data", "check", test_data / name, "--json").json

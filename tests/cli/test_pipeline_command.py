@@ -40,11 +40,19 @@ def small(*stages: str) -> list[str]:
     return ["--preset", "debug", *chain.from_iterable(("--set", value) for value in values)]
 
 
+def interrupt(*args: Any, **kwargs: Any) -> None:
+    """Ctrl-C, in place of judging."""
+    raise KeyboardInterrupt
+
+
 @pytest.fixture(scope="session")
 def whole_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run root of a finished pipeline. Not to be changed: `finished` is a copy."""
+    """The run root of a pipeline that is finished but for judging, which takes longest. Not to be changed: `finished` is a copy."""
     root = tmp_path_factory.mktemp("whole") / "runs"
-    assert run(["pipeline", *small(), "--quiet", "--runs", str(root)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "evaluate_run", interrupt)
+        assert run(["pipeline", *small(), "--quiet", "--runs", str(root)]) == 130
+    the_run(root, "pipeline").update(status="finished")
     return root
 
 
@@ -72,6 +80,7 @@ def trained_with(monkeypatch: pytest.MonkeyPatch, train: Callable[..., Any]) -> 
     monkeypatch.setattr(context, "train", train)
 
 
+@pytest.mark.slow
 def test_from_an_empty_folder_to_the_end(omnictl: Command, runs: Path) -> None:
     ended = omnictl("pipeline", *small(), "--name", "mine", "--json")
     assert ended.code == 0
@@ -97,6 +106,7 @@ def test_from_an_empty_folder_to_the_end(omnictl: Command, runs: Path) -> None:
     assert "finished" in page
 
 
+@pytest.mark.slow
 def test_people_are_told_what_to_do_next(omnictl: Command, finished: Run) -> None:
     ended = omnictl("pipeline", "--resume", "latest")
     assert ended.code == 0
@@ -151,6 +161,7 @@ def test_the_runs_are_those_of_the_single_commands(omnictl: Command, finished: R
     )
 
 
+@pytest.mark.slow
 def test_what_was_finished_is_not_trained_again(
     omnictl: Command, whole_once: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +201,7 @@ def test_what_was_finished_is_not_trained_again(
     assert dict(made_of(runs)) == dict(made_of(whole_once))
 
 
+@pytest.mark.faults
 def test_a_killed_process_leaves_nothing_behind(omnictl: Command, whole_once: Path, runs: Path) -> None:
     script = (
         "import os, signal, sys\n"
@@ -219,10 +231,7 @@ def test_a_killed_process_leaves_nothing_behind(omnictl: Command, whole_once: Pa
 
 
 def test_ctrl_c_while_judging(omnictl: Command, finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*args: Any, **kwargs: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(evaluate, "evaluate_run", interrupted)
+    monkeypatch.setattr(evaluate, "evaluate_run", interrupt)
     ended = omnictl("pipeline", "--resume", "latest")
     assert ended.code == 130
     assert f"omnictl pipeline --resume {finished.path}" in ended.out
@@ -261,6 +270,7 @@ def test_only_one_stage(omnictl: Command, runs: Path) -> None:
     assert sorted(path.name for path in runs.iterdir()) == ["pipeline", "vision"]
 
 
+@pytest.mark.slow
 def test_what_comes_before_is_taken_from_the_newest_runs(omnictl: Command, finished: Run, runs: Path) -> None:
     asr = the_run(runs, "asr")
     newer = Path(shutil.copytree(asr.path, asr.path.with_name("newer")))
@@ -284,6 +294,7 @@ def test_a_run_that_is_needed_and_missing(omnictl: Command, runs: Path) -> None:
     assert not runs.exists()
 
 
+@pytest.mark.slow
 def test_little_time(omnictl: Command, runs: Path) -> None:
     """Far more steps than fit; every stage still ends with a model, and is judged."""
     endless = [word.replace(f"steps={STEPS}", "steps=100000") for word in small()]
@@ -308,6 +319,7 @@ def test_the_time_given_is_planned(omnictl: Command, runs: Path) -> None:
     assert [the_run(runs, stage).record()["steps"] for stage in stages] == [STEPS, STEPS]
 
 
+@pytest.mark.slow
 def test_a_resume_is_planned_for_what_is_left(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(stage: Any, *args: Any, **kwargs: Any) -> Any:
         if stage.name == "aligner":

@@ -14,6 +14,7 @@ from omnictl.measure.untrained import WHOLE_MODEL
 KEYS = {"stage", "peak_bytes", "micro_batch", "accumulation", "checkpointing", "precision", "total_steps", "disk_bytes"}
 
 
+@pytest.mark.slow
 def test_a_stage_is_planned_for_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "pretrain", "--preset", "debug", "--set", "train.micro_batch=2", "--json", "--quiet"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import omnictl as package
 
 OMNICTL = [sys.executable, "-m", "omnictl"]
@@ -35,6 +37,7 @@ def test_help_names_the_commands_and_imports_no_torch() -> None:
     assert "\x1b" not in ended.stdout
 
 
+@pytest.mark.slow
 def test_an_error_ends_the_process_with_its_code(tmp_path: Path) -> None:
     command = [*OMNICTL, "pretrain", "--preset", "debug", "--data", "nosuch.txt", "--quiet"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -44,6 +47,7 @@ def test_an_error_ends_the_process_with_its_code(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_line_it_prints_goes_on(omnictl: Callable[..., Any]) -> None:
     command = [*OMNICTL, "pretrain", "--preset", "debug", "--set", "train.steps=100000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as process:

@@ -62,6 +62,7 @@ def test_a_talker_and_its_parts_are_trained_together(tmp_path: Path) -> None:
     assert [len(list_runs(tmp_path, part)) for part in ("codec", "aligner", "talker")] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_what_one_process_cannot_do_is_said_once(tmp_path: Path) -> None:
     ended = launch("pretrain", "--preset", "debug", "--json", "--data", "nowhere.txt", "--runs", str(tmp_path), job="wrong")
     assert ended.returncode != 0

@@ -150,6 +150,7 @@ def test_another_run_can_be_started_from(omnictl: Command, joined: Run) -> None:
     assert ended.json["parents"]["init"] == str(joined.path.absolute())
 
 
+@pytest.mark.slow
 def test_an_evaluation_has_metrics_and_controls(omnictl: Command, joined: Run) -> None:
     ended = omnictl("eval", "sft", "--limit", 26, "--json")
     assert ended.code == 0

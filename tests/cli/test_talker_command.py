@@ -71,6 +71,7 @@ def test_the_model_folder_needs_no_other_run(omnictl: Command, talker: Run, runs
     assert soundfile.info("a.wav").frames > 0
 
 
+@pytest.mark.slow
 def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in each part; `--resume` goes on there and ends as an undisturbed run does."""
     assert omnictl("talker", "--preset", "debug", *FP32, "--runs", "whole", "--quiet").code == 0
@@ -160,6 +161,7 @@ def test_half_the_frames_and_two_books_go_all_the_way(omnictl: Command) -> None:
     assert soundfile.info("a.wav").frames > 0
 
 
+@pytest.mark.slow
 def test_a_thinker_can_read_along(omnictl: Command, talker: Run, runs: Path) -> None:
     """Behind a gate that is closed at first: it changes nothing before it has been trained."""
     assert omnictl("pretrain", "--preset", "debug", "--max-steps", 2).code == 0
@@ -177,6 +179,7 @@ def test_a_thinker_can_read_along(omnictl: Command, talker: Run, runs: Path) -> 
     assert omnictl("say", "Hello.", "--out", "b.wav", "--run", made.path).code == 4
 
 
+@pytest.mark.slow
 def test_recordings_of_ones_own_and_their_speakers(omnictl: Command, runs: Path) -> None:
     assert omnictl("data", "export", "--kind", "speech", "--out", "mine", "--num", 24, "--num-eval", 4).code == 0
     ended = omnictl("talker", "--preset", "debug", "--data", "mine", "--json")
@@ -195,6 +198,7 @@ def test_recordings_of_ones_own_and_their_speakers(omnictl: Command, runs: Path)
     assert speakers[0] in ended.err
 
 
+@pytest.mark.slow
 def test_evaluation_is_judged_by_the_newest_recogniser(omnictl: Command, talker: Run, runs: Path) -> None:
     ended = omnictl("eval", "talker", "--limit", 2, "--json")
     assert ended.code == 0
@@ -233,6 +237,7 @@ def test_without_a_judge_there_is_no_evaluation(omnictl: Command, talker: Run, r
     )
 
 
+@pytest.mark.slow
 def test_all_names_what_nobody_can_judge(omnictl: Command, talker: Run, runs: Path) -> None:
     ended = omnictl("eval", "all", "--limit", 2, "--json")
     assert [report["stage"] for report in ended.json["stages"]] == ["asr", "talker"]

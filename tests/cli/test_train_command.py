@@ -188,6 +188,7 @@ def test_resuming_a_finished_run_says_so_and_how_to_train_longer(omnictl: Comman
     assert (longer.json["status"], longer.json["steps"]) == ("finished", 22)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")  # what is slow the first time is behind us
 def test_max_minutes_end_the_run_in_time(omnictl: Command) -> None:
     ended = omnictl(*DEBUG, "--set", "train.steps=1000000", "--set", "train.save_every=1000000", "--max-minutes", 0.05, "--json")
@@ -248,6 +249,7 @@ def test_a_run_finds_its_data_from_another_folder(
     assert omnictl("eval", "pretrain").code == 0
 
 
+@pytest.mark.slow
 def test_real_text_trains_evaluates_and_chats(omnictl: Command, test_data: Path) -> None:
     assert omnictl(*DEBUG, "--data", test_data / "text" / "wikitext2_valid.txt").code == 0
     metrics = omnictl("eval", "pretrain", "--limit", 20, "--json").json["metrics"]

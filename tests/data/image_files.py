@@ -246,15 +246,15 @@ def read_large(name: str, folder: Path) -> None:
     (folder / f"{name}.json").write_text(json.dumps(report))
 
 
-def main(count: int, folder: Path) -> None:
+def main(count: int, folder: Path, names: list[str]) -> None:
     import omnictl.data.images.files  # noqa: F401  loaded once, before the processes part
 
     fork = multiprocessing.get_context("fork")
     calls = {suffix: partial(read_mutated, suffix, count, folder) for suffix in SUFFIXES}
     calls |= {name: partial(read_large, name, folder) for name in LARGE}
     results = {}
-    for name, call in calls.items():
-        process = fork.Process(target=call)
+    for name in names:
+        process = fork.Process(target=calls[name])
         process.start()
         process.join()
         report = folder / f"{name}.json"
@@ -263,4 +263,4 @@ def main(count: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

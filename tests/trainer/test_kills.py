@@ -32,7 +32,7 @@ from omnictl.trainer import checkpoint, loop, trainer
 from omnictl.trainer.log import StepRecord
 from omnictl.trainer.stage import Report
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 SEED = 20
 SHORT = [

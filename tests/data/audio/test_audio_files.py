@@ -251,9 +251,9 @@ def test_floats_that_were_never_scaled(tmp_path, subtype, level):
 # Broken at random
 
 
-@pytest.fixture(scope="module")
-def broken_files(tmp_path_factory):
-    """What became of 2,000 mutated files of every format, read in processes of their own; and what these had to say."""
+@pytest.fixture(scope="module", params=[300, pytest.param(2_000, marks=pytest.mark.faults)])
+def broken_files(tmp_path_factory, request):
+    """What became of so many mutated files of every format, read in processes of their own; and what these had to say."""
     paths = [str(Path(media.__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [
         sys.executable,
@@ -262,22 +262,22 @@ def broken_files(tmp_path_factory):
         "-X",
         "faulthandler",
         audio_files.__file__,
-        "2000",
+        str(request.param),
         str(tmp_path_factory.mktemp("broken")),
     ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), done.stderr
+    return json.loads(done.stdout), done.stderr, request.param
 
 
 @pytest.mark.parametrize("suffix", SUBTYPES)
 def test_mutated_files_are_read_or_refused(broken_files, suffix):
-    report, complaints = broken_files[0][suffix], broken_files[1]
+    report, complaints, count = broken_files[0][suffix], *broken_files[1:]
     assert report["exit_code"] == 0, complaints  # negative: a crash; the file that caused it is still in the folder
     assert report["failures"] == []
-    assert report["files"] == 2_000
-    assert report["read"] > 20
-    assert len(report["refusals"]) > 8
+    assert report["files"] == count
+    assert report["read"] > count / 100
+    assert len(report["refusals"]) > min(8, count / 75)
     assert report["slowest_seconds"] < 2  # a few ms: this guards against hanging
     assert report["peak_bytes"] < MOST_BYTES

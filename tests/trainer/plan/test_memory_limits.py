@@ -27,7 +27,7 @@ def train_within(factor: float, stage: str) -> int:
     return code
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.skipif(not can_limit(), reason="control groups for memory cannot be made here")
 @pytest.mark.parametrize("stage", ["pretrain", "aligner"])
 def test_a_fifth_more_than_the_plan_is_enough_and_three_fifths_are_not(stage: str) -> None:
