@@ -169,7 +169,7 @@ def test_what_is_decoded_at_reduced_size_takes_less(read):
 
 
 def read_in_processes(folder, count, names):
-    """What became of so many mutated files of a format, or of a large one, each in a process of its own; and what these had to say."""
+    """What became of mutated files of a format, or of a large one, each name in a process of its own; and what that said."""
     paths = [str(Path(decoder.__file__).parents[4]), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-W", "error", "-X", "faulthandler", image_files.__file__, str(count), str(folder), *names]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
