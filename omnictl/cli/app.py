@@ -8,20 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from omnictl import __version__
-from omnictl.cli.bench import bench
-from omnictl.cli.chat import chat
-from omnictl.cli.classify import classify
-from omnictl.cli.config import app as config_app
 from omnictl.cli.console import Output, show_error
-from omnictl.cli.data import app as data_app
-from omnictl.cli.eval import evaluate
-from omnictl.cli.pipeline import pipeline
-from omnictl.cli.plan import plan
-from omnictl.cli.say import say
-from omnictl.cli.sft import sft
-from omnictl.cli.talker import talker
-from omnictl.cli.train import training_command
-from omnictl.cli.transcribe import transcribe
+from omnictl.cli.measure.bench import bench
+from omnictl.cli.measure.eval import evaluate
+from omnictl.cli.setup.config import app as config_app
+from omnictl.cli.setup.data import app as data_app
+from omnictl.cli.train.pipeline import pipeline
+from omnictl.cli.train.plan import plan
+from omnictl.cli.train.sft import sft
+from omnictl.cli.train.stage import training_command
+from omnictl.cli.train.talker import talker
+from omnictl.cli.use.chat import chat
+from omnictl.cli.use.classify import classify
+from omnictl.cli.use.say import say
+from omnictl.cli.use.transcribe import transcribe
 from omnictl.errors import OmniError, UsageError
 from omnictl.processes import end
 from omnictl.stages import STAGES, command_stages

@@ -2,9 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from omnictl.errors import UsageError
+from omnictl.stages import STAGES
+
+if TYPE_CHECKING:
+    from omnictl.config import Config
+    from omnictl.runs.run import Run
+
+DEFAULT_PRESET = "tiny"
+"""Taken where neither a preset nor a config file is given."""
 
 RunsOption = Annotated[
     Path | None, typer.Option("--runs", help="Folder of all runs; default: $OMNICTL_RUNS, else ./runs.", show_default=False)
@@ -36,3 +46,62 @@ class SplitName(StrEnum):
     train = "train"
     val = "val"
     test = "test"
+
+
+def resolve_config(stage: str, preset: str | None, file: Path | None, overrides: list[str]) -> "Config":
+    """The config of a training command with these options.
+
+    Raises:
+        ConfigError: it does not validate.
+        UsageError: there is no such stage.
+    """
+    from omnictl.config import choose_preset, resolve
+    from omnictl.stages import recipe_type
+
+    check_stage(stage)
+    kind = recipe_type(stage)
+    name = preset or (None if file else DEFAULT_PRESET)
+    base = None if name is None else choose_preset(kind.presets, name)
+    return resolve(kind.config_type, preset=base, file=file, overrides=overrides)
+
+
+def check_tinyworld(data: str | None) -> None:
+    """Refuse data that not every stage can take.
+
+    Raises:
+        UsageError: it is one's own, which is text, sounds or pictures.
+        DataError: a misspelled TinyWorld.
+    """
+    from omnictl.data.manifest.source import tinyworld_seed
+
+    if data is not None and tinyworld_seed(data) is None:
+        raise UsageError(
+            f"{data} cannot be the data of all stages: each takes another kind",
+            where="--data",
+            fix="name tinyworld or tinyworld:SEED, or take the stages one by one",
+        )
+
+
+def check_stage(stage: str) -> None:
+    """Refuse a stage that there is not.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    if stage not in STAGES:
+        raise UsageError(
+            f"there is no stage {stage!r}, expected one of: {', '.join(STAGES)}",
+            where="STAGE",
+            fix="name one of these",
+        )
+
+
+def choose_run(root: Path, stage: str, reference: str | None) -> "Run":
+    """The run that `--run` names, else the newest finished one.
+
+    Raises:
+        RunError: there is none.
+    """
+    from omnictl.runs.run import find_run, newest_run
+
+    return newest_run(root, stage, "finished") if reference is None else find_run(root, stage, reference)

@@ -1,7 +1,7 @@
 import pytest
 
 from omnictl.cli.console import MOST_LINES, Output, error_fields, figures, show_error
-from omnictl.cli.progress import clock
+from omnictl.cli.train.progress import clock
 from omnictl.errors import ConfigError
 
 

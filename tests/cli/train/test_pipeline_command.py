@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from omnictl.cli.app import run
-from omnictl.cli.next_steps import training_lines, use_lines
+from omnictl.cli.train.next_steps import training_lines, use_lines
 from omnictl.errors import Diverged
 from omnictl.pipeline import context, evaluate, pipeline
 from omnictl.runs.run import Run
@@ -206,7 +206,7 @@ def test_a_killed_process_leaves_nothing_behind(omnictl: Command, whole_once: Pa
     script = (
         "import os, signal, sys\n"
         "from omnictl.cli.app import run\n"
-        "from omnictl.cli.progress import TrainingProgress\n"
+        "from omnictl.cli.train.progress import TrainingProgress\n"
         "def step(self, record):\n"
         "    if self.stage == 'asr' and record.step == 2:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -7,8 +7,7 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output, printable, told_of_file
-from omnictl.cli.eval import chosen_run
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, choose_run
 from omnictl.errors import DataError
 from omnictl.runs.root import run_root
 
@@ -38,7 +37,7 @@ def classify(
     from omnictl.use.classify import classify_file, open_classifier
 
     news = Output(as_json=True)  # on standard error, always: the result is what the pictures show
-    chosen = chosen_run(run_root(runs), "vision", run)
+    chosen = choose_run(run_root(runs), "vision", run)
     vision = open_classifier(chosen, choose_device(device), cache_dir())
     news.say(f"classifying with {escape(str(chosen.path))}")
     output = Output(as_json)

@@ -4,10 +4,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnictl.cli.config import DEFAULT_PRESET, resolve_config
 from omnictl.cli.console import Output
-from omnictl.cli.options import ConfigOption, DeviceOption, JsonOption, PresetOption, QuietOption, SetOption
-from omnictl.cli.train import Choices, settings
+from omnictl.cli.options import (
+    DEFAULT_PRESET,
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    PresetOption,
+    QuietOption,
+    SetOption,
+    resolve_config,
+)
+from omnictl.cli.train.stage import Choices, settings
 from omnictl.errors import OutOfMemory, UsageError
 from omnictl.stages import STAGES, command_stages
 
@@ -108,7 +116,7 @@ def _parts(command: str, config: "Config") -> "dict[str, Config]":
 def _shown(plans: "Sequence[StagePlan]", elsewhere: "Elsewhere | None") -> "list[Table | str]":
     from rich.table import Table
 
-    from omnictl.cli.progress import clock
+    from omnictl.cli.train.progress import clock
     from omnictl.measure.plan import KEPT
 
     table = Table(title="what training takes")

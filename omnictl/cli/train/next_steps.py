@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omnictl.cli.train import next_commands
+from omnictl.cli.train.stage import next_commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnictl.cli.eval import check_stage
+from omnictl.cli.options import check_stage, resolve_config
 from omnictl.errors import UsageError
 
 if TYPE_CHECKING:
     from omnictl.config import Config
 
 app = typer.Typer(help="Show, describe and compare configs.", no_args_is_help=True)
-
-DEFAULT_PRESET = "tiny"
-"""Taken where neither a preset nor a config file is given."""
 
 StageArgument = Annotated[str, typer.Argument(help="A stage, e.g. pretrain.", show_default=False)]
 
@@ -55,23 +52,6 @@ def diff(
     check_stage(stage)
     for key, one, other in differences(_named(stage, first), _named(stage, second)):
         print(f"{key}: {json.dumps(one)} -> {json.dumps(other)}")
-
-
-def resolve_config(stage: str, preset: str | None, file: Path | None, overrides: list[str]) -> "Config":
-    """The config of a training command with these options.
-
-    Raises:
-        ConfigError: it does not validate.
-        UsageError: there is no such stage.
-    """
-    from omnictl.config import choose_preset, resolve
-    from omnictl.stages import recipe_type
-
-    check_stage(stage)
-    kind = recipe_type(stage)
-    name = preset or (None if file else DEFAULT_PRESET)
-    base = None if name is None else choose_preset(kind.presets, name)
-    return resolve(kind.config_type, preset=base, file=file, overrides=overrides)
 
 
 def _named(stage: str, reference: str) -> "Config":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from omnictl.cli.playback import open_loudspeaker
+from omnictl.cli.use.playback import open_loudspeaker
 
 
 class Stream:

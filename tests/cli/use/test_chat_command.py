@@ -10,8 +10,8 @@ import pytest
 import soundfile
 from stage_factory import finished_run
 
-from omnictl.cli import chat_repl, playback
-from omnictl.cli.chat_repl import completions
+from omnictl.cli.use import chat_repl, playback
+from omnictl.cli.use.chat_repl import completions
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.runs.run import Run
 from omnictl.use import chat_session
@@ -20,7 +20,7 @@ Command = Callable[..., Any]
 Script = Callable[..., list[str]]
 
 LONG = "word " * 500
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 SCENE, QUESTION = EXAMPLES / "scene.png", EXAMPLES / "question.wav"
 HEADS_UP = "The big red star is at the top left of the picture. "
 REST = "The small blue ring is at the bottom right of the picture."

@@ -11,8 +11,7 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output, printable, told_of_file
-from omnictl.cli.eval import chosen_run
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, choose_run
 from omnictl.errors import DataError, OmniError, UsageError
 from omnictl.runs.root import run_root
 
@@ -78,8 +77,8 @@ def transcribe(
     wanted = _Wanted(format_, timestamps, len(files) > 1, places, Output(as_json))
     news = Output(as_json=True)  # on standard error, always: the result is the text alone
     news.tell_log()
-    chosen = chosen_run(run_root(runs), "asr", run)
-    reader = None if thinker is None else chosen_run(run_root(runs), "pretrain", thinker)
+    chosen = choose_run(run_root(runs), "asr", run)
+    reader = None if thinker is None else choose_run(run_root(runs), "pretrain", thinker)
     place = choose_device(device)
     recogniser = open_recogniser(chosen, place, cache_dir())
     rater = None if reader is None else open_thinker(reader, place)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import omnictl as package
-from omnictl.cli.progress import TrainingProgress
+from omnictl.cli.train.progress import TrainingProgress
 from omnictl.config import to_json
 from omnictl.runs.run import Run
 from omnictl.stages.pretrain import PRESETS

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from omnictl.cli.config import DEFAULT_PRESET
 from omnictl.cli.console import Output
-from omnictl.cli.eval import check_tinyworld
-from omnictl.cli.next_steps import training_lines, use_lines, words
+from omnictl.cli.measure.results_table import overview
 from omnictl.cli.options import (
+    DEFAULT_PRESET,
     DeviceOption,
     JsonOption,
     MaxMinutesOption,
@@ -21,9 +20,10 @@ from omnictl.cli.options import (
     RunNamesOption,
     RunsOption,
     SeedOption,
+    check_tinyworld,
 )
-from omnictl.cli.results_table import overview
-from omnictl.cli.train import Choices, circumstances, refuse_with_resume, run_name, settings
+from omnictl.cli.train.next_steps import training_lines, use_lines, words
+from omnictl.cli.train.stage import Choices, circumstances, refuse_with_resume, run_name, settings
 from omnictl.errors import OmniError, UsageError
 from omnictl.processes import number_of_processes
 from omnictl.runs.root import run_root
@@ -62,7 +62,7 @@ def pipeline(
 ) -> int:
     """Train every stage, one after the other, then judge them all and write a page about them."""
     began = time.monotonic()
-    from omnictl.cli.progress import train_context
+    from omnictl.cli.train.progress import train_context
     from omnictl.runs.run import find_run
 
     output = Output(as_json=as_json, quiet=quiet)

@@ -65,8 +65,8 @@ def chat(
 
     A Thinker that was not trained on dialogues continues your text.
     """
-    from omnictl.cli.chat_repl import ChatRepl, ReplySettings, SpokenReply, answer
-    from omnictl.cli.playback import open_loudspeaker
+    from omnictl.cli.use.chat_repl import ChatRepl, ReplySettings, SpokenReply, answer
+    from omnictl.cli.use.playback import open_loudspeaker
     from omnictl.data.cache import cache_dir
     from omnictl.generate.sampling import SamplingConfig
     from omnictl.trainer.hardware.device import choose_device

@@ -9,8 +9,7 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.eval import chosen_run
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, choose_run
 from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def say(
     from omnictl.use.say import SpeechSettings, open_voice, say_to_file
 
     output = Output(as_json=as_json)
-    chosen = chosen_run(run_root(runs), "talker", run)
+    chosen = choose_run(run_root(runs), "talker", run)
     voice = open_voice(chosen.model, choose_device(device), cache_dir())
     output.say(f"speaking with {escape(str(chosen.path))} …")
     said = say_to_file(_pieces(text), out, voice, SpeechSettings(speaker=speaker, speed=speed, temperature=temperature, seed=seed))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.markup import escape
 
 from omnictl.cli.console import Output, show_error
-from omnictl.cli.playback import Loudspeaker, open_loudspeaker
+from omnictl.cli.use.playback import Loudspeaker, open_loudspeaker
 from omnictl.config.suggest import nearest
 from omnictl.errors import DataError, OmniError, UsageError
 

@@ -1,14 +1,13 @@
 """`omnictl eval STAGE`: the numbers of a run; `omnictl eval all`: those of the newest run of every stage."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName
-from omnictl.cli.results_table import overview, verdict_line
+from omnictl.cli.measure.results_table import overview, verdict_line
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName, check_stage, check_tinyworld, choose_run
 from omnictl.errors import UsageError
 from omnictl.runs.root import run_root
 from omnictl.stages import STAGES
@@ -66,7 +65,7 @@ def evaluate(
     if stage == ALL:
         _evaluate_all(how, output)
     else:
-        _evaluate_one(chosen_run(how.root, stage, run), how, output)
+        _evaluate_one(choose_run(how.root, stage, run), how, output)
 
 
 def _evaluate_one(run: "Run", how: "Measure", output: Output) -> None:
@@ -84,48 +83,6 @@ def _evaluate_all(how: "Measure", output: Output) -> None:
     measured = measure_all(runs, how)
     everything = EvaluationResults(measured.evaluations, [*missing, *measured.missing])
     output.result(everything.as_json(), *overview(everything))
-
-
-def check_tinyworld(data: str | None) -> None:
-    """Refuse data that not every stage can take.
-
-    Raises:
-        UsageError: it is one's own, which is text, sounds or pictures.
-        DataError: a misspelled TinyWorld.
-    """
-    from omnictl.data.manifest.source import tinyworld_seed
-
-    if data is not None and tinyworld_seed(data) is None:
-        raise UsageError(
-            f"{data} cannot be the data of all stages: each takes another kind",
-            where="--data",
-            fix="name tinyworld or tinyworld:SEED, or take the stages one by one",
-        )
-
-
-def check_stage(stage: str) -> None:
-    """Refuse a stage that there is not.
-
-    Raises:
-        UsageError: there is no such stage.
-    """
-    if stage not in STAGES:
-        raise UsageError(
-            f"there is no stage {stage!r}, expected one of: {', '.join(STAGES)}",
-            where="STAGE",
-            fix="name one of these",
-        )
-
-
-def chosen_run(root: Path, stage: str, reference: str | None) -> "Run":
-    """The run that `--run` names, else the newest finished one.
-
-    Raises:
-        RunError: there is none.
-    """
-    from omnictl.runs.run import find_run, newest_run
-
-    return newest_run(root, stage, "finished") if reference is None else find_run(root, stage, reference)
 
 
 def _table(evaluation: "Evaluation") -> str:

@@ -18,7 +18,7 @@ from omnictl.use import chat_session
 
 Command = Callable[..., Any]
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 ASKED = "--image", EXAMPLES / "scene.png", "--audio", EXAMPLES / "question.wav", "--speak", "reply.wav"
 LATER = "2099-01-01_00-00-00"
 FP32 = "--set", "train.precision=fp32"

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnictl.cli.config import DEFAULT_PRESET, resolve_config
 from omnictl.cli.console import Output
 from omnictl.cli.options import (
+    DEFAULT_PRESET,
     ConfigOption,
     DeviceOption,
     JsonOption,
@@ -19,8 +19,9 @@ from omnictl.cli.options import (
     RunNamesOption,
     RunsOption,
     SeedOption,
+    resolve_config,
 )
-from omnictl.cli.train import Choices, circumstances, conclude, run_name, run_to_go_on_with, settings
+from omnictl.cli.train.stage import Choices, circumstances, conclude, run_name, run_to_go_on_with, settings
 from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def talker(
 ) -> int:
     """Train a codec, an aligner and the Talker, one after the other."""
     began = time.monotonic()
-    from omnictl.cli.progress import train_context
+    from omnictl.cli.train.progress import train_context
     from omnictl.pipeline.train_stage import prepare_together, reopen, train_prepared
 
     output = Output(as_json=as_json, quiet=quiet)

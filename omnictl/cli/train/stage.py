@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from rich.markup import escape
 
-from omnictl.cli.config import DEFAULT_PRESET, resolve_config
 from omnictl.cli.console import Output, figures
 from omnictl.cli.options import (
+    DEFAULT_PRESET,
     ConfigOption,
     DeviceOption,
     InitOption,
@@ -28,6 +28,7 @@ from omnictl.cli.options import (
     RunsOption,
     SeedOption,
     SetOption,
+    resolve_config,
 )
 from omnictl.errors import UsageError
 from omnictl.runs.root import run_root
@@ -71,7 +72,7 @@ def training_command(stage: str) -> Callable[..., int]:
         as_json: JsonOption = False,
     ) -> int:
         began = time.monotonic()
-        from omnictl.cli.progress import train_context
+        from omnictl.cli.train.progress import train_context
         from omnictl.pipeline.train_stage import prepare_together, train_prepared
 
         output = Output(as_json=as_json, quiet=quiet)
