@@ -31,8 +31,8 @@ from omnictl.generate.tts import time_speech
 from omnictl.measure.evaluate import Evaluation
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.evaluate import Measure, measure
+from omnictl.pipeline.job import create_job, train_job
 from omnictl.pipeline.run_folder import absolute_source, versions_and_machine
-from omnictl.pipeline.train_stage import prepare, train_prepared
 from omnictl.pipeline.upstream import choose_upstream
 from omnictl.runs.model_folder import read_stage
 from omnictl.runs.root import run_root
@@ -245,10 +245,10 @@ def train(
     if init is not None:
         parents["init"] = find_run(root, stage, str(init))
     record = {"command": f"omnictl.train({stage!r}, preset={preset!r})", **versions_and_machine()}
-    prepared = prepare(root, stage, config, name or preset, record, parents, cache=context.cache)
+    job = create_job(root, stage, config, name or preset, record, parents, cache=context.cache)
     deadline = None if max_minutes is None else began + 60 * max_minutes
-    outcome = train_prepared(prepared, context, deadline=deadline, max_steps=max_steps)
-    return TrainResult(prepared.run.path, outcome.status, outcome.steps, outcome.report)
+    outcome = train_job(job, context, deadline=deadline, max_steps=max_steps)
+    return TrainResult(job.run.path, outcome.status, outcome.steps, outcome.report)
 
 
 def evaluate(

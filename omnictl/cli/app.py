@@ -13,10 +13,10 @@ from omnictl.cli.measure.bench import bench
 from omnictl.cli.measure.eval import evaluate
 from omnictl.cli.setup.config import app as config_app
 from omnictl.cli.setup.data import app as data_app
+from omnictl.cli.train.command import training_command
 from omnictl.cli.train.pipeline import pipeline
 from omnictl.cli.train.plan import plan
 from omnictl.cli.train.sft import sft
-from omnictl.cli.train.stage import training_command
 from omnictl.cli.train.talker import talker
 from omnictl.cli.use.chat import chat
 from omnictl.cli.use.classify import classify

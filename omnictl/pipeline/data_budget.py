@@ -14,7 +14,7 @@ from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.pipeline.time_budget import DATA_SLACK
-from omnictl.stages.talker_recipe import SpeakingConfig
+from omnictl.stages import unit_configs
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS
 
 LEAST = 512
@@ -48,19 +48,19 @@ def steps_of_all_data(config: Any) -> int | None:
     return None
 
 
-def limit_data(config: C, steps: Mapping[str, int], unit: str) -> C:
+def limit_data(config: C, steps: Mapping[str, int], command: str) -> C:
     """The config with no more of TinyWorld than its planned steps read.
 
     Args:
-        config: of a command.
+        config: of the command.
         steps: planned, by unit.
-        unit: the stage, if the config is not that of several.
+        command: what trains the units.
     """
     own: Any = config
     if tinyworld_seed(own.data.source) is None:
         return config
-    parts = {part: own.part(part) for part in own.parts} if isinstance(config, SpeakingConfig) else {unit: own}
-    read = max(steps.get(part, training.train.steps) * training.train.batch_size for part, training in parts.items())
+    units: Mapping[str, Any] = unit_configs(command, config)
+    read = max(steps.get(unit, training.train.steps) * training.train.batch_size for unit, training in units.items())
     return config.model_copy(update={"data": _limit(own.data, read)})
 
 

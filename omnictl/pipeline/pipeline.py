@@ -17,9 +17,9 @@ from omnictl.measure.judges import JUDGE
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.data_budget import limit_data
 from omnictl.pipeline.evaluate import EvaluationResults, Measure, MissingStage, Tell, measure_all
+from omnictl.pipeline.job import Job, create_job, reopen_job, train_job, units_left
 from omnictl.pipeline.run_folder import new_run
 from omnictl.pipeline.time_budget import TimeBudget
-from omnictl.pipeline.train_stage import Prepared, prepare, reopen, train_prepared, units_left
 from omnictl.report import write_pipeline_report
 from omnictl.report.reading import history
 from omnictl.runs.compatible import needed_run
@@ -190,8 +190,8 @@ def _train_stages(run: Run, context: TrainContext, tell: Tell, deadline: float |
     for stage in left:
         tell(f"{stage}, stage {stages.index(stage) + 1} of {len(stages)}")
         planned = {} if budget is None else {unit.unit: unit.steps for unit in budget.plan.units}
-        prepared = _prepared(run, stage, getattr(config, stage), context.cache, planned)
-        outcome = train_prepared(prepared, context, deadline=None, max_steps=None, budget=budget)
+        job = _open_job(run, stage, getattr(config, stage), context.cache, planned)
+        outcome = train_job(job, context, deadline=None, max_steps=None, budget=budget)
         if outcome.status != "finished":
             return outcome.exit_code
     return 0
@@ -211,18 +211,18 @@ def _is_finished(run: Run, stage: str) -> bool:
     return own is not None and own.record()["status"] == "finished"
 
 
-def _prepared(run: Run, stage: str, config: Config, cache: Path, planned: Mapping[str, int]) -> Prepared:
-    """A stage's run and the stage: the one that was begun, else a new one, which the pipeline's record then names.
+def _open_job(run: Run, stage: str, config: Config, cache: Path, planned: Mapping[str, int]) -> Job:
+    """A stage's job: the one that was begun, else a new one, whose run the pipeline's record then names.
 
     Where steps are planned, no more data is made than they read; the whole config stands beside, for who trains it on.
     """
     runs, record = stage_runs(run), run.record()
     if stage in runs:
-        return reopen(runs[stage], cache=cache)
+        return reopen_job(runs[stage], cache=cache)
     parents = {name: runs[name] for name in stage_type(stage).needs if name in runs}
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
     limited = limit_data(config, planned, stage) if planned else config
-    new = prepare(run.path.parent.parent, stage, limited, record["name"], kept, parents, cache=cache)
+    new = create_job(run.path.parent.parent, stage, limited, record["name"], kept, parents, cache=cache)
     if limited != config:
         write_text(new.run.whole_config_file, to_json(config))
     run.update(parents={**record["parents"], stage: str(new.run.path.absolute())})

@@ -12,7 +12,7 @@ import torch
 from omnictl import __version__
 from omnictl.config import Config, to_json
 from omnictl.errors import OmniError
-from omnictl.runs.files import write_text
+from omnictl.runs.files import read_json, write_text
 from omnictl.runs.run import Run, create_run
 from omnictl.stages.protocol import TrainableStage
 
@@ -67,3 +67,9 @@ def describe(run: Run, stage: TrainableStage) -> None:
     """Write what of the stage's data was set aside, and what its model folder holds beside the weights."""
     write_text(run.quarantine_file, "".join(json.dumps(row._asdict()) + "\n" for row in stage.quarantine))
     stage.save_description(run.model)
+
+
+def steps_taken(run: Run | None) -> int:
+    """Steps that a run goes on after: those of its newest checkpoint."""
+    file = None if run is None else run.path / "latest.json"
+    return int(read_json(file)["step"]) if file is not None and file.is_file() else 0

@@ -4,6 +4,7 @@ The Talker's run exists from the beginning, so that it can be resumed whichever 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,61 +14,87 @@ from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.pipeline.context import TrainContext
-from omnictl.pipeline.run_folder import describe, new_run, settle
+from omnictl.pipeline.run_folder import describe, new_run, settle, steps_taken
 from omnictl.pipeline.time_budget import TimeBudget
+from omnictl.pipeline.unit_costs import UnitConfig
 from omnictl.runs.files import read_json
+from omnictl.runs.model_folder import held_parts
 from omnictl.runs.run import Run
-from omnictl.stages import stage_type
+from omnictl.stages import stage_type, unit_configs
 from omnictl.stages.aligner import alignable
 from omnictl.stages.protocol import TrainableStage
 from omnictl.stages.recordings import Recordings
-from omnictl.stages.talker import TalkerStage, TalkerTraining
+from omnictl.stages.talker import PARTS, TalkerStage, TalkerTraining
 from omnictl.stages.talker_recipe import SpeakingConfig
 from omnictl.stages.vocoder import VocoderStage, VocoderTraining
 from omnictl.trainer.distributed.process_group import ProcessGroup
 from omnictl.trainer.loop import Outcome
 
 
-def create_talker_run(
-    root: Path, config: SpeakingConfig, name: str, record: Mapping[str, object], parents: Mapping[str, Path], *, cache: Path
-) -> Run:
-    """A run of the Talker whose parts are yet to be trained, but for those that `parents` names.
+@dataclass(frozen=True)
+class TalkerJob:
+    """A Talker's run, whose parts are opened when their turn comes; see `omnictl.pipeline.job`."""
 
-    Raises:
-        ConfigError: a part that is given hears other features than the config's.
-        DataError: the data cannot be read, or too much of it is broken.
-        RunError: the root cannot be written.
-    """
-    for part, path in parents.items():
-        _check_features(part, path, config.codec.model.mel)
-    Recordings(config.data, config.codec.model.mel, ReadAloud(), cache, usable=alignable).check()
-    named = {part: str(path.absolute()) for part, path in parents.items()}
-    return new_run(root, "talker", name, {**record, "parents": named}, config)
+    run: Run
 
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        stage: str,
+        config: SpeakingConfig,
+        name: str,
+        record: Mapping[str, object],
+        parents: Mapping[str, Run],
+        *,
+        cache: Path,
+    ) -> "TalkerJob":
+        """A run whose parts are yet to be trained, but for those that `parents` names, or that the Talker `init` holds."""
+        folders = {parent: run.path for parent, run in parents.items()}
+        if "init" in parents:
+            folders = {"init": parents["init"].path, **held_parts(parents["init"].model, PARTS), **folders}
+        for part, path in folders.items():
+            _check_features(part, path, config.codec.model.mel)
+        Recordings(config.data, config.codec.model.mel, ReadAloud(), cache, usable=alignable).check()
+        named = {part: str(path.absolute()) for part, path in folders.items()}
+        return cls(new_run(root, stage, name, {**record, "parents": named}, config))
 
-def train_talker_run(run: Run, context: TrainContext, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
-    """Train what is not finished yet of a Talker's run, part after part.
+    @classmethod
+    def reopen(cls, run: Run, *, cache: Path) -> "TalkerJob":  # noqa: ARG003  its parts take it when they are opened
+        """A run to go on with, whichever part was under way."""
+        return cls(run)
 
-    Args:
-        run: the Talker's run.
-        context: what it is trained with.
-        budget: the time for the parts, and perhaps for more.
-        max_steps: total steps of every part instead of the configured ones.
+    @staticmethod
+    def units_left(stage: str, config: SpeakingConfig, run: Run | None) -> list[UnitConfig]:
+        """The parts that are not trained to their end yet, the Talker the last."""
+        return [
+            UnitConfig(part, own, steps_taken(None if run is None else part_run(run, part)))
+            for part, own in unit_configs(stage, config).items()
+            if run is None or not is_passed(run, part)
+        ]
 
-    Returns:
-        How the last part that was trained ended.
-    """
-    config = resolve(SpeakingConfig, preset=None, file=run.config_file)
-    for part in config.parts:
-        if context.group.first(partial(is_passed, run, part)):
-            continue
-        stage, own = _open_together(run, part, config, context.cache, context.group)
-        outcome = context.train(stage, own, budget=budget, max_steps=max_steps)
-        if outcome.status != "finished":
-            if context.group.is_main:
-                run.update(status=outcome.status)
-            return outcome
-    return outcome
+    def train(self, context: TrainContext, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
+        """Train what is not finished yet, part after part.
+
+        Args:
+            context: what it is trained with.
+            budget: the time for the parts, and perhaps for more.
+            max_steps: total steps of every part instead of the configured ones.
+
+        Returns:
+            How the last part that was trained ended.
+        """
+        run, config = self.run, resolve(SpeakingConfig, preset=None, file=self.run.config_file)
+        for part in config.parts:
+            if context.group.first(partial(is_passed, run, part)):
+                continue
+            stage, own = _open_together(run, part, config, context.cache, context.group)
+            outcome = context.train(stage, own, budget=budget, max_steps=max_steps)
+            if outcome.status != "finished":
+                if context.group.is_main:
+                    run.update(status=outcome.status)
+                return outcome
+        return outcome
 
 
 def part_folder(parent: Path) -> Path:

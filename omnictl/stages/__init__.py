@@ -5,9 +5,10 @@ imported only when the stage is used. A new stage is a module and an entry.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 if TYPE_CHECKING:
+    from omnictl.config import Config
     from omnictl.stages.protocol import Recipe, TrainableStage
 
 LITTLE_SPEECH = ("data.num_utterances=256", "data.num_eval_utterances=4")
@@ -26,6 +27,8 @@ class StageEntry(NamedTuple):
     """Whether a command trains it; otherwise it is a part that another command trains."""
     recipe: tuple[str, str] | None = None
     """Module and class with the config of its command, if that is the config of several stages."""
+    training_keys: tuple[str, ...] = ("train",)
+    """Where the config of its command says how to train."""
     judge: Literal["needed", "optional"] | None = None
     """Whether a recogniser listens in its evaluation."""
     flag: str | None = None
@@ -54,6 +57,7 @@ STAGES: dict[str, StageEntry] = {
         "Stage D: train the Talker to speak, and the codec it speaks through.",
         LITTLE_SPEECH,
         recipe=("omnictl.stages.talker_recipe", "Speaking"),
+        training_keys=("codec.train", "aligner.train", "istft.train", "talker.train"),
         judge="needed",
         flag="--talker",
         first_examples=8,
@@ -90,3 +94,8 @@ def recipe_type(name: str) -> "type[Recipe]":
     """What has the config and presets of a command, or of a stage that is only part of one."""
     recipe = STAGES[name].recipe
     return stage_type(name) if recipe is None else cast("type[Recipe]", getattr(import_module(recipe[0]), recipe[1]))
+
+
+def unit_configs(command: str, config: Any) -> "dict[str, Config]":
+    """The stages that a command trains, in order, each with its own config."""
+    return {command: config} if STAGES[command].recipe is None else {part: config.part(part) for part in config.parts}

@@ -4,8 +4,6 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omnictl.cli.train.stage import next_commands
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -81,3 +79,15 @@ def _more_steps(run: "Run") -> int:
     planned: int = config.get(run.stage, config)["train"]["steps"]
     taken: int = run.record()["steps"]
     return planned if taken < planned else LONGER * taken
+
+
+def next_commands(stage: str, path: str) -> str:
+    """How to use what a stage has made; `path` is quoted for a shell."""
+    use = {
+        "pretrain": "chat",
+        "asr": "transcribe FILE",
+        "vision": "classify FILE",
+        "talker": 'say "Hello." --out hello.wav',
+        "sft": "chat --image FILE --audio FILE --speak reply.wav",
+    }
+    return f"  omnictl {use[stage]} --run {path}" if stage in use else ""

@@ -22,8 +22,8 @@ from omnictl.cli.options import (
     SeedOption,
     check_tinyworld,
 )
+from omnictl.cli.train.choices import Choices, circumstances, refuse_with_resume, run_name, settings
 from omnictl.cli.train.next_steps import training_lines, use_lines, words
-from omnictl.cli.train.stage import Choices, circumstances, refuse_with_resume, run_name, settings
 from omnictl.errors import OmniError, UsageError
 from omnictl.processes import number_of_processes
 from omnictl.runs.root import run_root

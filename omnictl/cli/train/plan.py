@@ -15,9 +15,9 @@ from omnictl.cli.options import (
     SetOption,
     resolve_config,
 )
-from omnictl.cli.train.stage import Choices, settings
+from omnictl.cli.train.choices import Choices, settings
 from omnictl.errors import OutOfMemory, UsageError
-from omnictl.stages import STAGES, command_stages
+from omnictl.stages import command_stages, unit_configs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def plan(
     choices = Choices(preset, config, set_ or [], data, name=None, init=None, seed=None)
     configs: dict[str, Config] = {}
     for command in command_stages() if stage == ALL else (stage,):
-        configs |= _parts(command, resolve_config(command, preset, config, [*choices.set, *settings(command, choices)]))
+        configs |= unit_configs(command, resolve_config(command, preset, config, [*choices.set, *settings(command, choices)]))
     plans = []
     for made in make_plans(configs, size, elsewhere, choose_device(device), cache=cache_dir()):
         plans.append(made)
@@ -101,16 +101,6 @@ def _elsewhere(memory: str | None, tflops: float | None) -> "Elsewhere | None":
     except ValidationError as error:
         raise UsageError(f"{memory!r} is not a size", where="--memory", fix="write it like 12GB or 800MiB") from error
     return Elsewhere(int(size), tflops or GPU_TFLOPS)
-
-
-def _parts(command: str, config: "Config") -> "dict[str, Config]":
-    """The stages that a command trains, and their configs."""
-    if not STAGES[command].recipe:
-        return {command: config}
-    from omnictl.stages.talker_recipe import SpeakingConfig
-
-    assert isinstance(config, SpeakingConfig), "the only command that is composed"
-    return {part: config.part(part) for part in config.parts}
 
 
 def _shown(plans: "Sequence[StagePlan]", elsewhere: "Elsewhere | None") -> "list[Table | str]":

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from omnictl.cli.app import run
-from omnictl.cli.train.stage import next_commands
+from omnictl.cli.train.next_steps import next_commands
 from omnictl.data.images.corpus import View
 from omnictl.data.images.tinyworld import TinyWorldImages
 from omnictl.features.caption_space import CaptionReader

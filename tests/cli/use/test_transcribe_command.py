@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from omnictl.cli.app import run
-from omnictl.cli.train.stage import next_commands
+from omnictl.cli.train.next_steps import next_commands
 from omnictl.data.speech.corpus import Samples
 from omnictl.models.audio_encoder import Encoded
 from omnictl.stages.asr import Asr
