@@ -52,6 +52,11 @@ class Job(Protocol):
         """The units that are not trained to their end yet; see `units_left`."""
         ...
 
+    @staticmethod
+    def units_cut_short(run: Run) -> list[str]:
+        """The units of a trained run that took fewer steps than planned; see `units_cut_short`."""
+        ...
+
     def train(self, context: TrainContext, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
         """Train to the end, or go on; raises as `omnictl.trainer.loop.train`."""
         ...
@@ -127,6 +132,14 @@ def units_left(stage: str, config: Config, run: Run | None) -> list[UnitConfig]:
         run: its run; None if that has not begun.
     """
     return _job_type(stage).units_left(stage, config, run)
+
+
+def units_cut_short(run: Run) -> list[str]:
+    """The units of a trained run that took fewer steps than planned, and that going on with the run would leave as they are.
+
+    A new job with this run as `init` trains them on first.
+    """
+    return _job_type(run.stage).units_cut_short(run)
 
 
 def _job_type(stage: str) -> type[Job]:

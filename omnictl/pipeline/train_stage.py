@@ -57,6 +57,11 @@ class StageJob:
         """The stage itself."""
         return [UnitConfig(stage, config, steps_taken(run))]
 
+    @staticmethod
+    def units_cut_short(run: Run) -> list[str]:  # noqa: ARG004
+        """None: a stage goes on with all of itself."""
+        return []
+
     def train(self, context: TrainContext, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
         """Train the stage."""
         return context.train(self.stage, self.run, budget=budget, max_steps=max_steps)

@@ -16,6 +16,7 @@ from omnictl.nn.audio.mel import MelConfig
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import describe, new_run, settle, steps_taken
 from omnictl.pipeline.time_budget import TimeBudget
+from omnictl.pipeline.train_stage import StageJob
 from omnictl.pipeline.unit_costs import UnitConfig
 from omnictl.runs.files import read_json
 from omnictl.runs.model_folder import held_parts
@@ -49,10 +50,16 @@ class TalkerJob:
         *,
         cache: Path,
     ) -> "TalkerJob":
-        """A run whose parts are yet to be trained, but for those that `parents` names, or that the Talker `init` holds."""
+        """A run whose parts are yet to be trained, but for those that `parents` names, or that the Talker `init` holds.
+
+        Of the parts that `init` holds, those that were cut short are trained on first.
+        """
         folders = {parent: run.path for parent, run in parents.items()}
         if "init" in parents:
-            folders = {"init": parents["init"].path, **held_parts(parents["init"].model, PARTS), **folders}
+            other = parents["init"]
+            short = parts_cut_short(other)
+            held = {part: folder for part, folder in held_parts(other.model, PARTS).items() if part not in short}
+            folders = {"init": other.path, **held, **folders}
         for part, path in folders.items():
             _check_features(part, path, config.codec.model.mel)
         Recordings(config.data, config.codec.model.mel, ReadAloud(), cache, usable=alignable).check()
@@ -72,6 +79,11 @@ class TalkerJob:
             for part, own in unit_configs(stage, config).items()
             if run is None or not is_passed(run, part)
         ]
+
+    @staticmethod
+    def units_cut_short(run: Run) -> list[str]:
+        """The parts that going on with the run would leave as they are."""
+        return list(parts_cut_short(run))
 
     def train(self, context: TrainContext, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
         """Train what is not finished yet, part after part.
@@ -108,6 +120,26 @@ def part_run(run: Run, part: str) -> Run | None:
         return run
     parent = run.record()["parents"].get(part)
     return None if parent is None else Run(Path(parent))
+
+
+def parts_cut_short(run: Run) -> dict[str, Run]:
+    """The runs of a Talker's parts that took fewer steps than their configs plan, and of the parts that need such a part.
+
+    A part that is a copy, or whose run is gone, is none of them: only its weights are known.
+    """
+    short: dict[str, Run] = {}
+    for part in PARTS:
+        own = part_run(run, part)
+        if own is None or not (own.path / "run.json").is_file() or own.stage != part:
+            continue
+        if _is_cut_short(own) or any(need in short for need in stage_type(part).needs):
+            short[part] = own
+    return short
+
+
+def _is_cut_short(run: Run) -> bool:
+    planned = int(read_json(run.config_file)["train"]["steps"])
+    return int(run.record().get("steps", planned)) < planned
 
 
 def _check_features(part: str, parent: Path, mel: MelConfig) -> None:
@@ -149,7 +181,7 @@ def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[Tra
     record = run.record()
     begun = run if part == "talker" else None if part not in record["parents"] else Run(Path(record["parents"][part]))
     if begun is not None and (begun.model / "config.json").is_file():
-        return stage_type(part).open(begun.model, data=None, cache=cache), begun
+        return StageJob.reopen(begun, cache=cache).stage, begun
     parents = {name: Path(parent) for name, parent in record["parents"].items()}
     if part == "talker":
         init = Run(parents["init"]) if "init" in parents else None
@@ -159,17 +191,19 @@ def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[Tra
         trainable = cast("TrainableStage", stage)
         describe(run, trainable)
         return trainable, run
-    new = _create(part, config, parents, cache)
+    older = parts_cut_short(Run(parents["init"])).get(part) if "init" in parents else None
+    new = _create(part, config, parents, cache, older)
+    named = {} if older is None else {"init": str(older.path.absolute())}
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
-    own = settle(run.path.parent.parent, new, record["name"], {"parents": {}, **kept})
+    own = settle(run.path.parent.parent, new, record["name"], {"parents": named, **kept})
     run.update(parents={**record["parents"], part: str(own.path.absolute())})
     return new, own
 
 
-def _create(part: str, config: SpeakingConfig, parents: Mapping[str, Path], cache: Path) -> TrainableStage:
-    """A fresh stage of a part before the Talker."""
+def _create(part: str, config: SpeakingConfig, parents: Mapping[str, Path], cache: Path, init: Run | None) -> TrainableStage:
+    """A stage of a part before the Talker, fresh or from the weights of an older run."""
     training = config.part(part)
     if isinstance(training, VocoderTraining):
         upstream = {name: part_folder(parents[name]) for name in VocoderStage.needs}
-        return cast("TrainableStage", VocoderStage.create(training, cache=cache, upstream=upstream))
-    return stage_type(part).create(training, cache=cache)
+        return cast("TrainableStage", VocoderStage.create(training, cache=cache, init=init, upstream=upstream))
+    return stage_type(part).create(training, cache=cache, init=init)

@@ -33,7 +33,7 @@ from omnictl.cli.options import (
     resolve_config,
 )
 from omnictl.cli.train.choices import Choices, circumstances, run_name, run_to_go_on_with, settings
-from omnictl.cli.train.next_steps import next_commands
+from omnictl.cli.train.next_steps import longer_command, next_commands, warn_of_units_cut_short
 from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
@@ -142,6 +142,9 @@ def train(stage: str, options: TrainOptions, given: Mapping[str, str | None], fi
     def begin() -> "Job":
         run = run_to_go_on_with(root, stage, options.resume, {**options.choices._asdict(), **given})
         if run is not None:
+            warning = warn_of_units_cut_short(run)
+            if warning is not None:
+                output.say(escape(warning))
             return reopen_job(run, cache=context.cache)
         return _create(stage, options.choices, root, context, lambda config: find_parents(root, config, given, context), output)
 
@@ -183,7 +186,7 @@ def conclude(stage: str, run: "Run", outcome: "Outcome", output: Output, *, seco
     if outcome.status == "interrupted":
         text = f"interrupted after step {outcome.steps}, saved; go on with\n  omnictl {stage} --resume {path}"
     elif report is None:  # nothing was left to do
-        text = f"finished already, at step {outcome.steps}; train it longer with\n  omnictl {stage} --resume {path} --max-steps N"
+        text = f"finished already, at step {outcome.steps}; train it longer with\n  {escape(longer_command(run, 'N'))}"
     else:
         text = f"[bold green]finished[/bold green] {outcome.steps} steps in {seconds:.0f} s: {escape(figures(report.metrics))}\n"
         text += f"next\n  omnictl eval {stage} --run {path}\n" + next_commands(stage, path)

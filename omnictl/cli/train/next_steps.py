@@ -57,12 +57,44 @@ def use_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") -> list
 
 
 def _line(run: "Run", word: "Word") -> str:
-    if run.whole_config_file.is_file():  # its own data is as little as its few steps read
-        file, init = (shlex.quote(str(path)) for path in (run.whole_config_file, run.path))
-        more = f"omnictl {run.stage} --config {file} --init {init} --name {run.record()['name']}{_elsewhere(run)}"
+    state = "has not learned" if word == "not learned" else "is weak"
+    return f"{run.stage} {state}: train it on\n  {longer_command(run, _more_steps(run))}"
+
+
+def longer_command(run: "Run", steps: int | str) -> str:
+    """The command that trains a finished run on.
+
+    It begins a new run from the weights of this one where going on with this one would not do: if its own data is as little as its
+    few steps read, or some of its units were cut short.
+
+    Args:
+        run: the run.
+        steps: in all, if it is gone on with.
+    """
+    from omnictl.pipeline.job import units_cut_short
+
+    path = shlex.quote(str(run.path))
+    if run.whole_config_file.is_file():
+        file = run.whole_config_file
+    elif units_cut_short(run):
+        file = run.config_file
     else:
-        more = f"omnictl {run.stage} --resume {shlex.quote(str(run.path))} --max-steps {_more_steps(run)}"
-    return f"{run.stage} {'has not learned' if word == 'not learned' else 'is weak'}: train it on\n  {more}"
+        return f"omnictl {run.stage} --resume {path} --max-steps {steps}"
+    options = f"--config {shlex.quote(str(file))} --init {path} --name {run.record()['name']}{_elsewhere(run)}"
+    return f"omnictl {run.stage} {options}"
+
+
+def warn_of_units_cut_short(run: "Run") -> str | None:
+    """What to say before a finished run is gone on with, if that leaves some of its units as weak as they are; else None."""
+    from omnictl.pipeline.job import units_cut_short
+
+    units = units_cut_short(run) if run.record()["status"] == "finished" else []
+    if not units:
+        return None
+    return (
+        f"parts that took fewer steps than planned stay as they are: {', '.join(units)}; "
+        f"to train them on first\n  {longer_command(run, 'N')}"
+    )
 
 
 def _elsewhere(run: "Run") -> str:

@@ -65,8 +65,9 @@ def chat(
 
     A Thinker that was not trained on dialogues continues your text.
     """
-    from omnictl.cli.use.chat_repl import ChatRepl, ReplySettings, SpokenReply, answer
+    from omnictl.cli.use.chat_repl import ChatRepl
     from omnictl.cli.use.playback import open_loudspeaker
+    from omnictl.cli.use.reply import ReplySettings, SpokenReply, write_reply
     from omnictl.data.cache import cache_dir
     from omnictl.generate.sampling import SamplingConfig
     from omnictl.trainer.hardware.device import choose_device
@@ -83,7 +84,7 @@ def chat(
     session = Session.open(partner.model, where, cache)
     chosen_temperature = temperature if temperature is not None else 0.0 if partner.stage == "sft" else 0.7
     sampling = SamplingConfig(temperature=chosen_temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty)
-    manners = ReplySettings(sampling, max_tokens)
+    settings = ReplySettings(sampling, max_tokens)
     if seed is None:
         session.generator.seed()
     else:
@@ -93,16 +94,16 @@ def chat(
         return open_voice(_find_talker(run_root(runs), partner, lambda line: output.say(escape(line))), where, cache)
 
     if text is None and not pictures and audio is None:
-        ChatRepl(session, manners, output, voice, speak).hold(partner.path.name)
+        ChatRepl(session, settings, output, voice, speak).run(partner.path.name)
         return
-    aloud: SpokenReply | None = None
+    spoken: SpokenReply | None = None
     if speak is not None:
         speaker = voice()
-        aloud = SpokenReply(speaker, speak, None if as_json else open_loudspeaker(speaker.voice.vocoder.sample_rate))
+        spoken = SpokenReply(speaker, speak, None if as_json else open_loudspeaker(speaker.voice.vocoder.sample_rate))
     reply = Reply()
     shown = [session.show(Attachment("image", file)) for file in pictures]
     shown += [session.show(Attachment("audio", audio))] if audio else []
-    speech = answer(session, (text or "").strip(), shown, manners, output, reply, aloud)
+    speech = write_reply(session, (text or "").strip(), shown, settings, output, reply, spoken)
     if as_json:
         output.result(_as_json(str(partner.path), reply, speech), "")
 
@@ -123,7 +124,7 @@ def _check_question(text: str | None, pictures: list[Path], audio: Path | None, 
             fix = "write something, or leave --text out for a conversation"
             raise UsageError("the question is empty", where="--text", fix=fix)
     if text is not None and not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise UsageError("the question is no UTF-8", where="--text", fix="write it in a terminal whose encoding is UTF-8")
+        raise UsageError("the question is not valid UTF-8", where="--text", fix="write it in a terminal whose encoding is UTF-8")
 
 
 def find_partner(root: Path, reference: str | None) -> Partner:
@@ -143,9 +144,10 @@ def find_partner(root: Path, reference: str | None) -> Partner:
         places = (
             (stage, path / "run.json") for path in (folder, *(root / s / folder for s in CHAT_STAGES)) for stage in CHAT_STAGES
         )
-        found = next((stage for stage, record in places if record.is_file() and Run(record.parent).stage == stage), CHAT_STAGES[1])
-        run = find_run(root, found, reference)
-        return Partner(run.path, found, run.model)
+        there = (stage for stage, record in places if record.is_file() and Run(record.parent).stage == stage)
+        stage = next(there, CHAT_STAGES[1])
+        run = find_run(root, stage, reference)
+        return Partner(run.path, stage, run.model)
     for stage in CHAT_STAGES:
         for run in list_runs(root, stage):
             if reference is not None or run.record()["status"] == "finished":

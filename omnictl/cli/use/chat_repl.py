@@ -1,26 +1,24 @@
 """A conversation at the terminal: answers as they are written and said, and commands that begin with a slash."""
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from omnictl.cli.console import Output, show_error
-from omnictl.cli.use.playback import Loudspeaker, open_loudspeaker
+from omnictl.cli.use.conversation_file import save_conversation
+from omnictl.cli.use.playback import open_loudspeaker
+from omnictl.cli.use.reply import ReplySettings, SpokenReply, write_reply
 from omnictl.config.suggest import nearest
-from omnictl.errors import DataError, OmniError, UsageError
+from omnictl.errors import OmniError, UsageError
 
 if TYPE_CHECKING:
-    from omnictl.data.dialogues.chat_template import Media, MediaKind, Message
-    from omnictl.data.speech.corpus import Samples
-    from omnictl.generate.sampling import SamplingConfig
-    from omnictl.use.chat_session import Reply, Session
+    from omnictl.data.dialogues.chat_template import Media, MediaKind
+    from omnictl.use.chat_session import Session
     from omnictl.use.say import Speaker
 
 HELP = """\
@@ -36,126 +34,12 @@ anything else is said to the model"""
 LEAVE = ("/quit", "/exit")
 
 
-class ReplySettings(NamedTuple):
-    """How the model answers."""
-
-    sampling: "SamplingConfig"
-    max_tokens: int
-
-
-class SpokenReply(NamedTuple):
-    """How an answer is said."""
-
-    voice: "Speaker"
-    file: Path | None
-    loudspeaker: Loudspeaker | None
-
-
-class _Heard(NamedTuple):
-    """What became of an answer that was to be said: its sound, or why there is none."""
-
-    sound: "Samples | None"
-    flaw: str | None
-
-
-def answer(
-    session: "Session",
-    text: str,
-    shown: "Sequence[Media]",
-    manners: ReplySettings,
-    output: Output,
-    reply: "Reply",
-    aloud: SpokenReply | None = None,
-) -> Path | None:
-    """Stream one reply to the terminal, and say it while it is written; nothing is shown with `--json`.
-
-    Args:
-        session: the model and what was said so far.
-        text: what is said to it.
-        shown: pictures and sounds that go with it.
-        manners: how it answers.
-        output: where to write.
-        reply: is filled in.
-        aloud: how it is said, if it is.
-
-    Returns:
-        The file it was said into; None if there is none, or it cannot be said.
-    """
-    loudspeaker = aloud.loudspeaker if aloud else None
-    with _heard_out(loudspeaker):
-        pieces = _shown(session.reply(text, manners.sampling, max_tokens=manners.max_tokens, into=reply, shown=shown), output)
-        heard = _hear(pieces, aloud, reply) if aloud else None
-        for _ in pieces:  # what is not said is written all the same
-            pass
-        if not output.as_json:
-            sys.stdout.write("\n")
-        if reply.dropped_tokens:
-            output.say(f"[dim](the oldest {reply.dropped_tokens} tokens did not fit into the context and were left out)[/dim]")
-        if aloud is None or heard is None:
-            return None
-        if heard.sound is None:
-            output.say(f"[dim](not said: {escape(str(heard.flaw))})[/dim]")
-            return None
-        if aloud.file is not None:
-            _write_sound(aloud.file, heard.sound, aloud.voice)
-            output.say(f"[dim](said in {escape(str(aloud.file))})[/dim]")
-        return aloud.file
-
-
-def _shown(pieces: Iterator[str], output: Output) -> Iterator[str]:
-    for piece in pieces:
-        if not output.as_json:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        yield piece
-
-
-def _hear(pieces: Iterator[str], aloud: SpokenReply, reply: "Reply") -> _Heard:
-    """Say a reply as it comes, all of it or it counts as unsaid."""
-    import numpy as np
-
-    from omnictl.use.say import SpeechSettings, stream
-
-    parts: list[Samples] = []
-    try:
-        for samples in stream(pieces, aloud.voice, SpeechSettings()):
-            if reply.first_audio_seconds is None:
-                reply.first_audio_seconds = reply.seconds
-            parts.append(samples)
-            if aloud.loudspeaker is not None:
-                aloud.loudspeaker.play(samples)
-    except DataError as error:  # of the text: what was shown has been read before
-        reply.first_audio_seconds = None
-        return _Heard(None, error.message)
-    return _Heard(np.concatenate(parts), None) if parts else _Heard(None, "the answer has no letters and no numbers")
-
-
-def _write_sound(file: Path, sound: "Samples", voice: "Speaker") -> None:
-    from omnictl.data.audio.files import wav_bytes
-    from omnictl.runs.files import write_bytes
-
-    write_bytes(file, wav_bytes(sound, voice.voice.vocoder.sample_rate))
-
-
-@contextmanager
-def _heard_out(loudspeaker: Loudspeaker | None) -> Iterator[None]:
-    """Wait until all was heard; be silent at once if something comes between."""
-    try:
-        yield
-        if loudspeaker is not None:
-            loudspeaker.close()
-    except BaseException:
-        if loudspeaker is not None:
-            loudspeaker.stop()
-        raise
-
-
 class ChatRepl:
     """What a person types, line by line.
 
     Args:
         session: the model.
-        manners: how it answers.
+        settings: how it answers.
         output: where to write.
         find_voice: opens the Talker when it is first wanted.
         speech: say answers from the start, into files that are named after this one.
@@ -167,12 +51,12 @@ class ChatRepl:
     def __init__(
         self,
         session: "Session",
-        manners: ReplySettings,
+        settings: ReplySettings,
         output: Output,
         find_voice: "Callable[[], Speaker]",
         speech: Path | None = None,
     ) -> None:
-        self._session, self._manners, self._output = session, manners, output
+        self._session, self._settings, self._output = session, settings, output
         self._find_voice, self._speech = find_voice, speech
         self._voice = find_voice() if speech else None
         self._speaking = speech is not None
@@ -187,11 +71,11 @@ class ChatRepl:
             "/help": self._help,
         }
 
-    def hold(self, name: str) -> None:
-        """Talk until the person leaves; whatever goes wrong is told, and the conversation goes on."""
+    def run(self, name: str) -> None:
+        """Talk until the person leaves; an error is shown, and the conversation goes on."""
         self._complete_paths()
-        manner = "it answers" if self._session.mode == "chatml" else "it continues what you write"
-        self._output.say(f"[bold]{escape(name)}[/bold]: {manner}. /help tells what else it can do")
+        behaviour = "it answers" if self._session.mode == "chatml" else "it continues what you write"
+        self._output.say(f"[bold]{escape(name)}[/bold]: {behaviour}. /help tells what else it can do")
         prompt = "> " if sys.stdin.isatty() else ""
         while True:
             try:
@@ -199,7 +83,7 @@ class ChatRepl:
             except EOFError:
                 return
             except UnicodeDecodeError:
-                self._output.say("[dim](that is no UTF-8)[/dim]")
+                self._output.say("[dim](that is not valid UTF-8)[/dim]")
                 continue
             if line in LEAVE:
                 return
@@ -228,9 +112,11 @@ class ChatRepl:
 
         reply = Reply()
         shown, self._waiting = self._waiting, []
-        answer(self._session, text, shown, self._manners, self._output, reply, self._aloud() if self._speaking else None)
+        write_reply(
+            self._session, text, shown, self._settings, self._output, reply, self._spoken_reply() if self._speaking else None
+        )
 
-    def _aloud(self) -> SpokenReply:
+    def _spoken_reply(self) -> SpokenReply:
         voice = self._voice = self._voice or self._find_voice()
         loudspeaker = open_loudspeaker(voice.voice.vocoder.sample_rate)
         file = None if loudspeaker and not self._speech else _free_name(self._speech or Path("reply.wav"))
@@ -268,25 +154,16 @@ class ChatRepl:
         self._output.say("[dim](forgotten)[/dim]")
 
     def _save(self, words: list[str]) -> None:
-        from omnictl.runs.files import write_text
-
         if len(words) != 1:
             raise UsageError("/save wants one file", where="/save", fix="/save conversation.jsonl")
         path = Path(words[0]).expanduser()
         self._check_place(path)
-        history = self._session.history
-        answered = [turn for turn in zip(history[::2], history[1::2], strict=True) if turn[1].text.strip()]
-        if not answered:
-            fix = "say something first; a model that goes on writing your text keeps nothing of it"
-            raise UsageError("there is no conversation to save yet", where="/save", fix=fix)
-        record = _Record(self._session, path.absolute().parent.resolve())
-        messages = [record.message(message) for turn in answered for message in turn]
-        write_text(path, json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+        outside = save_conversation(self._session, path)
         self._saved.add(path.absolute())
         self._output.say(f"[dim](saved in {escape(str(path))})[/dim]")
-        if record.outside:
-            found = escape(", ".join(map(str, record.outside)))
-            self._output.say(f"[dim](to train on it, move it to where {found} lie below its folder)[/dim]")
+        if outside:
+            files = escape(", ".join(map(str, outside)))
+            self._output.say(f"[dim](to train on it, move it to where {files} lie below its folder)[/dim]")
 
     def _check_place(self, path: Path) -> None:
         """Refuse a file that a conversation should not be written to.
@@ -315,8 +192,8 @@ class ChatRepl:
             return
 
         def complete(text: str, state: int) -> str | None:
-            found = completions(text, [*self._commands, *LEAVE])
-            return found[state] if state < len(found) else None
+            words = completions(text, [*self._commands, *LEAVE])
+            return words[state] if state < len(words) else None
 
         readline.set_completer(complete)
         readline.set_completer_delims(" ")
@@ -350,37 +227,3 @@ def _free_name(file: Path) -> Path:
     """The first of `reply_1.wav`, `reply_2.wav`, … that is not there yet."""
     names = (file.with_name(f"{file.stem}_{number}.wav") for number in count(1))
     return next(name for name in names if not name.exists())
-
-
-class _Record:
-    """Writes messages down as dialogues in JSONL have them.
-
-    Args:
-        session: knows the files that were shown.
-        folder: of the JSONL file, resolved; the paths of files below it are written relative to it.
-    """
-
-    def __init__(self, session: "Session", folder: Path) -> None:
-        self._session, self._folder = session, folder
-        self.outside: list[Path] = []
-        """Files that lie elsewhere, whose paths are written as they were given."""
-
-    def message(self, message: "Message") -> dict[str, object]:
-        """A message."""
-        return {"role": message.role, "content": self._content(message)}
-
-    def _content(self, message: "Message") -> str | list[dict[str, str]]:
-        if all(isinstance(part, str) for part in message.parts):
-            return message.text
-        return [
-            {"type": "text", "text": part} if isinstance(part, str) else {"type": part.kind, part.kind: self._path(part)}
-            for part in message.parts
-        ]
-
-    def _path(self, media: "Media") -> str:
-        file = self._session.file(media)
-        found = file.resolve()
-        if found.is_relative_to(self._folder):
-            return found.relative_to(self._folder).as_posix()
-        self.outside += [file] if file not in self.outside else []
-        return str(file)

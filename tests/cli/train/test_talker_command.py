@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import soundfile
 from safetensors.torch import load_file
 
 from omnictl.cli.app import run
+from omnictl.cli.train.next_steps import longer_command
 from omnictl.generate import tts
 from omnictl.measure import judges
 from omnictl.pipeline import context
@@ -353,3 +355,26 @@ def test_resume_keeps_the_config(omnictl: Command, talker: Run) -> None:
     ended = omnictl("talker", "--resume", "latest", "--codec", "latest")
     assert ended.code == 2
     assert "--codec cannot go with --resume" in ended.err
+
+
+def test_parts_that_were_cut_short_are_trained_on_first(omnictl: Command, runs: Path) -> None:
+    """The command that a short training prints begins with the codec and the aligner, from their weights."""
+    assert omnictl("talker", "--preset", "debug", "--max-steps", 2, "--quiet").code == 0
+    short = {part: the_run(runs, part) for part in (*TalkerStage.needs, "talker")}
+    ended = omnictl("talker", "--resume", "latest", "--max-steps", 3)
+    assert ended.code == 0
+    assert "parts that took fewer steps than planned stay as they are: codec, aligner" in ended.out
+    command = longer_command(short["talker"], 3)
+    assert command in ended.out
+    assert omnictl(*shlex.split(command)[1:], "--max-steps", 4, "--quiet").code == 0
+    for part, old in short.items():
+        (new,) = (Run(path) for path in (runs / part).iterdir() if path != old.path)
+        assert (new.record()["steps"], new.record()["parents"]["init"]) == (4, str(old.path.absolute())), part
+    assert new.record()["parents"]["codec"] != str(short["codec"].path.absolute())
+    assert (new.model / "codec" / "model.safetensors").read_bytes() == (
+        Run(Path(new.record()["parents"]["codec"])).model / "model.safetensors"
+    ).read_bytes()
+
+
+def test_what_was_trained_to_its_end_is_gone_on_with(talker: Run) -> None:
+    assert longer_command(talker, 40) == f"omnictl talker --resume {talker.path} --max-steps 40"

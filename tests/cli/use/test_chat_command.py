@@ -314,7 +314,7 @@ BAD: tuple[tuple[str, int, str, tuple[str, ...]], ...] = (
     (f"{'--image scene.png ' * 10}--text hi", 2, "usage", ("of 10 pictures", "of text")),
     ("--audio long.wav", 2, "usage", ("7501 of a sound",)),
     ("--text=", 2, "usage", ("the question is empty",)),
-    ("--text=a\udcff", 2, "usage", ("no UTF-8",)),
+    ("--text=a\udcff", 2, "usage", ("not valid UTF-8",)),
     ("--image scene.png", 2, "usage", ("a picture alone asks nothing",)),
     ("--image scene.png --text=", 2, "usage", ("a picture alone asks nothing",)),
     ("--text hi --speak nowhere/reply.wav", 2, "usage", ("there is no folder nowhere",)),
