@@ -35,7 +35,7 @@ class _Interrupted(OmniError):
 
 
 class _Commands(TyperGroup):
-    """The commands; an interrupt, which typer turns into a bare exit code, is told like any other end."""
+    """The commands; an interrupt, which typer turns into a bare exit code, is reported like any other end."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's own context
         try:
@@ -54,8 +54,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _show_version(asked: bool) -> None:
+    if asked:
         print(f"omnictl {__version__}")
         raise typer.Exit
 
@@ -64,7 +64,7 @@ def _version(wanted: bool) -> None:
 def _options(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001  its callback acts
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:

@@ -53,11 +53,11 @@ class Output:
         if not self.quiet:
             self.console.print(text)
 
-    def tell_log(self) -> None:
+    def show_log(self) -> None:
         """From now on, say what the package logs: progress of work that takes a while."""
         logger = logging.getLogger("omnictl")
         logger.setLevel(logging.INFO)
-        logger.handlers = [_Teller(self)]
+        logger.handlers = [_LogHandler(self)]
 
     def result(self, value: Mapping[str, object], *shown: RenderableType) -> None:
         """The result: `value` with `--json`, else texts and tables, one below the other."""
@@ -73,7 +73,7 @@ class Output:
                 self.wide_console.print(part)
 
 
-class _Teller(logging.Handler):
+class _LogHandler(logging.Handler):
     def __init__(self, output: Output) -> None:
         super().__init__()
         self._output = output
@@ -103,7 +103,7 @@ def error_fields(error: OmniError) -> dict[str, str | int | None]:
     }
 
 
-def told_of_file(error: OmniError) -> dict[str, str | int | None]:
+def show_file_error(error: OmniError) -> dict[str, str | int | None]:
     """Show the error of one file among several; returns its fields for that file's place in the result."""
     show_error(error, Output(as_json=False))  # the object on standard output is the result, with this in it
     fields = error_fields(error)

@@ -34,8 +34,8 @@ class Decoding:
         """The ids of `(S, V)` log-probabilities."""
         if self.beam_width == 1:
             return greedy(log_probs[None], torch.tensor([len(log_probs)]))[0]
-        found = prefix_beam_search(log_probs, beam_width=self.beam_width, scorer=self.scorer, scorer_weight=self.weight)
+        hypotheses = prefix_beam_search(log_probs, beam_width=self.beam_width, scorer=self.scorer, scorer_weight=self.weight)
         if self.rater is not None:
-            texts = [" ".join(targets.decode(hypothesis.ids).split()) for hypothesis in found]
-            found = rescore(found, texts, self.rater, weight=self.weight)
-        return found[0].ids
+            texts = [" ".join(targets.decode(hypothesis.ids).split()) for hypothesis in hypotheses]
+            hypotheses = rescore(hypotheses, texts, self.rater, weight=self.weight)
+        return hypotheses[0].ids

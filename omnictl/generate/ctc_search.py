@@ -100,11 +100,11 @@ def prefix_beam_search(
         scale = max(ending_blank + ending_symbol for _, ending_blank, ending_symbol in kept)
         beam = [(prefix, ending_blank / scale, ending_symbol / scale) for prefix, ending_blank, ending_symbol in kept]
         log_scale += math.log(scale)
-    found = []
+    hypotheses = []
     for prefix, ending_blank, ending_symbol in beam:
         log_prob = math.log(ending_blank + ending_symbol) + log_scale
-        found.append(Hypothesis(prefix.ids(), log_prob + prefix.bias + tree.end(prefix), -log_prob))
-    return sorted(found, key=lambda hypothesis: hypothesis.score, reverse=True)
+        hypotheses.append(Hypothesis(prefix.ids(), log_prob + prefix.bias + tree.end(prefix), -log_prob))
+    return sorted(hypotheses, key=lambda hypothesis: hypothesis.score, reverse=True)
 
 
 @dataclass(eq=False, slots=True)
@@ -138,12 +138,12 @@ class _Tree:
     bonus: float
 
     def child(self, prefix: _Prefix, symbol: int) -> _Prefix:
-        found = prefix.children.get(symbol)
-        if found is None:
+        child = prefix.children.get(symbol)
+        if child is None:
             log_prob, state = self.scorer.score(prefix.state, symbol) if self.scorer else (0.0, None)
-            found = _Prefix(symbol, prefix, prefix.bias + self.weight * log_prob + self.bonus, state)
-            prefix.children[symbol] = found
-        return found
+            child = _Prefix(symbol, prefix, prefix.bias + self.weight * log_prob + self.bonus, state)
+            prefix.children[symbol] = child
+        return child
 
     def end(self, prefix: _Prefix) -> float:
         return self.weight * self.scorer.end(prefix.state) if self.scorer else 0.0

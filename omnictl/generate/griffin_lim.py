@@ -145,9 +145,9 @@ class GriffinLimStream:
         before = torch.zeros(())
         spectrum = torch.polar(wanted, phases)
         for _ in range(self._vocoder.rounds):
-            found = self._spectrum(self._signal(spectrum))
-            ahead = found - (MOMENTUM / (1 + MOMENTUM)) * before
-            before = found
+            projected = self._spectrum(self._signal(spectrum))
+            ahead = projected - (MOMENTUM / (1 + MOMENTUM)) * before
+            before = projected
             spectrum = wanted * ahead / ahead.abs().clamp(min=_SMALL)
         return self._signal(spectrum), spectrum.angle()
 
@@ -241,10 +241,10 @@ def magnitudes(mel: Tensor, config: MelConfig) -> Tensor:
     bank = filterbank(config)  # (bins, F)
     power = mel.exp() * (mel > -RANGE)
     wanted = power @ bank.T
-    found = wanted.clamp(min=_SMALL**2)
+    estimate = wanted.clamp(min=_SMALL**2)
     for _ in range(UNMIXING_ROUNDS):
-        found = found * wanted / (found @ bank @ bank.T).clamp(min=_SMALL**2)
-    return found.sqrt()
+        estimate = estimate * wanted / (estimate @ bank @ bank.T).clamp(min=_SMALL**2)
+    return estimate.sqrt()
 
 
 @lru_cache(maxsize=4)

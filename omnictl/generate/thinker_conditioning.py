@@ -20,7 +20,7 @@ class ReadingAlong:
 
     @torch.no_grad()
     def __call__(self, text: str) -> Tensor:
-        """See `Thoughts`; the edges have the states of the first and the last token."""
+        """The states `(T + 2, D)` of a text; the edges have the states of the first and the last token."""
         ids, offsets = self.tokenizer.encode_with_offsets(text, markup=False)
         context = self.model.config.context
         device = next(self.model.parameters()).device

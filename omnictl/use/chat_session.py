@@ -76,26 +76,26 @@ class AttachedMedia:
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """See `Source`."""
+        """Rows and columns of an image's features; None of audio."""
         return self.encoder.grid
 
     def count(self, number: int) -> int:
-        """See `Source`."""
+        """Features of one of them: the placeholders that it takes."""
         return self.encoder.count(self.raws[number])
 
     @torch.no_grad()
     def value(self, number: int) -> NDArray[Any]:
-        """See `Source`."""
+        """The features `(S, D)` of one of them."""
         if number not in self.features:
             self.features[number] = self.encoder([self.raws[number]])[0].float().cpu().numpy()
         return self.features[number]
 
     def many(self, value: NDArray[Any]) -> int:
-        """See `Source`."""
+        """How many features these are."""
         return len(value)
 
     def flaw(self, number: int) -> str | None:  # noqa: ARG002
-        """See `Source`: what cannot be read is not taken in."""
+        """None: what cannot be read was refused when it was shown."""
         return None
 
     def take(self, attachment: Attachment) -> Media:
@@ -231,7 +231,7 @@ class Session:
     def _too_long(self, prompt: Tokens, room: int) -> UsageError:
         counts = {media: MediaFeatures(self.senses).count(media) for media in prompt.media}
         longest = max(counts, key=lambda media: counts[media])
-        parts = [f"{sum(found)} of {_so_many(kind, len(found))}" for kind in KINDS if (found := _of_kind(kind, counts))]
+        parts = [f"{sum(sizes)} of {_so_many(kind, len(sizes))}" for kind in KINDS if (sizes := _of_kind(kind, counts))]
         text = len(prompt.tokens) - sum(counts.values())
         return UsageError(
             f"the question takes {len(prompt.tokens)} positions ({', '.join(parts)}, {text} of text), "

@@ -148,15 +148,15 @@ def transcribe_file(path: Path, listener: Listener, decoding: Decoding) -> Trans
     sound = read_audio(path, rate=mel.sample_rate)
     seconds = len(sound) / mel.sample_rate
     words: list[Word] = []
-    began = told = time.perf_counter()
+    began = last_line = time.perf_counter()
     for first, window in windows(sound, mel.sample_rate):
         start, stop = (at / mel.sample_rate for at in (first, first + len(window)))
         if is_silent(window, mel):
             logger.info("%s: silence or steady noise from %.1f to %.1f s", path, start, stop)
         else:
             words += [Word(text, start + begin, start + end) for text, begin, end in words_in(window, listener, decoding)]
-        if stop < seconds and time.perf_counter() - told >= SECONDS_BETWEEN_LINES:
-            told = time.perf_counter()
+        if stop < seconds and time.perf_counter() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = time.perf_counter()
             logger.info("%s: %.0f of %.0f s", path, stop, seconds)
     return Transcript(words, seconds, (time.perf_counter() - began) / seconds)
 
@@ -210,5 +210,5 @@ def words_in(sound: Samples, listener: Listener, decoding: Decoding) -> list[Wor
     spans = [span for piece, span in zip(pieces, align(log_probs, ids), strict=True) for _ in piece]  # one a character
     step = SUBSAMPLING / model.mel.frames_hz / model.emissions
     end = len(sound) / model.mel.sample_rate  # the last frame reaches beyond it
-    found = word_spans("".join(pieces), spans)
-    return [Word(text, min(start * step, end), min(stop * step, end)) for text, start, stop in found]
+    words = word_spans("".join(pieces), spans)
+    return [Word(text, min(start * step, end), min(stop * step, end)) for text, start, stop in words]

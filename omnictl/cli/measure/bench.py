@@ -56,16 +56,16 @@ def bench(
             "use": using and using._asdict(),
             "seconds": round(time.monotonic() - began, 1),
         },
-        *_shown(machine, speeds, using),
+        *_tables(machine, speeds, using),
     )
 
 
 def _check_stage(given: str, known: "Sequence[str]") -> None:
     if given not in known:
-        raise UsageError(f"{given!r} is none of {', '.join(known)}", where="--only", fix="name one of these")
+        raise UsageError(f"{given!r} is not one of {', '.join(known)}", where="--only", fix="name one of these")
 
 
-def _shown(machine: "Machine", speeds: "Sequence[TrainSpeed]", using: "UseSpeed | None") -> "list[Table | str]":
+def _tables(machine: "Machine", speeds: "Sequence[TrainSpeed]", using: "UseSpeed | None") -> "list[Table | str]":
     from rich.table import Table
 
     table = Table(title=f"training on {machine.device}: {machine.processor}")

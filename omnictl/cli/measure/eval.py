@@ -47,7 +47,7 @@ def evaluate(
     from omnictl.trainer.hardware.device import choose_device
 
     output = Output(as_json=as_json)
-    output.tell_log()
+    output.show_log()
     if stage != ALL:
         check_stage(stage)
     elif run is not None:
@@ -91,7 +91,7 @@ def _table(evaluation: "Evaluation") -> str:
         verdict_line(evaluation),
         f"[bold]{evaluation.run.stage}[/bold] on {report.num_examples} examples of the {evaluation.split} split",
     ]
-    lines += [f"  {name:<24} {value:<9.4f}{_about(report.estimates.get(name))}" for name, value in report.metrics.items()]
+    lines += [f"  {name:<24} {value:<9.4f}{_uncertainty(report.estimates.get(name))}" for name, value in report.metrics.items()]
     lines += [f"  {name:<24} {value:.4f}" for name, value in report.controls.items()]
     lines += ["", escape(evaluation.shortfall)] if evaluation.shortfall else []
     if report.groups:
@@ -102,8 +102,8 @@ def _table(evaluation: "Evaluation") -> str:
     return "\n".join([*lines, "", f"predictions: {escape(str(evaluation.predictions))}"])
 
 
-def _about(estimate: "Estimate | None") -> str:
-    """How exact a metric is and whether it beats its control; nothing of what is no measurement."""
+def _uncertainty(estimate: "Estimate | None") -> str:
+    """How exact a metric is and whether it beats its control; empty for what is not measured."""
     if estimate is None:
         return ""
     text = f" {estimate.low:.4f} to {estimate.high:.4f}, n {estimate.count}"

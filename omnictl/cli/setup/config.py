@@ -50,11 +50,11 @@ def diff(
     from omnictl.config import diff as differences
 
     check_stage(stage)
-    for key, one, other in differences(_named(stage, first), _named(stage, second)):
+    for key, one, other in differences(_find_config(stage, first), _find_config(stage, second)):
         print(f"{key}: {json.dumps(one)} -> {json.dumps(other)}")
 
 
-def _named(stage: str, reference: str) -> "Config":
+def _find_config(stage: str, reference: str) -> "Config":
     """The config of a preset, a config file or a run.
 
     Raises:

@@ -76,8 +76,8 @@ def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None
     replies that cannot be decoded.
     """
     output = Output(as_json=as_json)
-    output.tell_log()
-    report = _checked(path, _kind(path, kind, limit), limit)
+    output.show_log()
+    report = _check(path, _choose_kind(path, kind, limit), limit)
     error = report.error()
     lists = {
         "broken": [problem._asdict() for problem in report.broken],
@@ -99,8 +99,8 @@ def stats(path: PathArgument, kind: KindOption = None, limit: LimitOption = None
     it, or drawn: 1,000 pictures of each split, 200 dialogues.
     """
     output = Output(as_json=as_json)
-    output.tell_log()
-    report = _measured(path, _kind(path, kind, limit), limit)
+    output.show_log()
+    report = _measure(path, _choose_kind(path, kind, limit), limit)
     output.result(_as_json(report, limit), "\n".join(_table(report)))
 
 
@@ -144,7 +144,7 @@ def export(
     from omnictl.data.manifest.source import tinyworld_seed
 
     output = Output(as_json=as_json)
-    output.tell_log()
+    output.show_log()
     seed = tinyworld_seed(data)
     if seed is None:
         raise UsageError(
@@ -158,10 +158,10 @@ def export(
     }[kind]
     name, unit, counts = write(seed, out, num, num_eval)
     sizes = {split: {unit: count} for split, count in counts.items()}
-    told = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    written = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     output.result(
         {"source": name, "kind": kind.value, "out": str(out), "splits": sizes},
-        f"{told} {unit} of {name} written to {escape(str(out))}",
+        f"{written} {unit} of {name} written to {escape(str(out))}",
     )
 
 
@@ -204,7 +204,7 @@ def _export_dialogues(seed: int, out: Path, num: int | None, num_eval: int | Non
     return ExportSummary(world.name, "dialogues", export_dialogues(world, out))
 
 
-def _checked(path: str, kind: str, limit: int | None) -> "FindingsReport":
+def _check(path: str, kind: str, limit: int | None) -> "FindingsReport":
     if kind == "images":
         from omnictl.data.inspect.images import check_images
 
@@ -218,7 +218,7 @@ def _checked(path: str, kind: str, limit: int | None) -> "FindingsReport":
     return check_text(path) if kind == "text" else check_speech(path, limit=limit)
 
 
-def _measured(path: str, kind: str, limit: int | None) -> "FindingsReport":
+def _measure(path: str, kind: str, limit: int | None) -> "FindingsReport":
     if kind == "images":
         from omnictl.data.inspect.images import measure_images
 
@@ -232,7 +232,7 @@ def _measured(path: str, kind: str, limit: int | None) -> "FindingsReport":
     return check_text(path) if kind == "text" else measure_speech(path, limit=limit)
 
 
-def _kind(path: str, wanted: KindName | None, limit: int | None) -> str:
+def _choose_kind(path: str, kind: KindName | None, limit: int | None) -> str:
     """The kind asked for, else what the path looks like.
 
     Raises:
@@ -241,14 +241,14 @@ def _kind(path: str, wanted: KindName | None, limit: int | None) -> str:
     """
     from omnictl.data.inspect.corpus_kind import find_kind
 
-    kind = find_kind(path) if wanted is None else wanted.value
-    if kind == "text" and limit is not None:
+    chosen = find_kind(path) if kind is None else kind.value
+    if chosen == "text" and limit is not None:
         raise UsageError(
             f"--limit is for recordings, pictures and dialogues; {path} is text, which is read whole",
             where="--limit",
             fix="leave --limit out",
         )
-    return kind
+    return chosen
 
 
 def _as_json(report: "FindingsReport", limit: int | None) -> dict[str, object]:

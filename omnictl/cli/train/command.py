@@ -135,7 +135,7 @@ def train(stage: str, options: TrainOptions, given: Mapping[str, str | None], fi
     from omnictl.pipeline.job import begin_together, reopen_job, train_job
 
     output, root = Output(as_json=options.as_json, quiet=options.quiet), run_root(options.runs)
-    output.tell_log()
+    output.show_log()
     deadline = None if options.max_minutes is None else began + 60 * options.max_minutes
     context = train_context(output, options.device)
 

@@ -66,7 +66,7 @@ def pipeline(
     from omnictl.runs.run import find_run
 
     output = Output(as_json=as_json, quiet=quiet)
-    output.tell_log()
+    output.show_log()
     choices = Choices(preset, None, set_ or [], data, name, None, seed)
     deadline = None if max_minutes is None else began + 60 * max_minutes
     if number_of_processes() > 1:
@@ -105,10 +105,10 @@ def _create(choices: Choices, only: list[str], first: str | None, root: Path, te
 
 
 def _check_stage(flag: str, stage: str) -> None:
-    """Refuse what is no stage of a pipeline.
+    """Refuse a stage that a pipeline does not have.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it has no such stage.
     """
     if stage not in command_stages():
         raise UsageError(

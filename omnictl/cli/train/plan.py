@@ -76,7 +76,7 @@ def plan(
             "tflops": elsewhere and elsewhere.tflops,
             "stages": [made._asdict() for made in plans],
         },
-        *_shown(plans, elsewhere),
+        *_tables(plans, elsewhere),
         _next_line(stage, size, plans, lacking),
     )
     return OutOfMemory.exit_code if lacking else 0
@@ -86,7 +86,7 @@ def _elsewhere(memory: str | None, tflops: float | None) -> "Elsewhere | None":
     """The GPU that is meant.
 
     Raises:
-        UsageError: its memory is not given, or is no size.
+        UsageError: its memory is not given, or is not a size.
     """
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
@@ -103,7 +103,7 @@ def _elsewhere(memory: str | None, tflops: float | None) -> "Elsewhere | None":
     return Elsewhere(int(size), tflops or GPU_TFLOPS)
 
 
-def _shown(plans: "Sequence[StagePlan]", elsewhere: "Elsewhere | None") -> "list[Table | str]":
+def _tables(plans: "Sequence[StagePlan]", elsewhere: "Elsewhere | None") -> "list[Table | str]":
     from rich.table import Table
 
     from omnictl.cli.train.progress import clock

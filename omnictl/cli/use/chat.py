@@ -109,7 +109,7 @@ def chat(
 
 
 def _check_question(text: str | None, pictures: list[Path], audio: Path | None, *, as_json: bool) -> None:
-    """Refuse what is no question.
+    """Refuse what is not a question.
 
     Raises:
         UsageError: nothing is asked, or in no encoding.

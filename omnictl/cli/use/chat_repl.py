@@ -41,7 +41,7 @@ class ChatRepl:
         session: the model.
         settings: how it answers.
         output: where to write.
-        find_voice: opens the Talker when it is first wanted.
+        find_voice: opens the Talker when it is first needed.
         speech: say answers from the start, into files that are named after this one.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from omnictl.cli.console import Output, printable, told_of_file
+from omnictl.cli.console import Output, printable, show_file_error
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, choose_run
 from omnictl.errors import DataError
 from omnictl.runs.root import run_root
@@ -55,17 +55,17 @@ def _entry(file: Path, look: "Callable[[Path], dict[str, list[Guess]]]", output:
     """Look at a file; a broken one among several is reported and leaves the others alone."""
     name = printable(file)
     try:
-        found = look(file)
+        attributes = look(file)
     except DataError as error:
         if alone:
             raise
-        return {"image": name, "error": told_of_file(error)}
-    shown = "  ".join(f"{attribute} {_guesses(guesses)}" for attribute, guesses in found.items())
+        return {"image": name, "error": show_file_error(error)}
+    shown = "  ".join(f"{attribute} {_guesses(guesses)}" for attribute, guesses in attributes.items())
     if not output.as_json:
         print(shown if alone else f"{name}: {shown}")
     values = {
         attribute: [{"value": value, "probability": round(probability, 4)} for value, probability in guesses]
-        for attribute, guesses in found.items()
+        for attribute, guesses in attributes.items()
     }
     return {"image": name, "attributes": values}
 

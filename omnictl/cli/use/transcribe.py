@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from omnictl.cli.console import Output, printable, told_of_file
+from omnictl.cli.console import Output, printable, show_file_error
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, choose_run
 from omnictl.errors import DataError, OmniError, UsageError
 from omnictl.runs.root import run_root
@@ -74,9 +74,9 @@ def transcribe(
 
     width = _beam_width(beam, {"--lm": lm, "--thinker": thinker})
     places = _places(files, format_, out, as_json=as_json)
-    wanted = _Wanted(format_, timestamps, len(files) > 1, places, Output(as_json))
+    delivery = _Delivery(format_, timestamps, len(files) > 1, places, Output(as_json))
     news = Output(as_json=True)  # on standard error, always: the result is the text alone
-    news.tell_log()
+    news.show_log()
     chosen = choose_run(run_root(runs), "asr", run)
     reader = None if thinker is None else choose_run(run_root(runs), "pretrain", thinker)
     place = choose_device(device)
@@ -86,14 +86,14 @@ def transcribe(
     news.say(f"transcribing with {escape(f'{chosen.path}{helped}')}")
     scorer = None if lm is None else fit_language_model(lm, recogniser.targets)
     decoding = recogniser.decoding if width is None else Decoding(width, scorer, rater, lm_weight)
-    entries = [_entry(file, lambda path: transcribe_file(path, recogniser, decoding), wanted) for file in files]
+    entries = [_entry(file, lambda path: transcribe_file(path, recogniser, decoding), delivery) for file in files]
     if as_json:
-        wanted.output.result({"run": str(chosen.path), "files": entries}, "")
+        delivery.output.result({"run": str(chosen.path), "files": entries}, "")
     return DataError.exit_code if any("error" in entry for entry in entries) else 0
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Delivery:
     """What becomes of a transcript."""
 
     format: TextFormat
@@ -103,13 +103,13 @@ class _Wanted:
     """Where transcripts are written; those of other files are printed, or part of the JSON."""
     output: Output
 
-    def deliver(self, file: Path, found: "Transcript") -> None:
+    def deliver(self, file: Path, transcript: "Transcript") -> None:
         """Write or print it.
 
         Raises:
             RunError, DiskFull: it cannot be written.
         """
-        text, place = self._rendered(found), self.places.get(file)
+        text, place = self._render(transcript), self.places.get(file)
         if place is not None:
             _write(place, text)
             self.output.say(f"wrote {escape(printable(place))}")
@@ -118,24 +118,24 @@ class _Wanted:
             sys.stdout.write(f"{printable(file)}{between}{text}" if self.several else text)
             sys.stdout.flush()
 
-    def _rendered(self, found: "Transcript") -> str:
+    def _render(self, transcript: "Transcript") -> str:
         from omnictl.metrics.subtitles import to_srt, to_vtt
 
         if self.format is not TextFormat.text:
-            return to_srt(found.words) if self.format is TextFormat.srt else to_vtt(found.words)
+            return to_srt(transcript.words) if self.format is TextFormat.srt else to_vtt(transcript.words)
         if self.timestamps:
-            return "".join(f"[{start:.2f}–{stop:.2f}] {text}\n" for text, start, stop in found.words)
-        return f"{found.text}\n"
+            return "".join(f"[{start:.2f}–{stop:.2f}] {text}\n" for text, start, stop in transcript.words)
+        return f"{transcript.text}\n"
 
 
 def _places(files: Sequence[Path], format_: TextFormat, out: Path | None, *, as_json: bool) -> dict[Path, Path]:
     """The file to write for each recording, if any is written.
 
     Raises:
-        UsageError: the same one for two recordings, or `out` is no folder.
+        UsageError: the same one for two recordings, or `out` is not a folder.
     """
     if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is no folder", where="--out", fix="name a folder; it is made if there is none")
+        raise UsageError(f"{out} is not a folder", where="--out", fix="name a folder; it is made if it does not exist")
     is_text = format_ is TextFormat.text
     if out is None and (as_json or is_text or len(files) == 1):
         return {}
@@ -152,16 +152,16 @@ def _places(files: Sequence[Path], format_: TextFormat, out: Path | None, *, as_
     return {file: place for place, file in sources.items()}
 
 
-def _entry(file: Path, hear: "Callable[[Path], Transcript]", wanted: _Wanted) -> dict[str, object]:
+def _entry(file: Path, hear: "Callable[[Path], Transcript]", delivery: _Delivery) -> dict[str, object]:
     """Transcribe a file; a broken one among several is reported and leaves the others alone."""
     try:
-        found = hear(file)
+        transcript = hear(file)
     except DataError as error:
-        if not wanted.several:
+        if not delivery.several:
             raise
-        return {"audio": printable(file), "error": told_of_file(error)}
-    wanted.deliver(file, found)
-    return {"audio": printable(file), **found.as_json()}
+        return {"audio": printable(file), "error": show_file_error(error)}
+    delivery.deliver(file, transcript)
+    return {"audio": printable(file), **transcript.as_json()}
 
 
 def _beam_width(beam: int | None, models: Mapping[str, object | None]) -> int | None:

@@ -247,7 +247,7 @@ def test_a_missing_language_model(omnictl: Command, hears: Path) -> None:
 def test_a_folder_that_cannot_be(omnictl: Command, hears: Path) -> None:
     recording("a.wav")
     ended = omnictl("transcribe", "a.wav", "--out", "a.wav", "--json")
-    assert (ended.code, ended.json["error"]["where"], ended.json["error"]["message"]) == (2, "--out", "a.wav is no folder")
+    assert (ended.code, ended.json["error"]["where"], ended.json["error"]["message"]) == (2, "--out", "a.wav is not a folder")
     ended = omnictl("transcribe", "a.wav", "--out", "a.wav/texts", "--json")
     assert (ended.code, ended.json["error"]["where"]) == (4, "a.wav/texts/a.txt")
     assert "Not a directory" in ended.json["error"]["message"]
