@@ -15,7 +15,7 @@ from omnictl.pipeline.train_talker import TalkerJob
 from omnictl.pipeline.unit_costs import UnitConfig
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES, recipe_type
-from omnictl.trainer.device import keep_freed_memory
+from omnictl.trainer.hardware.device import keep_freed_memory
 from omnictl.trainer.loop import Outcome
 
 

@@ -53,7 +53,7 @@ def run_to_go_on_with(root: Path, stage: str, resume: str | None, choices: Mappi
         RunError: there is no such run.
     """
     from omnictl.runs.run import find_run, run_of_job
-    from omnictl.trainer.distributed import job
+    from omnictl.trainer.distributed.process_group import job
 
     if resume is None:
         return run_of_job(root, stage, job())
@@ -102,7 +102,7 @@ def run_name(choices: Choices, default: str) -> str:
 def circumstances() -> dict[str, object]:
     """Versions, machine and command line, for the record; under `torchrun` also its name for the job."""
     from omnictl.pipeline.run_folder import versions_and_machine
-    from omnictl.trainer.distributed import job
+    from omnictl.trainer.distributed.process_group import job
 
     named = {"job": job()} if job() else {}
     return named | {"command": shlex.join(["omnictl", *sys.argv[1:]])} | versions_and_machine()
