@@ -81,16 +81,16 @@ class GriffinLim:
 
     @property
     def sample_rate(self) -> int:
-        """See `Vocoder`."""
+        """Samples a second."""
         return self.mel.sample_rate
 
     def stream(self) -> "GriffinLimStream":
-        """See `Vocoder`."""
+        """A stream that has been given no frames yet."""
         return GriffinLimStream(self)
 
 
 class GriffinLimStream:
-    """See `VocoderStream`."""
+    """Mel frames in, samples out; the samples before a chunk stay as they are."""
 
     def __init__(self, vocoder: GriffinLim) -> None:
         self._vocoder = vocoder
@@ -102,7 +102,7 @@ class GriffinLimStream:
 
     @torch.no_grad()
     def push(self, mel: Tensor) -> Samples:
-        """See `VocoderStream`."""
+        """Take `(T, F)` log-mel frames; returns the `(n,)` samples that are final now."""
         self._mel = torch.cat([self._mel, mel.float()])
         parts = [np.zeros(0, np.float32)]
         while len(self._mel) >= CONTEXT + self._vocoder.chunk + self._vocoder.lookahead:
@@ -112,7 +112,7 @@ class GriffinLimStream:
 
     @torch.no_grad()
     def finish(self) -> Samples:
-        """See `VocoderStream`."""
+        """The `(n,)` samples that are left."""
         parts = [np.zeros(0, np.float32)]
         while len(self._mel) > CONTEXT:
             parts.append(self._make(min(self._vocoder.chunk, len(self._mel) - CONTEXT)))
@@ -133,7 +133,7 @@ class GriffinLimStream:
         return (made * SOUND_GAIN).clamp(-1, 1).numpy()
 
     def _advanced(self, frames: int) -> Tensor:
-        """Phases `(frames, bins)`: those found before, and steady tones after them."""
+        """Phases `(frames, bins)`: those of the frames that were in view before, and steady tones after them."""
         missing = frames - len(self._phases)
         mel = self._vocoder.mel
         turn = 2 * math.pi * mel.hop / mel.fft * torch.arange(self._phases.shape[1])  # of each bin, a frame
@@ -173,16 +173,16 @@ class Neural:
 
     @property
     def sample_rate(self) -> int:
-        """See `Vocoder`."""
+        """Samples a second."""
         return self.network.config.mel.sample_rate
 
     def stream(self) -> "NeuralStream":
-        """See `Vocoder`."""
+        """A stream that has been given no frames yet."""
         return NeuralStream(self.network)
 
 
 class NeuralStream:
-    """See `VocoderStream`."""
+    """Mel frames in, samples out, a chunk of frames at a time."""
 
     def __init__(self, network: NeuralVocoder) -> None:
         self._network = network
@@ -195,14 +195,14 @@ class NeuralStream:
 
     @torch.no_grad()
     def push(self, mel: Tensor) -> Samples:
-        """See `VocoderStream`."""
+        """Take `(T, F)` log-mel frames; returns the `(n,)` samples that are final now."""
         self._left += len(mel) * self._network.config.mel.hop
         self._mel = torch.cat([self._mel, mel.float()])
         return self._make_all()
 
     @torch.no_grad()
     def finish(self) -> Samples:
-        """See `VocoderStream`."""
+        """The `(n,)` samples that are left."""
         parts = []
         while self._left > 0:
             self._mel = torch.cat([self._mel, torch.full((CHUNK, self._mel.shape[1]), -RANGE)])
