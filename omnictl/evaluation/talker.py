@@ -20,7 +20,7 @@ from omnictl.data.speech.corpus import Recording, Samples
 from omnictl.data.speech.transcripts.spoken_text import speech_text
 from omnictl.generate.griffin_lim import synthesise
 from omnictl.generate.tts import CodeSampling, Voice, say, time_speech
-from omnictl.metrics.figures import spectrogram_picture
+from omnictl.metrics.figures import spectrogram_image
 from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.shuffle import shuffled_inputs
@@ -190,7 +190,7 @@ def _others(one: SpokenSentence) -> dict[str, str]:
 
 def _picture(one: SpokenSentence, voice: Voice) -> bytes:
     mel = voice.codec.config.mel
-    return spectrogram_picture({f"{rung}: {one.heard[rung]}": log_mel(sound, mel).numpy() for rung, sound in one.sounds.items()})
+    return spectrogram_image({f"{rung}: {one.heard[rung]}": log_mel(sound, mel).numpy() for rung, sound in one.sounds.items()})
 
 
 def _file_name(recording: Recording) -> str:

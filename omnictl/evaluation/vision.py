@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from omnictl.data.images.corpus import MOST_CLASSES, ImageRecord, Pixels
 from omnictl.errors import ConfigError
 from omnictl.metrics.classification import calibration, commonest_share, confusion_matrix, per_class, shuffled_pairs, top_k
-from omnictl.metrics.figures import Tile, calibration_picture, confusion_picture, contact_sheet
+from omnictl.metrics.figures import Tile, calibration_image, confusion_image, contact_sheet
 from omnictl.metrics.intervals import Estimate, certain, error_rate, rate_from
 from omnictl.trainer.stage import Report
 
@@ -171,8 +171,8 @@ def classification_report(
             name: {"top1": each.accuracy, "precision": each.precision, "pictures": each.count} for name, each in rates if each.count
         },
         pictures={
-            "confusion.png": confusion_picture(matrix, names),
-            "calibration.png": calibration_picture(sure),
+            "confusion.png": confusion_image(matrix, names),
+            "calibration.png": calibration_image(sure),
             "worst.png": contact_sheet(_worst(found, names, show)),
         },
         estimates={**class_estimates(found, classes), **further},

@@ -159,7 +159,7 @@ class VisionFrontend(nn.Module):
     def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
         """See `MediaEncoder`."""
         pictures = torch.from_numpy(np.stack(raws)).to(self.encoder.positions.device)
-        return list(self.encoder.merged(self.encoder(pictures)))
+        return list(self.encoder.merge(self.encoder(pictures)))
 
 
 class AudioFrontend(nn.Module):

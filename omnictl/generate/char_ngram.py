@@ -62,7 +62,7 @@ class CharNgram:
         """
         stream = np.array([symbol for text in texts for symbol in (*text, BLANK)])
         model = NgramModel.fit(stream, order, vocab_size=vocab_size, end_token=BLANK)
-        return cls(vocab_size, tuple(Order(o.keys, o.kept, o.context_totals, o.context_backoff) for o in model.orders))
+        return cls(vocab_size, tuple(Order(o.keys, o.discounted, o.context_totals, o.context_backoff) for o in model.orders))
 
     def start(self) -> State:
         """The state before the first id."""

@@ -22,8 +22,8 @@ from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.generate.griffin_lim import Vocoder
 from omnictl.generate.thinker_conditioning import Thoughts
 from omnictl.models.codec import Codec
-from omnictl.models.talker import Talker, rounded_durations
-from omnictl.nn.audio.durations import spread_out
+from omnictl.models.talker import Talker, round_durations
+from omnictl.nn.audio.durations import spread_text
 
 LONGEST_BUFFER = 1_000
 """Characters without the end of a sentence that are held before they are said all the same."""
@@ -133,8 +133,8 @@ def code_frames(
     read_along = None if thoughts is None else thoughts[None].to(device)
     length = torch.tensor([len(symbols)], device=device)
     states = talker.read(torch.tensor([symbols], device=device), length, speakers, read_along)
-    times = rounded_durations(talker.log_durations(states)[0] - float(np.log(speed)))
-    spread = spread_out([times.cpu().numpy()], shape.subframes)
+    times = round_durations(talker.log_durations(states)[0] - float(np.log(speed)))
+    spread = spread_text([times.cpu().numpy()], shape.subframes)
     text = talker.frames(states, type(spread)(*(part.to(device) for part in spread)))  # (1, S, D)
     num_frames = text.shape[1]
     text = F.pad(text, (0, 0, 0, shape.books - 1))

@@ -63,7 +63,7 @@ class Evaluation:
         wanted = f"± {WANTED_HALF_WIDTH:g}" if found.unit == "share" else f"± {WANTED_HALF_WIDTH:.0%} of it"
         takes = "" if self.wanted_examples is None else f", {wanted} takes about {self.wanted_examples}"
         why = f"the {self.split} split has no more" if self.is_whole_split else "no more were judged"
-        return f"{name} {found.shown} is of only {number} examples{takes}: {why}"
+        return f"{name} {found.as_text} is of only {number} examples{takes}: {why}"
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""

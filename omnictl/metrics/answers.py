@@ -1,4 +1,4 @@
-"""Whether an answer is right: the same words, or, of a description, nothing but what is true."""
+"""Scoring of answers: the same words, or, of a description, only true statements."""
 
 import re
 import unicodedata

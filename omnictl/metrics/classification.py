@@ -64,8 +64,8 @@ def top_k(scores: Floats, targets: Ints, k: int) -> float:
     known = targets != UNKNOWN
     assert known.any(), "a rate of no examples"
     scores, targets = scores[known], targets[known]
-    own = np.take_along_axis(scores, targets[:, None], 1)
-    rank = _not_below(scores, own).sum(1)  # (N,) from 1 on, since it counts itself
+    target_scores = np.take_along_axis(scores, targets[:, None], 1)
+    rank = _not_below(scores, target_scores).sum(1)  # (N,) from 1 on, since it counts itself
     return float((rank <= min(k, scores.shape[1])).mean())
 
 
@@ -95,7 +95,10 @@ def per_class(matrix: Ints) -> list[ClassRates]:
     """Rates of every class of a `confusion_matrix`."""
     right, counts, predicted = np.diagonal(matrix), matrix.sum(1), matrix.sum(0)
     rows = zip(right.tolist(), counts.tolist(), predicted.tolist(), strict=True)
-    return [ClassRates(own / max(1, count), own / max(1, taken), count, taken) for own, count, taken in rows]
+    return [
+        ClassRates(num_right / max(1, count), num_right / max(1, num_predicted), count, num_predicted)
+        for num_right, count, num_predicted in rows
+    ]
 
 
 def calibration(confidences: Floats, correct: Bools, bins: int = 15) -> Calibration:
@@ -109,9 +112,9 @@ def calibration(confidences: Floats, correct: Bools, bins: int = 15) -> Calibrat
     assert len(confidences) > 0, "a rate of no examples"
     edges = np.linspace(0, 1, bins + 1)
     places = np.maximum(np.searchsorted(edges, confidences, side="left") - 1, 0)
-    found = [_bin(float(edges[i]), float(edges[i + 1]), confidences[places == i], correct[places == i]) for i in np.unique(places)]
-    gaps = [one.count * abs(one.accuracy - one.confidence) for one in found]
-    return Calibration(math.fsum(gaps) / len(confidences), found)
+    filled = [_bin(float(edges[i]), float(edges[i + 1]), confidences[places == i], correct[places == i]) for i in np.unique(places)]
+    gaps = [bin_.count * abs(bin_.accuracy - bin_.confidence) for bin_ in filled]
+    return Calibration(math.fsum(gaps) / len(confidences), filled)
 
 
 def _bin(low: float, high: float, confidences: Floats, correct: Bools) -> CalibrationBin:
@@ -146,9 +149,9 @@ def recall_at(similarity: Floats, relevant: Bools, k: int) -> float:
         relevant: `(N, M)`, which texts belong to which images.
         k: how many texts are looked at.
     """
-    some = relevant.any(1)
-    assert some.any(), "a rate of no images"
-    similarity, relevant = similarity[some], relevant[some]
+    has_relevant = relevant.any(1)
+    assert has_relevant.any(), "a rate of no images"
+    similarity, relevant = similarity[has_relevant], relevant[has_relevant]
     best = np.where(relevant, similarity, -np.inf).max(1, keepdims=True)  # (N, 1)
     wrong_before = (_not_below(similarity, best) & ~relevant).sum(1)
     return float((wrong_before < k).mean())

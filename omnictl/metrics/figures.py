@@ -1,4 +1,4 @@
-"""Pictures for people to look at: what is taken for what, examples with captions, and how far confidences can be trusted.
+"""Images for reports: confusion matrices, contact sheets of examples, spectrograms and calibration diagrams.
 
 Drawn with Pillow and the font that comes with it, so the same input gives the same bytes on one machine; that font has Latin
 letters only, and other characters of names become empty boxes.
@@ -39,7 +39,7 @@ NAME_WIDTH = 220
 
 TILE = 160
 TINY = 80
-"""Pixels: the side of a picture on a contact sheet, and of one that is magnified without smoothing."""
+"""Pixels: the side of an image on a contact sheet, and of one that is magnified without smoothing."""
 
 PLOT = 400
 
@@ -50,17 +50,17 @@ LOUDNESS_RANGE = 18.4
 
 
 class Tile(NamedTuple):
-    """A picture on a contact sheet."""
+    """An image on a contact sheet."""
 
-    picture: Pixels  # (H, W, 3)
+    image: Pixels  # (H, W, 3)
     lines: tuple[str, ...]  # what is written below it
 
 
-def confusion_picture(matrix: NDArray[np.integer], names: Sequence[str]) -> bytes:
+def confusion_image(matrix: NDArray[np.integer], names: Sequence[str]) -> bytes:
     """A confusion matrix as a PNG, at most 2,000 pixels wide and high up to 1,600 classes.
 
-    Rows are the truth and columns what it was taken for. The shade is a cell's share of its row; numbers are left out where they
-    do not fit, and so are all but every n-th name.
+    Rows are the true classes and columns the predicted ones. The shade is a cell's share of its row; numbers that do not fit are
+    left out, and so are all but every n-th name.
 
     Args:
         matrix: `(C, C)` counts.
@@ -70,15 +70,15 @@ def confusion_picture(matrix: NDArray[np.integer], names: Sequence[str]) -> byte
     smallest, largest = CELLS
     cell = min(largest, max(smallest, LARGEST_MATRIX // num_classes))
     font = _font(max(9, min(TEXT, cell - 2)))
-    shown = [_shortened(name, font, NAME_WIDTH) for name in names]
-    left = top = MARGIN + 2 * TEXT + math.ceil(max(font.getlength(name) for name in shown)) + 6
+    labels = [_shorten(name, font, NAME_WIDTH) for name in names]
+    left = top = MARGIN + 2 * TEXT + math.ceil(max(font.getlength(name) for name in labels)) + 6
     side = cell * num_classes
     image = Image.new("RGB", (left + side + MARGIN, top + side + MARGIN), PAPER)
     image.paste(Image.fromarray(_shades(matrix).repeat(cell, 0).repeat(cell, 1)), (left, top))
     draw = ImageDraw.Draw(image)
     _draw_grid(draw, left, top, side, cell)
     _draw_counts(draw, matrix, left, top, cell)
-    _draw_names(image, shown, font, (left, top), cell)
+    _draw_names(image, labels, font, (left, top), cell)
     draw.text((left + side / 2, MARGIN), "predicted", INK, _font(TEXT), anchor="ma")
     _draw_upwards(image, [("truth", (MARGIN + TEXT / 2, top + side / 2))], _font(TEXT), anchor="mm")
     return _png(image)
@@ -137,11 +137,11 @@ def _draw_upwards(image: Image.Image, texts: Iterable[tuple[str, tuple[float, fl
 
 
 def contact_sheet(tiles: Sequence[Tile], columns: int = 6) -> bytes:
-    """Pictures with captions as a PNG, row by row; blank without any.
+    """Images with captions as a PNG, row by row; blank without any.
 
     Args:
-        tiles: pictures and their captions, whose lines are cut off at the width of a picture.
-        columns: pictures side by side.
+        tiles: images and their captions, whose lines are cut off at the width of an image.
+        columns: images side by side.
     """
     font = _font(TEXT)
     line_height = TEXT + 4
@@ -154,23 +154,23 @@ def contact_sheet(tiles: Sequence[Tile], columns: int = 6) -> bytes:
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         left, top = MARGIN + column * cell, MARGIN + row * row_height
-        picture = _fitted(tile.picture)
-        image.paste(picture, (left + (TILE - picture.width) // 2, top + (TILE - picture.height) // 2))
+        scaled = _fit_tile(tile.image)
+        image.paste(scaled, (left + (TILE - scaled.width) // 2, top + (TILE - scaled.height) // 2))
         for place, line in enumerate(tile.lines):
-            draw.text((left, top + TILE + 4 + place * line_height), _shortened(line, font, TILE), INK, font)
+            draw.text((left, top + TILE + 4 + place * line_height), _shorten(line, font, TILE), INK, font)
     return _png(image)
 
 
-def _fitted(picture: Pixels) -> Image.Image:
-    """A picture whose longer side is `TILE`; the pixels of a tiny one stay sharp."""
-    image = Image.fromarray(picture)
+def _fit_tile(pixels: Pixels) -> Image.Image:
+    """An image whose longer side is `TILE`; the pixels of a tiny one stay sharp."""
+    image = Image.fromarray(pixels)
     scale = TILE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.NEAREST if max(image.size) <= TINY else Image.Resampling.LANCZOS)
 
 
-def spectrogram_picture(rows: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Log-mels one below the other as a PNG, time to the right and low tones at the bottom, each under its title.
+def spectrogram_image(rows: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Log-mels one below the other as a PNG, time to the right and low frequencies at the bottom, each under its title.
 
     Args:
         rows: `(T, F)` each by its title, T ≥ 1; the loudest value of each is darkest, what lies 80 dB (18.4 nats) below is paper.
@@ -183,7 +183,7 @@ def spectrogram_picture(rows: Mapping[str, NDArray[np.float32]]) -> bytes:
     draw = ImageDraw.Draw(image)
     top = MARGIN
     for title, mel in rows.items():
-        draw.text((MARGIN, top), _shortened(title, font, width - 2 * MARGIN), INK, font)
+        draw.text((MARGIN, top), _shorten(title, font, width - 2 * MARGIN), INK, font)
         share = np.clip(1 + (mel - mel.max()) / LOUDNESS_RANGE, 0, 1)[:, ::-1, None].swapaxes(0, 1)  # (F, T, 1)
         pixels = (np.array(PAPER) + share * (np.array(BLUE) - PAPER)).round().astype(np.uint8).repeat(SPECTROGRAM, axis=0)
         image.paste(Image.fromarray(pixels), (MARGIN, top + line))
@@ -191,7 +191,7 @@ def spectrogram_picture(rows: Mapping[str, NDArray[np.float32]]) -> bytes:
     return _png(image)
 
 
-def calibration_picture(found: Calibration) -> bytes:
+def calibration_image(calibration: Calibration) -> bytes:
     """A reliability diagram as a PNG: accuracy over confidence, red where they differ, and below it how many predictions there are.
 
     Source: Guo et al. 2017, figure 1.
@@ -200,20 +200,20 @@ def calibration_picture(found: Calibration) -> bytes:
     bottom = top + PLOT
     image = Image.new("RGB", (left + PLOT + MARGIN + 12, bottom + strip + 64), PAPER)
     draw = ImageDraw.Draw(image)
-    most = max((one.count for one in found.bins), default=1)
-    for one in found.bins:
-        start, stop = left + one.low * PLOT, left + one.high * PLOT
-        accurate, confident = bottom - one.accuracy * PLOT, bottom - one.confidence * PLOT
-        draw.rectangle((start, accurate, stop, bottom), _mixed(BLUE, 0.6), PAPER)
-        draw.rectangle((start, min(accurate, confident), stop, max(accurate, confident)), _mixed(RED, 0.35), RED)
-        draw.rectangle((start, bottom + 8 + strip * (1 - one.count / most), stop, bottom + 8 + strip), _mixed(INK, 0.4), PAPER)
+    most = max((bin_.count for bin_ in calibration.bins), default=1)
+    for bin_ in calibration.bins:
+        start, stop = left + bin_.low * PLOT, left + bin_.high * PLOT
+        accurate, confident = bottom - bin_.accuracy * PLOT, bottom - bin_.confidence * PLOT
+        draw.rectangle((start, accurate, stop, bottom), _blend(BLUE, 0.6), PAPER)
+        draw.rectangle((start, min(accurate, confident), stop, max(accurate, confident)), _blend(RED, 0.35), RED)
+        draw.rectangle((start, bottom + 8 + strip * (1 - bin_.count / most), stop, bottom + 8 + strip), _blend(INK, 0.4), PAPER)
     for step in range(0, 100, 4):  # a dashed diagonal
         start, stop = step * PLOT / 100, (step + 2) * PLOT / 100
         draw.line((left + start, bottom - start, left + stop, bottom - stop), INK, 1)
     draw.rectangle((left, top, left + PLOT, bottom), outline=INK)
     draw.line((left, bottom + 8 + strip, left + PLOT, bottom + 8 + strip), INK)
     _draw_ticks(image, left, bottom, strip)
-    draw.text((left, MARGIN), f"expected calibration error {found.error:.3f}", INK, _font(TEXT + 2))
+    draw.text((left, MARGIN), f"expected calibration error {calibration.error:.3f}", INK, _font(TEXT + 2))
     return _png(image)
 
 
@@ -229,9 +229,9 @@ def _draw_ticks(image: Image.Image, left: int, bottom: int, strip: int) -> None:
     _draw_upwards(image, [("accuracy", (MARGIN + TEXT / 2, bottom - PLOT / 2))], font, anchor="mm")
 
 
-def _mixed(colour: Colour, share: float) -> Colour:
+def _blend(colour: Colour, share: float) -> Colour:
     """A colour on paper."""
-    red, green, blue = (round(share * one + (1 - share) * paper) for one, paper in zip(colour, PAPER, strict=True))
+    red, green, blue = (round(share * channel + (1 - share) * paper) for channel, paper in zip(colour, PAPER, strict=True))
     return red, green, blue
 
 
@@ -239,7 +239,7 @@ def _font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _shortened(text: str, font: Font, width: float) -> str:
+def _shorten(text: str, font: Font, width: float) -> str:
     """As much of a text as fits into a line, with … for the rest."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:

@@ -1,8 +1,8 @@
-"""How much a sound is like the one it was made from, by measures that others have written; each is used if it is installed.
+"""How close audio is to its original, by published measures; each is used if its package is installed.
 
-STOI (Taal et al. 2011) says how much of speech can be understood, 0 to 1; PESQ in its wide band (ITU-T P.862.2) how good a
-telephone sounds, 1 to 4.6. Both need the recording beside it, in time to a few milliseconds, and some speech in it: STOI 0.4 s,
-PESQ a quarter of a second. What is shorter is not judged, rather than called bad.
+STOI (Taal et al. 2011) measures how much of the speech can be understood, from 0 to 1; wide-band PESQ (ITU-T P.862.2) the quality
+over a telephone, from 1 to 4.6. Both need the original, aligned to a few milliseconds, with some speech in it: STOI 0.4 s,
+PESQ a quarter of a second. Shorter audio gets no score rather than a bad one.
 """
 
 import warnings
@@ -17,52 +17,52 @@ from numpy.typing import NDArray
 from omnictl.metrics.intervals import Estimate, mean
 
 RATE = 16_000
-"""Samples a second of the sounds."""
+"""Samples a second."""
 
 WORST_PESQ = 1.0
 
 Samples = NDArray[np.float32]
 
 
-def quality(original: Samples, made: Samples) -> dict[str, float]:
+def quality(original: Samples, copy: Samples) -> dict[str, float]:
     """The installed measures of `(n,)` samples against `(m,)`, at `RATE` both, that can judge them; what is longer is cut."""
-    length = min(len(original), len(made))
+    length = min(len(original), len(copy))
     if not original[:length].any():
         return {}
     measures = {"stoi": _stoi, "pesq": _pesq}
-    found = {name: measures[name](original[:length], made[:length]) for name in is_installed()}
-    return {name: value for name, value in found.items() if value is not None}
+    values = {name: measures[name](original[:length], copy[:length]) for name in installed_measures()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def mean_quality(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each measure over the sounds that it could judge."""
-    values = {name: [one[name] for one in found if name in one] for name in is_installed()}
-    return {name: float(np.mean(each)) for name, each in values.items() if each}
+def mean_quality(qualities: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each measure over the recordings that it could judge."""
+    by_measure = {name: [quality[name] for quality in qualities if name in quality] for name in installed_measures()}
+    return {name: float(np.mean(values)) for name, values in by_measure.items() if values}
 
 
-def quality_estimates(found: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
-    """As `mean_quality`, with intervals over sounds."""
-    return {name: mean([one[name] for one in found if name in one]) for name in mean_quality(found)}
+def quality_estimates(qualities: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+    """As `mean_quality`, with intervals over recordings."""
+    return {name: mean([quality[name] for quality in qualities if name in quality]) for name in mean_quality(qualities)}
 
 
 @cache
-def is_installed() -> tuple[str, ...]:
-    """The measures that are there."""
+def installed_measures() -> tuple[str, ...]:
+    """The names of the measures whose packages are installed."""
     return tuple(name for name, module in (("stoi", "pystoi"), ("pesq", "pesq")) if find_spec(module))
 
 
-def _stoi(original: Samples, made: Samples) -> float | None:
+def _stoi(original: Samples, copy: Samples) -> float | None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # else it says 1e-5 where too few frames are loud
         try:
-            return float(import_module("pystoi").stoi(original, made, RATE))
+            return float(import_module("pystoi").stoi(original, copy, RATE))
         except (RuntimeWarning, np.exceptions.AxisError):
             return None
 
 
-def _pesq(original: Samples, made: Samples) -> float | None:
+def _pesq(original: Samples, copy: Samples) -> float | None:
     module = import_module("pesq")
-    found = float(module.pesq(RATE, original, made, "wb", on_error=module.PesqError.RETURN_VALUES))
-    if found == module.PesqError.BUFFER_TOO_SHORT:
+    score = float(module.pesq(RATE, original, copy, "wb", on_error=module.PesqError.RETURN_VALUES))
+    if score == module.PesqError.BUFFER_TOO_SHORT:
         return None
-    return found if found > WORST_PESQ else WORST_PESQ  # NaN or below 0 where it hears no speech
+    return score if score > WORST_PESQ else WORST_PESQ  # NaN or below 0 where it hears no speech

@@ -62,7 +62,7 @@ class Estimate:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it is as exact as an evaluation should be."""
+        """Whether the interval is as narrow as an evaluation needs."""
         return self.half_width <= WANTED_HALF_WIDTH
 
     @property
@@ -74,13 +74,13 @@ class Estimate:
 
     @property
     def beats(self) -> bool | None:
-        """Whether it is better than its control beyond doubt: their intervals do not overlap; None without a control."""
+        """Whether the value beats its control: their intervals do not overlap; None without a control."""
         if self.control is None:
             return None
         return self.high < self.control.low if self.control.better == "lower" else self.low > self.control.high
 
     @property
-    def shown(self) -> str:
+    def as_text(self) -> str:
         """The value and half the interval, for people."""
         half = (self.high - self.low) / 2
         digits = 2 if abs(self.value) >= 10 else 3
@@ -90,22 +90,22 @@ class Estimate:
         """This estimate, to be compared with a control."""
         return replace(self, control=Control(name, control.value, control.low, control.high, better))
 
-    def mapped(self, function: Callable[[float], float], unit: Unit) -> "Estimate":
-        """The estimate of a rising function of the value, such as the exponential."""
+    def map_value(self, function: Callable[[float], float], unit: Unit) -> "Estimate":
+        """The estimate of an increasing function of the value, such as the exponential."""
         return Estimate(function(self.value), self.count, function(self.low), function(self.high), unit)
 
     def plus(self, constant: float) -> "Estimate":
         """The estimate of the value and a constant."""
-        return self.mapped(lambda value: value + constant, self.unit)
+        return self.map_value(lambda value: value + constant, self.unit)
 
     def as_json(self) -> dict[str, object]:
         """The object of a report; a bound that is not known is null."""
-        compared = {} if self.control is None else {"control": self.control.name, "control_value": _known(self.control.value)}
+        compared = {} if self.control is None else {"control": self.control.name, "control_value": _finite(self.control.value)}
         return {
-            "value": _known(self.value),
+            "value": _finite(self.value),
             "n": self.count,
-            "low": _known(self.low),
-            "high": _known(self.high),
+            "low": _finite(self.low),
+            "high": _finite(self.high),
             **compared,
             "beats_control": self.beats,
         }
@@ -117,8 +117,8 @@ def rate(right: ArrayLike) -> Estimate:
     Args:
         right: `(N,)` truth values, at least one.
     """
-    found = np.asarray(right, np.bool_)
-    return rate_of(int(found.sum()), len(found))
+    is_right = np.asarray(right, np.bool_)
+    return rate_of(int(is_right.sum()), len(is_right))
 
 
 def rate_of(right: int, count: int) -> Estimate:
@@ -145,10 +145,10 @@ def mean_of_rates(rates: Sequence[Estimate]) -> Estimate:
     """
     if not rates:
         return Estimate(0.0, 0, 0.0, 1.0)
-    value = math.fsum(one.value for one in rates) / len(rates)
-    below = math.sqrt(math.fsum((one.value - one.low) ** 2 for one in rates)) / len(rates)
-    above = math.sqrt(math.fsum((one.high - one.value) ** 2 for one in rates)) / len(rates)
-    return Estimate(value, sum(one.count for one in rates), value - below, value + above)
+    value = math.fsum(rate.value for rate in rates) / len(rates)
+    below = math.sqrt(math.fsum((rate.value - rate.low) ** 2 for rate in rates)) / len(rates)
+    above = math.sqrt(math.fsum((rate.high - rate.value) ** 2 for rate in rates)) / len(rates)
+    return Estimate(value, sum(rate.count for rate in rates), value - below, value + above)
 
 
 def error_rate(errors: ArrayLike, lengths: ArrayLike) -> Estimate:
@@ -160,16 +160,16 @@ def error_rate(errors: ArrayLike, lengths: ArrayLike) -> Estimate:
         errors: `(N,)` of each utterance.
         lengths: `(N,)` of each reference.
     """
-    found, total = np.asarray(errors, np.float64), np.asarray(lengths, np.float64)
+    error_counts, total = np.asarray(errors, np.float64), np.asarray(lengths, np.float64)
     if total.sum() == 0:
-        value = math.inf if found.any() else 0.0
-        return Estimate(value, len(found), 0.0, math.inf)
-    value = float(found.sum() / total.sum())
-    low, high = (value, value) if len(found) == 1 else _resampled(found, total)
+        value = math.inf if error_counts.any() else 0.0
+        return Estimate(value, len(error_counts), 0.0, math.inf)
+    value = float(error_counts.sum() / total.sum())
+    low, high = (value, value) if len(error_counts) == 1 else _bootstrap(error_counts, total)
     if low == high:
-        least, most = _wilson(round(len(found) * min(value, 1.0)), len(found))
+        least, most = _wilson(round(len(error_counts) * min(value, 1.0)), len(error_counts))
         low, high = min(low, least, value), max(high, most, value)
-    return Estimate(value, len(found), low, high)
+    return Estimate(value, len(error_counts), low, high)
 
 
 def ratio(amounts: ArrayLike, weights: ArrayLike, unit: Unit = "amount") -> Estimate:
@@ -180,16 +180,16 @@ def ratio(amounts: ArrayLike, weights: ArrayLike, unit: Unit = "amount") -> Esti
         weights: `(N,)`, what each of them is divided by in the end.
         unit: of the ratio.
     """
-    found, total = np.asarray(amounts, np.float64), np.asarray(weights, np.float64)
-    value = float(found.sum() / total.sum())
-    low, high = (-math.inf, math.inf) if len(found) == 1 else _resampled(found, total)
-    return Estimate(value, len(found), low, high, unit)
+    numerators, denominators = np.asarray(amounts, np.float64), np.asarray(weights, np.float64)
+    value = float(numerators.sum() / denominators.sum())
+    low, high = (-math.inf, math.inf) if len(numerators) == 1 else _bootstrap(numerators, denominators)
+    return Estimate(value, len(numerators), low, high, unit)
 
 
 def mean(values: ArrayLike, unit: Unit = "amount") -> Estimate:
     """The mean over examples `(N,)`, by the bootstrap."""
-    found = np.asarray(values, np.float64)
-    return ratio(found, np.ones_like(found), unit)
+    samples = np.asarray(values, np.float64)
+    return ratio(samples, np.ones_like(samples), unit)
 
 
 def _wilson(right: int, count: int) -> tuple[float, float]:
@@ -199,11 +199,11 @@ def _wilson(right: int, count: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def _resampled(amounts: Floats, weights: Floats) -> tuple[float, float]:
+def _bootstrap(amounts: Floats, weights: Floats) -> tuple[float, float]:
     """Percentiles of the ratio of sums over resampled examples, always the same ones."""
     from scipy import stats  # noqa: PLC0415  slow
 
-    found = stats.bootstrap(
+    result = stats.bootstrap(
         (amounts, weights),
         _ratio,
         paired=True,
@@ -211,20 +211,20 @@ def _resampled(amounts: Floats, weights: Floats) -> tuple[float, float]:
         n_resamples=RESAMPLES,
         batch=BATCH,
         method="percentile",
-        confidence_level=_expanded(len(amounts)),
+        confidence_level=_expanded_level(len(amounts)),
         rng=np.random.default_rng(0),
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def _ratio(amounts: Floats, weights: Floats, axis: int) -> Floats:
     """A resample whose references are all empty has no errors to count either, or infinitely many."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Floats = np.nan_to_num(amounts.sum(axis) / weights.sum(axis), nan=0.0, posinf=np.inf)
-    return found
+        ratios: Floats = np.nan_to_num(amounts.sum(axis) / weights.sum(axis), nan=0.0, posinf=np.inf)
+    return ratios
 
 
-def _expanded(count: int) -> float:
+def _expanded_level(count: int) -> float:
     """The level at which the percentiles of so few examples hold the true value in 95 % of cases."""
     from scipy import stats  # noqa: PLC0415  slow
 
@@ -232,5 +232,5 @@ def _expanded(count: int) -> float:
     return min(1 - 2 * float(stats.norm.cdf(tail)), 1 - 1 / RESAMPLES)
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -34,14 +34,14 @@ class _Order:
     """The n-grams of one length. A key is `context id * vocab_size + last token`; a context's id is its row in the order below."""
 
     keys: Ints  # (N,) sorted
-    kept: Floats  # (N,) a - D
+    discounted: Floats  # (N,) a - D
     context_totals: Floats  # (C,) A
     context_backoff: Floats  # (C,) D T
 
 
 @dataclass(frozen=True)
 class NgramModel:
-    """A fitted model; see `fit`."""
+    """A fitted n-gram model."""
 
     vocab_size: int
     end_token: int
@@ -67,7 +67,7 @@ class NgramModel:
         for k in range(2, order + 1):
             # Unigram rows are the ids themselves, so that every token, seen or not, has a row.
             contexts = stream if k == 2 else tables[-1].rows
-            tables.append(_count(stream, _shifted(contexts), history >= k - 1, vocab_size))
+            tables.append(_count(stream, _shift(contexts), history >= k - 1, vocab_size))
         adjusted = [_continuation_counts(table, longer) for table, longer in pairwise(tables)]
         adjusted.append(tables[-1].counts)
         num_contexts = [1, vocab_size, *(table.keys.size for table in tables[1:-1])]
@@ -88,11 +88,11 @@ class NgramModel:
         result = np.full(stream.size, 1.0 / self.vocab_size)
         contexts = np.zeros_like(stream)
         for k, order in enumerate(self.orders, start=1):
-            known = (contexts >= 0) & (history >= k - 1)
-            keys = np.where(known, contexts * self.vocab_size + stream, -1)
+            has_context = (contexts >= 0) & (history >= k - 1)
+            keys = np.where(has_context, contexts * self.vocab_size + stream, -1)
             rows = _find(order.keys, keys)
-            _interpolate(order, result, np.where(known, contexts, -1), rows)
-            contexts = _shifted(stream if k == 1 else rows)
+            _interpolate(order, result, np.where(has_context, contexts, -1), rows)
+            contexts = _shift(stream if k == 1 else rows)
         return result[1:]
 
 
@@ -123,7 +123,7 @@ def _history_lens(stream: Ints, end_token: int) -> Ints:
     return np.concatenate([np.zeros(1, np.int64), positions[1:] - latest_start[:-1]])
 
 
-def _shifted(rows: Ints) -> Ints:
+def _shift(rows: Ints) -> Ints:
     """(N,) what ended one token before: the context of each token."""
     return np.concatenate([np.array([-1]), rows[:-1]])
 
@@ -151,8 +151,8 @@ def _discount(keys: Ints, counts: Ints, num_contexts: int, vocab_size: int) -> _
     contexts = keys // vocab_size
     totals = np.bincount(contexts, weights=counts, minlength=num_contexts)
     types = np.bincount(contexts, minlength=num_contexts)
-    kept = counts.astype(np.float64) - discount
-    return _Order(keys, kept, totals.astype(np.float64), discount * types.astype(np.float64))
+    discounted = counts.astype(np.float64) - discount
+    return _Order(keys, discounted, totals.astype(np.float64), discount * types.astype(np.float64))
 
 
 def _find(keys: Ints, wanted: Ints) -> Ints:
@@ -163,8 +163,8 @@ def _find(keys: Ints, wanted: Ints) -> Ints:
 
 def _interpolate(order: _Order, result: Floats, contexts: Ints, rows: Ints) -> None:
     """Replace each probability in `result` by the one with a context one token longer, where that was seen."""
-    seen = contexts >= 0
-    seen[seen] = order.context_totals[contexts[seen]] > 0
-    totals = order.context_totals[contexts[seen]]
-    kept = np.where(rows[seen] >= 0, order.kept[rows[seen]], 0.0)
-    result[seen] = (kept + order.context_backoff[contexts[seen]] * result[seen]) / totals
+    has_context = contexts >= 0
+    has_context[has_context] = order.context_totals[contexts[has_context]] > 0
+    totals = order.context_totals[contexts[has_context]]
+    discounted = np.where(rows[has_context] >= 0, order.discounted[rows[has_context]], 0.0)
+    result[has_context] = (discounted + order.context_backoff[contexts[has_context]] * result[has_context]) / totals

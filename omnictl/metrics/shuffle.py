@@ -1,4 +1,4 @@
-"""Who is given whose input, in the control that shuffles the inputs of a split."""
+"""The permutation of the control that shuffles the inputs of a split."""
 
 import random
 

@@ -39,9 +39,9 @@ class ErrorCounts(NamedTuple):
 
 
 class ShuffledFloor(NamedTuple):
-    """What remains of an error rate when the sounds of a split are exchanged and each is recognised perfectly."""
+    """The error rate that remains when the recordings of a split are exchanged and each is recognised perfectly."""
 
-    permutation: list[int]  # utterance i is given the sound of permutation[i]; never its own if there are two or more
+    permutation: list[int]  # utterance i is given the recording of permutation[i]; never its own if there are two or more
     rate: float
 
 
@@ -51,14 +51,14 @@ def word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCou
     Raises:
         ValueError: there are not as many hypotheses as references.
     """
-    found = jiwer.process_words(_single_spaced(reference), _single_spaced(hypothesis))
-    return _counts(found)
+    output = jiwer.process_words(_single_space(reference), _single_space(hypothesis))
+    return _counts(output)
 
 
 def character_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
     """As `word_errors`, between characters; the space between two words is one."""
-    found = jiwer.process_characters(_single_spaced(reference), _single_spaced(hypothesis))
-    return _counts(found)
+    output = jiwer.process_characters(_single_space(reference), _single_space(hypothesis))
+    return _counts(output)
 
 
 def by_pair(
@@ -71,18 +71,18 @@ def by_pair(
         reference: what was said.
         hypothesis: what was heard, as many.
     """
-    found = [count([one], [other]) for one, other in zip(reference, hypothesis, strict=True)]
-    return error_rate([one.errors for one in found], [one.reference_length for one in found])
+    pair_counts = [count([said], [heard]) for said, heard in zip(reference, hypothesis, strict=True)]
+    return error_rate([counts.errors for counts in pair_counts], [counts.reference_length for counts in pair_counts])
 
 
-def _single_spaced(texts: Sequence[str]) -> list[str]:
+def _single_space(texts: Sequence[str]) -> list[str]:
     """Jiwer knows words to be separated by spaces only, not by tabs or line ends."""
     return [" ".join(text.split()) for text in texts]
 
 
-def _counts(found: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
-    length = found.hits + found.substitutions + found.deletions
-    return ErrorCounts(found.substitutions, found.deletions, found.insertions, length)
+def _counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
+    length = output.hits + output.substitutions + output.deletions
+    return ErrorCounts(output.substitutions, output.deletions, output.insertions, length)
 
 
 def normalise_english(text: str) -> str:
@@ -107,7 +107,7 @@ def _english_normaliser() -> Callable[[str], str]:
 
 
 def shuffled_floor(references: Sequence[str], seed: int) -> ShuffledFloor:
-    """The word error rate of a perfect recogniser that is given each other's sounds.
+    """The word error rate of a perfect recogniser whose recordings are exchanged.
 
     Args:
         references: what was said, normalised as for `word_errors`.
@@ -119,7 +119,7 @@ def shuffled_floor(references: Sequence[str], seed: int) -> ShuffledFloor:
 
 def alignment_lines(reference: str, hypothesis: str) -> str:
     """Reference and hypothesis word below word, and S, D or I below each that is substituted, deleted or inserted."""
-    found = jiwer.process_words(_single_spaced([reference]), _single_spaced([hypothesis]))
-    shown = jiwer.visualize_alignment(found, show_measures=False, skip_correct=False)
-    _title, _blank, *lines = shown.rstrip("\n").split("\n")
+    output = jiwer.process_words(_single_space([reference]), _single_space([hypothesis]))
+    text = jiwer.visualize_alignment(output, show_measures=False, skip_correct=False)
+    _title, _blank, *lines = text.rstrip("\n").split("\n")
     return "\n".join(line.rstrip() for line in lines)

@@ -59,7 +59,7 @@ def to_vtt(words: Sequence[Word]) -> str:
     """A WebVTT file; only its head without words."""
     blocks = ["WEBVTT\n"]
     for cue in cues(words):
-        lines = [f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.stop, '.')}", *map(_escaped, cue.lines)]
+        lines = [f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.stop, '.')}", *map(_escape, cue.lines)]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
@@ -90,5 +90,5 @@ def _timestamp(seconds: float, point: str) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d}{point}{milliseconds % 1000:03d}"
 
 
-def _escaped(line: str) -> str:
+def _escape(line: str) -> str:
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

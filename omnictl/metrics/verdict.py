@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from omnictl.metrics.intervals import Better, Estimate
 
-Word = Literal["learned", "weak", "not learned"]
+VerdictWord = Literal["learned", "weak", "not learned"]
 Estimates = Mapping[str, Estimate]
 
 EXCESS_BAR = 0.10
@@ -46,9 +46,9 @@ EXCHANGED = "_shuffled"
 
 
 class Verdict(NamedTuple):
-    """What an evaluation amounts to."""
+    """The verdict of an evaluation and the reason for it."""
 
-    word: Word
+    word: VerdictWord
     reason: str
 
     def as_json(self) -> dict[str, str]:
@@ -68,11 +68,11 @@ class Bar(NamedTuple):
 
     @property
     def is_reached(self) -> bool:
-        """Whether the value is at the bar or beyond."""
+        """Whether the value reaches the bar."""
         return self.estimate.value <= self.value if self.better == "lower" else self.estimate.value >= self.value
 
     @property
-    def shown(self) -> str:
+    def as_text(self) -> str:
         """The bar and where it is from."""
         most = "at most" if self.better == "lower" else "at least"
         return f"expected {most} {self.value:.3g}{f' ({self.note})' if self.note else ''}"
@@ -89,106 +89,106 @@ def judge(name: str, estimate: Estimate, bar: Bar, trivial: float | None = None)
     """
     control = estimate.control
     assert control is not None, f"{name} has no control"
-    value, against = f"{name} {estimate.shown}", f"{control.name} {control.value:.3f}"
+    value, against = f"{name} {estimate.as_text}", f"{control.name} {control.value:.3f}"
     if not estimate.beats:
         return Verdict("not learned", f"{value} does not beat {against} beyond doubt")
     if trivial is not None and not (estimate.high < trivial if control.better == "lower" else estimate.low > trivial):
         return Verdict("not learned", f"{value} is no better than a trivial answer, which reaches {trivial:.3g}; {against}")
-    measured = value if bar.name == name else f"{bar.name} {bar.estimate.shown}"
+    measured = value if bar.name == name else f"{bar.name} {bar.estimate.as_text}"
     beaten = f"{against}" if bar.name == name else f"{value} against {against}"
     if bar.is_reached:
-        return Verdict("learned", f"{measured}, {bar.shown}; {beaten}")
-    return Verdict("weak", f"{measured}, {bar.shown}; beats its control: {beaten}")
+        return Verdict("learned", f"{measured}, {bar.as_text}; {beaten}")
+    return Verdict("weak", f"{measured}, {bar.as_text}; beats its control: {beaten}")
 
 
-def judge_pretrain(found: Estimates) -> Verdict:
+def judge_pretrain(estimates: Estimates) -> Verdict:
     """A Thinker: against a unigram model, then by its distance to TinyWorld's optimum, or by half of the unigram's perplexity."""
-    perplexity = found["perplexity"]
+    perplexity = estimates["perplexity"]
     assert perplexity.control is not None
-    if "excess_ratio" in found:
-        bar = Bar("excess_ratio", found["excess_ratio"], EXCESS_BAR, "lower")
+    if "excess_ratio" in estimates:
+        bar = Bar("excess_ratio", estimates["excess_ratio"], EXCESS_BAR, "lower")
     else:
         most = UNIGRAM_SHARE * perplexity.control.value
         bar = Bar("perplexity", perplexity, most, "lower", f"half of the unigram model's, {ANY_DATA}")
     return judge("perplexity", perplexity, bar)
 
 
-def judge_recognition(found: Estimates, name: str = "wer") -> Verdict:
+def judge_recognition(estimates: Estimates, name: str = "wer") -> Verdict:
     """A recogniser: against shuffled audio and against silence, then by the word error rate."""
-    return judge(name, found[name], Bar(name, found[name], WER_BAR, "lower"), TRIVIAL_ERRORS)
+    return judge(name, estimates[name], Bar(name, estimates[name], WER_BAR, "lower"), TRIVIAL_ERRORS)
 
 
-def judge_vision(found: Estimates, name: str, *, generated: bool) -> Verdict:
+def judge_vision(estimates: Estimates, name: str, *, generated: bool) -> Verdict:
     """A vision encoder: against shuffled images or chance; of one's own images, half of what chance leaves wrong must be right."""
-    estimate = found[name]
+    estimate = estimates[name]
     assert estimate.control is not None
     half = (1 + estimate.control.value) / 2
     bar = Bar(name, estimate, TOP1_BAR, "higher") if generated else Bar(name, estimate, half, "higher", f"halfway up, {ANY_DATA}")
     return judge(name, estimate, bar)
 
 
-def judge_codec(found: Estimates) -> Verdict:
+def judge_codec(estimates: Estimates) -> Verdict:
     """A codec: against the average frame, then by the share of the variance that it loses."""
-    return judge("mel_mse", found["mel_mse"], Bar("mel_mse", found["mel_mse"], CODEC_BAR, "lower"))
+    return judge("mel_mse", estimates["mel_mse"], Bar("mel_mse", estimates["mel_mse"], CODEC_BAR, "lower"))
 
 
-def judge_aligner(found: Estimates) -> Verdict:
+def judge_aligner(estimates: Estimates) -> Verdict:
     """An aligner: the cost of its likeliest paths against guessing every symbol alike."""
-    path = found["path_nats"]
+    path = estimates["path_nats"]
     assert path.control is not None
     bar = Bar("path_nats", path, ALIGNER_BAR * path.control.value, "lower", "a tenth of a guess")
     return judge("path_nats", path, bar, ALIGNER_CHANCE * path.control.value)
 
 
-def judge_vocoder(found: Estimates) -> Verdict:
+def judge_vocoder(estimates: Estimates) -> Verdict:
     """A vocoder: against an untrained one, then by whether it is at least as near to the recordings as Griffin-Lim."""
-    distance = found["spectral_distance"]
-    most = found["spectral_distance_griffin_lim"].value
+    distance = estimates["spectral_distance"]
+    most = estimates["spectral_distance_griffin_lim"].value
     return judge("spectral_distance", distance, Bar("spectral_distance", distance, most, "lower", "Griffin-Lim's"))
 
 
-def judge_talker(found: Estimates, untrained: Estimate) -> Verdict:
+def judge_talker(estimates: Estimates, untrained: Estimate) -> Verdict:
     """A Talker, as a recogniser understands it: against exchanged texts and an untrained Talker, then by the character error rate.
 
     Args:
-        found: of the metrics; the free-running error rate has the exchanged texts as its control.
+        estimates: of the metrics; the free-running error rate has the exchanged texts as its control.
         untrained: the error rate of a Talker that has learned nothing.
     """
-    name, recorded = "cer_free_running", found["cer_original"]
-    free = found[name]
+    name, recorded = "cer_free_running", estimates["cer_original"]
+    free = estimates[name]
     bar = Bar(name, free, CER_BAR, "lower")
     verdicts = [judge(name, one, bar, TRIVIAL_ERRORS) for one in (free, free.against("cer_untrained", untrained, "lower"))]
     verdict = next((one for one in verdicts if one.word == "not learned"), verdicts[0])
     if verdict.word != "learned" and recorded.value > CER_BAR:
-        return verdict._replace(reason=f"{verdict.reason}; the judge mistakes {recorded.shown} of the recordings, too")
+        return verdict._replace(reason=f"{verdict.reason}; the judge mistakes {recorded.as_text} of the recordings, too")
     return verdict
 
 
-def judge_answers(found: Estimates, *, generated: bool) -> Verdict:
+def judge_answers(estimates: Estimates, *, generated: bool) -> Verdict:
     """An omni model: against exchanged media and the commonest answers, then by the mean accuracy and task by task.
 
     Args:
-        found: of the metrics. A task's control has exchanged media if its name ends so, else it is the commonest answer.
+        estimates: of the metrics. A task's control has exchanged media if its name ends so, else it is the commonest answer.
         generated: whether the dialogues are TinyWorld's.
     """
-    if not any(name.startswith("accuracy_") for name in found):
-        return judge_recognition(found, "wer_transcribe")
-    accuracy = found["accuracy"]
+    if not any(name.startswith("accuracy_") for name in estimates):
+        return judge_recognition(estimates, "wer_transcribe")
+    accuracy = estimates["accuracy"]
     for name in ("accuracy", "accuracy_media"):
-        if name in found and not found[name].beats:
-            return judge(name, found[name], _accuracy_bar(accuracy, generated=generated))
-    value = f"accuracy {accuracy.shown}"
+        if name in estimates and not estimates[name].beats:
+            return judge(name, estimates[name], _accuracy_bar(accuracy, generated=generated))
+    value = f"accuracy {accuracy.as_text}"
     if generated and accuracy.value < LEAST_ACCURACY:
         return Verdict("not learned", f"{value}, below {LEAST_ACCURACY} little more than guesses are right")
     bar = _accuracy_bar(accuracy, generated=generated)
-    shortfalls = [] if bar.is_reached else [f"{value}, {bar.shown}"]
-    shortfalls += _task_shortfalls(found) if generated else _media_shortfalls(found, ("accuracy_media",))
+    shortfalls = [] if bar.is_reached else [f"{value}, {bar.as_text}"]
+    shortfalls += _task_shortfalls(estimates) if generated else _media_shortfalls(estimates, ("accuracy_media",))
     if shortfalls:
         more = f", and {len(shortfalls) - 1} more of its tasks fall short" if len(shortfalls) > 1 else ""
         return Verdict("weak", f"{shortfalls[0]}{more}")
-    reference = found.get("accuracy_media", accuracy).control
+    reference = estimates.get("accuracy_media", accuracy).control
     assert reference is not None
-    return Verdict("learned", f"{value}, {bar.shown}; {reference.name} {reference.value:.3f}")
+    return Verdict("learned", f"{value}, {bar.as_text}; {reference.name} {reference.value:.3f}")
 
 
 def _accuracy_bar(accuracy: Estimate, *, generated: bool) -> Bar:
@@ -197,33 +197,31 @@ def _accuracy_bar(accuracy: Estimate, *, generated: bool) -> Bar:
     return Bar("accuracy", accuracy, OWN_ACCURACY_BAR, "higher", f"word for word, {ANY_DATA}")
 
 
-def _task_shortfalls(found: Estimates) -> list[str]:
+def _task_shortfalls(estimates: Estimates) -> list[str]:
     """What TinyWorld's tasks lack, those about media first, the worst among them first."""
-    tasks = [name for name in found if name.startswith("accuracy_") and name != "accuracy_media"]
-    lacking = _media_shortfalls(found, [*tasks, *(name for name in ("wer_transcribe",) if name in found)])
-    text = found.get("accuracy_text")
+    tasks = [name for name in estimates if name.startswith("accuracy_") and name != "accuracy_media"]
+    lacking = _media_shortfalls(estimates, [*tasks, *(name for name in ("wer_transcribe",) if name in estimates)])
+    text = estimates.get("accuracy_text")
     if text is not None and text.value < TEXT_BAR:
-        lacking.append(f"text {text.shown}, expected at least {TEXT_BAR}")
+        lacking.append(f"text {text.as_text}, expected at least {TEXT_BAR}")
     return lacking
 
 
-def _media_shortfalls(found: Estimates, names: Sequence[str]) -> list[str]:
+def _media_shortfalls(estimates: Estimates, names: Sequence[str]) -> list[str]:
     """Those of the metrics with exchanged media as control that are too near to it, the nearest first."""
-    return [text for _, text in sorted(_near_control(found, names))]
+    return [text for _, text in sorted(_near_control(estimates, names))]
 
 
-def _near_control(found: Estimates, names: Sequence[str]) -> Iterator[tuple[float, str]]:
+def _near_control(estimates: Estimates, names: Sequence[str]) -> Iterator[tuple[float, str]]:
     for name in names:
-        estimate = found.get(name)
+        estimate = estimates.get(name)
         if estimate is None or estimate.control is None or not estimate.control.name.endswith(EXCHANGED):
             continue
         gain = estimate.value - estimate.control.value
-        where, points = "above", gain
+        direction, points = "above", gain
         if estimate.control.better == "lower":
-            where, points = "below", -gain
+            direction, points = "below", -gain
         if points < MEDIA_POINTS:
             task = name.removeprefix("accuracy_").removeprefix("image_")
-            text = (
-                f"{task} {estimate.shown} is {100 * points:.0f} points {where} exchanged media, expected {100 * MEDIA_POINTS:.0f}"
-            )
-            yield points, text
+            distance = f"{100 * points:.0f} points {direction} exchanged media"
+            yield points, f"{task} {estimate.as_text} is {distance}, expected {100 * MEDIA_POINTS:.0f}"

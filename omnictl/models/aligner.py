@@ -1,7 +1,7 @@
 """The aligner: which symbol of its text each stretch of an utterance belongs to.
 
 Two small convolutional encoders, one over mel frames and one over symbols, meet in a matrix of distances: every frame, 20 ms of
-sound, has a distribution over the symbols of its own text. Trained by the forward sum over all monotonic paths it needs no
+audio, has a distribution over the symbols of its own text. Trained by the forward sum over all monotonic paths it needs no
 alignment to learn from; what comes out are durations. Source: Badlani et al. 2022, "One TTS Alignment To Rule Them All".
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from omnictl.config.base import Config
 from omnictl.nn.audio.mel import MelConfig
-from omnictl.nn.conv import ResidualConv, TimeConv, through, valid_mask
+from omnictl.nn.conv import ResidualConv, TimeConv, apply_layers, valid_mask
 from omnictl.nn.losses.monotonic import beta_binomial_prior, likeliest_durations
 
 STRIDE = 2
@@ -36,7 +36,7 @@ class AlignerConfig(Config):
 
 
 class AlignerOutput(NamedTuple):
-    """How frames and symbols of a batch meet."""
+    """The scores of a batch's symbols in each frame."""
 
     log_probs: Tensor  # (B, S, T) of every position of the text, frame by frame
     lengths: Tensor  # (B,) frames at 50 Hz
@@ -65,8 +65,8 @@ class Aligner(nn.Module):
     def forward(self, mel: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> AlignerOutput:
         """Compare a batch of utterances `(B, T', F)` of `lengths` mel frames with their texts `(B, T)`."""
         frames, inside = -(-lengths // STRIDE), valid_mask(symbol_lengths, symbols.shape[1])
-        queries = self.query(through(self.sound, self._frames(mel, lengths), frames))  # (B, S, D)
-        keys = self.key(through(self.text, self.symbols(symbols), symbol_lengths))  # (B, T, D)
+        queries = self.query(apply_layers(self.sound, self._frames(mel, lengths), frames))  # (B, S, D)
+        keys = self.key(apply_layers(self.text, self.symbols(symbols), symbol_lengths))  # (B, T, D)
         with torch.autocast(mel.device.type, enabled=False):
             wide = torch.promote_types(queries.dtype, torch.float32)
             queries, keys = queries.to(wide), keys.to(wide)
@@ -82,10 +82,10 @@ class Aligner(nn.Module):
         return F.gelu(self.halve(x.reshape(len(x), x.shape[1] // STRIDE, -1)))
 
 
-def durations(found: AlignerOutput, symbol_lengths: Tensor) -> list[NDArray[np.int64]]:
+def durations(output: AlignerOutput, symbol_lengths: Tensor) -> list[NDArray[np.int64]]:
     """Frames at 50 Hz of every symbol of each text, `(T,)` each, that add up to the utterance."""
-    lengths, texts = found.lengths.cpu().numpy(), symbol_lengths.cpu().numpy()
-    spread = likeliest_durations(found.log_probs.detach().float().cpu().numpy(), lengths, texts)
+    lengths, texts = output.lengths.cpu().numpy(), symbol_lengths.cpu().numpy()
+    spread = likeliest_durations(output.log_probs.detach().float().cpu().numpy(), lengths, texts)
     return [row[:length] for row, length in zip(spread, texts, strict=True)]
 
 

@@ -48,7 +48,7 @@ class AudioEncoderConfig(Config):
 
 
 class Encoded(NamedTuple):
-    """What the encoder made of a batch."""
+    """The encoder's output for a batch."""
 
     frames: Tensor  # (B, S, D), normalised, zero where padded
     lengths: Tensor  # (B,)
@@ -120,14 +120,14 @@ class AudioEncoder(nn.Module):
         x, lengths = self.subsampling(x, lengths)  # (B, S, D)
         x = self.dropout(x)
         valid = valid_mask(lengths, x.shape[1])
-        seen = None if bool(valid.all()) else valid
+        mask = None if bool(valid.all()) else valid
         table = rotary_table(x.shape[1], self.config.width // self.config.heads, 10_000.0)
         rotary = Rotary(table.cos.to(x.device), table.sin.to(x.device))
         for block in cast("Iterable[AudioEncoderBlock]", self.blocks):
             if self.checkpointing != "off" and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, rotary, seen, use_reentrant=False)
+                x = checkpoint(block, x, rotary, mask, use_reentrant=False)
             else:
-                x = block(x, rotary, seen)
+                x = block(x, rotary, mask)
         return Encoded(self.norm(x) * valid[:, :, None], lengths)
 
     def logits(self, encoded: Encoded) -> Encoded:

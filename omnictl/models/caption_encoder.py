@@ -1,4 +1,4 @@
-"""The caption encoder: a small bidirectional transformer over tokens, and the space in which pictures and captions meet.
+"""The caption encoder: a small bidirectional transformer over tokens, and the space in which images and captions meet.
 
 Source: Radford et al. 2021 (CLIP), with the mean of all tokens in place of the last one's. It is left behind once the vision
 encoder is trained.
@@ -42,7 +42,7 @@ class CaptionEncoderConfig(Config):
 
 
 class CaptionEncoder(nn.Module):
-    """Token ids in, vectors of unit length out; it also brings pictures into their space."""
+    """Token ids in, vectors of unit length out; it also brings images into their space."""
 
     def __init__(self, config: CaptionEncoderConfig, vocab_size: int, picture_width: int) -> None:
         super().__init__()
@@ -72,9 +72,9 @@ class CaptionEncoder(nn.Module):
         x = self.norm(x) * valid[:, :, None]
         return F.normalize(self.head["caption"](x.sum(1) / lengths[:, None]), dim=-1)
 
-    def place(self, seen: VisionOutput) -> Tensor:
-        """Pictures in the space of captions, `(B, joint)` of unit length."""
-        return F.normalize(self.head["picture"](seen.pooled), dim=-1)
+    def place(self, output: VisionOutput) -> Tensor:
+        """Images in the space of captions, `(B, joint)` of unit length."""
+        return F.normalize(self.head["picture"](output.pooled), dim=-1)
 
     def clamped_log_scale(self) -> Tensor:
         """Logarithm of the inverse temperature, no more than `MOST_SCALE`; its gradient passes, or it could not come down again."""

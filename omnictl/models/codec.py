@@ -75,20 +75,20 @@ class Codec(nn.Module):
         self.quantiser = ResidualQuantiser(config.quantiser)
         self.decoder = Decoder(config)
 
-    def normalised(self, mel: Tensor) -> Tensor:
+    def normalise(self, mel: Tensor) -> Tensor:
         """Log-mels `(…, F)` with zero mean and unit deviation in every bin."""
         return (mel - self.mean) / self.std
 
     def forward(self, mel: Tensor, books: Tensor | None = None) -> CodecOutput:
         """Encode and decode log-mels `(B, T, F)`, T a multiple of the stride, with the first `books` `(B,)` books of each row."""
-        quantised = self.quantiser(self.encoder(self.normalised(mel)), books)
+        quantised = self.quantiser(self.encoder(self.normalise(mel)), books)
         return CodecOutput(self.decoder(quantised.values), quantised.codes, quantised.commitment)
 
     def encode(self, mel: Tensor) -> Tensor:
         """Codes `(B, K, ⌈T / stride⌉)` of log-mels `(B, T, F)`; silence fills up the last frame."""
         missing = -mel.shape[1] % self.config.stride
         filled = F.pad(mel, (0, 0, 0, missing), value=-RANGE)
-        codes: Tensor = self.quantiser.encode(self.encoder(self.normalised(filled)))
+        codes: Tensor = self.quantiser.encode(self.encoder(self.normalise(filled)))
         return codes
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The omni model: a Thinker that reads pictures and sounds, through projectors from their encoders' features.
+"""The omni model: a Thinker that reads images and audio, through projectors from their encoders' features.
 
 Each feature takes the place of a placeholder token's embedding. Encoders that are trained along are part of the model; frozen ones
 stand outside, so that nothing here can move them. Sources: Liu et al. 2023 (LLaVA: a two-layer MLP as projector, and training it
@@ -33,10 +33,10 @@ class OmniConfig(Config):
 
 
 class Features(NamedTuple):
-    """What an encoder makes of one kind of media."""
+    """The shape of an encoder's features of one kind of media."""
 
     width: int
-    places: int  # features of each, if each has as many and they have fixed places, as in a picture; 0 otherwise
+    places: int  # features of each, if each has as many and they have fixed places, as in an image; 0 otherwise
 
 
 class Projector(nn.Module):
@@ -54,7 +54,7 @@ class Projector(nn.Module):
         self.norm = RMSNorm(width, eps)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map `(N, features)`, one picture or sound after the other, to `(N, D)`."""
+        """Map `(N, features)`, one image or recording after the other, to `(N, D)`."""
         inner = self.up(features)
         if self.place is not None:
             inner = inner + self.place.repeat(len(features) // len(self.place), 1)
@@ -84,7 +84,7 @@ class Omni(nn.Module):
         self.thinker = thinker
         inner = thinker.config
         self.projectors = nn.ModuleDict(
-            {kind: Projector(each, config.projector_hidden, inner.width, inner.norm_eps) for kind, each in features.items()}
+            {kind: Projector(shape, config.projector_hidden, inner.width, inner.norm_eps) for kind, shape in features.items()}
         )
         self.encoders = nn.ModuleDict(dict(encoders.items()))
         if config.lora_rank:
@@ -94,7 +94,7 @@ class Omni(nn.Module):
             parameter.rate = config.encoder_rate  # type: ignore[attr-defined]  # read by `trainer.optim`
 
     def learn_projectors_only(self, *, only: bool) -> None:
-        """Whether, from now on, only the projectors get gradients; else all that is trained does."""
+        """Give gradients to the projectors alone, or to everything that is trained."""
         for parameter in (*self._thinker_learns, *self.encoders.parameters()):
             parameter.requires_grad = not only
 
@@ -106,10 +106,10 @@ class Omni(nn.Module):
             features: by kind `(N, features)`, in the order of the placeholders, row by row.
         """
         embeddings: Tensor = self.thinker.embedding(tokens)
-        for kind, found in features.items():
-            projected = self.projectors[kind](found)
-            where = tokens == PLACEHOLDERS[kind]
-            embeddings = embeddings.masked_scatter(where[..., None], projected.to(embeddings.dtype))
+        for kind, media in features.items():
+            projected = self.projectors[kind](media)
+            is_placeholder = tokens == PLACEHOLDERS[kind]
+            embeddings = embeddings.masked_scatter(is_placeholder[..., None], projected.to(embeddings.dtype))
         return embeddings
 
     def forward(

@@ -16,8 +16,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
-from omnictl.nn.audio.durations import Spread
-from omnictl.nn.conv import ResidualConv, through
+from omnictl.nn.audio.durations import SpreadText
+from omnictl.nn.conv import ResidualConv, apply_layers
 from omnictl.nn.transformer import DecoderBlock, KVCache, RMSNorm, Rotary, cached_visibility, rotary_table
 
 LONGEST_DURATION = 50
@@ -57,7 +57,7 @@ class TalkerConfig(Config):
 
 
 class Interface(NamedTuple):
-    """What a Talker stands between."""
+    """The inputs and outputs of a Talker."""
 
     num_symbols: int
     books: int
@@ -119,20 +119,20 @@ class Talker(nn.Module):
         if self.speakers is not None:
             assert speakers is not None, "a Talker of several voices asks whose to take"
             x = x + self.speakers(speakers)[:, None]
-        return through(self.text, x, lengths)
+        return apply_layers(self.text, x, lengths)
 
     def log_durations(self, states: Tensor) -> Tensor:
         """Natural logarithm of the sub-frames that each symbol lasts, `(B, T)`, from its state."""
-        found: Tensor = self.duration(states)[..., 0]
-        return found
+        log_durations: Tensor = self.duration(states)[..., 0]
+        return log_durations
 
     def expect_durations(self, log_duration: float) -> None:
-        """Begin with every symbol as long as this."""
+        """Initialise the durations: every symbol lasts this long."""
         last = self.duration[-1]
         assert isinstance(last, nn.Linear)
         nn.init.constant_(last.bias, log_duration)
 
-    def frames(self, states: Tensor, spread: Spread) -> Tensor:
+    def frames(self, states: Tensor, spread: SpreadText) -> Tensor:
         """`(B, U / subframes, D)`: what of the text is said in each frame of codes."""
         owner = spread.owner.clamp(min=0)
         x = states.gather(1, owner[:, :, None].expand(-1, -1, states.shape[2]))  # (B, U, D)
@@ -171,7 +171,7 @@ class Talker(nn.Module):
         )
 
 
-def rounded_durations(log_durations: Tensor) -> Tensor:
+def round_durations(log_durations: Tensor) -> Tensor:
     """Whole sub-frames, at least one, of predicted logarithms."""
     return log_durations.exp().round().long().clamp(1, LONGEST_DURATION)
 
@@ -183,7 +183,7 @@ def training_flops(model: Talker, lengths: Tensor, symbol_lengths: Tensor) -> fl
     def weights(module: nn.Module) -> int:
         return sum(p.numel() for p in module.parameters() if p.ndim >= 2)
 
-    each = weights(model.frame) + weights(model.blocks) + weights(model.head)
+    per_step = weights(model.frame) + weights(model.blocks) + weights(model.head)
     text = (weights(model.text) + weights(model.duration)) * symbol_lengths.double()
     attention = 6.0 * model.config.layers * model.config.width * steps.square()
-    return float((6.0 * (each * steps + text) + attention).sum())
+    return float((6.0 * (per_step * steps + text) + attention).sum())

@@ -118,11 +118,11 @@ class VisionEncoder(nn.Module):
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.zeros_(parameter)
 
-    def forward(self, pictures: Tensor) -> VisionOutput:
+    def forward(self, images: Tensor) -> VisionOutput:
         """Encode `(B, 3, H, W)` uint8 RGB; sides are multiples of the patch and need not be those of training."""
         config = self.config
-        assert pictures.shape[2] % config.patch == pictures.shape[3] % config.patch == 0, "sides are multiples of the patch"
-        x = pictures.to(self.positions.dtype, memory_format=torch.channels_last)  # convolutions are faster so
+        assert images.shape[2] % config.patch == images.shape[3] % config.patch == 0, "sides are multiples of the patch"
+        x = images.to(self.positions.dtype, memory_format=torch.channels_last)  # convolutions are faster so
         x = self.embedding((x / 255 - config.mean) / config.std)  # (B, D, h, w)
         grid = (x.shape[2], x.shape[3])
         x = x + self._positions(*grid)
@@ -144,21 +144,21 @@ class VisionEncoder(nn.Module):
             return self.positions
         return F.interpolate(self.positions, (height, width), mode="bicubic", antialias=True)
 
-    def merged(self, seen: VisionOutput) -> Tensor:
+    def merge(self, output: VisionOutput) -> Tensor:
         """Neighbouring patches side by side, `(B, P / merge², merge² · D)`: what the Thinker reads."""
-        (batch, count, width), (rows, columns), merge = seen.patches.shape, seen.grid, self.config.merge
+        (batch, count, width), (rows, columns), merge = output.patches.shape, output.grid, self.config.merge
         assert rows % merge == columns % merge == 0, f"{rows} × {columns} patches cannot be merged by {merge}"
-        tiles = seen.patches.view(batch, rows // merge, merge, columns // merge, merge, width)
+        tiles = output.patches.view(batch, rows // merge, merge, columns // merge, merge, width)
         return tiles.transpose(2, 3).reshape(batch, count // merge**2, merge**2 * width)
 
-    def attribute_logits(self, seen: VisionOutput) -> list[Tensor]:
+    def attribute_logits(self, output: VisionOutput) -> list[Tensor]:
         """Scores `(B, values)` of each attribute of the picture."""
-        return [head(seen.pooled) for head in cast("Iterable[nn.Linear]", self.head["picture"])]
+        return [head(output.pooled) for head in cast("Iterable[nn.Linear]", self.head["picture"])]
 
-    def patch_logits(self, seen: VisionOutput) -> list[Tensor]:
+    def patch_logits(self, output: VisionOutput) -> list[Tensor]:
         """Scores `(B, P / merge², values)` of each attribute of the merged patches."""
-        merged = self.merged(seen)
-        return [head(merged) for head in cast("Iterable[nn.Linear]", self.head["patch"])]
+        tokens = self.merge(output)
+        return [head(tokens) for head in cast("Iterable[nn.Linear]", self.head["patch"])]
 
 
 def _embedding(config: VisionEncoderConfig) -> nn.Sequential:
@@ -178,7 +178,7 @@ def _embedding(config: VisionEncoderConfig) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(channels, config.width, kernel_size=left, stride=left))
 
 
-def training_flops(model: VisionEncoder, pictures: int, size: int) -> float:
+def training_flops(model: VisionEncoder, count: int, size: int) -> float:
     """Floating-point operations of a forward and backward pass over so many square pictures of that side.
 
     6 × multiply parameters × the places each is used at, and 12 · D · T² a layer for attention. The gradient with respect to the
@@ -196,4 +196,4 @@ def training_flops(model: VisionEncoder, pictures: int, size: int) -> float:
     products += 6.0 * sum(p.numel() for p in model.head["picture"].parameters() if p.ndim >= 2)
     products += 6.0 * sum(p.numel() for p in model.head["patch"].parameters() if p.ndim >= 2) * (side // config.merge) ** 2
     attention = 12.0 * config.width * config.layers * tokens**2
-    return pictures * (products + attention)
+    return count * (products + attention)

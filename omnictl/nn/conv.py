@@ -97,7 +97,7 @@ class ResidualConv(nn.Module):
         return x + added
 
 
-def through(layers: nn.ModuleList, x: Tensor, lengths: Tensor) -> Tensor:
+def apply_layers(layers: nn.ModuleList, x: Tensor, lengths: Tensor) -> Tensor:
     """`(B, T, D)` after residual convolutions one after the other, of which `(B,)` positions count."""
     valid = valid_mask(lengths, x.shape[1])
     for layer in layers:

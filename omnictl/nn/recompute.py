@@ -1,4 +1,4 @@
-"""Activation checkpointing: what the backward pass computes again instead of keeping it (Chen et al. 2016)."""
+"""Activation checkpointing: the backward pass recomputes activations instead of keeping them (Chen et al. 2016)."""
 
 from typing import Literal, Protocol, runtime_checkable
 
@@ -12,14 +12,14 @@ CHECKPOINTING: tuple[Checkpointing, ...] = ("off", "selective", "full")
 
 
 @runtime_checkable
-class Recomputes(Protocol):
+class Recomputable(Protocol):
     """A module that can do with less memory. Where it knows one kind only, `selective` is `full`."""
 
     checkpointing: Checkpointing
 
 
 def set_checkpointing(model: nn.Module, mode: Checkpointing) -> None:
-    """Set it in every module of `model` that can recompute."""
+    """Set the checkpointing mode in every module of `model` that can recompute."""
     for module in model.modules():
-        if isinstance(module, Recomputes):
+        if isinstance(module, Recomputable):
             module.checkpointing = mode

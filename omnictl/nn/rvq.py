@@ -33,7 +33,7 @@ class QuantiserConfig(Config):
     revive_below: float = Field(0.1, gt=0, lt=1, description="a code is replaced below this part of an even share of the use")
 
 
-class Quantised(NamedTuple):
+class QuantiserOutput(NamedTuple):
     """Vectors as sums of codes."""
 
     values: Tensor  # (B, T, D) fp32 at least; the gradient goes straight through to the input
@@ -72,13 +72,13 @@ class ResidualQuantiser(nn.Module):
         """Whether the codebooks have begun as k-means of real vectors, in this run or in the one that they were loaded from."""
         return bool(self.is_started)
 
-    def forward(self, x: Tensor, books: Tensor | None = None) -> Quantised:
+    def forward(self, x: Tensor, books: Tensor | None = None) -> QuantiserOutput:
         """Quantise `(B, T, D)`, any float dtype, each row with its first `books` `(B,)` int books, 0…K (default: all)."""
         K = self.config.books
         if books is None:
             books = torch.full((len(x),), K, device=x.device)
         codes = self.encode(x)  # (B, K, T)
-        residual = x = _widened(x)
+        residual = x = _widen(x)
         values, commitment = torch.zeros_like(x), torch.zeros_like(x[..., 0])
         for book in range(K):
             used = (books > book)[:, None]  # (B, 1)
@@ -90,12 +90,12 @@ class ResidualQuantiser(nn.Module):
             x_flat, codes_flat = x.detach().flatten(0, 1), codes.transpose(1, 2).flatten(0, 1)
             self.pending.append(CodebookStatistics(x_flat, codes_flat, books.repeat_interleave(x.shape[1])))
         # x − x.detach() is zero whatever x is, where the usual x + (values − x).detach() would round the values.
-        return Quantised(values + (x - x.detach()), codes, commitment)
+        return QuantiserOutput(values + (x - x.detach()), codes, commitment)
 
     @torch.no_grad()
     def encode(self, x: Tensor, books: int | None = None) -> Tensor:
         """Codes `(B, k, T)` int64 of `(B, T, D)` in the first k = `books` books (default: all)."""
-        residual, codes = _widened(x), []
+        residual, codes = _widen(x), []
         for book in range(self.config.books if books is None else books):
             codes.append(nearest(residual, self.codebooks[book]))
             residual = residual - self._look_up(book, codes[-1])
@@ -111,7 +111,7 @@ class ResidualQuantiser(nn.Module):
     @torch.no_grad()
     def start(self, x: Tensor, generator: torch.Generator) -> None:
         """Begin with k-means of `(N, D)` vectors and of what each book leaves over; `generator` is a CPU's."""
-        residual = _widened(x).to(self.codebooks.dtype)
+        residual = _widen(x).to(self.codebooks.dtype)
         for book, codebook in enumerate(self.codebooks):
             codebook.copy_(k_means(residual, self.config.codes, generator))
             codes = nearest(residual, codebook)
@@ -196,7 +196,7 @@ def perplexity(counts: Tensor) -> Tensor:
     return used
 
 
-def _widened(x: Tensor) -> Tensor:
+def _widen(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -27,18 +27,18 @@ class HasBatchStatistics(Protocol):
         ...
 
 
-def gathering_modules(model: nn.Module) -> "list[HasBatchStatistics]":
+def statistics_modules(model: nn.Module) -> "list[HasBatchStatistics]":
     """The modules of `model` that gather statistics."""
     return [module for module in model.modules() if isinstance(module, HasBatchStatistics)]
 
 
 def apply_batch_statistics(model: nn.Module) -> None:
     """Let every module of `model` that gathers statistics take them over."""
-    for module in gathering_modules(model):
+    for module in statistics_modules(model):
         module.apply_batch_statistics()
 
 
 def forget_batch_statistics(model: nn.Module) -> None:
     """Let every module of `model` that gathers statistics forget them."""
-    for module in gathering_modules(model):
+    for module in statistics_modules(model):
         module.forget_batch_statistics()

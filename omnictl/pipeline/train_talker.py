@@ -153,7 +153,7 @@ def _check_features(part: str, parent: Path, mel: MelConfig) -> None:
     found = MelConfig(**read_json(folder / "config.json")["config"]["model"]["mel"]) if part in TalkerStage.needs else mel
     if found != mel:
         raise ConfigError(
-            f"the model of {parent} hears {found.described}, the config asks for {mel.described}",
+            f"the model of {parent} hears {found.as_text}, the config asks for {mel.as_text}",
             where=f"--{part}",
             fix=f"set codec.model.mel and aligner.model.mel as in {folder / 'config.json'}, or leave --{part} out",
         )

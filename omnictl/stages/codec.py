@@ -207,14 +207,14 @@ class CodecStage:
         self.model.std.copy_(std)
         crops = self._crops()
         batches = (crops.collate(crops.ids(step)).mel.to(self.model.mean.device) for step in range(START_BATCHES))
-        frames = torch.cat([self.model.encoder(self.model.normalised(mel)) for mel in batches])
+        frames = torch.cat([self.model.encoder(self.model.normalise(mel)) for mel in batches])
         self.model.quantiser.start(frames.flatten(0, 1), torch.Generator().manual_seed(self.config.train.seed))
 
     def loss(self, batch: Crops) -> LossSum:
         """Squared and absolute errors of the reconstruction and the codes' commitment, counted in mel frames."""
         mel, books = batch.mel.to(self.model.mean.device), batch.books.to(self.model.mean.device)
         coded = self.model(mel, books)
-        error = coded.mel - self.model.normalised(mel)
+        error = coded.mel - self.model.normalise(mel)
         squared, absolute = error.square().mean(-1).sum(), error.abs().mean(-1).sum()
         commitment = coded.commitment.sum() * self.config.model.stride
         count = mel.shape[0] * mel.shape[1]
@@ -269,7 +269,7 @@ class CodecStage:
     def _variances(self, found: SpeechSet) -> list[float]:
         """The error of a codec that always says the average frame, of each utterance."""
         mels = (torch.from_numpy(found.features(index)).to(self.model.mean.device) for index in range(len(found)))
-        return [float(self.model.normalised(mel).square().mean()) for mel in mels]
+        return [float(self.model.normalise(mel).square().mean()) for mel in mels]
 
     def _variance(self, found: SpeechSet) -> float:
         """The error of a codec that always says the average frame."""
@@ -278,7 +278,7 @@ class CodecStage:
             if len(found) == 1
             else torch.cat([torch.from_numpy(found.features(index)) for index in range(len(found))])
         )
-        return float(self.model.normalised(frames.to(self.model.mean.device)).square().mean())
+        return float(self.model.normalise(frames.to(self.model.mean.device)).square().mean())
 
     @torch.no_grad()
     def _reproduce(self, found: SpeechSet, books: int) -> Reconstruction:

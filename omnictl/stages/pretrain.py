@@ -336,7 +336,7 @@ def _text_estimates(nats: NDArray[np.float64], store: TokenStore, documents: Seq
     by_document = document_sums(nats, store)
     loss = ratio(by_document, np.diff(store.bounds))
     return {
-        "perplexity": loss.mapped(lambda value: perplexity(value, 1), "amount"),
+        "perplexity": loss.map_value(lambda value: perplexity(value, 1), "amount"),
         "loss": loss,
         "bits_per_byte": ratio(by_document / math.log(2), [len(document.encode()) for document in documents]),
     }

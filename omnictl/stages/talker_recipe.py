@@ -47,7 +47,7 @@ class SpeakingConfig(Config):
             )
         for name, mel in {"aligner": self.aligner.model.mel, "istft": self.istft.model.mel}.items():
             if mel != codec.mel:
-                raise ValueError(f"codec.model.mel is {codec.mel.described}, {name}.model.mel {mel.described}: they must be equal")
+                raise ValueError(f"codec.model.mel is {codec.mel.as_text}, {name}.model.mel {mel.as_text}: they must be equal")
         return self
 
     def part(self, name: str) -> CodecTraining | AlignerTraining | VocoderTraining | TalkerTraining:

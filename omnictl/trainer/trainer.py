@@ -16,7 +16,7 @@ from torch import Tensor
 
 from omnictl.errors import ConfigError, Diverged
 from omnictl.nn.recompute import set_checkpointing
-from omnictl.nn.statistics import forget_batch_statistics, gathering_modules
+from omnictl.nn.statistics import forget_batch_statistics, statistics_modules
 from omnictl.runs.files import write_json, writing
 from omnictl.runs.run import Run
 from omnictl.trainer.checkpoint import (
@@ -234,7 +234,7 @@ class Trainer:
             self.run.update(memory=self.plan._asdict())
 
     def _apply_batch_statistics(self) -> None:
-        modules = gathering_modules(self.stage.model)
+        modules = statistics_modules(self.stage.model)
         for module in modules:
             module.share_batch_statistics(self.group.concatenate)
             module.apply_batch_statistics()

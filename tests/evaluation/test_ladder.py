@@ -113,9 +113,9 @@ def test_measures_are_taken_if_installed(stage: TalkerStage, monkeypatch: pytest
         assert len(original) == len(made)
         return 0.5
 
-    monkeypatch.setattr(intelligibility, "is_installed", lambda: ("stoi",))
+    monkeypatch.setattr(intelligibility, "installed_measures", lambda: ("stoi",))
     monkeypatch.setattr(intelligibility, "_stoi", half)
     stage.judge = Dictated(iter(["a"] * 100))
     assert stage.evaluate("test", limit=1).metrics["stoi_resynthesis"] == 0.5
-    monkeypatch.setattr(intelligibility, "is_installed", tuple)
+    monkeypatch.setattr(intelligibility, "installed_measures", tuple)
     assert not any(name.startswith(("stoi", "pesq")) for name in stage.evaluate("test", limit=1).metrics)

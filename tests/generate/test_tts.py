@@ -16,10 +16,10 @@ from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.generate.griffin_lim import GriffinLim, Neural
 from omnictl.generate.tts import LONGEST_BUFFER, CodeSampling, Voice, arriving_sentences, choose_codes, code_frames, say
 from omnictl.models.codec import Codec, CodecConfig
-from omnictl.models.talker import Interface, Talker, TalkerConfig, rounded_durations
+from omnictl.models.talker import Interface, Talker, TalkerConfig, round_durations
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig
 from omnictl.nn.audio.delay_pattern import delay, one_later, undelay
-from omnictl.nn.audio.durations import spread_out
+from omnictl.nn.audio.durations import spread_text
 from omnictl.nn.rvq import QuantiserConfig
 
 TEXT = "Hello there. How are 3 cats, Nora? A long line without its end\nand a last one"
@@ -92,9 +92,9 @@ def test_codes_step_by_step_are_those_all_at_once(voice: Voice) -> None:
     found = torch.stack(list(code_frames(voice.talker, symbols, LIKELIEST, torch.Generator())), -1)  # (K, S)
     talker = voice.talker
     states = talker.read(torch.tensor([symbols]), torch.tensor([len(symbols)]))
-    times = rounded_durations(talker.log_durations(states)[0]).numpy()
+    times = round_durations(talker.log_durations(states)[0]).numpy()
     assert found.shape == (3, -(-int(times.sum()) // 2))
-    text = F.pad(talker.frames(states, spread_out([times], 2)), (0, 0, 0, 2))
+    text = F.pad(talker.frames(states, spread_text([times], 2)), (0, 0, 0, 2))
     scores = talker.scores(text, one_later(delay(found[None], 8), 8))
     assert torch.equal(undelay(scores.argmax(-1).mT)[0], found)
 

@@ -16,8 +16,8 @@ from omnictl.metrics.figures import (
     TILE,
     Tile,
     _shortened,
-    calibration_picture,
-    confusion_picture,
+    calibration_image,
+    confusion_image,
     contact_sheet,
 )
 
@@ -40,33 +40,33 @@ def matrix_of(num_classes: int) -> NDArray[np.int64]:
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 100, 200])
 def test_a_confusion_matrix_of_any_size_is_a_picture(num_classes: int) -> None:
     matrix, names = matrix_of(num_classes), [f"class number {i}" for i in range(num_classes)]
-    height, width, _ = pixels(confusion_picture(matrix, names)).shape
+    height, width, _ = pixels(confusion_image(matrix, names)).shape
     assert height == width <= 2_000
     assert width >= 72 * min(num_classes, 10)
 
 
 def test_the_same_matrix_gives_the_same_bytes() -> None:
-    assert len({confusion_picture(matrix_of(10), list("abcdefghij")) for _ in range(3)}) == 1
+    assert len({confusion_image(matrix_of(10), list("abcdefghij")) for _ in range(3)}) == 1
 
 
 def test_long_names_do_not_grow_the_picture() -> None:
     matrix = matrix_of(3)
-    long, longer = (pixels(confusion_picture(matrix, ["w" * length, "b", "c"])) for length in (100, 1_000))
+    long, longer = (pixels(confusion_image(matrix, ["w" * length, "b", "c"])) for length in (100, 1_000))
     assert np.array_equal(long, longer)
     assert long.shape[0] < 3 * 72 + NAME_WIDTH + 80
 
 
 def test_all_of_a_row_is_blue_and_an_empty_row_is_blank() -> None:
     names = ["", "", ""]
-    whole = pixels(confusion_picture(np.diag([1, 1, 1]), names))
+    whole = pixels(confusion_image(np.diag([1, 1, 1]), names))
     assert 3 * 60**2 < count_of(BLUE, whole) <= 3 * 72**2
-    assert 2 * 60**2 < count_of(BLUE, pixels(confusion_picture(np.diag([1, 1, 0]), names))) <= 2 * 72**2
-    assert count_of(BLUE, pixels(confusion_picture(np.zeros((3, 3), int), names))) == 0
+    assert 2 * 60**2 < count_of(BLUE, pixels(confusion_image(np.diag([1, 1, 0]), names))) <= 2 * 72**2
+    assert count_of(BLUE, pixels(confusion_image(np.zeros((3, 3), int), names))) == 0
 
 
 def test_rows_are_the_truth() -> None:
     matrix = np.array([[0, 5], [0, 5]])
-    shown = pixels(confusion_picture(matrix, ["", ""]))
+    shown = pixels(confusion_image(matrix, ["", ""]))
     rows, columns = np.nonzero((shown == BLUE).all(-1))
     assert rows.max() - rows.min() > 1.8 * 72
     assert columns.max() - columns.min() < 72
@@ -74,9 +74,9 @@ def test_rows_are_the_truth() -> None:
 
 def test_the_rarest_mistake_can_be_seen() -> None:
     matrix = np.diag([100_000, 100_000])
-    without = pixels(confusion_picture(matrix, ["a", "b"]))
+    without = pixels(confusion_image(matrix, ["a", "b"]))
     matrix[0, 1] = 1
-    seen = np.abs(pixels(confusion_picture(matrix, ["a", "b"])).astype(int) - without).max(-1) > 10
+    seen = np.abs(pixels(confusion_image(matrix, ["a", "b"])).astype(int) - without).max(-1) > 10
     assert seen.sum() > 60**2
 
 
@@ -135,7 +135,7 @@ def test_a_sheet_of_nothing_is_blank() -> None:
 
 def test_a_reliability_diagram_is_red_where_confidence_and_accuracy_differ() -> None:
     def red(accuracy: float) -> int:
-        shown = pixels(calibration_picture(Calibration(0.1, [CalibrationBin(0.8, 1.0, 10, 0.9, accuracy)]))).astype(int)
+        shown = pixels(calibration_image(Calibration(0.1, [CalibrationBin(0.8, 1.0, 10, 0.9, accuracy)]))).astype(int)
         return int((shown[..., 0] - shown[..., 1] > 30).sum())
 
     assert red(0.9) < red(0.7) < red(0.2)
@@ -145,7 +145,7 @@ def test_a_reliability_diagram_is_red_where_confidence_and_accuracy_differ() -> 
 def test_a_reliability_diagram_of_many_predictions() -> None:
     confidences = np.random.default_rng(0).random(1_000)
     found = calibration(confidences, np.random.default_rng(1).random(1_000) < confidences)
-    png = calibration_picture(found)
+    png = calibration_image(found)
     assert count_of(INK, pixels(png)) > 1_000
-    assert calibration_picture(found) == png
-    assert pixels(calibration_picture(Calibration(0.0, []))).shape == pixels(png).shape
+    assert calibration_image(found) == png
+    assert pixels(calibration_image(Calibration(0.0, []))).shape == pixels(png).shape

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from omnictl.metrics import intelligibility
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality
 
-both = pytest.mark.skipif(intelligibility.is_installed() != ("stoi", "pesq"), reason="STOI and PESQ are not installed")
+both = pytest.mark.skipif(intelligibility.installed_measures() != ("stoi", "pesq"), reason="STOI and PESQ are not installed")
 
 
 def noise(samples: int) -> NDArray[np.float32]:
@@ -45,6 +45,6 @@ def test_silence_is_not_judged_but_what_became_silent_is() -> None:
 
 
 def test_means_are_of_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intelligibility, "is_installed", lambda: ("stoi", "pesq"))
+    monkeypatch.setattr(intelligibility, "installed_measures", lambda: ("stoi", "pesq"))
     assert mean_quality([{"stoi": 0.5}, {}, {"stoi": 0.7}]) == pytest.approx({"stoi": 0.6})
     assert mean_quality([]) == {}

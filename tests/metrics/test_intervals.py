@@ -84,8 +84,8 @@ def test_of_one_example_little_is_known() -> None:
     assert (found.value, found.half_width, found.wanted_count) == (3, math.inf, None)
     assert not found.is_narrow
     assert found.as_json() == {"value": 3.0, "n": 1, "low": None, "high": None, "beats_control": None}
-    assert found.shown == "3.000 ± unknown"
-    assert found.mapped(math.exp, "amount").low == 0
+    assert found.as_text == "3.000 ± unknown"
+    assert found.map_value(math.exp, "amount").low == 0
 
 
 def test_references_without_a_word() -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnictl.data.speech.batches.codes import NOTHING, CodedBatch, CodedSpeech, CodesLayout, side_by_side
-from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, rounded_durations
+from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, round_durations
 
 CONFIG = TalkerConfig(layers=2, width=16, heads=2, hidden=24, text_layers=2, text_kernel=3, dropout=0.0)
 INTERFACE = Interface(num_symbols=9, books=3, codes=8, subframes=2, speakers=2)
@@ -118,5 +118,5 @@ def test_the_text_reaches_its_frames_and_no_earlier_ones(talker: Talker) -> None
 
 def test_durations_are_whole_and_bounded() -> None:
     logs = torch.tensor([-3.0, 0.0, 0.41, 1.0, 9.0])
-    assert rounded_durations(logs).tolist() == [1, 1, 2, 3, LONGEST_DURATION]
+    assert round_durations(logs).tolist() == [1, 1, 2, 3, LONGEST_DURATION]
     assert CAPACITY > LONGEST_DURATION

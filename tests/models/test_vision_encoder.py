@@ -192,7 +192,7 @@ def test_merged_patches_are_squares_of_neighbours(rows: int, columns: int, merge
     model = encoder(randomise, {"merge": merge})
     seen = model(pictures(2, 6 * rows, 6 * columns))
     assert seen.grid == (rows, columns)
-    merged = model.merged(seen)
+    merged = model.merge(seen)
     assert model.config.merged_grid == 4 // merge
     down, across = rows // merge, columns // merge
     assert merged.shape == (2, down * across, model.config.merged_width)
@@ -214,7 +214,7 @@ def test_patches_that_do_not_fill_squares_are_seen_but_not_merged(rows: int, col
     seen = model(pictures(2, 6 * rows, 6 * columns))
     assert seen.patches.shape == (2, rows * columns, 12)
     with pytest.raises(AssertionError, match=f"^{rows} × {columns} patches cannot be merged by 2"):
-        model.merged(seen)
+        model.merge(seen)
 
 
 @pytest.mark.parametrize("variant", ["patches", "stem"])
@@ -384,7 +384,7 @@ def test_the_stem_shrinks_a_picture_to_its_patches() -> None:
     strides = [layer.stride[0] for layer in model.embedding if isinstance(layer, nn.Conv2d)]
     assert strides == [2, 1, 1, 2, 1, 1, 4]
     assert not [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    assert model.merged(model(pictures(1, 64))).shape == (1, config.merged_grid**2, config.merged_width)
+    assert model.merge(model(pictures(1, 64))).shape == (1, config.merged_grid**2, config.merged_width)
 
 
 # Captions.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from omnictl.nn.conv import ResidualConv, TimeConv, through
+from omnictl.nn.conv import ResidualConv, TimeConv, apply_layers
 
 X = torch.randn(1, 20, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -41,8 +41,8 @@ def test_padding_is_not_seen() -> None:
     layers = nn.ModuleList(ResidualConv(4, 3, 1e-6) for _ in range(3)).double()
     for layer in layers:
         nn.init.normal_(layer.out_proj.weight)
-    whole = through(layers, X[:, :12], torch.tensor([12]))
-    padded = through(layers, X, torch.tensor([12]))
+    whole = apply_layers(layers, X[:, :12], torch.tensor([12]))
+    padded = apply_layers(layers, X, torch.tensor([12]))
     torch.testing.assert_close(padded[:, :12], whole)
 
 

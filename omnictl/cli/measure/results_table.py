@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from omnictl.measure.evaluate import Evaluation
-    from omnictl.metrics.verdict import Word
+    from omnictl.metrics.verdict import VerdictWord
     from omnictl.pipeline.evaluate import EvaluationResults
 
-COLOURS: "Mapping[Word, str]" = {"learned": "green", "weak": "yellow", "not learned": "red"}
+COLOURS: "Mapping[VerdictWord, str]" = {"learned": "green", "weak": "yellow", "not learned": "red"}
 """Of the verdicts."""
 
 
@@ -27,7 +27,7 @@ def overview(measured: "EvaluationResults") -> "Iterator[RenderableType]":
         for evaluation in measured.evaluations:
             report = evaluation.as_json()
             name = report["headline"]["name"]
-            headline = f"{name} {evaluation.report.estimates[name].shown}"
+            headline = f"{name} {evaluation.report.estimates[name].as_text}"
             metrics, controls = key_figures(report)
             run = escape(evaluation.run.path.name)
             word = report["verdict"]["word"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from omnictl.metrics.verdict import Word
+    from omnictl.metrics.verdict import VerdictWord
     from omnictl.pipeline.evaluate import EvaluationResults
     from omnictl.runs.run import Run
 
@@ -21,13 +21,13 @@ LONGER = 2
 """Times as many steps as were taken, where all that were planned were taken."""
 
 
-def words(measured: "EvaluationResults") -> "dict[str, Word]":
+def words(measured: "EvaluationResults") -> "dict[str, VerdictWord]":
     """The verdict on each stage that was judged."""
     verdicts = {evaluation.run.stage: evaluation.report.verdict for evaluation in measured.evaluations}
     return {stage: verdict.word for stage, verdict in verdicts.items() if verdict is not None}
 
 
-def training_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") -> list[str]:
+def training_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, VerdictWord]") -> list[str]:
     """The command that trains on each stage that is weak or has not learned; empty if there is none.
 
     Args:
@@ -45,7 +45,7 @@ def training_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") ->
     return lines
 
 
-def use_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") -> list[str]:
+def use_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, VerdictWord]") -> list[str]:
     """How to use what was trained, all of it together, else each by itself; nothing that has not learned."""
     usable = [stage for stage in runs if verdicts.get(stage) != "not learned"]
     if JOINED not in usable:
@@ -56,7 +56,7 @@ def use_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, Word]") -> list
     return [*([f"  omnictl chat{given}"] if "--image" in given or "--audio" in given else []), '  omnictl chat --text "Hello."']
 
 
-def _line(run: "Run", word: "Word") -> str:
+def _line(run: "Run", word: "VerdictWord") -> str:
     state = "has not learned" if word == "not learned" else "is weak"
     return f"{run.stage} {state}: train it on\n  {longer_command(run, _more_steps(run))}"
 

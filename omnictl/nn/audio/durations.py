@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class Spread(NamedTuple):
+class SpreadText(NamedTuple):
     """The symbols of a batch over U sub-frames of time."""
 
     owner: Tensor  # (B, U) int64, the position whose sub-frame it is; -1 beyond the end
@@ -17,7 +17,7 @@ class Spread(NamedTuple):
     after: Tensor  # (B, U) int64, and after it
 
 
-def spread_out(durations: Sequence[NDArray[np.int64]], subframes: int) -> Spread:
+def spread_text(durations: Sequence[NDArray[np.int64]], subframes: int) -> SpreadText:
     """Texts whose symbols last so many sub-frames each, `(T,)` a text, side by side; U is a multiple of `subframes`."""
     longest = max(int(time.sum()) for time in durations)
     size = -(-longest // subframes) * subframes
@@ -29,4 +29,4 @@ def spread_out(durations: Sequence[NDArray[np.int64]], subframes: int) -> Spread
         owner[row, :total] = np.repeat(np.arange(len(time)), time)
         before[row, :total] = np.arange(total) - begin
         after[row, :total] = end - 1 - np.arange(total)
-    return Spread(torch.from_numpy(owner), torch.from_numpy(before), torch.from_numpy(after))
+    return SpreadText(torch.from_numpy(owner), torch.from_numpy(before), torch.from_numpy(after))

@@ -1,4 +1,4 @@
-"""Log-mel features: the one function that turns sound into what an audio encoder reads, in training, evaluation and chat.
+"""Log-mel features: the one function that turns audio into what an audio encoder reads, in training, evaluation and chat.
 
     x = ln max(mel · |STFT|², ε),   feature = max(x − max x, −RANGE)
 
@@ -23,7 +23,7 @@ RANGE = 8 * math.log(10)
 """80 dB of power, in nats."""
 
 SOUND_GAIN = 30.0
-"""Of sound made of features: their loudest frame has power 1 in its loudest bin, which is soft as sound."""
+"""Of audio made from features: their loudest frame has power 1 in its loudest bin, which is quiet as audio."""
 
 _SMALLEST = 1e-10
 
@@ -55,8 +55,8 @@ class MelConfig(Config):
         return self.sample_rate / self.hop
 
     @property
-    def described(self) -> str:
-        """For people: what tells two settings apart."""
+    def as_text(self) -> str:
+        """Sample rate, bins and frame rate in words."""
         band = f"{self.bins} bins from {self.low_hz:g} to {self.high_hz:g} Hz"
         return f"{self.sample_rate:,} Hz in {band}, {self.frames_hz:g} frames a second"
 
@@ -79,7 +79,7 @@ def log_mel(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
 
 
 def at_feature_level(samples: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
-    """`(n,)` samples as loud as sound that is made of features, which do not know how loud a recording was."""
+    """`(n,)` samples as loud as audio that is made from features, which do not hold the level of a recording."""
     loudest = float(_power(samples, config).max())
     return samples * np.float32(SOUND_GAIN / math.sqrt(max(loudest, _SMALLEST)))
 

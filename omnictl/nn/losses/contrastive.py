@@ -1,4 +1,4 @@
-"""The contrastive loss of pictures and captions: each picture picks its caption out of the batch, each caption its picture.
+"""The contrastive loss of images and captions: each image picks its caption out of the batch, each caption its image.
 
     loss = −½ Σ_i [ln softmax_j(s·x_i·y_j)_i + ln softmax_j(s·x_j·y_i)_i],   x, y of unit length, s learned
 
@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def contrastive_sum(pictures: Tensor, captions: Tensor, log_scale: Tensor) -> Tensor:
+def contrastive_sum(images: Tensor, captions: Tensor, log_scale: Tensor) -> Tensor:
     """The loss in nats, summed over pairs.
 
     Args:
-        pictures: `(B, D)` of unit length.
-        captions: `(B, D)` of unit length, in the pictures' order.
+        images: `(B, D)` of unit length.
+        captions: `(B, D)` of unit length, in the images' order.
         log_scale: `()` logarithm of the inverse temperature.
     """
-    x, y = (vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors for vectors in (pictures, captions))
+    x, y = (vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors for vectors in (images, captions))
     with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round what differs by a hundredth to the same
         similarity = log_scale.exp() * x @ y.mT  # (B, B)
     targets = torch.arange(len(similarity), device=similarity.device)

@@ -66,15 +66,15 @@ def likeliest_durations(
     assert (lengths >= text_lengths).all(), "a text of more symbols than frames has no path"
     best = np.full((rows, num_positions), -np.inf, np.float64)
     best[:, 0] = log_probs[:, 0, 0]
-    came = np.zeros((num_frames, rows, num_positions), bool)  # from the symbol before
+    advanced = np.zeros((num_frames, rows, num_positions), bool)  # from the symbol before
     for s in range(1, num_frames):
         before = np.concatenate([np.full((rows, 1), -np.inf), best[:, :-1]], 1)
-        came[s] = before > best
+        advanced[s] = before > best
         best = np.maximum(before, best) + log_probs[:, s]
     durations = np.zeros((rows, num_positions), np.int64)
     row, place = np.arange(rows), text_lengths - 1
     for s in range(num_frames - 1, -1, -1):
         inside = s < lengths
         durations[row[inside], place[inside]] += 1
-        place = place - (inside & came[s, row, place])
+        place = place - (inside & advanced[s, row, place])
     return durations

@@ -1,4 +1,4 @@
-"""How far a sound is from another, by short-time spectra of several resolutions: phases are free, as they are to the ear.
+"""The distance of two signals by short-time spectra of several resolutions: phases do not count, as they do not to the ear.
 
 Source: Yamamoto, Song and Kim 2020 (Parallel WaveGAN), section 2.2.
 """
@@ -13,13 +13,13 @@ _SMALLEST = 1e-4
 """Magnitude below which nothing is heard."""
 
 
-def spectral_distance(made: Tensor, wanted: Tensor) -> Tensor:
-    """Spectral convergence and distance of log-magnitudes, mean over `RESOLUTIONS`, of sounds `(B, n)` each: `(B,)`."""
-    total = made.new_zeros(len(made))
+def spectral_distance(generated: Tensor, target: Tensor) -> Tensor:
+    """Spectral convergence and distance of log-magnitudes, mean over `RESOLUTIONS`, of samples `(B, n)` each: `(B,)`."""
+    total = generated.new_zeros(len(generated))
     for fft, hop in RESOLUTIONS:
-        found, real = magnitudes(made, fft, hop), magnitudes(wanted, fft, hop)
-        convergence = (found - real).square().sum((1, 2)).sqrt() / real.square().sum((1, 2)).sqrt().clamp(min=_SMALLEST)
-        total = total + convergence + (found.log() - real.log()).abs().mean((1, 2))
+        ours, theirs = magnitudes(generated, fft, hop), magnitudes(target, fft, hop)
+        convergence = (ours - theirs).square().sum((1, 2)).sqrt() / theirs.square().sum((1, 2)).sqrt().clamp(min=_SMALLEST)
+        total = total + convergence + (ours.log() - theirs.log()).abs().mean((1, 2))
     return total / len(RESOLUTIONS)
 
 

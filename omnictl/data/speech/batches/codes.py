@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from omnictl.data.speech.batches.length_buckets import Int64, LengthBuckets
 from omnictl.nn.audio.delay_pattern import delay, one_later
-from omnictl.nn.audio.durations import Spread, spread_out
+from omnictl.nn.audio.durations import SpreadText, spread_text
 
 NOTHING = -1
 """Target where no code is written."""
@@ -48,7 +48,7 @@ class CodedBatch:
     """(B,) int64"""
     durations: Tensor
     """(B, T) int64 sub-frames, zero where padded"""
-    spread: Spread
+    spread: SpreadText
     """over U = S · subframes sub-frames"""
     lengths: Tensor
     """(B,) int64 frames of codes"""
@@ -139,7 +139,7 @@ def side_by_side(found: CodedSpeech, indices: Sequence[int], read: Sequence[NDAr
         symbol_lengths=torch.tensor([len(found.symbols[index]) for index in indices]),
         speakers=torch.tensor([found.speakers[index] for index in indices]),
         durations=_padded(durations, 0),
-        spread=spread_out(durations, layout.subframes),
+        spread=spread_text(durations, layout.subframes),
         lengths=torch.tensor([codes.shape[1] for codes in said]),
         history=history,
         targets=_delayed(said, NOTHING),
