@@ -15,7 +15,7 @@ from omnictl.metrics.figures import (
     PAPER,
     TILE,
     Tile,
-    _shortened,
+    _shorten,
     calibration_image,
     confusion_image,
     contact_sheet,
@@ -82,13 +82,13 @@ def test_the_rarest_mistake_can_be_seen() -> None:
 
 def test_texts_are_shortened_to_what_fits() -> None:
     font = ImageFont.load_default(13)
-    assert _shortened("dog", font, 100) == "dog"
-    assert _shortened("a\nsmall  dog", font, 100) == "a small dog"
-    short = _shortened("a very long name of a dog", font, 100)
+    assert _shorten("dog", font, 100) == "dog"
+    assert _shorten("a\nsmall  dog", font, 100) == "a small dog"
+    short = _shorten("a very long name of a dog", font, 100)
     assert short.endswith("…")
     assert "a very long name of a dog".startswith(short[:-1])
     assert 80 < font.getlength(short) <= 100
-    assert _shortened("dog", font, 1) == "…"
+    assert _shorten("dog", font, 1) == "…"
 
 
 def square(side: int, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
