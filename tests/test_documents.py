@@ -116,7 +116,7 @@ def write_pictures(folder: Path) -> None:
     scenes = TinyWorldImages(99, num_eval_images=2, top1=("shape", "colour")).images("train", "labels", {})
     for number in range(40):
         (folder / ("dogs", "cats")[number % 2]).mkdir(parents=True, exist_ok=True)
-        picture = Image.fromarray(scenes.shown(number, View(32, 2)).picture.transpose(1, 2, 0))
+        picture = Image.fromarray(scenes.example(number, View(32, 2)).image.transpose(1, 2, 0))
         picture.save(folder / ("dogs", "cats")[number % 2] / f"{number}.png")
         picture.save("photo.jpg")
 

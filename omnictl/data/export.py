@@ -1,5 +1,5 @@
 """Writes TinyWorld out as ordinary files, which the file loaders read back the same: documents, recordings with
-transcripts, pictures with labels and captions, or dialogues with pictures and sounds.
+transcripts, images with labels and captions, or dialogues with images and sounds.
 
 A folder appears whole or not at all: it is written under a hidden name beside its place, and renamed at the end.
 """
@@ -38,7 +38,7 @@ RATE = 16_000
 
 DOCUMENTS = "documents.jsonl"
 RECORDINGS = "metadata.csv"
-PICTURES = "metadata.jsonl"
+IMAGES = "metadata.jsonl"
 DIALOGUES = "dialogues.jsonl"
 
 
@@ -120,22 +120,22 @@ def export_images(world: TinyWorldImages, out: Path, *, num: int) -> dict[Split,
     """Writes `metadata.jsonl` with `image,label,caption,split`, the label all attributes, and the scenes in `images/`: PNG, 112 px.
 
     Args:
-        world: the pictures.
+        world: the images.
         out: a new or empty folder.
         num: so many of the endless training scenes.
 
     Returns:
-        Pictures of each split.
+        Images of each split.
 
     Raises:
         UsageError: the folder holds something, or may not be written.
         DiskFull: no space left; nothing of the folder is.
     """
     counts: dict[Split, int] = {split: len(world.images(split, "labels", {})) for split in SPLITS} | {"train": num}
-    with _whole(out) as draft, (draft / PICTURES).open("w", encoding="utf-8", newline="\n") as file:
+    with _whole(out) as draft, (draft / IMAGES).open("w", encoding="utf-8", newline="\n") as file:
         (draft / "images").mkdir()
         places = [(split, index) for split in SPLITS for index in range(counts[split])]
-        for split, index in log_progress(places, "writing pictures", len(places)):
+        for split, index in log_progress(places, "writing images", len(places)):
             found = scene(world.seed, split, index)
             image = f"images/{split}_{index:06}.png"
             (draft / image).write_bytes(_png(pixels_of(found)))
@@ -146,7 +146,7 @@ def export_images(world: TinyWorldImages, out: Path, *, num: int) -> dict[Split,
 
 
 def export_dialogues(world: TinyWorldDialogues, out: Path) -> dict[Split, int]:
-    """Writes `dialogues.jsonl`, pictures (PNG, 112 px), sounds, and each last answer as it is said (FLAC, 16 bits, 16 kHz).
+    """Writes `dialogues.jsonl`, images (PNG, 112 px), sounds, and each last answer as it is said (FLAC, 16 bits, 16 kHz).
 
     Args:
         world: the dialogues, `TinyWorldDialogues.few`.
@@ -168,7 +168,7 @@ def export_dialogues(world: TinyWorldDialogues, out: Path) -> dict[Split, int]:
         _write_sounds(world, draft, places)
         for split, task, number in log_progress(places, "writing dialogues", len(places)):
             dialogue = world.dialogue(split, task, number)
-            _write_pictures(world, split, dialogue.media, draft)
+            _write_images(world, split, dialogue.media, draft)
             row = {"messages": _messages(dialogue, split), "task": task, "id": dialogue.id, "split": split}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         flush(file)
@@ -193,7 +193,7 @@ def _write_sounds(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple
         (draft / _reply_of(f"{split}/{task}/{number}")).write_bytes(_flac(sound))
 
 
-def _write_pictures(world: TinyWorldDialogues, split: Split, shown: Sequence[Media], draft: Path) -> None:
+def _write_images(world: TinyWorldDialogues, split: Split, shown: Sequence[Media], draft: Path) -> None:
     """Those that are not there yet."""
     for media in shown:
         file = draft / _file_of(media, split)

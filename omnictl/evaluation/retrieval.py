@@ -1,6 +1,6 @@
-"""How well pictures find their captions, captions their pictures, and pictures their class by what captions say of it (zero-shot).
+"""How well images find their captions, captions their images, and images their class by what captions say of it (zero-shot).
 
-Source: Radford et al. 2021 (CLIP). `recall_at_k` is of pictures that look for captions; the other direction is named so.
+Source: Radford et al. 2021 (CLIP). `recall_at_k` is of images that look for captions; the other direction is named so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,20 +23,20 @@ Float32 = NDArray[np.float32]
 
 
 class SharedSpace(NamedTuple):
-    """Pictures and their captions in one space, rows of unit length."""
+    """Images and their captions in one space, rows of unit length."""
 
     rows: Sequence[ImageRecord]
-    pictures: Float32  # (N, D)
+    images: Float32  # (N, D)
     captions: Float32  # (N, D)
 
     @property
     def similarity(self) -> Float32:
-        """`(N, N)` of each picture to each caption."""
-        return self.pictures @ self.captions.T
+        """`(N, N)` of each image to each caption."""
+        return self.images @ self.captions.T
 
     @property
     def relevant(self) -> NDArray[np.bool_]:
-        """`(N, N)`: a caption is right for a picture if it is word for word its own."""
+        """`(N, N)`: a caption is right for an image if it is word for word its own."""
         texts = np.unique([row.caption or "" for row in self.rows], return_inverse=True)[1]
         right: NDArray[np.bool_] = texts[:, None] == texts[None, :]
         return right
@@ -52,7 +52,7 @@ def retrieval_rates(found: SharedSpace) -> dict[str, float]:
 def retrieval_report(found: SharedSpace, metrics: Mapping[str, float], by_class: Report | None) -> Report:
     """The report of a split, with what the zero-shot classes say if there are any.
 
-    The control looks for captions with other pictures; its floor is what a random order would find.
+    The control looks for captions with other images; its floor is what a random order would find.
     """
     similarity, relevant = found.similarity, found.relevant
     shuffled = similarity[shuffled_pairs(np.arange(len(similarity)), seed=0)]

@@ -27,7 +27,7 @@ from omnictl.data.dialogues.chat_template import (
     place,
     without_media,
 )
-from omnictl.data.dialogues.corpus import DialogueCorpus, Pictures
+from omnictl.data.dialogues.corpus import DialogueCorpus, ImageCollection
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.speech.transcripts.transcript import normalise
 from omnictl.data.text.tokenizer import END, IM_END, IM_START
@@ -46,7 +46,7 @@ SHUFFLE_SEED = 0
 
 MOST_TILES = 36
 SHOWN_SIDE = 160
-"""Pixels of a picture beside its question and answer."""
+"""Pixels of an image beside its question and answer."""
 
 TRANSCRIBE = "transcribe"
 CAPTION = "caption"
@@ -69,7 +69,7 @@ class DialogueResult(NamedTuple):
 
 
 def concatenate(values: Sequence[NDArray[Any]], like: Tensor) -> Tensor:
-    """Features `(N, width)`, those of one picture or sound behind the other's, where another tensor is and of its type."""
+    """Features `(N, width)`, those of one image or sound behind the other's, where another tensor is and of its type."""
     return torch.from_numpy(np.concatenate(values)).to(like)
 
 
@@ -209,7 +209,7 @@ def exchange_media(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
 
 
 def _with_media(dialogue: Dialogue, kind: MediaKind, others: Sequence[Media]) -> Dialogue:
-    """A dialogue with the other pictures (or sounds) in the place of its own, taken in turn; its own if there are no others."""
+    """A dialogue with the other images (or sounds) in the place of its own, taken in turn; its own if there are no others."""
     if not others:
         return dialogue
     taken = cycle(others)
@@ -241,16 +241,16 @@ def prediction(one: DialogueResult, corpus: DialogueCorpus, split: Split) -> dic
     return line
 
 
-def answer_sheet(answered: Sequence[DialogueResult], pictures: Pictures) -> bytes:
-    """Questions about pictures with their answers as a PNG, of all tasks in turn."""
+def answer_sheet(answered: Sequence[DialogueResult], images: ImageCollection) -> bytes:
+    """Questions about images with their answers as a PNG, of all tasks in turn."""
     seen = [one for one in answered if any(media.kind == "image" for media in one.dialogue.media)]
     by_task = [[one for one in seen if one.dialogue.task == task] for task in dict.fromkeys(one.dialogue.task for one in seen)]
     in_turn = (one for row in zip_longest(*by_task) for one in row if one is not None)
-    return contact_sheet([_tile(one, pictures) for one in islice(in_turn, MOST_TILES)])
+    return contact_sheet([_tile(one, images) for one in islice(in_turn, MOST_TILES)])
 
 
-def _tile(one: DialogueResult, pictures: Pictures) -> Tile:
+def _tile(one: DialogueResult, images: ImageCollection) -> Tile:
     first = next(media for media in one.dialogue.media if media.kind == "image")
-    pixels = pictures.picture(first.number, SHOWN_SIDE).transpose(1, 2, 0)
+    pixels = images.image(first.number, SHOWN_SIDE).transpose(1, 2, 0)
     question = one.dialogue.messages[-2].text or f"({one.dialogue.task})"
     return Tile(pixels, (question, one.answer, "right" if one.right else f"not: {one.dialogue.answer}"))

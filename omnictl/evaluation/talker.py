@@ -169,7 +169,7 @@ def ladder_report(
             {"id": row.id, "task": "say", "reference": one.text, "prediction": one.heard["free_running"], **_others(one)}
             for row, one in zip(recordings, said, strict=True)
         ],
-        pictures={f"{_file_name(row)}.png": _picture(one, voice) for row, one in shown},
+        pictures={f"{_file_name(row)}.png": _image(one, voice) for row, one in shown},
         sounds={f"{_file_name(row)}_{rung}.wav": wav_bytes(one.sounds[rung], rate) for row, one in shown for rung in RUNGS},
     )
 
@@ -188,7 +188,7 @@ def _others(one: SpokenSentence) -> dict[str, str]:
     return {f"heard_{rung}": one.heard[rung] for rung in RUNGS if rung != "free_running"}
 
 
-def _picture(one: SpokenSentence, voice: Voice) -> bytes:
+def _image(one: SpokenSentence, voice: Voice) -> bytes:
     mel = voice.codec.config.mel
     return spectrogram_image({f"{rung}: {one.heard[rung]}": log_mel(sound, mel).numpy() for rung, sound in one.sounds.items()})
 

@@ -1,4 +1,4 @@
-"""How well pictures were told apart: rates over a split, with a control; and what went wrong, for people to look at.
+"""How well images were told apart: rates over a split, with a control; and what went wrong, for people to look at.
 
 A class is a combination of the values of the attributes that `top1` wants right; its probability is the product of theirs.
 """
@@ -19,7 +19,7 @@ from omnictl.metrics.figures import Tile, calibration_image, confusion_image, co
 from omnictl.metrics.intervals import Estimate, certain, error_rate, rate_from
 from omnictl.trainer.stage import Report
 
-WORST_PICTURES = 36
+WORST_IMAGES = 36
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -54,7 +54,7 @@ class Classes(NamedTuple):
         return tuple(" ".join(reversed(values)) for values in self.values)
 
     def number(self, labels: Mapping[str, str]) -> int:
-        """The class of a picture, -1 if one of the attributes is not known."""
+        """The class of an image, -1 if one of the attributes is not known."""
         found = tuple(labels.get(name, "") for name in self.attributes)
         return self.values.index(found) if found in self.values else -1
 
@@ -64,7 +64,7 @@ class Classes(NamedTuple):
 
 
 class ClassificationResult(NamedTuple):
-    """Pictures and how likely each class seemed."""
+    """Images and how likely each class seemed."""
 
     rows: Sequence[ImageRecord]
     probabilities: Float32  # (N, C)
@@ -144,13 +144,13 @@ def classification_report(
     show: Callable[[int], Pixels],
     further: Mapping[str, Estimate],
 ) -> Report:
-    """The report of a split: `metrics`, the control with the pictures shuffled, every prediction, each class, the worst mistakes.
+    """The report of a split: `metrics`, the control with the images shuffled, every prediction, each class, the worst mistakes.
 
     Args:
-        found: the pictures and what they were taken for.
+        found: the images and what they were taken for.
         classes: the classes.
         metrics: what was measured, the headline among it.
-        show: `(3, S, S)` pixels of a picture by its place in `found`.
+        show: `(3, S, S)` pixels of an image by its place in `found`.
         further: estimates of what was measured beside the classes.
     """
     best = found.probabilities.argmax(1)
@@ -194,7 +194,7 @@ def _prediction(row: ImageRecord, probabilities: Float32, target: int, names: Se
 
 
 def _worst(found: ClassificationResult, names: Sequence[str], show: Callable[[int], Pixels]) -> list[Tile]:
-    """The mistakes that the model was surest of; the pictures it was least sure of if it made none."""
+    """The mistakes that the model was surest of; the images it was least sure of if it made none."""
     best, sure = found.probabilities.argmax(1), found.probabilities.max(1)
     known = np.flatnonzero(found.targets >= 0)
     wrong = known[best[known] != found.targets[known]]
@@ -204,5 +204,5 @@ def _worst(found: ClassificationResult, names: Sequence[str], show: Callable[[in
             show(int(index)).transpose(1, 2, 0),
             (f"{names[best[index]]} {sure[index]:.2f}", f"is {names[found.targets[index]]}", found.rows[index].id),
         )
-        for index in order[:WORST_PICTURES]
+        for index in order[:WORST_IMAGES]
     ]

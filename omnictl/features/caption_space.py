@@ -1,4 +1,4 @@
-"""Pictures and captions in one space, with the two encoders of a contrastive model."""
+"""Images and captions in one space, with the two encoders of a contrastive model."""
 
 from collections.abc import Sequence
 
@@ -19,14 +19,14 @@ Float32 = NDArray[np.float32]
 
 
 class CaptionReader:
-    """Places pictures and captions beside each other."""
+    """Places images and captions beside each other."""
 
     def __init__(self, encoder: VisionEncoder, captions: CaptionEncoder, tokenizer: Tokenizer) -> None:
         self.encoder, self.captions, self.tokenizer = encoder, captions, tokenizer
 
-    def place(self, pictures: Tensor) -> Tensor:
-        """Pictures `(B, 3, S, S)` uint8 as `(B, joint)` vectors of unit length."""
-        return self.captions.place(self.encoder(pictures.to(self.encoder.positions.device)))
+    def place(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, S, S)` uint8 as `(B, joint)` vectors of unit length."""
+        return self.captions.place(self.encoder(images.to(self.encoder.positions.device)))
 
     def read(self, captions: Sequence[str]) -> Tensor:
         """Captions as `(B, joint)` vectors of unit length."""
@@ -48,15 +48,15 @@ class CaptionReader:
         return [ids[:MAX_CAPTION_TOKENS] for ids in self.tokenizer.encode_batch(captions, markup=False)]
 
     @torch.no_grad()
-    def match(self, pictures: Float32, prompts: Sequence[Sequence[str]]) -> Float32:
-        """`(N, C)` probabilities of C classes, for pictures `(N, joint)` of unit length (zero-shot, Radford et al. 2021).
+    def match(self, images: Float32, prompts: Sequence[Sequence[str]]) -> Float32:
+        """`(N, C)` probabilities of C classes, for images `(N, joint)` of unit length (zero-shot, Radford et al. 2021).
 
         Args:
-            pictures: as `place` gives them.
+            images: as `place` gives them.
             prompts: what captions say of each class, in one way or several, which count as their mean.
         """
         means = torch.stack([self.read(ways).float().mean(0) for ways in prompts])
         directions = F.normalize(means, dim=-1).cpu().numpy()  # (C, joint)
-        logits = float(self.captions.clamped_log_scale().exp()) * pictures @ directions.T
+        logits = float(self.captions.clamped_log_scale().exp()) * images @ directions.T
         probabilities: Float32 = torch.from_numpy(logits).softmax(-1).numpy()
         return probabilities

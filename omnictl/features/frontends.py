@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from omnictl.config.split import Split
 from omnictl.data.audio.files import read_audio
-from omnictl.data.dialogues.corpus import DialogueCorpus, Pictures
-from omnictl.data.images.file_corpus import load_picture
+from omnictl.data.dialogues.corpus import DialogueCorpus, ImageCollection
+from omnictl.data.images.file_corpus import load_image
 from omnictl.data.images.tinyworld import BACKGROUND
 from omnictl.data.speech.batches.utterances import pad
 from omnictl.data.speech.log_mels import FeatureStore, open_features
@@ -29,11 +29,11 @@ from omnictl.nn.audio.mel import log_mel
 from omnictl.nn.conv import halve
 
 Raw = NDArray[Any]
-"""What an encoder takes in: `(3, S, S)` uint8 of a picture, `(T, F)` fp32 log-mels of a sound."""
+"""What an encoder takes in: `(3, S, S)` uint8 of an image, `(T, F)` fp32 log-mels of a sound."""
 
 
 class Inputs(Protocol):
-    """The inputs of a split's pictures or sounds, by number."""
+    """The inputs of a split's images or sounds, by number."""
 
     @property
     def fingerprint(self) -> str:
@@ -107,7 +107,7 @@ class MediaEncoder(Protocol):
 
 
 class VisionFrontend(nn.Module):
-    """A vision encoder: the merged patch tokens of a picture.
+    """A vision encoder: the merged patch tokens of an image.
 
     Args:
         encoder: a trained one.
@@ -131,15 +131,15 @@ class VisionFrontend(nn.Module):
 
     def load(self, file: Path) -> Raw:
         """See `MediaEncoder`."""
-        return load_picture(file, self.encoder.config.image_size)
+        return load_image(file, self.encoder.config.image_size)
 
     def count(self, raw: Raw) -> int:  # noqa: ARG002
-        """See `MediaEncoder`; of every picture the same."""
+        """See `MediaEncoder`; of every image the same."""
         return self.encoder.config.merged_grid**2
 
     def inputs(self, corpus: DialogueCorpus, split: Split, cache: Path) -> Inputs:  # noqa: ARG002
         """See `MediaEncoder`; drawn or decoded when asked for."""
-        return _Views(corpus.pictures(split), self.encoder.config.image_size, self.encoder.config.merged_grid**2)
+        return _Views(corpus.images(split), self.encoder.config.image_size, self.encoder.config.merged_grid**2)
 
     @property
     def names_features(self) -> bool:
@@ -158,8 +158,8 @@ class VisionFrontend(nn.Module):
 
     def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
         """See `MediaEncoder`."""
-        pictures = torch.from_numpy(np.stack(raws)).to(self.encoder.positions.device)
-        return list(self.encoder.merge(self.encoder(pictures)))
+        images = torch.from_numpy(np.stack(raws)).to(self.encoder.positions.device)
+        return list(self.encoder.merge(self.encoder(images)))
 
 
 class AudioFrontend(nn.Module):
@@ -232,27 +232,27 @@ def frames_heard(mel_frames: int) -> int:
 
 @dataclass(frozen=True)
 class _Views:
-    """Pictures of one size."""
+    """Images of one size."""
 
-    pictures: Pictures
+    images: ImageCollection
     size: int
     features: int
 
     @property
     def fingerprint(self) -> str:
-        return self.pictures.fingerprint
+        return self.images.fingerprint
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def raw(self, number: int) -> Raw:
-        return self.pictures.picture(number, self.size)
+        return self.images.image(number, self.size)
 
     def count(self, number: int) -> int:  # noqa: ARG002
         return self.features
 
     def flaw(self, number: int) -> str | None:  # noqa: ARG002
-        return None  # pictures that cannot be read are set aside by the corpus
+        return None  # images that cannot be read are set aside by the corpus
 
 
 @dataclass(frozen=True)

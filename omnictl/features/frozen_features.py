@@ -1,4 +1,4 @@
-"""What frozen encoders make of a split's pictures and sounds: made once, kept in the cache, memory-mapped afterwards."""
+"""What frozen encoders make of a split's images and sounds: made once, kept in the cache, memory-mapped afterwards."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """Pictures or sounds as the features that a frozen encoder made of them."""
+    """Images or sounds as the features that a frozen encoder made of them."""
 
     inputs: Inputs
     grid: tuple[int, int] | None
@@ -55,7 +55,7 @@ class FrozenFeatures:
 
 @dataclass(frozen=True)
 class EncoderInputs:
-    """Pictures or sounds as they are, for an encoder that is trained along."""
+    """Images or sounds as they are, for an encoder that is trained along."""
 
     inputs: Inputs
     encoder: MediaEncoder
@@ -89,7 +89,7 @@ def perceive(encoder: MediaEncoder, inputs: Inputs, cache: Path, what: str) -> F
         encoder: in eval mode.
         inputs: of a split.
         cache: folder of the cache.
-        what: for notes of progress: "looking at pictures".
+        what: for notes of progress: "looking at images".
 
     Raises:
         DataError: the cache cannot be written.

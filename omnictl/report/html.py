@@ -150,7 +150,7 @@ def details(summary: str, *content: str) -> Html:
 
 
 def embed_file(file: Path) -> Html:
-    """A picture or a player of a sound, its file within the page."""
+    """An image or a player of a sound, its file within the page."""
     data = base64.b64encode(file.read_bytes()).decode()
     source = f"data:{MEDIA_TYPES[file.suffix]};base64,{data}"
     if file.suffix == ".png":

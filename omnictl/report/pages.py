@@ -11,7 +11,7 @@ from omnictl.runs.files import write_text
 from omnictl.runs.run import Run
 
 MOST_SAMPLES = 20
-MOST_PICTURES = 12
+MOST_IMAGES = 12
 MOST_SOUNDS = 10
 MOST_GROUPS = 60
 MOST_TEXT = 20_000
@@ -132,7 +132,7 @@ def _in_full(judged: StoredEvaluation) -> list[Html]:
         *_groups(judged.report),
         *_sounds([file for file in judged.files(".wav") if file not in elsewhere], MOST_SOUNDS),
         *_samples(rows, attached, judged.report["num_examples"]),
-        *_pictures([file for file in judged.files(".png") if file not in elsewhere]),
+        *_images([file for file in judged.files(".png") if file not in elsewhere]),
         *(details(file.name, element("pre", _text(file))) for file in judged.files(".txt")),
     ]
 
@@ -184,7 +184,7 @@ def _groups(report: Mapping[str, Any]) -> list[Html]:
 
 
 def _samples(rows: Sequence[Mapping[str, object]], attached: Sequence[Mapping[str, Path]], total: int) -> list[Html]:
-    """A table of predictions, with the pictures and sounds that they name."""
+    """A table of predictions, with the images and sounds that they name."""
     if not rows:
         return []
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -209,12 +209,12 @@ def _attached(judged: StoredEvaluation, row: Mapping[str, object]) -> dict[str, 
     return {name: file for name, file in named.items() if file.suffix in (".png", ".wav") and file.is_file()}
 
 
-def _pictures(files: Sequence[Path]) -> list[Html]:
+def _images(files: Sequence[Path]) -> list[Html]:
     if not files:
         return []
-    shown = [element("figure", embed_file(file), element("figcaption", file.stem)) for file in files[:MOST_PICTURES]]
+    shown = [element("figure", embed_file(file), element("figcaption", file.stem)) for file in files[:MOST_IMAGES]]
     return [
-        element("h3", "pictures"),
+        element("h3", "images"),
         element("div", *shown, class_="row"),
         _left_out(len(files) - len(shown), _within_run(files[0].parent)),
     ]

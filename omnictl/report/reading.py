@@ -40,7 +40,7 @@ class StoredEvaluation:
         return list(islice(_lines(self.folder / "predictions.jsonl"), most))
 
     def files(self, suffix: str) -> list[Path]:
-        """Pictures, sounds or texts, by name."""
+        """Images, sounds or texts, by name."""
         return sorted(self.folder.glob(f"*{suffix}"))
 
 

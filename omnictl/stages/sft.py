@@ -490,7 +490,7 @@ class Sft:
             estimates={**estimates, **spoken.estimates, **writing.estimates},
             verdict=judge_answers(estimates, generated=self.corpus.generated),
             predictions=[prediction(one, self.corpus, split) for one in answered],
-            pictures={"answers.png": answer_sheet(answered, self.corpus.pictures(split))},
+            pictures={"answers.png": answer_sheet(answered, self.corpus.images(split))},
             sounds=spoken.sounds,
         )
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.config.split import Split
-from omnictl.data.images.batches import UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
+from omnictl.data.images.batches import UNKNOWN, ImageBatch, ImageBatches, LabelEncoder, evaluation_batches
 from omnictl.data.images.corpus import ImageCorpus, ImageDataConfig, ImageSet, Pixels, View
 from omnictl.data.images.source import open_images
 from omnictl.data.images.tinyworld import ENDLESS, class_prompts
@@ -167,7 +167,7 @@ class Vision:
     def __init__(self, config: VisionConfig, known: ImageLabels, tokenizer: Tokenizer | None, *, cache: Path) -> None:
         self.config, self.known, self.tokenizer, self._cache = config, known, tokenizer, cache
         self.view = View(config.model.image_size, config.model.merged_grid)
-        self.labels = Labels(known.attributes)
+        self.labels = LabelEncoder(known.attributes)
         torch.manual_seed(config.train.seed)
         self.reader: CaptionReader | None = None
         if tokenizer is None:
@@ -322,10 +322,10 @@ class Vision:
     def loss(self, batch: ImageBatch) -> LossSum:
         """Cross-entropies or the contrastive loss in nats, counted in pictures."""
         nats = self._class_nats(batch, self._see(batch)) if self.reader is None else self._contrast_nats(self.reader, batch)
-        return LossSum(nats, len(batch.pictures), {})
+        return LossSum(nats, len(batch.images), {})
 
     def _see(self, batch: ImageBatch) -> VisionOutput:
-        seen: VisionOutput = self.model.encoder(batch.pictures.to(self.model.encoder.positions.device))
+        seen: VisionOutput = self.model.encoder(batch.images.to(self.model.encoder.positions.device))
         return seen
 
     def _class_nats(self, batch: ImageBatch, seen: VisionOutput) -> Tensor:
@@ -342,12 +342,12 @@ class Vision:
 
     def _contrast_nats(self, reader: CaptionReader, batch: ImageBatch) -> Tensor:
         scale = reader.captions.clamped_log_scale()
-        return contrastive_sum(reader.place(batch.pictures), reader.read(batch.captions), scale)
+        return contrastive_sum(reader.place(batch.images), reader.read(batch.captions), scale)
 
     def work(self, batch: ImageBatch) -> Work:
         """Pictures and floating-point operations of a training step on this batch."""
-        count = len(batch.pictures)
-        flops = training_flops(self.model.encoder, count, batch.pictures.shape[-1])
+        count = len(batch.images)
+        flops = training_flops(self.model.encoder, count, batch.images.shape[-1])
         if self.reader is not None:
             matrices = sum(p.numel() for p in self.reader.captions.blocks.parameters() if p.ndim >= 2)
             flops += 6.0 * self.reader.num_tokens(batch.captions) * matrices
@@ -373,7 +373,7 @@ class Vision:
         aside = {"set_aside": float(len(found.set_aside))}
 
         def show(index: int) -> Pixels:
-            return found.shown(index, self.view).picture
+            return found.example(index, self.view).image
 
         if self.reader is None:
             judged = self._judge(found, count)
@@ -457,7 +457,7 @@ class Vision:
         pictures, texts = [], []
         for _, batch in evaluation_batches(found, self.labels, self.view, count, batch_size=EVALUATION_PICTURES):
             with torch.no_grad():
-                pictures.append(reader.place(batch.pictures).float().cpu().numpy())
+                pictures.append(reader.place(batch.images).float().cpu().numpy())
                 texts.append(reader.read(batch.captions).float().cpu().numpy())
         return SharedSpace([found.row(index) for index in range(count)], np.concatenate(pictures), np.concatenate(texts))
 
@@ -470,7 +470,7 @@ class Vision:
         targets = np.array([classes.number(row.labels) for row in placed.rows])
         if not classes.attributes or (targets < 0).all():
             return None
-        return ClassificationResult(placed.rows, reader.match(placed.pictures, self.prompts()), targets)
+        return ClassificationResult(placed.rows, reader.match(placed.images, self.prompts()), targets)
 
     @torch.no_grad()
     def name_picture(self, picture: Tensor) -> dict[str, Float32]:

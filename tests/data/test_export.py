@@ -144,9 +144,9 @@ def test_pictures_read_back_the_same(drawn, tmp_path):
             row, original = found.row(index), expected.row(index)
             assert (row.labels, row.caption) == (original.labels, original.caption)
             assert list(row.labels) == list(PICTURES.attributes)
-            picture = expected.shown(index, view).picture
+            picture = expected.example(index, view).image
             for seed in (None, (1, 2, 3)):
-                np.testing.assert_array_equal(found.shown(index, view, seed).picture, picture)
+                np.testing.assert_array_equal(found.example(index, view, seed).image, picture)
 
 
 def test_files_are_png_with_a_manifest(drawn):
@@ -189,7 +189,7 @@ def same_part(part, original, files, split, heard):
         return
     assert part.kind == original.kind
     if part.kind == "image":
-        pictures = [corpus.pictures(split).picture(each.number, 112) for corpus, each in ((files, part), (DIALOGUES, original))]
+        pictures = [corpus.images(split).image(each.number, 112) for corpus, each in ((files, part), (DIALOGUES, original))]
         np.testing.assert_array_equal(*pictures)
     else:
         read, spoken = heard[0][part.number], heard[1][original.number]

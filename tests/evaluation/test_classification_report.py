@@ -15,7 +15,7 @@ from omnictl.data.images.corpus import ImageRecord, Pixels
 from omnictl.errors import ConfigError
 from omnictl.evaluation import vision
 from omnictl.evaluation.vision import (
-    WORST_PICTURES,
+    WORST_IMAGES,
     Classes,
     ClassificationResult,
     Float32,
@@ -266,6 +266,6 @@ def test_without_mistakes_the_least_sure_are_shown(monkeypatch: pytest.MonkeyPat
 
 
 def test_only_so_many_of_the_worst_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = [(STAR_RED, {RING_RED: 0.5 + 0.001 * number}) for number in range(WORST_PICTURES + 20)]
+    wrong = [(STAR_RED, {RING_RED: 0.5 + 0.001 * number}) for number in range(WORST_IMAGES + 20)]
     tiles = tiles_of(classified(*wrong), monkeypatch)
-    assert [tile.lines[2] for tile in tiles] == [str(number) for number in range(WORST_PICTURES + 19, 19, -1)]
+    assert [tile.lines[2] for tile in tiles] == [str(number) for number in range(WORST_IMAGES + 19, 19, -1)]

@@ -41,7 +41,7 @@ def test_rates_in_both_directions() -> None:
     assert [rates[f"recall_at_{k}"] for k in (1, 5, 10)] == pytest.approx([0.2, 0.6, 0.8])
     assert set(rates) == {f"recall_at_{k}{of}" for k in (1, 5, 10) for of in ("", "_captions")}
     backwards = ranked([1, 3, 5, 8, 12], 20)
-    backwards = backwards._replace(pictures=backwards.captions, captions=backwards.pictures)
+    backwards = backwards._replace(images=backwards.captions, captions=backwards.images)
     turned = retrieval_rates(backwards)
     assert [turned[f"recall_at_{k}_captions"] for k in (1, 5, 10)] == pytest.approx([0.2, 0.6, 0.8])
 

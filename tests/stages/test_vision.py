@@ -237,7 +237,7 @@ def test_pictures_with_captions_are_not_mixed(tmp_path: Path) -> None:
 def test_scenes_stay_as_they_are_or_their_patches_would_be_mislabelled() -> None:
     batch = first_batch(stage_of("data.augmentation=strong"))
     assert (batch.shares == 1).all()
-    for index, picture in enumerate(batch.pictures):
+    for index, picture in enumerate(batch.images):
         assert np.array_equal(picture, draw(scene(TINYWORLD_SEED, "train", index), 32).picture)
 
 
@@ -268,7 +268,7 @@ def batch_of(stage: Vision, count: int, *, shares: Sequence[float] = ()) -> Imag
     own[1, 0] = others[2, 0] = UNKNOWN
     patch_sizes = [len(values) for values in stage.known.patch_attributes.values()]
     return ImageBatch(
-        pictures=torch.randint(0, 256, (count, 3, 32, 32), generator=generator).to(torch.uint8),
+        images=torch.randint(0, 256, (count, 3, 32, 32), generator=generator).to(torch.uint8),
         labels=own,
         others=others if shares else own,
         shares=torch.tensor(shares) if shares else torch.ones(count),
@@ -286,7 +286,7 @@ def test_the_loss_is_that_of_a_loop(smoothing: float, shares: Sequence[float], r
     stage.model.double().eval()
     batch = batch_of(stage, 5, shares=shares)
     found = stage.loss(batch)
-    seen = stage.model.encoder(batch.pictures)
+    seen = stage.model.encoder(batch.images)
     expected = 0.0
     for number, logits in enumerate(stage.model.encoder.attribute_logits(seen)):
         for row in range(5):
@@ -361,7 +361,7 @@ def test_the_contrastive_loss_is_that_of_a_loop(randomise: Randomise) -> None:
     stage.model.captions.log_scale.fill_(math.log(5.0))
     batch = first_batch(stage)
     found = stage.loss(batch)
-    pictures = stage.model.captions.place(stage.model.encoder(batch.pictures)).tolist()
+    pictures = stage.model.captions.place(stage.model.encoder(batch.images)).tolist()
     captions = [stage.reader.read([caption])[0].tolist() for caption in batch.captions]  # one at a time: without padding
     scores = [[5.0 * math.fsum(a * b for a, b in zip(one, other, strict=True)) for other in captions] for one in pictures]
     expected = 0.0
@@ -378,7 +378,7 @@ def test_pictures_and_captions_are_of_unit_length(randomise: Randomise) -> None:
     randomise(stage.model)
     stage.model.eval()
     batch = first_batch(stage)
-    placed = stage.model.captions.place(stage.model.encoder(batch.pictures))
+    placed = stage.model.captions.place(stage.model.encoder(batch.images))
     for vectors in (placed, stage.reader.read(batch.captions)):
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(8))
 
@@ -783,7 +783,7 @@ def test_a_picture_is_named_as_in_the_split(giver: Vision) -> None:
     report = giver.evaluate("test", limit=5)
     found = giver._images("test")
     for index, row in enumerate(report.predictions):
-        shares = giver.name_picture(torch.from_numpy(found.shown(index, giver.view).picture))
+        shares = giver.name_picture(torch.from_numpy(found.example(index, giver.view).image))
         assert list(shares) == list(giver.known.attributes)
         assert all(values.sum() == pytest.approx(1, abs=1e-5) for values in shares.values())
         best = {name: giver.known.attributes[name][values.argmax()] for name, values in shares.items()}
@@ -799,7 +799,7 @@ def test_a_picture_is_matched_as_in_the_split(randomise: Randomise) -> None:
     found = stage._images("test")
     guessed = stage._guess(stage.reader, stage._place(stage.reader, found, 4))
     for index in range(4):
-        placed = stage.reader.place(torch.from_numpy(found.shown(index, stage.view).picture)[None])
+        placed = stage.reader.place(torch.from_numpy(found.example(index, stage.view).image)[None])
         (shares,) = stage.reader.match(placed.numpy(), stage.prompts())
         np.testing.assert_allclose(shares, guessed.probabilities[index], rtol=1e-3, atol=1e-6)
 

@@ -1,1 +1,1 @@
-"""Dialogues about pictures and sounds: corpora, ChatML and batches."""
+"""Dialogues about images and sounds: corpora, ChatML and batches."""

@@ -1,4 +1,4 @@
-"""Batches of dialogues with their pictures and sounds, and of replayed text, in an order that is a function of the seed and the
+"""Batches of dialogues with their images and sounds, and of replayed text, in an order that is a function of the seed and the
 position alone.
 
 Short examples stand behind one another in a row and do not see each other, so hardly anything is padding. What is drawn at a
@@ -48,7 +48,7 @@ class DialogueBatch:
     positions: Tensor | None
     """(B, T, 3) int64, if the model wants them"""
     media: Mapping[MediaKind, tuple[NDArray[Any], ...]]
-    """Values of the pictures and sounds in the order of their placeholders, row by row"""
+    """Values of the images and sounds in the order of their placeholders, row by row"""
     lengths: Tensor
     """(examples,) int64"""
     num_targets: int
@@ -72,7 +72,7 @@ class DialogueBatches:
         found: the dialogues.
         texts: to be replayed; None: none are.
         template: how dialogues are written down.
-        shown: their pictures and sounds.
+        shown: their images and sounds.
         mixture: of what batches are made.
         batch_size: examples of a batch.
         seed: of the order.
@@ -156,7 +156,7 @@ def side_by_side(examples: Sequence[Example], context: int, *, placed: bool, pro
     """Examples as one batch.
 
     Raises:
-        DataError: a picture or a sound has not as many features as places were kept for it.
+        DataError: an image or a sound has not as many features as places were kept for it.
     """
     lengths = [len(example.found.tokens) for example in examples]
     assert max(lengths) <= context, f"an example of {max(lengths)} positions, context {context}"

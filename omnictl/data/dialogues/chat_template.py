@@ -1,6 +1,6 @@
-"""Dialogues with text, pictures and sounds, and how a Thinker reads them: ChatML, and placeholders where media stand.
+"""Dialogues with text, images and sounds, and how a Thinker reads them: ChatML, and placeholders where media stand.
 
-A picture or a sound is a run of placeholder tokens, one for each feature that an encoder makes of it; the features take their
+An image or a sound is a run of placeholder tokens, one for each feature that an encoder makes of it; the features take their
 places. Only what the assistant says is learned, with the mark that ends it. Source: OpenAI 2023 (ChatML).
 """
 
@@ -21,18 +21,18 @@ PLACEHOLDERS: Mapping[MediaKind, int] = {"image": IMAGE, "audio": AUDIO}
 
 
 class Media(NamedTuple):
-    """A picture or a sound of a corpus."""
+    """An image or a sound of a corpus."""
 
     kind: MediaKind
     number: int
-    """Which picture, or which sound, of its split."""
+    """Which image, or which sound, of its split."""
 
 
 Part = str | Media
 
 
 class Message(NamedTuple):
-    """What one side says: texts, pictures and sounds in order."""
+    """What one side says: texts, images and sounds in order."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -53,7 +53,7 @@ class Dialogue(NamedTuple):
 
     @property
     def media(self) -> tuple[Media, ...]:
-        """All pictures and sounds in the order in which they stand."""
+        """All images and sounds in the order in which they stand."""
         return tuple(part for message in self.messages for part in message.parts if isinstance(part, Media))
 
     @property
@@ -78,7 +78,7 @@ Grids = Mapping[MediaKind, tuple[int, int] | None]
 """Rows and columns of the features of each kind, None of what is only one after the other."""
 
 Count = Callable[[Media], int]
-"""How many features there are of a picture or a sound."""
+"""How many features there are of an image or a sound."""
 
 
 class ChatTemplate:
@@ -125,7 +125,7 @@ class ChatTemplate:
 
 
 def media_of(messages: Iterable[Message]) -> tuple[Media, ...]:
-    """All pictures and sounds of some messages in the order in which they stand."""
+    """All images and sounds of some messages in the order in which they stand."""
     return tuple(part for message in messages for part in message.parts if isinstance(part, Media))
 
 
@@ -137,7 +137,7 @@ def without_media(messages: Iterable[Message]) -> tuple[Message, ...]:
 def place(found: Tokens, count: Count, grids: Grids) -> Int64:
     """Time-aware positions `(T, 3)`: moment, row and column of every token.
 
-    Text and sounds count on, all three alike. Features of a picture share the moment at which it stands and lie in rows and columns
+    Text and sounds count on, all three alike. Features of an image share the moment at which it stands and lie in rows and columns
     from there; what follows counts on after the larger of the two. Source: Xu et al. 2025 (Qwen2.5-Omni).
     """
     parts: list[Int64] = []

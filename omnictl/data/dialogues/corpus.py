@@ -1,6 +1,6 @@
-"""What a corpus of dialogues is, in three splits and by task, with pictures and sounds, and the settings that choose one.
+"""What a corpus of dialogues is, in three splits and by task, with images and sounds, and the settings that choose one.
 
-Pictures and sounds of a split are numbered; encoders see and hear all of them once, in that order.
+Images and sounds of a split are numbered; encoders see and hear all of them once, in that order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,8 +45,8 @@ class DialogueDataConfig(Config):
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
 
 
-class Pictures(Protocol):
-    """The pictures of a split."""
+class ImageCollection(Protocol):
+    """The images of a split."""
 
     @property
     def fingerprint(self) -> str:
@@ -55,7 +55,7 @@ class Pictures(Protocol):
 
     def __len__(self) -> int: ...
 
-    def picture(self, number: int, size: int) -> Pixels:
+    def image(self, number: int, size: int) -> Pixels:
         """`(3, size, size)` RGB.
 
         Raises:
@@ -92,8 +92,8 @@ class DialogueCorpus(Protocol):
         """All sounds; their texts are not known to everybody, and not asked for."""
         ...
 
-    def pictures(self, split: Split) -> Pictures:
-        """All pictures of a split."""
+    def images(self, split: Split) -> ImageCollection:
+        """All images of a split."""
         ...
 
     def tasks(self, split: Split) -> Mapping[str, int]:
@@ -105,5 +105,5 @@ class DialogueCorpus(Protocol):
         ...
 
     def file(self, split: Split, media: Media) -> Path | None:
-        """Where a picture or a sound lies, if it is a file."""
+        """Where an image or a sound lies, if it is a file."""
         ...

@@ -61,7 +61,7 @@ def _flaw(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures, cont
     length = len(template.dialogue(dialogue.messages, shown.count).tokens)
     if length > context:
         media_length = sum(map(shown.count, dialogue.media))
-        return f"the dialogue is {length} positions long, {media_length} of them pictures and sounds; the context has {context}"
+        return f"the dialogue is {length} positions long, {media_length} of them images and sounds; the context has {context}"
     return None
 
 

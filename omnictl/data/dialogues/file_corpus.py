@@ -1,4 +1,4 @@
-"""Dialogues in a user's JSONL, with their pictures and sounds in files."""
+"""Dialogues in a user's JSONL, with their images and sounds in files."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +10,10 @@ from typing import NamedTuple
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.audio.files import read_audio
 from omnictl.data.dialogues.chat_template import Dialogue, Media, MediaKind, Message, Part
-from omnictl.data.dialogues.corpus import DialogueDataConfig, Pictures, Pixels
+from omnictl.data.dialogues.corpus import DialogueDataConfig, ImageCollection, Pixels
 from omnictl.data.dialogues.manifest import DialogueManifest, DialogueRow, MediaFile
-from omnictl.data.images.file_corpus import load_picture
-from omnictl.data.images.files.checks import verdicts
+from omnictl.data.images.file_corpus import load_image
+from omnictl.data.images.files.checks import find_broken_images
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus
@@ -21,13 +21,13 @@ from omnictl.errors import DataError
 
 
 class DialogueFiles:
-    """Dialogues in JSONL, their pictures and sounds in files."""
+    """Dialogues in JSONL, their images and sounds in files."""
 
     generated = False
 
     def __init__(self, manifest: DialogueManifest, config: DialogueDataConfig, cache: Path) -> None:
         self._folder, self._max_seconds = manifest.folder, config.max_seconds
-        flaws = verdicts([media.file for row in manifest.rows for media in row.media if media.kind == "image"], cache)
+        flaws = find_broken_images([media.file for row in manifest.rows for media in row.media if media.kind == "image"], cache)
         reasons = {row.id: flaws[media.file] for row in manifest.rows for media in row.media if media.file in flaws}
         unreadable = [BrokenRow(row.id, row.where, reasons[row.id]) for row in manifest.rows if row.id in reasons]
         self.broken: Sequence[BrokenRow] = (*manifest.broken, *unreadable)
@@ -46,11 +46,11 @@ class DialogueFiles:
     def sounds(self) -> SpeechCorpus:
         """See `DialogueCorpus`."""
         files: Mapping[Split, tuple[Path, ...]] = {split: found.files["audio"] for split, found in self._splits.items()}
-        return SoundFiles(self.name, files, self._max_seconds)
+        return AudioFileCorpus(self.name, files, self._max_seconds)
 
-    def pictures(self, split: Split) -> Pictures:
+    def images(self, split: Split) -> ImageCollection:
         """See `DialogueCorpus`."""
-        return PictureFiles(self._splits[split].files["image"])
+        return ImageFileCollection(self._splits[split].files["image"])
 
     def tasks(self, split: Split) -> Mapping[str, int]:
         """See `DialogueCorpus`."""
@@ -92,8 +92,8 @@ class _SplitRows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Picture files in order."""
+class ImageFileCollection:
+    """Image files in order."""
 
     files: tuple[Path, ...]
 
@@ -105,13 +105,13 @@ class PictureFiles:
         """Over size and time of every file."""
         return _files_fingerprint(self.files)
 
-    def picture(self, number: int, size: int) -> Pixels:
-        """See `Pictures`."""
-        return load_picture(self.files[number], size)
+    def image(self, number: int, size: int) -> Pixels:
+        """See `ImageCollection`."""
+        return load_image(self.files[number], size)
 
 
 @dataclass(frozen=True)
-class SoundFiles:
+class AudioFileCorpus:
     """Sound files of each split in order."""
 
     name: str

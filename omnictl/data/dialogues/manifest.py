@@ -22,12 +22,12 @@ from omnictl.data.manifest.rows import (
     BrokenRow,
     Flaw,
     Manifest,
-    fill_row,
-    filled_or_none,
-    find_file,
-    no_such,
-    split_or_none,
-    type_of,
+    find_media_file,
+    json_type,
+    missing_path_error,
+    optional_text,
+    read_split,
+    require_text,
 )
 from omnictl.data.manifest.tables import read_lines
 from omnictl.errors import DataError
@@ -45,11 +45,11 @@ _KINDS = ("text", "image", "audio")
 _NEEDS = 'a row is an object with "messages": a list of {"role": "user" or "assistant", "content": text or parts}'
 
 Find = Callable[[str, str], Path]
-"""The file of a picture or a sound: what it is called, and its path as the row has it."""
+"""The file of an image or a sound: what it is called, and its path as the row has it."""
 
 
 class MediaFile(NamedTuple):
-    """A picture or a sound."""
+    """An image or a sound."""
 
     kind: MediaKind
     file: Path
@@ -76,12 +76,12 @@ class DialogueRow(NamedTuple):
 
     @property
     def media(self) -> tuple[MediaFile, ...]:
-        """All pictures and sounds in the order in which they stand."""
+        """All images and sounds in the order in which they stand."""
         return tuple(part for message in self.messages for part in message.parts if isinstance(part, MediaFile))
 
     @property
     def file(self) -> Path:
-        """Rows about the same first picture or sound stay in one split."""
+        """Rows about the same first image or sound stay in one split."""
         return next((media.file for media in self.media), Path(self.id))
 
 
@@ -95,7 +95,7 @@ def find_dialogues(path: Path) -> Path:
         DataError: there is none.
     """
     if not path.exists():
-        raise no_such(path)
+        raise missing_path_error(path)
     if not path.is_dir():
         return path
     found = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
@@ -114,7 +114,7 @@ def read_dialogues(path: Path) -> DialogueManifest:
     if file.suffix.lower() != ".jsonl":
         raise DataError(f"{file} is not a .jsonl file of dialogues", where=str(file), fix=_NEEDS)
     folder = file.parent.resolve()
-    find = cache(partial(find_file, folder=folder))
+    find = cache(partial(find_media_file, folder=folder))
     rows: dict[str, DialogueRow] = {}
     broken: list[BrokenRow] = []
     for number, line in read_lines(file, f"write a line a dialogue into it; {_NEEDS}"):
@@ -138,7 +138,7 @@ def _object(line: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise Flaw(f"broken JSON: {error}") from error
     if not isinstance(value, dict):
-        raise Flaw(f"an object was expected, found {type_of(value)}")
+        raise Flaw(f"an object was expected, found {json_type(value)}")
     if "messages" not in value:
         meant = nearest("messages", list(value))
         hint = f"; rename {meant!r}" if meant else ""
@@ -148,17 +148,17 @@ def _object(line: str) -> Mapping[str, Any]:
 
 def _row(fields: Mapping[str, Any], number: str, where: str, find: Find) -> DialogueRow:
     return DialogueRow(
-        id=filled_or_none("id", fields.get("id")) or number,
-        task=filled_or_none("task", fields.get("task")) or ANY_TASK,
+        id=optional_text("id", fields.get("id")) or number,
+        task=optional_text("task", fields.get("task")) or ANY_TASK,
         messages=_messages(fields["messages"], find),
-        split=split_or_none(fields.get("split")),
+        split=read_split(fields.get("split")),
         where=where,
     )
 
 
 def _messages(value: object, find: Find) -> tuple[MessageRow, ...]:
     if not isinstance(value, list) or not value:
-        raise Flaw(f"messages should be a list of messages, found {'an empty list' if value == [] else type_of(value)}")
+        raise Flaw(f"messages should be a list of messages, found {'an empty list' if value == [] else json_type(value)}")
     messages = tuple(_message(each, number, find) for number, each in enumerate(value, start=1))
     roles = [message.role for message in messages]
     turns = roles[1:] if roles[0] == "system" else roles
@@ -170,19 +170,19 @@ def _messages(value: object, find: Find) -> tuple[MessageRow, ...]:
 def _message(value: object, number: int, find: Find) -> MessageRow:
     what = f"message {number}"
     if not isinstance(value, dict):
-        raise Flaw(f"{what} should be an object with role and content, found {type_of(value)}")
+        raise Flaw(f"{what} should be an object with role and content, found {json_type(value)}")
     role = value.get("role")
     if role not in _ROLES:
         raise Flaw(f"the role of {what} is {role!r}, expected one of {', '.join(_ROLES)}")
     content = value.get("content")
-    parts = tuple(_parts(content, what, find)) if isinstance(content, list) else (fill_row(f"content of {what}", content),)
+    parts = tuple(_parts(content, what, find)) if isinstance(content, list) else (require_text(f"content of {what}", content),)
     if not parts:
         raise Flaw(f"the content of {what} is an empty list")
     if role == "user":
         return MessageRow("user", tuple(_joined(parts)))
     media = tuple(part for part in parts if isinstance(part, MediaFile))
     if any(part.kind == "image" for part in media):
-        raise Flaw(f"{what} is the {role}'s and shows a picture; only what the user says may")
+        raise Flaw(f"{what} is the {role}'s and shows an image; only what the user says may")
     if media and role == "system":
         raise Flaw(f"{what} is the system's and has a sound; only those of the user and the assistant may")
     texts = tuple(_joined(part for part in parts if isinstance(part, str)))
@@ -204,14 +204,14 @@ def _parts(content: list[object], what: str, find: Find) -> Iterator[str | Media
     for number, part in enumerate(content, start=1):
         place = f"part {number} of {what}"
         if not isinstance(part, dict):
-            raise Flaw(f"{place} should be an object with a type, found {type_of(part)}")
+            raise Flaw(f"{place} should be an object with a type, found {json_type(part)}")
         kind = part.get("type")
         if kind not in _KINDS:
             raise Flaw(f"the type of {place} is {kind!r}, expected one of {', '.join(_KINDS)}")
         if kind not in part:
             raise Flaw(f"{place} is of type {kind!r} and has no key {kind!r} (found {', '.join(map(repr, part))})")
         if kind == "text":
-            fill_row(place, part[kind])  # or it is a flaw
+            require_text(place, part[kind])  # or it is a flaw
             yield cast("str", part[kind])
         else:
-            yield MediaFile(cast("MediaKind", kind), find(cast("str", kind), fill_row(f"path of {place}", part[kind])))
+            yield MediaFile(cast("MediaKind", kind), find(cast("str", kind), require_text(f"path of {place}", part[kind])))

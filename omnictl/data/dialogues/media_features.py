@@ -1,4 +1,4 @@
-"""The features of a split's pictures and sounds, as they reach the model."""
+"""The features of a split's images and sounds, as they reach the model."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from omnictl.errors import DataError
 
 
 class Source(Protocol):
-    """The pictures or the sounds of a split, by number, as they reach the model."""
+    """The images or the sounds of a split, by number, as they reach the model."""
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -38,7 +38,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class MediaFeatures:
-    """All pictures and sounds of a split."""
+    """All images and sounds of a split."""
 
     sources: Mapping[MediaKind, Source]
 
@@ -59,7 +59,7 @@ class MediaFeatures:
         """What takes the places of a dialogue's media, in order.
 
         Raises:
-            DataError: a picture or a sound has not as many features as places were kept for it.
+            DataError: an image or a sound has not as many features as places were kept for it.
         """
         numbers: Counter[MediaKind] = Counter()
         for media in found.media:

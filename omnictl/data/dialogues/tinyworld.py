@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.dialogues.chat_template import Dialogue, Media, MediaKind, Message, Part
-from omnictl.data.dialogues.corpus import DialogueDataConfig, Pictures, Pixels
+from omnictl.data.dialogues.corpus import DialogueDataConfig, ImageCollection, Pixels
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_name
 from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus
@@ -20,7 +20,7 @@ from omnictl.tinyworld.images.scenes import scene
 from omnictl.tinyworld.speech.espeak import Request, speak
 from omnictl.tinyworld.speech.utterances import Utterance
 
-EVALUATION_PICTURES = 1_000
+NUM_EVAL_SCENES = 1_000
 """Scenes that validation and test dialogues of TinyWorld talk about."""
 
 MANY = 1_000_000
@@ -34,8 +34,8 @@ class TinyWorldDialogues:
     broken: Sequence[BrokenRow] = ()
     kinds: frozenset[MediaKind] = frozenset({"image", "audio"})
 
-    def __init__(self, seed: int, counts: Mapping[Split, Mapping[str, int]], num_pictures: int) -> None:
-        self.seed, self._counts, self._num_pictures = seed, counts, num_pictures
+    def __init__(self, seed: int, counts: Mapping[Split, Mapping[str, int]], num_images: int) -> None:
+        self.seed, self._counts, self._num_images = seed, counts, num_images
 
     @classmethod
     def of(cls, seed: int, config: DialogueDataConfig) -> "TinyWorldDialogues":
@@ -71,11 +71,11 @@ class TinyWorldDialogues:
     @cached_property
     def sounds(self) -> SpeechCorpus:
         """See `DialogueCorpus`."""
-        return WorldSounds(self)
+        return TinyWorldAudio(self)
 
-    def pictures(self, split: Split) -> Pictures:
+    def images(self, split: Split) -> ImageCollection:
         """See `DialogueCorpus`."""
-        return WorldPictures(self.seed, split, self.num_pictures(split))
+        return TinyWorldScenes(self.seed, split, self.num_images(split))
 
     def tasks(self, split: Split) -> Mapping[str, int]:
         """See `DialogueCorpus`."""
@@ -86,7 +86,7 @@ class TinyWorldDialogues:
         exchanges = self.exchanges(split, task, number)
         messages: list[Message] = []
         for exchange in exchanges:
-            parts: list[Part] = [Media("image", picture) for picture in exchange.pictures]
+            parts: list[Part] = [Media("image", image) for image in exchange.pictures]
             if exchange.spoken is not None:
                 parts.append(Media("audio", self._first_sound(split, task) + number))
             messages.append(Message("user", (*parts, *([exchange.text] if exchange.text else []))))
@@ -100,7 +100,7 @@ class TinyWorldDialogues:
 
     def exchanges(self, split: Split, task: str, number: int) -> tuple[Exchange, ...]:
         """A dialogue as the world has it."""
-        return dialogue(self.seed, split, task, number, pictures=self.num_pictures(split))
+        return dialogue(self.seed, split, task, number, pictures=self.num_images(split))
 
     def spoken_answer(self, split: Split, task: str, number: int) -> Utterance:
         """The last answer of a dialogue, as it is said."""
@@ -112,9 +112,9 @@ class TinyWorldDialogues:
         found = (self.exchanges(split, task, number)[-1].spoken for task in SPOKEN_TASKS for number in range(counts.get(task, 0)))
         return tuple(utterance for utterance in found if utterance is not None)
 
-    def num_pictures(self, split: Split) -> int:
+    def num_images(self, split: Split) -> int:
         """How many scenes are talked about."""
-        return self._num_pictures if split == "train" else min(self._num_pictures, EVALUATION_PICTURES)
+        return self._num_images if split == "train" else min(self._num_images, NUM_EVAL_SCENES)
 
     def _first_sound(self, split: Split, task: str) -> int:
         counts = self.tasks(split)
@@ -127,7 +127,7 @@ def _in_turn(total: int) -> dict[str, int]:
     return {task: count for task, count in counts.items() if count}
 
 
-class WorldSounds:
+class TinyWorldAudio:
     """The sounds of TinyWorld's dialogues, spoken in blocks as `speech` has it."""
 
     broken: Sequence[BrokenRow] = ()
@@ -165,7 +165,7 @@ def say(plans: Sequence[Utterance], rate: int) -> Iterator[Samples]:
 
 
 @dataclass(frozen=True)
-class WorldPictures:
+class TinyWorldScenes:
     """Scenes of TinyWorld."""
 
     seed: int
@@ -178,11 +178,12 @@ class WorldPictures:
     @cached_property
     def fingerprint(self) -> str:
         """Over how many there are and how the first ones look."""
-        digest = hashlib.sha256(repr(self).encode())
+        arguments = f"WorldPictures(seed={self.seed!r}, split={self.split!r}, count={self.count!r})"  # as old caches know it
+        digest = hashlib.sha256(arguments.encode())
         for number in range(min(self.count, 20)):
-            digest.update(self.picture(number, 64).tobytes())
+            digest.update(self.image(number, 64).tobytes())
         return digest.hexdigest()
 
-    def picture(self, number: int, size: int) -> Pixels:
-        """See `Pictures`."""
+    def image(self, number: int, size: int) -> Pixels:
+        """See `ImageCollection`."""
         return draw(scene(self.seed, self.split, number), size).picture

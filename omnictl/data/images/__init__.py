@@ -1,1 +1,1 @@
-"""Pictures: files, corpora, labels, augmentation and batches."""
+"""Images: files, corpora, labels, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""Pictures as a model sees them: cut, resized and, for training, varied.
+"""Images as a model sees them: cut, resized and, for training, varied.
 
 Everything is a pure function of its arguments. torchvision's transforms draw from torch's global generator, which belongs to
 training and which threads would share, so here all draws come from a NumPy generator of the seed given and only torchvision's
@@ -23,28 +23,28 @@ Mixing = Literal["mixup", "cutmix"]
 Pixels = NDArray[np.uint8]
 
 LIGHT_SCALE = (0.5, 1.0)
-"""Share of a photograph's area that a light crop keeps. The usual (0.08, 1) is for ImageNet's million; of a small set's pictures,
+"""Share of a photograph's area that a light crop keeps. The usual (0.08, 1) is for ImageNet's million; of a small set's images,
 which fill their frame, it would often leave a part in which nobody recognises the thing."""
 
 STRONG_SCALE = (0.3, 1.0)
-"""The same for long training, where the same picture comes back a hundred times."""
+"""The same for long training, where the same image comes back a hundred times."""
 
 RATIO = (3 / 4, 4 / 3)
 """Width ÷ height of a crop before it is made square (Szegedy et al. 2015)."""
 
 CROP_ATTEMPTS = 10
-"""Boxes drawn until one fits into the picture; only long, narrow pictures need more than one or two."""
+"""Boxes drawn until one fits into the image; only long, narrow images need more than one or two."""
 
 NUM_OPERATIONS = 2
 MAGNITUDE = 9 / 30
 """Nine of thirty, and two operations: RandAugment's setting for a ResNet-50 on ImageNet."""
 
 GREY = 128.0
-"""What comes in where a picture is moved away, as in RandAugment's own code; close to zero once it is normalised."""
+"""What comes in where an image is moved away, as in RandAugment's own code; close to zero once it is normalised."""
 
 
 class Box(NamedTuple):
-    """A part of a picture, in pixels."""
+    """A part of an image, in pixels."""
 
     top: int
     left: int
@@ -53,66 +53,66 @@ class Box(NamedTuple):
 
 
 class MixedImages(NamedTuple):
-    """Two pictures in one."""
+    """Two images in one."""
 
-    picture: Tensor  # (3, H, W) uint8
+    image: Tensor  # (3, H, W) uint8
     share: float  # of the first; the second's is the rest
 
 
-def prepare(picture: Pixels, size: int, *, crop: float) -> Tensor:
-    """A picture as evaluation sees it: its central square, resized with antialiasing.
+def prepare(image: Pixels, size: int, *, crop: float) -> Tensor:
+    """An image as evaluation sees it: its central square, resized with antialiasing.
 
     Args:
-        picture: `(H, W, 3)` RGB.
-        size: pixels of each side of the result. A picture that has it already is only copied, if `crop` is 1.
-        crop: side of the square ÷ the picture's shorter side; 1 keeps as much as is square. (Resizing the shorter side to
+        image: `(H, W, 3)` RGB.
+        size: pixels of each side of the result. An image that has it already is only copied, if `crop` is 1.
+        crop: side of the square ÷ the image's shorter side; 1 keeps as much as is square. (Resizing the shorter side to
             `size / crop` and cutting out the centre, as is often done, gives nearly the same for more work.)
 
     Returns:
-        `(3, size, size)` uint8, which shares no memory with `picture`.
+        `(3, size, size)` uint8, which shares no memory with `image`.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = max(1, round(crop * min(height, width)))
-    return _cut(picture, Box((height - side) // 2, (width - side) // 2, side, side), size)
+    return _cut(image, Box((height - side) // 2, (width - side) // 2, side, side), size)
 
 
-def augment(picture: Pixels, size: int, kind: Augmentation, seed: Sequence[int]) -> Tensor:
-    """A picture as training sees it.
+def augment(image: Pixels, size: int, kind: Augmentation, seed: Sequence[int]) -> Tensor:
+    """An image as training sees it.
 
     Args:
-        picture: `(H, W, 3)` RGB.
+        image: `(H, W, 3)` RGB.
         size: pixels of each side of the result.
         kind: `none` is `prepare` of the whole square, also right for what must not be mirrored, such as digits; `light` a random
             crop and, half of the time, its mirror image; `strong` the same with smaller crops, and RandAugment.
-        seed: what the result depends on besides the picture: numbers from 0 on, always as many.
+        seed: what the result depends on besides the image: numbers from 0 on, always as many.
 
     Returns:
         `(3, size, size)` uint8.
     """
     if kind == "none":
-        return prepare(picture, size, crop=1.0)
+        return prepare(image, size, crop=1.0)
     rng = np.random.default_rng(seed)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     box = _random_box(height, width, LIGHT_SCALE if kind == "light" else STRONG_SCALE, rng)
-    shown = _cut(picture, box, size)
+    varied = _cut(image, box, size)
     if rng.random() < 0.5:
-        shown = shown.flip(2)
+        varied = varied.flip(2)
     if kind == "strong":
         for _ in range(NUM_OPERATIONS):
             operate = OPERATIONS[_NAMES[rng.integers(len(_NAMES))]]
-            shown = operate(shown, MAGNITUDE if rng.random() < 0.5 else -MAGNITUDE)
-    return shown
+            varied = operate(varied, MAGNITUDE if rng.random() < 0.5 else -MAGNITUDE)
+    return varied
 
 
 def mix(one: Tensor, other: Tensor, kind: Mixing, rng: np.random.Generator, alpha: float) -> MixedImages:
-    """Two pictures `(3, H, W)` uint8 of one size, blended (mixup) or one with a rectangle of the other in it (CutMix).
+    """Two images `(3, H, W)` uint8 of one size, blended (mixup) or one with a rectangle of the other in it (CutMix).
 
     Args:
-        one: the first picture.
+        one: the first image.
         other: the second.
         kind: how they are mixed.
         rng: of the share and the place.
-        alpha: the share is drawn from Beta(alpha, alpha): 1 makes all equally likely, less makes one picture prevail. Of CutMix it
+        alpha: the share is drawn from Beta(alpha, alpha): 1 makes all equally likely, less makes one image prevail. Of CutMix it
             is then corrected to the area that is left of the first where the rectangle sticks out.
     """
     assert one.shape == other.shape, f"{tuple(one.shape)} and {tuple(other.shape)}"
@@ -149,44 +149,44 @@ def _random_box(height: int, width: int, scale: tuple[float, float], rng: np.ran
     return Box(top, left, inner_height, inner_width)
 
 
-def _cut(picture: Pixels, box: Box, size: int) -> Tensor:
-    """A part of a picture, resized: `(3, size, size)`."""
-    part = picture[box.top : box.top + box.height, box.left : box.left + box.width]
+def _cut(image: Pixels, box: Box, size: int) -> Tensor:
+    """A part of an image, resized: `(3, size, size)`."""
+    part = image[box.top : box.top + box.height, box.left : box.left + box.width]
     pixels = torch.from_numpy(part.copy()).permute(2, 0, 1)  # a copy, as torch warns of arrays that cannot be written
     resized: Tensor = F.resize(pixels, [size, size], antialias=True)
     return resized.contiguous()
 
 
-def _sheared(picture: Tensor, across: float, down: float) -> Tensor:
+def _shear(image: Tensor, across: float, down: float) -> Tensor:
     """Every row moved aside by `across` of its distance from the top, every column by `down` of its own from the left."""
     shear = [math.degrees(math.atan(across)), math.degrees(math.atan(down))]
-    moved: Tensor = F.affine(picture, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, fill=[GREY] * 3, center=[0.0, 0.0])
+    moved: Tensor = F.affine(image, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, fill=[GREY] * 3, center=[0.0, 0.0])
     return moved
 
 
-def _translated(picture: Tensor, right: float, down: float) -> Tensor:
+def _translate(image: Tensor, right: float, down: float) -> Tensor:
     """Moved by shares of its sides; padding by less than nothing cuts off, and is much faster than an affine map."""
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     x, y = int(right * width), int(down * height)
-    return torch.nn.functional.pad(picture, (x, -x, y, -y), value=GREY)
+    return torch.nn.functional.pad(image, (x, -x, y, -y), value=GREY)
 
 
 OPERATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "identity": lambda picture, _: picture,
-    "shear_x": lambda picture, magnitude: _sheared(picture, 0.3 * magnitude, 0),
-    "shear_y": lambda picture, magnitude: _sheared(picture, 0, 0.3 * magnitude),
-    "translate_x": lambda picture, magnitude: _translated(picture, 150 / 331 * magnitude, 0),
-    "translate_y": lambda picture, magnitude: _translated(picture, 0, 150 / 331 * magnitude),
-    "rotate": lambda picture, magnitude: F.rotate(picture, 30 * magnitude, fill=[GREY] * 3),
-    "brightness": lambda picture, magnitude: F.adjust_brightness(picture, 1 + 0.9 * magnitude),
-    "colour": lambda picture, magnitude: F.adjust_saturation(picture, 1 + 0.9 * magnitude),
-    "contrast": lambda picture, magnitude: F.adjust_contrast(picture, 1 + 0.9 * magnitude),
-    "sharpness": lambda picture, magnitude: F.adjust_sharpness(picture, 1 + 0.9 * magnitude),
-    "posterise": lambda picture, magnitude: F.posterize(picture, 8 - round(4 * abs(magnitude))),
-    "solarise": lambda picture, magnitude: F.solarize(picture, 255 * (1 - abs(magnitude))),
-    "autocontrast": lambda picture, _: F.autocontrast(picture),
-    "equalise": lambda picture, _: F.equalize(picture),
+    "identity": lambda image, _: image,
+    "shear_x": lambda image, magnitude: _shear(image, 0.3 * magnitude, 0),
+    "shear_y": lambda image, magnitude: _shear(image, 0, 0.3 * magnitude),
+    "translate_x": lambda image, magnitude: _translate(image, 150 / 331 * magnitude, 0),
+    "translate_y": lambda image, magnitude: _translate(image, 0, 150 / 331 * magnitude),
+    "rotate": lambda image, magnitude: F.rotate(image, 30 * magnitude, fill=[GREY] * 3),
+    "brightness": lambda image, magnitude: F.adjust_brightness(image, 1 + 0.9 * magnitude),
+    "colour": lambda image, magnitude: F.adjust_saturation(image, 1 + 0.9 * magnitude),
+    "contrast": lambda image, magnitude: F.adjust_contrast(image, 1 + 0.9 * magnitude),
+    "sharpness": lambda image, magnitude: F.adjust_sharpness(image, 1 + 0.9 * magnitude),
+    "posterise": lambda image, magnitude: F.posterize(image, 8 - round(4 * abs(magnitude))),
+    "solarise": lambda image, magnitude: F.solarize(image, 255 * (1 - abs(magnitude))),
+    "autocontrast": lambda image, _: F.autocontrast(image),
+    "equalise": lambda image, _: F.equalize(image),
 }
-"""RandAugment's, on a picture `(3, H, W)` uint8 with a magnitude from -1 to 1; some know no direction, some only one strength."""
+"""RandAugment's, on an image `(3, H, W)` uint8 with a magnitude from -1 to 1; some know no direction, some only one strength."""
 
 _NAMES = tuple(OPERATIONS)

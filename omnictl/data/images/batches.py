@@ -1,7 +1,7 @@
-"""Batches of pictures, in an order that is a function of the seed and the position alone.
+"""Batches of images, in an order that is a function of the seed and the position alone.
 
 As elsewhere there is no cursor to save: a step's example ids follow from its number, and a batch, augmentation included, from its
-ids. A picture is mixed with one drawn from the whole set, not with its neighbour in the batch, so that a batch can be split.
+ids. An image is mixed with one drawn from the whole set, not with its neighbour in the batch, so that a batch can be split.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from omnictl.data.images.corpus import ImageSet, Int64, View
 from omnictl.data.images.tinyworld import ENDLESS
 
 MIXED = 0.5
-"""Share of the pictures that are mixed with another, half of these blended, half cut."""
+"""Share of the images that are mixed with another, half of these blended, half cut."""
 
 MIXUP_ALPHA, CUTMIX_ALPHA = 0.2, 1.0
 """As in the papers: weak blends, cuts of any size."""
@@ -27,23 +27,23 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Pictures side by side."""
+    """Images side by side."""
 
-    pictures: Tensor
+    images: Tensor
     """(B, 3, S, S) uint8 RGB"""
     labels: Tensor
     """(B, A) int64, the number of each attribute's value, -1 where it is not known"""
     others: Tensor
     """(B, A) int64, the labels of what was mixed in"""
     shares: Tensor
-    """(B,) fp32, of the picture itself; 1 if nothing was mixed in"""
+    """(B,) fp32, of the image itself; 1 if nothing was mixed in"""
     patches: Tensor
     """(B, P, A') int64, the same of what each patch shows; (B, 0, 0) if that is not known"""
     captions: tuple[str, ...]
     """B texts, empty where there is none"""
 
 
-class Labels:
+class LabelEncoder:
     """Attributes as numbers."""
 
     def __init__(self, attributes: Mapping[str, tuple[str, ...]]) -> None:
@@ -51,7 +51,7 @@ class Labels:
         self._numbers = {name: {value: number for number, value in enumerate(values)} for name, values in attributes.items()}
 
     def encode(self, labels: Mapping[str, str]) -> list[int]:
-        """The number of each attribute's value, -1 where a picture has none or one that is not known."""
+        """The number of each attribute's value, -1 where an image has none or one that is not known."""
         return [self._numbers[name].get(labels.get(name, ""), UNKNOWN) for name in self.names]
 
 
@@ -61,8 +61,8 @@ class ImageBatches:
     An example id is a position in that endless sequence.
     """
 
-    def __init__(self, found: ImageSet, labels: Labels, view: View, *, batch_size: int, seed: int, mixes: bool) -> None:
-        self.found, self.labels, self.view, self.batch_size, self.seed, self.mixes = found, labels, view, batch_size, seed, mixes
+    def __init__(self, images: ImageSet, labels: LabelEncoder, view: View, *, batch_size: int, seed: int, mixes: bool) -> None:
+        self.images, self.labels, self.view, self.batch_size, self.seed, self.mixes = images, labels, view, batch_size, seed, mixes
         self._epochs: dict[int, Int64] = {}
 
     def ids(self, step: int) -> Sequence[int]:
@@ -84,19 +84,19 @@ class ImageBatches:
 
     def _example(self, position: int) -> "_Example":
         index = self._index(position)
-        example = _Example.of(self.found, index, self.labels, self.view, (self.seed, 1, position))
+        example = _Example.of(self.images, index, self.labels, self.view, (self.seed, 1, position))
         if not self.mixes:
             return example
         rng = np.random.default_rng([self.seed, 2, position])
         if rng.random() >= MIXED:
             return example
-        partner = _Example.of(self.found, int(rng.integers(len(self.found))), self.labels, self.view, (self.seed, 3, position))
+        partner = _Example.of(self.images, int(rng.integers(len(self.images))), self.labels, self.view, (self.seed, 3, position))
         kind: Mixing = "mixup" if rng.random() < 0.5 else "cutmix"
-        mixed = mix(example.picture, partner.picture, kind, rng, MIXUP_ALPHA if kind == "mixup" else CUTMIX_ALPHA)
-        return _Example(mixed.picture, example.labels, partner.labels, mixed.share, example.patches, example.caption)
+        mixed = mix(example.image, partner.image, kind, rng, MIXUP_ALPHA if kind == "mixup" else CUTMIX_ALPHA)
+        return _Example(mixed.image, example.labels, partner.labels, mixed.share, example.patches, example.caption)
 
     def _index(self, position: int) -> int:
-        size = len(self.found)
+        size = len(self.images)
         if size >= ENDLESS:
             return position
         epoch, place = divmod(position, size)
@@ -108,17 +108,17 @@ class ImageBatches:
 
 
 def evaluation_batches(
-    found: ImageSet, labels: Labels, view: View, count: int, *, batch_size: int
+    images: ImageSet, labels: LabelEncoder, view: View, count: int, *, batch_size: int
 ) -> Iterator[tuple[range, ImageBatch]]:
-    """The first `count` pictures as they are, each batch with its pictures' indices."""
+    """The first `count` images as they are, each batch with its images' indices."""
     for start in range(0, count, batch_size):
         indices = range(start, min(start + batch_size, count))
-        yield indices, _stack([_Example.of(found, index, labels, view, None) for index in indices])
+        yield indices, _stack([_Example.of(images, index, labels, view, None) for index in indices])
 
 
 @dataclass(frozen=True)
 class _Example:
-    picture: Tensor  # (3, S, S) uint8
+    image: Tensor  # (3, S, S) uint8
     labels: list[int]
     others: list[int]
     share: float
@@ -126,15 +126,15 @@ class _Example:
     caption: str
 
     @classmethod
-    def of(cls, found: ImageSet, index: int, labels: Labels, view: View, seed: Sequence[int] | None) -> "_Example":
-        row, shown = found.row(index), found.shown(index, view, seed)
+    def of(cls, images: ImageSet, index: int, labels: LabelEncoder, view: View, seed: Sequence[int] | None) -> "_Example":
+        row, example = images.row(index), images.example(index, view, seed)
         numbers = labels.encode(row.labels)
-        return cls(torch.from_numpy(shown.picture), numbers, numbers, 1.0, shown.patches, row.caption or "")
+        return cls(torch.from_numpy(example.image), numbers, numbers, 1.0, example.patches, row.caption or "")
 
 
 def _stack(examples: Sequence[_Example]) -> ImageBatch:
     return ImageBatch(
-        pictures=torch.stack([example.picture for example in examples]),
+        images=torch.stack([example.image for example in examples]),
         labels=torch.tensor([example.labels for example in examples], dtype=torch.int64),
         others=torch.tensor([example.others for example in examples], dtype=torch.int64),
         shares=torch.tensor([example.share for example in examples]),

@@ -1,6 +1,6 @@
-"""COCO captions: `annotations/captions_train2017.json` and so on, with the pictures in `train2017/`.
+"""COCO captions: `annotations/captions_train2017.json` and so on, with the images in `train2017/`.
 
-An index lists its pictures, and sentences about them; each sentence is a row. Format after https://cocodataset.org/#format-data.
+An index lists its images, and sentences about them; each sentence is a row. Format after https://cocodataset.org/#format-data.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omnictl.data.images.manifest import IMAGES, ImageManifest
-from omnictl.data.manifest.rows import BrokenRow, Record, named_split, type_of
+from omnictl.data.manifest.rows import BrokenRow, Record, json_type, parse_split
 from omnictl.data.manifest.tables import read_text
 from omnictl.errors import DataError
 
@@ -35,7 +35,7 @@ def read_coco(folder: Path, indexes: Iterable[Path]) -> ImageManifest:
 
 def _records(index: Path, folder: Path) -> Iterator[Record | BrokenRow]:
     name = index.stem.removeprefix(_PREFIX)  # "train2017"
-    split = named_split(name.rstrip("0123456789").rstrip("_-"))
+    split = parse_split(name.rstrip("0123456789").rstrip("_-"))
     place = _place(name, index, folder)
     images, annotations = _read(index)
     files: dict[object, object] = {}
@@ -45,7 +45,7 @@ def _records(index: Path, folder: Path) -> Iterator[Record | BrokenRow]:
             files[image["id"]] = image["file_name"]
         else:
             yield _broken(f"{index}: image {number}", flaw)
-    without = dict.fromkeys(files)
+    uncaptioned = dict.fromkeys(files)
     for number, annotation in enumerate(annotations, start=1):
         where = f"{index}: annotation {number}"
         flaw = _flaw(annotation, "image_id", "caption")
@@ -56,14 +56,14 @@ def _records(index: Path, folder: Path) -> Iterator[Record | BrokenRow]:
             continue
         file = files[annotation["image_id"]]
         path = f"{place}{file}" if isinstance(file, str) else file
-        without.pop(annotation["image_id"], None)
+        uncaptioned.pop(annotation["image_id"], None)
         yield Record(where, {"image": path, "caption": annotation["caption"], "split": split})
-    for each in without:
-        yield _broken(str(index), f"the image with the id {each!r} has no caption")
+    for image_id in uncaptioned:
+        yield _broken(str(index), f"the image with the id {image_id!r} has no caption")
 
 
 def _place(name: str, index: Path, folder: Path) -> str:
-    """Where the pictures of an index are, below the folder: in one of their own, in `images`, or beside the index."""
+    """Where the images of an index are, below the folder: in one of their own, in `images`, or beside the index."""
     for place in (name, f"images/{name}", "images"):
         if (folder / place).is_dir():
             return f"{place}/"
@@ -78,7 +78,7 @@ def _read(index: Path) -> tuple[list[Any], list[Any]]:
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(f"broken JSON: {error}", where=f"{index}{line}", fix=_FIX) from error
     if not isinstance(content, dict):
-        raise DataError(f"an object was expected, found {type_of(content)}", where=str(index), fix=_FIX)
+        raise DataError(f"an object was expected, found {json_type(content)}", where=str(index), fix=_FIX)
     images, annotations = (_list(content, key, index) for key in ("images", "annotations"))
     return images, annotations
 
@@ -87,20 +87,20 @@ def _list(content: Mapping[str, object], key: str, index: Path) -> list[Any]:
     value = content.get(key)
     if isinstance(value, list):
         return value
-    found = ", ".join(map(repr, content)) or "no keys"
-    message = f"{key!r} should be a list, found {type_of(value)}" if key in content else f"no key {key!r} (found {found})"
+    keys = ", ".join(map(repr, content)) or "no keys"
+    message = f"{key!r} should be a list, found {json_type(value)}" if key in content else f"no key {key!r} (found {keys})"
     raise DataError(message, where=str(index), fix=_FIX)
 
 
 def _flaw(value: object, key: str, other: str) -> str | None:
     """Why this is no object with an id under a key, and something under another."""
     if not isinstance(value, dict):
-        return f"an object was expected, found {type_of(value)}"
-    lacking = next((each for each in (key, other) if each not in value), None)
-    if lacking is not None:
-        return f"no key {lacking!r} (found {', '.join(map(repr, value)) or 'no keys'})"
+        return f"an object was expected, found {json_type(value)}"
+    missing = next((name for name in (key, other) if name not in value), None)
+    if missing is not None:
+        return f"no key {missing!r} (found {', '.join(map(repr, value)) or 'no keys'})"
     if not isinstance(value[key], int | str):
-        return f"the {key} should be a number, found {type_of(value[key])}"
+        return f"the {key} should be a number, found {json_type(value[key])}"
     return None
 
 

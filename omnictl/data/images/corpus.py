@@ -1,4 +1,4 @@
-"""What a corpus of pictures is, labelled and captioned, in three splits, and the settings that choose one."""
+"""What a corpus of images is, labelled and captioned, in three splits, and the settings that choose one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ MOST_CLASSES = 1_000
 
 
 class ImageDataConfig(Config):
-    """Which pictures, how they are split, and how they are varied in training."""
+    """Which images, how they are split, and how they are varied in training."""
 
     source: str = "tinyworld"
-    """A manifest, a folder of class folders or captioned pictures, `tinyworld`, or `tinyworld:SEED` for another draw."""
+    """A manifest, a folder of class folders or captioned images, `tinyworld`, or `tinyworld:SEED` for another draw."""
     num_eval_images: int = Field(2_000, ge=2, description="test scenes of TinyWorld, and half as many validation ones")
     val_fraction: float | None = Field(None, ge=0, lt=1)
     """Of files: the share validated on. Without it 0.05, unless rows name their split."""
@@ -35,20 +35,20 @@ class ImageDataConfig(Config):
         description="attributes that `top1` wants right; none: the first ones, up to 1,000 combinations of values",
     )
     augmentation: Literal["auto", "none", "light", "strong"] = Field(
-        "auto", description="how training pictures are varied; auto: light, TinyWorld's scenes not at all"
+        "auto", description="how training images are varied; auto: light, TinyWorld's scenes not at all"
     )
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
 
 
 class ImageExample(NamedTuple):
-    """One picture as the model sees it."""
+    """One image as the model sees it."""
 
-    picture: Pixels  # (3, S, S) RGB
+    image: Pixels  # (3, S, S) RGB
     patches: Int64  # (P, A) attributes of what each merged patch shows; (0, 0) if that is not known
 
 
 class ImageRecord(NamedTuple):
-    """What is known of a picture; the picture itself is left where it is."""
+    """What is known of an image; the image itself is left where it is."""
 
     id: str
     where: str
@@ -59,7 +59,7 @@ class ImageRecord(NamedTuple):
 
 
 class ImageSet(Protocol):
-    """The usable pictures of a split."""
+    """The usable images of a split."""
 
     @property
     def set_aside(self) -> Sequence[BrokenRow]:
@@ -69,11 +69,11 @@ class ImageSet(Protocol):
     def __len__(self) -> int: ...
 
     def row(self, index: int) -> ImageRecord:
-        """What is known of a picture."""
+        """What is known of an image."""
         ...
 
-    def shown(self, index: int, view: "View", seed: Sequence[int] | None = None) -> ImageExample:
-        """A picture, varied as that seed says, or (None) as it is."""
+    def example(self, index: int, view: "View", seed: Sequence[int] | None = None) -> ImageExample:
+        """An image, varied as that seed says, or (None) as it is."""
         ...
 
 
@@ -85,7 +85,7 @@ class View(NamedTuple):
 
 
 class ImageCorpus(Protocol):
-    """Labelled and captioned pictures in splits."""
+    """Labelled and captioned images in splits."""
 
     @property
     def name(self) -> str:
@@ -104,16 +104,16 @@ class ImageCorpus(Protocol):
 
     @property
     def top1(self) -> tuple[str, ...]:
-        """The attributes that name a picture's class."""
+        """The attributes that name an image's class."""
         ...
 
     @property
     def broken(self) -> Sequence[BrokenRow]:
-        """Rows whose picture, labels and caption cannot be used, whatever their split."""
+        """Rows whose image, labels and caption cannot be used, whatever their split."""
         ...
 
     def images(self, split: Split, needs: Literal["labels", "caption"], known: Mapping[str, tuple[str, ...]]) -> ImageSet:
-        """The pictures of a split that have what is needed, and no other label than the `known` ones.
+        """The images of a split that have what is needed, and no other label than the `known` ones.
 
         Raises:
             DataError: there is none.

@@ -1,4 +1,4 @@
-"""Pictures in a user's files, with labels, captions or both, in three splits.
+"""Images in a user's files, with labels, captions or both, in three splits.
 
 Files are decoded each time they are shown, after one look at all of them when a run begins: what cannot be read is set aside with
 its reason, never replaced.
@@ -26,7 +26,7 @@ from omnictl.data.images.corpus import (
     Pixels,
     View,
 )
-from omnictl.data.images.files.checks import verdicts
+from omnictl.data.images.files.checks import find_broken_images
 from omnictl.data.images.files.decoder import read_image
 from omnictl.data.images.manifest import ImageManifest, ImageRow, label_flaw, label_values
 from omnictl.data.manifest.rows import BrokenRow
@@ -37,8 +37,8 @@ FINER = 2
 """Files are kept at so many times the model's resolution before a part of them is cut out."""
 
 
-def load_picture(file: Path, size: int) -> Pixels:
-    """`(3, size, size)` RGB: the central square of a picture file.
+def load_image(file: Path, size: int) -> Pixels:
+    """`(3, size, size)` RGB: the central square of an image file.
 
     Raises:
         DataError: it cannot be read.
@@ -47,11 +47,11 @@ def load_picture(file: Path, size: int) -> Pixels:
 
 
 class ImageFiles:
-    """Pictures in files, with labels, captions or both."""
+    """Images in files, with labels, captions or both."""
 
     def __init__(self, manifest: ImageManifest, config: ImageDataConfig, cache: Path) -> None:
         self._folder, self._augmentation = manifest.folder, config.augmentation
-        flaws = verdicts([row.image for row in manifest.rows], cache)
+        flaws = find_broken_images([row.image for row in manifest.rows], cache)
         unreadable = [BrokenRow(row.id, row.where, flaws[row.image]) for row in manifest.rows if row.image in flaws]
         self.broken = (*manifest.broken, *unreadable)
         named = {row.id: row.split for row in manifest.rows}
@@ -72,7 +72,7 @@ class ImageFiles:
 
     @property
     def patch_attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """See `ImageCorpus`: nobody says what parts of these pictures show."""
+        """See `ImageCorpus`: nobody says what parts of these images show."""
         return {}
 
     @property
@@ -90,17 +90,17 @@ class ImageFiles:
         pairs = list(zip(self._splits[split], flaws, strict=True))
         rows = tuple(row for row, flaw in pairs if flaw is None)
         if not rows:
-            sizes = ", ".join(f"{name} {len(found)}" for name, found in self._splits.items())
+            sizes = ", ".join(f"{name} {len(rows_of_split)}" for name, rows_of_split in self._splits.items())
             reason = f"; the first of {len(pairs)} rows: {pairs[0][1]}" if pairs else ""
             raise DataError(
-                f"no picture of the {split} split of {self._folder} can be used ({sizes} pictures){reason}",
+                f"no image of the {split} split of {self._folder} can be used ({sizes} images){reason}",
                 where=pairs[0][0].where if pairs else self.name,
                 fix=f"give rows with {'a label' if needs == 'labels' else 'a caption'}"
                 + ("" if split == "train" else f", or --set data.{split}_fraction=0.1"),
             )
-        aside = tuple(BrokenRow(row.id, row.where, flaw) for row, flaw in pairs if flaw is not None)
+        set_aside = tuple(BrokenRow(row.id, row.where, flaw) for row, flaw in pairs if flaw is not None)
         kind: Augmentation = "light" if self._augmentation == "auto" else self._augmentation
-        return ImageRows(rows, aside, kind)
+        return ImageRows(rows, set_aside, kind)
 
     @property
     def unseen(self) -> frozenset[tuple[str, ...]]:
@@ -112,14 +112,14 @@ class ImageFiles:
 
     def captions(self) -> Iterator[str]:
         """See `ImageCorpus`."""
-        found = [row.caption for row in self._splits["train"] if row.caption]
-        if not found:
+        captions = [row.caption for row in self._splits["train"] if row.caption]
+        if not captions:
             raise DataError(
                 f"no row of the training split of {self.name} has a caption",
                 where=self.name,
                 fix="give rows a `caption`, or learn from labels with --set objective=classes",
             )
-        return iter(found)
+        return iter(captions)
 
 
 def _flaw(row: ImageRow, needs: Literal["labels", "caption"], known: Mapping[str, tuple[str, ...]]) -> str | None:
@@ -130,7 +130,7 @@ def _flaw(row: ImageRow, needs: Literal["labels", "caption"], known: Mapping[str
 
 @dataclass(frozen=True)
 class ImageRows:
-    """A split of picture files."""
+    """A split of image files."""
 
     rows: tuple[ImageRow, ...]
     set_aside: Sequence[BrokenRow]
@@ -144,11 +144,11 @@ class ImageRows:
         row = self.rows[index]
         return ImageRecord(row.id, row.where, row.labels, row.caption, row.image)
 
-    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:
+    def example(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:
         """See `ImageSet`."""
         pixels = read_image(self.rows[index].image, shorter=FINER * view.size)
         if seed is None or self.augmentation == "none":
-            picture = prepare(pixels, view.size, crop=1.0)
+            image = prepare(pixels, view.size, crop=1.0)
         else:
-            picture = augment(pixels, view.size, self.augmentation, seed)
-        return ImageExample(np.asarray(picture), np.zeros((0, 0), np.int64))
+            image = augment(pixels, view.size, self.augmentation, seed)
+        return ImageExample(np.asarray(image), np.zeros((0, 0), np.int64))

@@ -1,15 +1,15 @@
-"""Pictures as they come: manifests, class folders and COCO captions, all judged by the rules of `manifest`."""
+"""Images as they come: manifests, class folders and COCO captions, all judged by the rules of `manifest`."""
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from omnictl.data.images.class_folders import class_names, loose_pictures, read_class_folders
+from omnictl.data.images.class_folders import find_class_names, find_loose_images, read_class_folders
 from omnictl.data.images.coco import coco_indexes, read_coco
 from omnictl.data.images.manifest import IMAGES, ImageManifest, ImageRow, read_manifest
-from omnictl.data.manifest.layouts import Layout, columns_of, manifest_files, manifests, the_only
-from omnictl.data.manifest.rows import no_such
-from omnictl.data.manifest.tables import meant_by
+from omnictl.data.manifest.layouts import Layout, choose_layout, find_manifest_files, find_manifests, read_columns
+from omnictl.data.manifest.rows import missing_path_error
+from omnictl.data.manifest.tables import guess_column
 
 RECOGNISED = """\
 manifest: metadata.csv, metadata.jsonl, manifest.csv or manifest.jsonl with image,label|caption[,split]
@@ -18,24 +18,24 @@ COCO captions: annotations/captions_train2017.json and so on, and train2017/*.jp
 
 
 def find_images(path: Path) -> ImageManifest:
-    """The pictures of a manifest file, or of a folder whose layout is recognised.
+    """The images of a manifest file, or of a folder whose layout is recognised.
 
     Raises:
         DataError: no such path, no layout or several at once, an index that cannot be read, or no usable row.
     """
     if not path.exists():
-        raise no_such(path)
+        raise missing_path_error(path)
     if not path.is_dir():
         return read_manifest(path)
-    files = manifest_files(path)
-    found = [*manifests(files, IMAGES), *_coco(path)]
-    if not found:  # with an index, folders are but where its pictures lie
-        misnamed = next((file for file in files if _names_pictures(file) or len(class_names(path)) < 2), None)
+    files = find_manifest_files(path)
+    layouts = [*find_manifests(files, IMAGES), *_coco(path)]
+    if not layouts:  # with an index, folders are but where its images lie
+        misnamed = next((file for file in files if _names_images(file) or len(find_class_names(path)) < 2), None)
         if misnamed is not None:
             return read_manifest(misnamed)  # says what its header lacks
-        if class_names(path) or loose_pictures(path):
+        if find_class_names(path) or find_loose_images(path):
             return read_class_folders(path)
-    return the_only(path, found, "pictures", RECOGNISED).read()
+    return choose_layout(path, layouts, "images", RECOGNISED).read()
 
 
 def _coco(folder: Path) -> Iterator[Layout[ImageRow]]:
@@ -44,6 +44,6 @@ def _coco(folder: Path) -> Iterator[Layout[ImageRow]]:
         yield Layout("COCO captions", indexes[0], partial(read_coco, folder, indexes))
 
 
-def _names_pictures(file: Path) -> bool:
-    """Whether a table has a column of what seem to be pictures, under another name."""
-    return meant_by(IMAGES.needed[0], columns_of(file, IMAGES), IMAGES.needed) is not None
+def _names_images(file: Path) -> bool:
+    """Whether a table has a column of what seem to be images, under another name."""
+    return guess_column(IMAGES.needed[0], read_columns(file, IMAGES), IMAGES.needed) is not None

@@ -1,4 +1,4 @@
-"""Opens the pictures that `data.source` names: TinyWorld or files."""
+"""Opens the images that `data.source` names: TinyWorld or files."""
 
 from pathlib import Path
 

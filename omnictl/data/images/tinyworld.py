@@ -1,4 +1,4 @@
-"""TinyWorld's scenes as labelled and captioned pictures, drawn as they are asked for; in training no two are the same."""
+"""TinyWorld's scenes as labelled and captioned images, drawn as they are asked for; in training no two are the same."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,32 +84,32 @@ class Scenes:
 
     def row(self, index: int) -> ImageRecord:
         """See `ImageSet`."""
-        found = scene(self.seed, self.split, index)
+        drawn_scene = scene(self.seed, self.split, index)
         where = f"tinyworld:{self.seed}/{self.split}/{index}"
-        return ImageRecord(f"{self.split}/{index}", where, found.labels(), found.caption, None)
+        return ImageRecord(f"{self.split}/{index}", where, drawn_scene.labels(), drawn_scene.caption, None)
 
-    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:  # noqa: ARG002
+    def example(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:  # noqa: ARG002
         """See `ImageSet`; scenes are never varied, a change would make their labels wrong."""
-        found = scene(self.seed, self.split, index)
-        drawn = draw(found, view.size)
-        return ImageExample(drawn.picture, patch_labels(found, drawn.owners, view.grid))
+        drawn_scene = scene(self.seed, self.split, index)
+        drawing = draw(drawn_scene, view.size)
+        return ImageExample(drawing.picture, label_patches(drawn_scene, drawing.owners, view.grid))
 
 
-def patch_labels(found: Scene, owners: Pixels, grid: int) -> Int64:
+def label_patches(drawn_scene: Scene, owners: Pixels, grid: int) -> Int64:
     """`(grid², 2)`: shape and colour of what each patch shows, 0 for the ground.
 
     That is the shape that covers most of it, if it covers a quarter or has no patch that it covers more of.
     """
-    side, many = len(owners) // grid, len(found.figures)
-    pixels = np.bincount((_patch_numbers(grid, side) * (many + 1) + owners).ravel(), minlength=grid * grid * (many + 1))
-    covers = pixels.reshape(grid, grid, many + 1)[:, :, 1:].transpose(2, 0, 1)  # (figures, grid, grid)
+    side, num_shapes = len(owners) // grid, len(drawn_scene.figures)
+    pixels = np.bincount((_patch_numbers(grid, side) * (num_shapes + 1) + owners).ravel(), minlength=grid * grid * (num_shapes + 1))
+    covers = pixels.reshape(grid, grid, num_shapes + 1)[:, :, 1:].transpose(2, 0, 1)  # (figures, grid, grid)
     best = covers.argmax(0)
     shows = covers.max(0) >= PATCH_COVER * side * side
     for index, cover in enumerate(covers):
         row, column = np.unravel_index(cover.argmax(), cover.shape)
         if cover[row, column] and not shows[row, column]:
             shows[row, column], best[row, column] = True, index
-    kinds = np.array([[1 + SHAPES.index(item.shape), 1 + COLOURS.index(item.colour)] for item, *_ in found.figures])
+    kinds = np.array([[1 + SHAPES.index(item.shape), 1 + COLOURS.index(item.colour)] for item, *_ in drawn_scene.figures])
     labels: Int64 = (kinds[best] * shows[:, :, None]).reshape(grid * grid, 2).astype(np.int64)
     return labels
 
@@ -122,10 +122,10 @@ def _patch_numbers(grid: int, side: int) -> Int64:
 
 
 def class_prompts(source: str, labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Captions that a picture of a class might have: of TinyWorld all that name its shape and colour, else the labels' words.
+    """Captions that an image of a class might have: of TinyWorld all that name its shape and colour, else the labels' words.
 
     Args:
-        source: of the pictures that the captions were learned from.
+        source: of the images that the captions were learned from.
         labels: the values of the attributes that name the class.
     """
     if tinyworld_seed(source) is not None and set(labels) == {"shape", "colour"}:

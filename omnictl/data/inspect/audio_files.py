@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.audio.files import probe_audio, read_audio
-from omnictl.data.manifest.parallel import in_parallel
+from omnictl.data.manifest.parallel import measure_in_parallel
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.speech.corpus import BLOCK, Recording, SpeechCorpus, SpeechDataConfig
@@ -77,7 +77,7 @@ def open_source(source: str, limit: int | None, measure: Callable[[Path], Sound]
     splits = split_rows(found.rows, val_fraction=None, test_fraction=None, holdout_speakers=())
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     recordings = [(split, Recording(row.id, row.text, row.speaker, row.where, row.audio)) for split, row in rows]
-    return SpeechSource(recordings, in_parallel([row.audio for _, row in rows], measure), found.broken)
+    return SpeechSource(recordings, measure_in_parallel([row.audio for _, row in rows], measure), found.broken)
 
 
 def _open_tinyworld(seed: int, limit: int | None) -> SpeechSource:

@@ -9,10 +9,10 @@ from pathlib import Path
 from omnictl.data.dialogues import manifest as dialogue_manifest
 from omnictl.data.images import class_folders
 from omnictl.data.images import layouts as image_layouts
-from omnictl.data.images.class_folders import class_names
+from omnictl.data.images.class_folders import find_class_names
 from omnictl.data.images.coco import coco_indexes
 from omnictl.data.inspect.findings import Kind
-from omnictl.data.manifest.layouts import manifest_files
+from omnictl.data.manifest.layouts import find_manifest_files
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.manifest.tables import open_bytes
 from omnictl.data.speech import layouts as speech_layouts
@@ -31,7 +31,7 @@ _MOST_FILES = 10_000
 _RECOGNISED = f"""\
 Speech
 {speech_layouts.RECOGNISED}
-Pictures
+Images
 {image_layouts.RECOGNISED}
 Dialogues
 {dialogue_manifest.RECOGNISED}
@@ -53,7 +53,7 @@ def find_kind(source: str) -> Kind:
     kind = _of_folder(path) if path.is_dir() else _of_file(path)
     if kind is None:
         raise DataError(
-            f"{path} is neither speech nor pictures nor dialogues nor text that is known\nRecognised are\n{_RECOGNISED}",
+            f"{path} is neither speech nor images nor dialogues nor text that is known\nRecognised are\n{_RECOGNISED}",
             where=source,
             fix="name a manifest, a text file, or the folder that directly holds one of these",
         )
@@ -69,7 +69,7 @@ def _of_file(file: Path) -> Kind | None:
 
 
 def _of_folder(folder: Path) -> Kind | None:
-    tables = manifest_files(folder)
+    tables = find_manifest_files(folder)
     if (folder / dialogue_manifest.FILE_NAMES[0]).is_file():
         return "dialogues"
     named = next((kind for table in tables if (kind := _of_table(table)) is not None), None)
@@ -78,9 +78,9 @@ def _of_folder(folder: Path) -> Kind | None:
     if any(True for _ in public_corpora(folder)):
         return "speech"
     counts = _counted(folder)
-    if coco_indexes(folder) or (counts["images"] > counts["text"] and len(class_names(folder)) > 1):
+    if coco_indexes(folder) or (counts["images"] > counts["text"] and len(find_class_names(folder)) > 1):
         return "images"
-    kinds: tuple[Kind, ...] = ("text", "images", "speech")  # a folder of text may have a few pictures
+    kinds: tuple[Kind, ...] = ("text", "images", "speech")  # a folder of text may have a few images
     return next((kind for kind in kinds if counts[kind]), "speech" if tables else None)
 
 

@@ -1,4 +1,4 @@
-"""The dialogues of a source with what is known of their pictures and sounds: from headers alone, or from all pixels and samples."""
+"""The dialogues of a source with what is known of their images and sounds: from headers alone, or from all pixels and samples."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from omnictl.data.dialogues.manifest import DialogueRow, MediaFile, read_dialogu
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
 from omnictl.data.inspect.audio_files import Sound, spoken
 from omnictl.data.inspect.image_files import ImageFile, drawn
-from omnictl.data.manifest.parallel import in_parallel
+from omnictl.data.manifest.parallel import measure_in_parallel
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.manifest.splits import fill_splits
@@ -24,7 +24,7 @@ Found = TypeVar("Found")
 
 
 class DialogueFacts(NamedTuple):
-    """A dialogue whose pictures and sounds are there."""
+    """A dialogue whose images and sounds are there."""
 
     id: str
     where: str
@@ -32,7 +32,7 @@ class DialogueFacts(NamedTuple):
     task: str
     roles: Sequence[Role]
     characters: int
-    pictures: Mapping[str, ImageFile]
+    images: Mapping[str, ImageFile]
     """By path, or by place in TinyWorld; of one that is shown twice there is one."""
     sounds: Mapping[str, Sound]
     num_replies: int
@@ -44,7 +44,7 @@ class DialogueSource(NamedTuple):
 
     seen: Sequence[DialogueFacts]
     unreadable: Sequence[tuple[MediaKind, BrokenRow]]
-    """Rows with a picture or a sound that cannot be read, and of which kind the first of these is."""
+    """Rows with an image or a sound that cannot be read, and of which kind the first of these is."""
     mute: Sequence[BrokenRow]
     """Rows with a spoken reply that cannot be read; they are trained on, for the reply's text."""
     broken: Sequence[BrokenRow]
@@ -54,12 +54,12 @@ class DialogueSource(NamedTuple):
 class Look(NamedTuple):
     """How files are looked at."""
 
-    picture: Callable[[Path], ImageFile]
+    image: Callable[[Path], ImageFile]
     sound: Callable[[Path], Sound]
 
 
 def look(source: str, limit: int | None, at: Look, doing: str) -> DialogueSource:
-    """Looks once at every picture and every sound of the dialogues of a source.
+    """Looks once at every image and every sound of the dialogues of a source.
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld, whose dialogues have no files and are drawn and spoken.
@@ -77,13 +77,13 @@ def look(source: str, limit: int | None, at: Look, doing: str) -> DialogueSource
     found = read_dialogues(Path(source).expanduser())
     splits = fill_splits(found.rows, {row.id: row.split for row in found.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
-    pictures = _measured((row for _, row in rows), "image", at.picture, f"{doing} pictures")
+    images = _measured((row for _, row in rows), "image", at.image, f"{doing} images")
     sounds = _measured((row for _, row in rows), "audio", at.sound, f"{doing} sounds")
     seen, unreadable = [], []
     for split, row in rows:
-        flaw = _flaw(row, {**pictures, **sounds})
+        flaw = _flaw(row, {**images, **sounds})
         if flaw is None:
-            seen.append(_conversation(split, row, pictures, sounds))
+            seen.append(_conversation(split, row, images, sounds))
         else:
             unreadable.append(flaw)
     return DialogueSource(seen, unreadable, [flaw for _, row in rows for flaw in _mute(row, sounds)], found.broken)
@@ -94,7 +94,9 @@ def _measured(
 ) -> dict[MediaFile, Found | DataError]:
     """What is known of each file, spoken replies among the sounds; of some there are several rows."""
     files = list(dict.fromkeys(media for row in rows for media in (*row.media, *_replies(row)) if media.kind == kind))
-    return dict(zip(files, log_progress(in_parallel([media.file for media in files], measure), doing, len(files)), strict=True))
+    return dict(
+        zip(files, log_progress(measure_in_parallel([media.file for media in files], measure), doing, len(files)), strict=True)
+    )
 
 
 def _replies(row: DialogueRow) -> Iterator[MediaFile]:
@@ -116,10 +118,10 @@ def _mute(row: DialogueRow, sounds: Mapping[MediaFile, Sound | DataError]) -> It
 def _conversation(
     split: Split,
     row: DialogueRow,
-    pictures: Mapping[MediaFile, ImageFile | DataError],
+    images: Mapping[MediaFile, ImageFile | DataError],
     sounds: Mapping[MediaFile, Sound | DataError],
 ) -> DialogueFacts:
-    shown = {str(media.file): picture for media in row.media if isinstance(picture := pictures.get(media), ImageFile)}
+    shown = {str(media.file): image for media in row.media if isinstance(image := images.get(media), ImageFile)}
     heard = {str(media.file): sound for media in row.media if isinstance(sound := sounds.get(media), Sound)}
     characters = sum(len(part) for message in row.messages for part in message.parts if isinstance(part, str))
     replies = sum(isinstance(sounds[reply], Sound) for reply in _replies(row))
@@ -134,9 +136,9 @@ def _made(world: TinyWorldDialogues) -> Iterator[DialogueFacts]:
         places = [(task, number) for task, count in world.tasks(split).items() for number in range(count)]
         for task, number in log_progress(places, f"making dialogues of the {split} split", len(places)):
             dialogue = world.dialogue(split, task, number)
-            pictures = [drawn(world.seed, split, media.number) for media in dialogue.media if media.kind == "image"]
+            images = [drawn(world.seed, split, media.number) for media in dialogue.media if media.kind == "image"]
             heard = {f"{split}/{m.number}": sounds[m.number] for m in dialogue.media if m.kind == "audio"}
             roles = [message.role for message in dialogue.messages]
             characters = sum(len(message.text) for message in dialogue.messages)
-            shown = {picture.name: picture for picture in pictures}
+            shown = {image.name: image for image in images}
             yield DialogueFacts(dialogue.id, dialogue.where, split, task, roles, characters, shown, heard, 0)

@@ -18,7 +18,7 @@ Media = Mapping[str, ImageFile | Sound]
 
 
 def check_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
-    """Reads every dialogue, and every picture and sound once, however many dialogues have it.
+    """Reads every dialogue, and every image and sound once, however many dialogues have it.
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld.
@@ -28,14 +28,14 @@ def check_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
         DataError: no such source, or no row of it can be used.
     """
     found = look(source, limit, Look(image_files.decode, audio_files.decode), "checking")
-    warnings = [*_duplicates("picture", found.seen, lambda each: each.pictures)]
+    warnings = [*_duplicates("image", found.seen, lambda each: each.images)]
     warnings += [*_duplicates("sound", found.seen, lambda each: each.sounds), *_too_long(found.seen)]
     warnings += [Finding("reply", *row) for row in found.mute]
     return _report(source, found, warnings)
 
 
 def measure_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
-    """Reads the headers of every picture and sound and judges nothing; TinyWorld, which has no files, is drawn and spoken.
+    """Reads the headers of every image and sound and judges nothing; TinyWorld, which has no files, is drawn and spoken.
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld.
@@ -54,7 +54,7 @@ def _report(source: str, found: DialogueSource, warnings: Sequence[Finding]) -> 
 
 
 def _duplicates(what: str, seen: Iterable[DialogueFacts], media: Callable[[DialogueFacts], Media]) -> Iterator[Finding]:
-    """Pictures or sounds that are in an earlier split too, whatever their files are called; each once in a split."""
+    """Images or sounds that are in an earlier split too, whatever their files are called; each once in a split."""
     first: dict[bytes, DialogueFacts] = {}
     for each, found in _once_a_split(seen, media):
         other = first.setdefault(found.digest, each)
@@ -66,7 +66,7 @@ def _duplicates(what: str, seen: Iterable[DialogueFacts], media: Callable[[Dialo
 def _once_a_split(
     seen: Iterable[DialogueFacts], media: Callable[[DialogueFacts], Media]
 ) -> Iterator[tuple[DialogueFacts, ImageFile | Sound]]:
-    """The first dialogue of each picture or sound in each split."""
+    """The first dialogue of each image or sound in each split."""
     known: set[tuple[str, str]] = set()
     for each in seen:
         for name, found in media(each).items():

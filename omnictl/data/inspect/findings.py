@@ -11,7 +11,7 @@ Kind = Literal["speech", "images", "dialogues", "text"]
 
 
 class Finding(NamedTuple):
-    """Something wrong with a recording, a picture, a dialogue, a file, or all values of an attribute."""
+    """Something wrong with a recording, an image, a dialogue, a file, or all values of an attribute."""
 
     kind: str
     """`row`, `audio`, `transcript`, `infeasible_50hz`, `image`, `label`, `file`; of warnings `infeasible_25hz`, `rate`, `long`,

@@ -1,4 +1,4 @@
-"""The pictures of a source with what is known of each: from its headers alone, or from all of its pixels."""
+"""The images of a source with what is known of each: from its headers alone, or from all of its pixels."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from omnictl.config.split import SPLITS, Split
 from omnictl.data.images.files.decoder import probe_image, read_image
 from omnictl.data.images.layouts import find_images
 from omnictl.data.images.manifest import Labels
-from omnictl.data.manifest.parallel import in_parallel
+from omnictl.data.manifest.parallel import measure_in_parallel
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.manifest.splits import fill_splits
@@ -28,10 +28,10 @@ SIDE = 112
 
 
 class ImageFile(NamedTuple):
-    """What is known of a picture."""
+    """What is known of an image."""
 
     name: str
-    """Its path, or a scene's place; rows that have it in common show the same picture."""
+    """Its path, or a scene's place; rows that have it in common show the same image."""
     width: int
     """In pixels."""
     height: int
@@ -41,30 +41,30 @@ class ImageFile(NamedTuple):
 
 
 class ImageFacts(NamedTuple):
-    """A row whose picture is there."""
+    """A row whose image is there."""
 
     id: str
     where: str
     split: Split
     labels: Labels
     caption: str | None
-    picture: ImageFile
+    image: ImageFile
 
 
 class ImageSource(NamedTuple):
-    """The pictures of a source, after a look at them."""
+    """The images of a source, after a look at them."""
 
     seen: Sequence[ImageFacts]
     unreadable: Sequence[BrokenRow]
-    """Rows whose picture cannot be read."""
+    """Rows whose image cannot be read."""
     broken: Sequence[BrokenRow]
-    """Rows that cannot be used whatever their pictures."""
+    """Rows that cannot be used whatever their images."""
     training: Sequence[Labels]
     """Of all rows of the training split, also those that were not looked at; none of endless scenes."""
 
 
 def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], doing: str) -> ImageSource:
-    """Looks once at every picture of a source.
+    """Looks once at every image of a source.
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld, which has no files and is drawn.
@@ -78,28 +78,28 @@ def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], d
     seed = tinyworld_seed(source)
     if seed is not None:
         count = limit or SCENES
-        return ImageSource(list(log_progress(_drawn(seed, count), "drawing pictures", len(SPLITS) * count)), (), (), ())
+        return ImageSource(list(log_progress(_drawn(seed, count), "drawing images", len(SPLITS) * count)), (), (), ())
     found = find_images(Path(source).expanduser())
     splits = fill_splits(found.rows, {row.id: row.split for row in found.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
-    files = list(dict.fromkeys(row.image for _, row in rows))  # of some pictures there are several rows
-    pictures = dict(zip(files, log_progress(in_parallel(files, measure), doing, len(files)), strict=True))
+    files = list(dict.fromkeys(row.image for _, row in rows))  # of some images there are several rows
+    images = dict(zip(files, log_progress(measure_in_parallel(files, measure), doing, len(files)), strict=True))
     seen, unreadable = [], []
     for split, row in rows:
-        picture = pictures[row.image]
-        if isinstance(picture, DataError):
-            unreadable.append(BrokenRow(row.id, row.where, picture.message))
+        image = images[row.image]
+        if isinstance(image, DataError):
+            unreadable.append(BrokenRow(row.id, row.where, image.message))
         else:
-            seen.append(ImageFacts(row.id, row.where, split, row.labels, row.caption, picture))
-    training = [row.labels for row in splits["train"] if not isinstance(pictures.get(row.image), DataError)]
+            seen.append(ImageFacts(row.id, row.where, split, row.labels, row.caption, image))
+    training = [row.labels for row in splits["train"] if not isinstance(images.get(row.image), DataError)]
     return ImageSource(seen, unreadable, found.broken, training)
 
 
 def _drawn(seed: int, count: int) -> Iterator[ImageFacts]:
     for split in SPLITS:
         for index in range(count):
-            found, picture = scene(seed, split, index), drawn(seed, split, index)
-            yield ImageFacts(f"{split}/{index}", picture.name, split, found.labels(), found.caption, picture)
+            found, image = scene(seed, split, index), drawn(seed, split, index)
+            yield ImageFacts(f"{split}/{index}", image.name, split, found.labels(), found.caption, image)
 
 
 def drawn(seed: int, split: Split, index: int) -> ImageFile:
@@ -108,7 +108,7 @@ def drawn(seed: int, split: Split, index: int) -> ImageFile:
 
 
 def pixels_of(found: Scene) -> NDArray[np.uint8]:
-    """`(H, W, 3)`: a scene as the file of a picture has it."""
+    """`(H, W, 3)`: a scene as the file of an image has it."""
     return np.ascontiguousarray(draw(found, SIDE).picture.transpose(1, 2, 0))
 
 
@@ -116,7 +116,7 @@ def probe(file: Path) -> ImageFile:
     """What the headers say.
 
     Raises:
-        DataError: not there, not a picture, not whole, or out of bounds.
+        DataError: not there, not an image, not whole, or out of bounds.
     """
     info = probe_image(file)
     return ImageFile(str(file), info.width, info.height, info.format, b"")
@@ -126,7 +126,7 @@ def decode(file: Path) -> ImageFile:
     """What is there, every pixel read.
 
     Raises:
-        DataError: not there, not a picture, not whole, or out of bounds.
+        DataError: not there, not an image, not whole, or out of bounds.
     """
     info = probe_image(file)
     return ImageFile(str(file), info.width, info.height, info.format, _digest(read_image(file)))

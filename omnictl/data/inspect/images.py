@@ -1,7 +1,7 @@
-"""Looks pictures over before they are trained on: what is broken, what looks wrong, and (by `summary`) how much there is.
+"""Looks images over before they are trained on: what is broken, what looks wrong, and (by `summary`) how much there is.
 
 Broken is what training sets aside. A warning is what it takes, and a person should look at. What cannot be noticed: a wrong label
-on a picture that is there once, and pictures that are almost the same, as after another round of JPEG.
+on an image that is there once, and images that are almost the same, as after another round of JPEG.
 """
 
 from collections import Counter
@@ -15,13 +15,13 @@ from omnictl.data.inspect.summary import image_summary
 LEAST_SIDE = 16
 """In pixels: less shows hardly anything."""
 FEW = 5
-"""Training pictures of a value, below which little can be learned about it."""
+"""Training images of a value, below which little can be learned about it."""
 _SHOWN = 5
 """Values that a warning names."""
 
 
 def check_images(source: str, *, limit: int | None = None) -> FindingsReport:
-    """Reads every picture, once however many rows it has, and holds the rows against each other.
+    """Reads every image, once however many rows it has, and holds the rows against each other.
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld.
@@ -30,7 +30,7 @@ def check_images(source: str, *, limit: int | None = None) -> FindingsReport:
     Raises:
         DataError: no such source, or no row of it can be used.
     """
-    found = look(source, limit, decode, "checking pictures")
+    found = look(source, limit, decode, "checking images")
     once = list(_once_a_split(found.seen))
     warnings = [*_duplicates(once), *_conflicts(found.seen), *_small(once)]
     warnings += [*_rare(found.training, source), *_missing(found.training, source)]
@@ -38,7 +38,7 @@ def check_images(source: str, *, limit: int | None = None) -> FindingsReport:
 
 
 def measure_images(source: str, *, limit: int | None = None) -> FindingsReport:
-    """Reads the headers of every picture and judges nothing; TinyWorld, which has no files, is drawn.
+    """Reads the headers of every image and judges nothing; TinyWorld, which has no files, is drawn.
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld.
@@ -77,37 +77,37 @@ def _untold(found: ImageSource) -> Iterator[Finding]:
 
 
 def _once_a_split(seen: Iterable[ImageFacts]) -> Iterable[ImageFacts]:
-    """The first row of each picture in each split."""
+    """The first row of each image in each split."""
     first: dict[tuple[str, str], ImageFacts] = {}
     for each in seen:
-        first.setdefault((each.split, each.picture.name), each)
+        first.setdefault((each.split, each.image.name), each)
     return first.values()
 
 
 def _duplicates(once: Iterable[ImageFacts]) -> Iterator[Finding]:
-    """Pictures that are in an earlier split too, pixel by pixel, whatever their files are called."""
+    """Images that are in an earlier split too, pixel by pixel, whatever their files are called."""
     first: dict[bytes, ImageFacts] = {}
     for each in once:
-        other = first.setdefault(each.picture.digest, each)
+        other = first.setdefault(each.image.digest, each)
         if other.split != each.split:
-            message = f"the same picture is in the {other.split} split, this one in {each.split}: {other.where}"
+            message = f"the same image is in the {other.split} split, this one in {each.split}: {other.where}"
             yield Finding("duplicate", each.id, each.where, message)
 
 
 def _conflicts(seen: Iterable[ImageFacts]) -> Iterator[Finding]:
-    """Pictures that are in their split before, under another label."""
+    """Images that are in their split before, under another label."""
     first: dict[tuple[str, bytes, str], ImageFacts] = {}
     for each in seen:
         for name, value in each.labels.items():
-            other = first.setdefault((each.split, each.picture.digest, name), each)
+            other = first.setdefault((each.split, each.image.digest, name), each)
             if other.labels[name] != value:
-                message = f"the {name} of this picture is {value!r} here and {other.labels[name]!r} there: {other.where}"
+                message = f"the {name} of this image is {value!r} here and {other.labels[name]!r} there: {other.where}"
                 yield Finding("conflict", each.id, each.where, message)
 
 
 def _small(once: Iterable[ImageFacts]) -> Iterator[Finding]:
     for each in once:
-        width, height = each.picture.width, each.picture.height
+        width, height = each.image.width, each.image.height
         if min(width, height) < LEAST_SIDE:
             message = f"{width:,} × {height:,} pixels: fewer than {LEAST_SIDE} a side show hardly anything"
             yield Finding("small", each.id, each.where, message)

@@ -11,7 +11,7 @@ from omnictl.data.text.corpus import Corpus
 from omnictl.errors import DataError
 from omnictl.runs.progress_log import log_progress
 
-if TYPE_CHECKING:  # sounds need torch, which takes seconds to load; pictures and text do not
+if TYPE_CHECKING:  # sounds need torch, which takes seconds to load; images and text do not
     from omnictl.data.inspect.audio_files import AudioFacts
     from omnictl.data.inspect.dialogue_files import DialogueFacts
     from omnictl.data.inspect.image_files import ImageFacts
@@ -50,26 +50,26 @@ def _counts(values: Iterable[str | int]) -> dict[str, int]:
 
 
 def image_summary(seen: Sequence["ImageFacts"]) -> dict[str, object]:
-    """Pictures and what is said of them in each split, and how labels, captions, sizes and formats are distributed.
+    """Images and what is said of them in each split, and how labels, captions, sizes and formats are distributed.
 
-    Labels and captions are counted by rows, the rest by pictures, of which some may have several rows.
+    Labels and captions are counted by rows, the rest by images, of which some may have several rows.
     """
-    pictures = {each.picture.name: each.picture for each in seen}.values()
+    images = {each.image.name: each.image for each in seen}.values()
     words = [len(each.caption.split()) for each in seen if each.caption is not None]
     names = sorted({name for each in seen for name in each.labels})
     return {
         "splits": {split: _shown([each for each in seen if each.split == split]) for split in SPLITS},
         "labels": {name: _counts(each.labels[name] for each in seen if name in each.labels) for name in names},
         **({"words_per_caption_mean": float(np.mean(words))} if words else {}),
-        **_extent("shorter_side_pixels", [min(picture.width, picture.height) for picture in pictures]),
-        **_extent("longer_side_pixels", [max(picture.width, picture.height) for picture in pictures]),
-        "pictures_by_format": _counts(picture.format for picture in pictures),
+        **_extent("shorter_side_pixels", [min(image.width, image.height) for image in images]),
+        **_extent("longer_side_pixels", [max(image.width, image.height) for image in images]),
+        "pictures_by_format": _counts(image.format for image in images),
     }
 
 
 def _shown(seen: Sequence["ImageFacts"]) -> dict[str, int]:
     return {
-        "pictures": len({each.picture.name for each in seen}),
+        "pictures": len({each.image.name for each in seen}),
         "labelled": sum(bool(each.labels) for each in seen),
         "captions": sum(each.caption is not None for each in seen),
     }
@@ -82,9 +82,9 @@ def _extent(name: str, values: Sequence[int]) -> dict[str, float]:
 
 
 def dialogue_summary(seen: Sequence["DialogueFacts"]) -> dict[str, object]:
-    """Dialogues, pictures and sounds of each split, dialogues of each task, messages of each role, and how long dialogues are.
+    """Dialogues, images and sounds of each split, dialogues of each task, messages of each role, and how long dialogues are.
 
-    Pictures and sounds are counted once in each split, however many dialogues have them.
+    Images and sounds are counted once in each split, however many dialogues have them.
     """
     tasks = dict.fromkeys(each.task for each in seen)
     sounds = {name: sound for each in seen for name, sound in each.sounds.items()}
@@ -107,7 +107,7 @@ def _told(seen: Sequence["DialogueFacts"]) -> dict[str, float]:
     sounds = {name: sound for each in seen for name, sound in each.sounds.items()}
     return {
         "dialogues": len(seen),
-        "pictures": len({name for each in seen for name in each.pictures}),
+        "pictures": len({name for each in seen for name in each.images}),
         "sounds": len(sounds),
         "seconds": sum(sound.seconds for sound in sounds.values()),
     }

@@ -16,7 +16,7 @@ from omnictl.data.speech.corpus import Recording, SpeechDataConfig
 from omnictl.data.speech.transcripts.transcript import encode, foreign_characters, normalise
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.data.text.file_corpus import TextFiles
-from omnictl.data.text.files import find_text_files, nothing_in, read_rows
+from omnictl.data.text.files import empty_text_error, find_text_files, read_rows
 from omnictl.data.text.source import open_corpus
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
@@ -162,7 +162,7 @@ def check_text(source: str) -> FindingsReport:
     whole = tuple(file for file, flaw in flaws.items() if flaw is None)
     broken = [Finding("file", str(file), flaw.where or str(file), flaw.message) for file, flaw in flaws.items() if flaw]
     if not broken and not any(True for file in whole for _ in read_rows(file)):
-        raise nothing_in(path)
+        raise empty_text_error(path)
     summary = text_summary(TextFiles(path, whole, val_fraction=None, test_fraction=None))
     return FindingsReport(source, "text", "files", len(files), summary, broken)
 

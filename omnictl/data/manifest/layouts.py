@@ -19,51 +19,51 @@ class Layout(NamedTuple, Generic[Row]):
     read: Callable[[], Manifest[Row]]
 
 
-def the_only(path: Path, found: Sequence[Layout[Row]], what: str, recognised: str) -> Layout[Row]:
+def choose_layout(path: Path, layouts: Sequence[Layout[Row]], kind: str, recognised: str) -> Layout[Row]:
     """The layout of a folder.
 
     Args:
         path: of the folder.
-        found: all that it seems to have.
-        what: "speech data", "pictures".
+        layouts: all that it seems to have.
+        kind: "speech data", "images".
         recognised: the layouts there are, one a line.
 
     Raises:
         DataError: none, or several.
     """
-    if len(found) == 1:
-        return found[0]
-    if found:
-        said = " and ".join(f"{layout.name} ({layout.file})" for layout in found)
-        message = f"{path} has {len(found)} layouts at once: {said}"
+    if len(layouts) == 1:
+        return layouts[0]
+    if layouts:
+        names = " and ".join(f"{layout.name} ({layout.file})" for layout in layouts)
+        message = f"{path} has {len(layouts)} layouts at once: {names}"
         fix = "give --data the manifest file that is meant, or move one of them elsewhere"
     else:
-        message = f"{path} has no layout of {what} that is known"
+        message = f"{path} has no layout of {kind} that is known"
         fix = "write a manifest, or give --data the folder that directly holds one of these"
     raise DataError(f"{message}\nRecognised are\n{recognised}", where=str(path), fix=fix)
 
 
-def manifest_files(folder: Path) -> list[Path]:
+def find_manifest_files(folder: Path) -> list[Path]:
     """The files of a folder that have the name of a manifest."""
     files = [folder / f"{stem}{suffix}" for stem in ("metadata", "manifest") for suffix in SUFFIXES]
     return [file for file in files if file.is_file()]
 
 
-def manifests(files: Iterable[Path], schema: Schema[Row]) -> Iterator[Layout[Row]]:
+def find_manifests(files: Iterable[Path], schema: Schema[Row]) -> Iterator[Layout[Row]]:
     """Those of the files that are manifests of this kind of corpus, as far as their first line tells."""
     for file in files:
-        if schema.file in columns_of(file, schema):
+        if schema.file in read_columns(file, schema):
             yield Layout("manifest", file, partial(schema.read, file))
 
 
-def columns_of(file: Path, schema: Schema[Row]) -> list[str]:
+def read_columns(file: Path, schema: Schema[Row]) -> list[str]:
     """The columns that the first line names; of JSONL, whose lines name their own, that of the path."""
     if file.suffix == ".jsonl":
         return [schema.file]
-    return [name.strip() for name in next(csv.reader(first_line(file).splitlines()), [])]
+    return [name.strip() for name in next(csv.reader(read_first_line(file).splitlines()), [])]
 
 
-def first_line(file: Path) -> str:
+def read_first_line(file: Path) -> str:
     """Of a text file, the beginning at least; bytes that are no UTF-8 are replaced."""
     with open_bytes(file) as opened:
         return opened.readline(100_000).decode("utf-8-sig", errors="replace")

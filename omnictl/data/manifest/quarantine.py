@@ -9,11 +9,11 @@ from omnictl.errors import DataError
 SHOWN_ROWS = 5
 
 
-def refuse_too_many(aside: Sequence[BrokenRow], *, usable: int, allowed: float, source: str) -> None:
+def refuse_too_many(broken: Sequence[BrokenRow], *, usable: int, allowed: float, source: str) -> None:
     """Refuse training data of which too much is set aside, or nothing is left.
 
     Args:
-        aside: the rows that are, each with its reason.
+        broken: the rows that are, each with its reason.
         usable: how many are left.
         allowed: share of all rows.
         source: what the data is called.
@@ -21,11 +21,11 @@ def refuse_too_many(aside: Sequence[BrokenRow], *, usable: int, allowed: float, 
     Raises:
         DataError: more than the share.
     """
-    total = usable + len(aside)
-    if usable > 0 and len(aside) <= allowed * total:
+    total = usable + len(broken)
+    if usable > 0 and len(broken) <= allowed * total:
         return
     raise DataError(
-        f"{len(aside)} of {total} rows cannot be trained on, allowed are {allowed:.0%}:\n{format_rows(aside)}",
+        f"{len(broken)} of {total} rows cannot be trained on, allowed are {allowed:.0%}:\n{format_rows(broken)}",
         where=source,
         fix=f"see all of them with `omnictl data check {source}`; mend or remove them, or --set data.max_broken=1",
     )
@@ -45,7 +45,7 @@ class RowProblem(Protocol):
         ...
 
 
-def format_rows(aside: Sequence[RowProblem]) -> str:
+def format_rows(broken: Sequence[RowProblem]) -> str:
     """The first rows, one a line."""
-    more = [f"… and {len(aside) - SHOWN_ROWS} more"] if len(aside) > SHOWN_ROWS else []
-    return "\n".join([*(f"{row.where}: {row.message}" for row in aside[:SHOWN_ROWS]), *more])
+    more = [f"… and {len(broken) - SHOWN_ROWS} more"] if len(broken) > SHOWN_ROWS else []
+    return "\n".join([*(f"{row.where}: {row.message}" for row in broken[:SHOWN_ROWS]), *more])

@@ -1,6 +1,6 @@
 """What every corpus of files has: rows of a file and what is said about it, from a manifest in CSV with a header or JSONL.
 
-A `Schema` says what a row of speech or of pictures holds; paths, names, splits and tables are judged alike for both. A row that
+A `Schema` says what a row of speech or of images holds; paths, names, splits and tables are judged alike for both. A row that
 cannot be used becomes a `BrokenRow`, for the caller to count and report; a file that cannot be read as a manifest is a
 `DataError` with file and line. No media is decoded here.
 """
@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Generic, NamedTuple, TypeVar
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.manifest.tables import check_columns, csv_records, meant_by, read_lines
+from omnictl.data.manifest.tables import check_columns, csv_records, guess_column, read_lines
 from omnictl.errors import DataError
 
 SUFFIXES = (".csv", ".jsonl")
@@ -72,7 +72,7 @@ class Schema(Generic[Row]):
             DataError: no such file, not of these formats, no UTF-8, a header without what is needed, or no usable row.
         """
         if not path.exists():
-            raise no_such(path)
+            raise missing_path_error(path)
         readers = {".csv": self._read_csv, ".jsonl": self._read_jsonl}
         read = readers.get(path.suffix.lower())
         if read is None:
@@ -94,8 +94,8 @@ class Schema(Generic[Row]):
         """
         rows: list[Row] = []
         broken: list[BrokenRow] = []
-        ids = _Ids()
-        find = cache(partial(find_file, self.file, folder))  # of some pictures there are several rows
+        ids = _UniqueIds()
+        find = cache(partial(find_media_file, self.file, folder))  # of some images there are several rows
         for record in records:
             if isinstance(record, BrokenRow):
                 broken.append(record._replace(id=ids.unique(record.id)))
@@ -103,7 +103,7 @@ class Schema(Generic[Row]):
             value = record.fields.get(self.file)
             name = ids.unique(_name_of(value, record.where))
             try:
-                rows.append(self.row(name, find(fill_row(f"{self.file} path", value)), record))
+                rows.append(self.row(name, find(require_text(f"{self.file} path", value)), record))
             except Flaw as flaw:
                 broken.append(BrokenRow(name, record.where, str(flaw)))
         if not rows:
@@ -122,19 +122,19 @@ class Schema(Generic[Row]):
                 yield BrokenRow(where, where, f"broken JSON: {error}")
                 continue
             if not isinstance(value, dict):
-                yield BrokenRow(where, where, f"an object was expected, found {type_of(value)}")
+                yield BrokenRow(where, where, f"an object was expected, found {json_type(value)}")
                 continue
-            lacking = next((group for group in self.needed if not any(key in value for key in group)), None)
-            if lacking is not None:
-                yield BrokenRow(_name_of(value.get(self.file), where), where, self._no_key(lacking, list(value)))
+            missing = next((group for group in self.needed if not any(key in value for key in group)), None)
+            if missing is not None:
+                yield BrokenRow(_name_of(value.get(self.file), where), where, self._no_key(missing, list(value)))
             else:
                 yield Record(where, value)
 
     def _no_key(self, group: Sequence[str], keys: Sequence[str]) -> str:
-        meant = meant_by(group, keys, self.needed)
-        hint = f"; rename {meant.found!r}" if meant is not None else ""
-        if meant is not None and len(group) > 1:
-            hint += f" to {meant.name!r}"
+        guess = guess_column(group, keys, self.needed)
+        hint = f"; rename {guess.column!r}" if guess is not None else ""
+        if guess is not None and len(group) > 1:
+            hint += f" to {guess.name!r}"
         return f"no key {' or '.join(map(repr, group))} (found {', '.join(map(repr, keys)) or 'no keys'}){hint}"
 
     def _nothing_usable(self, path: Path, folder: Path, broken: Sequence[BrokenRow]) -> DataError:
@@ -167,7 +167,7 @@ def read_table(
             yield BrokenRow(_name_of(fields.get(needed[0][0]), where), where, message)
 
 
-class _Ids:
+class _UniqueIds:
     """Gives every row a name of its own: one that comes again is `#2`, `#3`."""
 
     def __init__(self) -> None:
@@ -175,12 +175,12 @@ class _Ids:
         self._taken: set[str] = set()
 
     def unique(self, name: str) -> str:
-        own = name
-        while own in self._taken:
+        candidate = name
+        while candidate in self._taken:
             self._uses[name] = self._uses.get(name, 1) + 1
-            own = f"{name}#{self._uses[name]}"
-        self._taken.add(own)
-        return own
+            candidate = f"{name}#{self._uses[name]}"
+        self._taken.add(candidate)
+        return candidate
 
 
 def _name_of(file: object, where: str) -> str:
@@ -188,7 +188,7 @@ def _name_of(file: object, where: str) -> str:
     return PurePath(file.strip()).as_posix() if isinstance(file, str) and file.strip() else where
 
 
-def find_file(what: str, folder: Path, path: str) -> Path:
+def find_media_file(kind: str, folder: Path, path: str) -> Path:
     """The file that a row names by its path below the folder of its corpus.
 
     Raises:
@@ -196,74 +196,74 @@ def find_file(what: str, folder: Path, path: str) -> Path:
     """
     name = PurePath(path)
     if name.anchor or ".." in name.parts:
-        raise Flaw(f"the {what} path '{name}' should be relative to the folder of the corpus, without '..'")
+        raise Flaw(f"the {kind} path '{name}' should be relative to the folder of the corpus, without '..'")
     file = folder / name
     try:
         if not Path(os.path.realpath(file)).is_relative_to(folder):
-            raise Flaw(f"the {what} path '{name}' is a link that leaves the folder of the corpus")
+            raise Flaw(f"the {kind} path '{name}' is a link that leaves the folder of the corpus")
         is_file = file.is_file()
     except (OSError, ValueError) as error:  # a name too long, a folder that may not be entered, a NUL
-        raise Flaw(f"the {what} path {str(name)!r} cannot be followed: {error}") from error
+        raise Flaw(f"the {kind} path {str(name)!r} cannot be followed: {error}") from error
     if not is_file:
-        raise Flaw(f"no such {what} file: {file}")
+        raise Flaw(f"no such {kind} file: {file}")
     return file
 
 
-def named_split(name: str) -> Split | None:
+def parse_split(name: str) -> Split | None:
     """The split that a word means, as in `valid` or `Dev`; None if it is no such word."""
     return _SPLIT_NAMES.get(name.lower())
 
 
-def split_or_none(value: object) -> Split | None:
+def read_split(value: object) -> Split | None:
     """The split that a row names, if it names one.
 
     Raises:
         Flaw: it is none of them.
     """
-    name = filled_or_none("split", value)
-    split = named_split(name or "")
+    name = optional_text("split", value)
+    split = parse_split(name or "")
     if name is not None and split is None:
         raise Flaw(f"the split is {value!r}, expected one of {', '.join(SPLITS)}")
     return split
 
 
-def fill_row(what: str, value: object) -> str:
+def require_text(name: str, value: object) -> str:
     """A string without white space around it.
 
     Raises:
         Flaw: none, or an empty one.
     """
-    text = _string(what, value)
+    text = _string(name, value)
     if not text:
-        raise Flaw(f"the {what} is empty")
+        raise Flaw(f"the {name} is empty")
     return text
 
 
-def filled_or_none(what: str, value: object) -> str | None:
+def optional_text(name: str, value: object) -> str | None:
     """A string without white space around it; None if it is empty or null.
 
     Raises:
         Flaw: something else.
     """
-    return None if value is None else _string(what, value) or None
+    return None if value is None else _string(name, value) or None
 
 
-def _string(what: str, value: object) -> str:
+def _string(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise Flaw(f"the {what} should be a string, found {type_of(value)}")
+        raise Flaw(f"the {name} should be a string, found {json_type(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise Flaw(f"the {what} holds half a character (a lone surrogate) at position {error.start}") from error
+        raise Flaw(f"the {name} holds half a character (a lone surrogate) at position {error.start}") from error
     return value.strip()
 
 
-def type_of(value: object) -> str:
+def json_type(value: object) -> str:
     """A value's JSON type, for messages."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
     return names.get(type(value), "a number")
 
 
-def no_such(path: Path) -> DataError:
+def missing_path_error(path: Path) -> DataError:
     """The error for a path that leads nowhere."""
     return DataError(f"no such file or folder: {path}", where=str(path), fix="check the path given to --data")

@@ -37,7 +37,7 @@ Take = Callable[[Sequence[Row], float, Originals], list[Row]]
 
 def take_by_hash(rows: Sequence[Row], share: float, originals: Originals) -> list[Row]:
     """The share of the files with the smallest hashes; of two or more at least one, and never all."""
-    hashes = [hash_of(originals[row.file]) for row in rows]
+    hashes = [hash_text(originals[row.file]) for row in rows]
     different = sorted(set(hashes))
     if share == 0 or len(different) < 2:
         return []
@@ -78,6 +78,6 @@ def fill_splits(
     return {split: tuple(row for row in rows if assigned.get(row.id) == split) for split in SPLITS}
 
 
-def hash_of(text: str) -> int:
+def hash_text(text: str) -> int:
     """64 bits that any machine finds again."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

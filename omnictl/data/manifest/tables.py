@@ -26,11 +26,11 @@ _OTHER_NAMES = {
 """What other corpora call a column."""
 
 
-class Meant(NamedTuple):
+class ColumnGuess(NamedTuple):
     """A name that is needed, and what was probably found in its place."""
 
     name: str
-    found: str
+    column: str
 
 
 def open_bytes(path: Path) -> BufferedReader:
@@ -109,32 +109,32 @@ def check_columns(columns: Sequence[str], needed: Sequence[Sequence[str]], where
         DataError: a group is lacking, or a column is there twice.
     """
     for group in needed:
-        twice = next((name for name in group if columns.count(name) > 1), None)
-        if twice is not None:
-            raise DataError(f"two columns are called {twice!r}", where=where, fix="keep one of them")
+        repeated = next((name for name in group if columns.count(name) > 1), None)
+        if repeated is not None:
+            raise DataError(f"two columns are called {repeated!r}", where=where, fix="keep one of them")
         if not any(name in columns for name in group):
             raise _no_column(group, columns, needed, where)
 
 
 def _no_column(group: Sequence[str], columns: Sequence[str], needed: Sequence[Sequence[str]], where: str) -> DataError:
     names = " or ".join(map(repr, group))
-    meant = meant_by(group, columns, needed)
+    guess = guess_column(group, columns, needed)
     if len(columns) == 1 and any(separator in columns[0] for separator in ";\t|"):
         fix = "separate the columns by commas"
-    elif meant is not None:
-        fix = f"rename the column {meant.found!r} to {meant.name!r}"
+    elif guess is not None:
+        fix = f"rename the column {guess.column!r} to {guess.name!r}"
     else:
         fix = f"start the file with a line that names its columns, {names} among them"
     return DataError(f"no column {names} (found {', '.join(map(repr, columns))})", where=where, fix=fix)
 
 
-def meant_by(group: Sequence[str], found: Sequence[str], needed: Sequence[Sequence[str]]) -> Meant | None:
+def guess_column(group: Sequence[str], columns: Sequence[str], needed: Sequence[Sequence[str]]) -> ColumnGuess | None:
     """Which of the names found is probably meant as one of the group; one with a dot is a file, in a table without header."""
-    known = set(chain.from_iterable(needed))
-    by_lower = {other.lower(): other for other in found if other not in known and "." not in other}
+    needed_names = set(chain.from_iterable(needed))
+    by_lower = {other.lower(): other for other in columns if other not in needed_names and "." not in other}
     for name in group:
-        usual = next((other for other in _OTHER_NAMES[name] if other in by_lower), None)
-        meant = usual or nearest(name, list(by_lower))
-        if meant is not None:
-            return Meant(name, by_lower[meant])
+        usual_name = next((other for other in _OTHER_NAMES[name] if other in by_lower), None)
+        close = usual_name or nearest(name, list(by_lower))
+        if close is not None:
+            return ColumnGuess(name, by_lower[close])
     return None

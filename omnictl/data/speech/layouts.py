@@ -9,8 +9,8 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from omnictl.data.manifest.layouts import Layout, columns_of, first_line, manifest_files, manifests, the_only
-from omnictl.data.manifest.rows import BrokenRow, Record, no_such, read_table
+from omnictl.data.manifest.layouts import Layout, choose_layout, find_manifest_files, find_manifests, read_columns, read_first_line
+from omnictl.data.manifest.rows import BrokenRow, Record, missing_path_error, read_table
 from omnictl.data.manifest.tables import read_lines
 from omnictl.data.speech.manifest import SPEECH, SpeechManifest, SpeechRow, read_manifest
 
@@ -30,14 +30,14 @@ def find_speech(path: Path) -> SpeechManifest:
         DataError: no such path, no layout or several at once, an index that cannot be read, or no usable row.
     """
     if not path.exists():
-        raise no_such(path)
+        raise missing_path_error(path)
     if not path.is_dir():
         return read_manifest(path)
-    files = manifest_files(path)
-    found = [*manifests(files, SPEECH), *public_corpora(path)]
+    files = find_manifest_files(path)
+    found = [*find_manifests(files, SPEECH), *public_corpora(path)]
     if not found and files:
         return read_manifest(files[0])  # says what its header lacks
-    return the_only(path, found, "speech data", RECOGNISED).read()
+    return choose_layout(path, found, "speech data", RECOGNISED).read()
 
 
 def public_corpora(folder: Path) -> Iterator[Layout[SpeechRow]]:
@@ -47,7 +47,7 @@ def public_corpora(folder: Path) -> Iterator[Layout[SpeechRow]]:
 
 def _ljspeech(folder: Path) -> Iterator[Layout[SpeechRow]]:
     index = folder / "metadata.csv"
-    if index.is_file() and "|" in first_line(index) and "audio" not in columns_of(index, SPEECH):
+    if index.is_file() and "|" in read_first_line(index) and "audio" not in read_columns(index, SPEECH):
         yield Layout("LJSpeech", index, lambda: SPEECH.collect(folder, folder.resolve(), _ljspeech_records(index)))
 
 

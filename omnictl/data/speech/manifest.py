@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omnictl.config.split import Split
-from omnictl.data.manifest.rows import Manifest, Record, Schema, fill_row, filled_or_none, split_or_none
+from omnictl.data.manifest.rows import Manifest, Record, Schema, optional_text, read_split, require_text
 
 FIELDS = ("audio", "text", "speaker", "split")
 
@@ -35,16 +35,16 @@ def _row(name: str, audio: Path, record: Record) -> SpeechRow:
     return SpeechRow(
         id=name,
         audio=audio,
-        text=fill_row("text", text),
+        text=require_text("text", text),
         speaker=_speaker(speaker),
-        split=split_or_none(split),
+        split=read_split(split),
         where=record.where,
     )
 
 
 def _speaker(value: object) -> str | None:
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    return filled_or_none("speaker", str(value) if is_number else value)
+    return optional_text("speaker", str(value) if is_number else value)
 
 
 SPEECH = Schema(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from omnictl.config.split import Split
-from omnictl.data.manifest.splits import Originals, fill_splits, hash_of, take_by_hash
+from omnictl.data.manifest.splits import Originals, fill_splits, hash_text, take_by_hash
 from omnictl.data.speech.manifest import SpeechRow
 from omnictl.errors import DataError
 
@@ -50,7 +50,7 @@ def _take_test(rows: Sequence[SpeechRow], share: float, originals: Originals) ->
     if len(counts) < 2 or counts.total() < len(rows):
         return take_by_hash(rows, share, originals)
     taken: set[str] = set()
-    for speaker in sorted(counts, key=hash_of)[:-1]:
+    for speaker in sorted(counts, key=hash_text)[:-1]:
         if sum(counts[name] for name in taken) >= share * len(rows):
             break
         taken.add(speaker)

@@ -16,7 +16,7 @@ import numpy as np
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.manifest.tables import open_bytes
-from omnictl.data.text.files import TextRow, nothing_in, read_rows, read_whole
+from omnictl.data.text.files import TextRow, empty_text_error, read_rows, read_whole
 from omnictl.errors import DataError
 
 DEFAULT_FRACTION = 0.05
@@ -75,7 +75,7 @@ class TextFiles:
             if row.split in (None, "train"):
                 hashes.append(_hash(row.text))
         if num_documents == 0:
-            raise nothing_in(self.path)
+            raise empty_text_error(self.path)
         has_names = any(named.values())
         val = _fraction(self.val_fraction, 0.0 if named["val"] else DEFAULT_FRACTION)
         test = _fraction(self.test_fraction, 0.0 if has_names else DEFAULT_FRACTION)

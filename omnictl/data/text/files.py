@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.manifest.rows import type_of
+from omnictl.data.manifest.rows import json_type
 from omnictl.data.manifest.tables import open_bytes
 from omnictl.errors import DataError
 
@@ -42,7 +42,7 @@ def find_text_files(path: Path) -> list[Path]:
     else:
         raise DataError(f"{path} is not one of {wanted}", where=str(path), fix="rename or convert it to one of these formats")
     if not any(file.stat().st_size for file in files):
-        raise nothing_in(path)
+        raise empty_text_error(path)
     return files
 
 
@@ -51,7 +51,7 @@ def _is_visible_text_file(file: Path, folder: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and file.is_file() and not hidden
 
 
-def nothing_in(path: Path) -> DataError:
+def empty_text_error(path: Path) -> DataError:
     """The error for text files without text."""
     return DataError(f"{path} is empty: no text in it", where=str(path), fix="give --data a file with text in it")
 
@@ -129,7 +129,7 @@ def _read_jsonl(path: Path) -> Iterator[TextRow]:
             raise DataError(f"broken JSON: {error}", where=where, fix='write one object a line: {"text": "..."}') from error
         if not isinstance(value, dict):
             raise DataError(
-                f"an object was expected, found {type_of(value)}",
+                f"an object was expected, found {json_type(value)}",
                 where=where,
                 fix='write one object a line: {"text": "..."}',
             )
@@ -167,7 +167,7 @@ def _records(file: Any, path: Path) -> Iterator[dict[str, object]]:
 
 def _row(text: object, split: object, where: str) -> TextRow:
     if not isinstance(text, str):
-        raise DataError(f"'text' should be a string, found {type_of(text)}", where=where, fix="write the text as a string")
+        raise DataError(f"'text' should be a string, found {json_type(text)}", where=where, fix="write the text as a string")
     try:
         text.encode()
     except UnicodeEncodeError as error:

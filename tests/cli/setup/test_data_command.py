@@ -156,7 +156,7 @@ def test_broken_pictures(omnictl: Command, photos: Path) -> None:
     assert ended.code == 3
     broken, warning, *_ = ended.out.splitlines()
     assert broken.startswith(f"broken  photos/cat/0.png: {photos}/cat/0.png is cut off")
-    assert warning == "warning photos/dog/1.png: the label of this picture is 'dog' here and 'cat' there: photos/cat/2.png"
+    assert warning == "warning photos/dog/1.png: the label of this image is 'dog' here and 'cat' there: photos/cat/2.png"
     assert "images in photos: 16 rows, 1 of them broken" in ended.out
     assert ended.err.startswith("error: 1 of 16 rows are broken:\nphotos/cat/0.png: ")
     assert omnictl("data", "stats", "photos", "--json").json["rows_broken"] == 1
@@ -189,8 +189,8 @@ def test_broken_text(omnictl: Command, runs: Path, tmp_path: Path) -> None:
         ("check gone", 3, "no such file or folder: gone", "check the path, or name tinyworld or tinyworld:SEED"),
         ("check tinywrld", 3, "no such file or folder: tinywrld", "did you mean --data tinyworld?"),
         ("check tinyworld:x", 3, "the seed of tinyworld should be a whole number", "--data tinyworld:7"),
-        ("stats photo.png", 3, "photo.png is neither speech nor pictures nor dialogues nor text", "name a manifest, a text file,"),
-        ("stats photos", 3, "photos has pictures in no class folder: 1.png", "move each into a folder named after its class"),
+        ("stats photo.png", 3, "photo.png is neither speech nor images nor dialogues nor text", "name a manifest, a text file,"),
+        ("stats photos", 3, "photos has images in no class folder: 1.png", "move each into a folder named after its class"),
         ("check my.txt --limit 3", 2, "--limit is for recordings, pictures and dialogues; my.txt is text", "leave --limit out"),
         ("check my.txt --limit 0", 2, "'--limit'", "omnictl data check --help"),
         ("check my.txt --kind speech", 3, "my.txt is not a .csv or .jsonl manifest", "or a folder"),

@@ -326,7 +326,7 @@ BAD: tuple[tuple[str, int, str, tuple[str, ...]], ...] = (
 
 def test_bad_input_is_named_with_its_fix(omnictl: Command, joined: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_session, "generate", lambda *_, **__: pytest.fail("the model was asked"))
-    Path("notes.txt").write_text("not a picture")
+    Path("notes.txt").write_text("not an image")
     Path("folder").mkdir()
     write_silence(Path("long.wav"), 600)
     for arguments, code, kind, words in BAD:
@@ -354,7 +354,7 @@ def test_a_broken_model_folder_is_named(omnictl: Command, joined: Run) -> None:
 def test_a_conversation_survives_what_goes_wrong(
     omnictl: Command, joined: Run, answers: Script, lines: Callable[..., None]
 ) -> None:
-    Path("notes.txt").write_text("not a picture")
+    Path("notes.txt").write_text("not an image")
     write_silence(Path("long.wav"), 60)
     answers("Yes.", KeyboardInterrupt, "No.")
     wrong = {

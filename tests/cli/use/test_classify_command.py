@@ -214,7 +214,7 @@ def test_a_picture_is_classified_as_in_the_split(omnictl: Command, namer: Path) 
     """It is kept as PNG at the size of the model, so nothing is lost."""
     judged = json.loads(Path(omnictl("eval", "vision", "--json").json["predictions"]).read_text().splitlines()[3])
     found = TinyWorldImages(1, 8, ("shape", "colour")).images("test", "labels", {})
-    Image.fromarray(found.shown(3, View(32, 4)).picture.transpose(1, 2, 0)).save("a.png")
+    Image.fromarray(found.example(3, View(32, 4)).image.transpose(1, 2, 0)).save("a.png")
     values = omnictl("classify", "a.png", "--json").json["files"][0]["attributes"]
     assert judged["id"] == "test/3"
     colour, shape = values["colour"][0], values["shape"][0]

@@ -9,7 +9,7 @@ from omnictl.data.dialogues.chat_template import Media, Message
 from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues, say
-from omnictl.data.images.file_corpus import load_picture
+from omnictl.data.images.file_corpus import load_image
 from omnictl.errors import DataError
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS, TASKS, TRANSCRIBE
 
@@ -73,7 +73,7 @@ def test_how_many_dialogues_the_world_has(world):
     assert world.tasks("train")["text"] == 1_000_000
     assert world.tasks("val") == dict.fromkeys(TASKS, 2)
     assert world.tasks("test") == dict.fromkeys(TASKS, 8)
-    assert [len(world.pictures(split)) for split in SPLITS] == [50, 50, 50]
+    assert [len(world.images(split)) for split in SPLITS] == [50, 50, 50]
 
 
 def test_a_task_that_the_world_has_not():
@@ -133,9 +133,7 @@ def test_a_world_is_known_by_what_it_says_and_shows(world):
     ]
     prints = [world.sounds.fingerprint, *(open_dialogues(other, None).sounds.fingerprint for other in others)]
     assert len(set(prints)) == 3
-    shown = [
-        TinyWorldDialogues(seed, {}, count).pictures("val").fingerprint for seed, count in ((7, 30), (7, 30), (8, 30), (7, 31))
-    ]
+    shown = [TinyWorldDialogues(seed, {}, count).images("val").fingerprint for seed, count in ((7, 30), (7, 30), (8, 30), (7, 31))]
     assert shown[0] == shown[1]
     assert len(set(shown)) == 3
 
@@ -168,12 +166,12 @@ def test_files_named_twice_are_one(corpus):
     assert first.media == (Media("image", 0), Media("image", 1))
     assert second.media == (Media("audio", 0), Media("image", 1))
     assert third.media == (Media("audio", 1), Media("audio", 0), Media("image", 0))
-    assert len(found.pictures("train")) == 2
+    assert len(found.images("train")) == 2
     assert [recording.audio.name for recording in found.sounds.recordings("train")] == ["x.wav", "y.wav"]
     sounds = list(found.sounds.sounds("train", 0, 16_000))
     assert [len(sound) for sound in sounds] == [1600, 1600]
-    np.testing.assert_array_equal(found.pictures("train").picture(1, 16), load_picture(corpus.folder / "a.png", 16))
-    assert found.pictures("train").picture(0, 16).shape == (3, 16, 16)
+    np.testing.assert_array_equal(found.images("train").image(1, 16), load_image(corpus.folder / "a.png", 16))
+    assert found.images("train").image(0, 16).shape == (3, 16, 16)
 
 
 def test_rows_about_one_picture_stay_together(corpus):
@@ -199,7 +197,7 @@ def test_broken_pictures_are_set_aside_and_move_nothing(corpus):
     assert found.broken[0].message.startswith(f"{corpus.folder}/3.png is cut off")
     after = {each.id: split for split in SPLITS for each in dialogues(found, split)}
     assert after == {name: split for name, split in places.items() if name not in ("3", "30")}
-    assert sum(len(found.pictures(split)) for split in SPLITS) == 38
+    assert sum(len(found.images(split)) for split in SPLITS) == 38
 
 
 def test_rows_that_cannot_be_used_are_broken(corpus):
@@ -229,13 +227,13 @@ def test_files_are_known_by_size_and_time(corpus):
     before, again = corpus.open(), corpus.open()
     heard = before.sounds.fingerprint
     assert heard == again.sounds.fingerprint != corpus.open(max_seconds=3).sounds.fingerprint
-    shown = before.pictures("train").fingerprint
-    assert shown == again.pictures("train").fingerprint != before.pictures("val").fingerprint
+    shown = before.images("train").fingerprint
+    assert shown == again.images("train").fingerprint != before.images("val").fingerprint
     for name in ("a.png", "x.wav"):
         (corpus.folder / name).write_bytes((corpus.folder / name).read_bytes() + b"\0\0")
     changed = corpus.open()
     assert changed.sounds.fingerprint != heard
-    assert changed.pictures("train").fingerprint != shown
+    assert changed.images("train").fingerprint != shown
 
 
 def test_text_alone_has_no_media(corpus):
@@ -243,7 +241,7 @@ def test_text_alone_has_no_media(corpus):
     corpus.add("Who?", split="val")
     found = corpus.open()
     assert found.kinds == frozenset()
-    assert (len(found.pictures("train")), found.sounds.recordings("train")) == (0, [])
+    assert (len(found.images("train")), found.sounds.recordings("train")) == (0, [])
 
 
 def test_real_pictures_and_sounds(test_data, tmp_path):
@@ -261,4 +259,4 @@ def test_real_pictures_and_sounds(test_data, tmp_path):
     heard = [sound for split in SPLITS for sound in found.sounds.sounds(split, 0, 16_000)]
     assert len(heard) == 10
     assert not any(isinstance(sound, DataError) for sound in heard)
-    assert all(found.pictures(split).picture(n, 32).std() > 5 for split in SPLITS for n in range(len(found.pictures(split))))
+    assert all(found.images(split).image(n, 32).std() > 5 for split in SPLITS for n in range(len(found.images(split))))

@@ -180,7 +180,7 @@ def test_empty_files_and_files_that_are_no_text(folder, content):
         (asked([part("image", "a\0.png")]), "the image path 'a\\x00.png' cannot be followed: "),
         (
             {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": [part("image", "media/a.png")]}]},
-            "message 2 is the assistant's and shows a picture; only what the user says may",
+            "message 2 is the assistant's and shows an image; only what the user says may",
         ),
         (
             {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": [part("audio", "media/a.wav")]}]},

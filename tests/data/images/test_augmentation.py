@@ -87,7 +87,7 @@ def test_mixing_depends_on_the_arguments_alone() -> None:
     for kind in MIXINGS:
         state = torch.get_rng_state()
         results = [mix(one, other, kind, np.random.default_rng(seed), 0.8) for seed in (4, 4, 5)]
-        assert torch.equal(results[0].picture, results[1].picture)
+        assert torch.equal(results[0].image, results[1].image)
         assert results[0].share == results[1].share != results[2].share
         assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one, chw(photograph(32, 32)))

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from omnictl.data.images.class_folders import class_names, loose_pictures, read_class_folders
+from omnictl.data.images.class_folders import find_class_names, find_loose_images, read_class_folders
 from omnictl.data.images.manifest import ImageRow
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.errors import DataError
@@ -60,7 +60,7 @@ def test_classes(tmp_path):
     assert manifest.rows[1] == ImageRow(
         "cat/1.jpg", root / "cat" / "1.jpg", {"label": "cat"}, None, None, str(tmp_path / "cat" / "1.jpg")
     )
-    assert class_names(tmp_path) == {"a fox", "cat", "dog"}
+    assert find_class_names(tmp_path) == {"a fox", "cat", "dog"}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_classes_in_splits(tmp_path, name, split):
     assert sorted(made(tmp_path)) == sorted(
         [("train/cat/1.jpg", "cat", "train"), ("train/dog/1.jpg", "dog", "train"), (f"{name}/cat/1.jpg", "cat", split)]
     )
-    assert class_names(tmp_path) == {"cat", "dog"}
+    assert find_class_names(tmp_path) == {"cat", "dog"}
 
 
 def test_a_class_may_be_called_like_a_split(tmp_path):
@@ -109,12 +109,12 @@ def test_a_link_to_a_picture_inside_is_followed(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cat/notes.txt", "it is no picture: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
-        ("cat/README", "it is no picture: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
-        ("cat/film.mp4", "it is no picture: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
-        ("cat/indoors/2.jpg", "it lies deeper than CLASS/PICTURE: move it up to cat/2.jpg"),
-        ("cat/at/home/2.jpg", "it lies deeper than CLASS/PICTURE: move it up to cat/2.jpg"),
-        ("cow/train/1.jpg", "it lies deeper than CLASS/PICTURE: move it up to cow/1.jpg"),
+        ("cat/notes.txt", "it is no image: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
+        ("cat/README", "it is no image: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
+        ("cat/film.mp4", "it is no image: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
+        ("cat/indoors/2.jpg", "it lies deeper than CLASS/IMAGE: move it up to cat/2.jpg"),
+        ("cat/at/home/2.jpg", "it lies deeper than CLASS/IMAGE: move it up to cat/2.jpg"),
+        ("cow/train/1.jpg", "it lies deeper than CLASS/IMAGE: move it up to cow/1.jpg"),
         ("cow/", "the folder is empty"),
         ("cat/old/", "the folder is empty"),
     ],
@@ -145,7 +145,7 @@ def test_broken_rows_in_splits(tmp_path):
         ("more/1.jpg", "the folder 'more' is none of the splits train, val, test"),
         ("test", "the folder is empty"),
         ("train/cow", "the folder is empty"),
-        ("train/dog/big/2.jpg", "it lies deeper than SPLIT/CLASS/PICTURE: move it up to train/dog/2.jpg"),
+        ("train/dog/big/2.jpg", "it lies deeper than SPLIT/CLASS/IMAGE: move it up to train/dog/2.jpg"),
     ]
 
 
@@ -196,10 +196,10 @@ def test_names_that_are_not_utf8(tmp_path):
 def test_pictures_in_no_class_folder(tmp_path, names, said, fix):
     touch(tmp_path, *names)
     error = error_of(tmp_path)
-    assert error.message == f"{tmp_path} has pictures in no class folder: {said}"
+    assert error.message == f"{tmp_path} has images in no class folder: {said}"
     assert error.where == str(tmp_path / fix.replace("CLASS/", ""))
     assert error.fix == f"move each into a folder named after its class ({fix}), {BY_MANIFEST}"
-    assert loose_pictures(tmp_path)
+    assert find_loose_images(tmp_path)
 
 
 @pytest.mark.parametrize("names", [["images/1.jpg", "images/2.jpg"], ["train/cat/1.jpg", "test/cat/1.jpg"]])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from omnictl.data.images.batches import MIXED, UNKNOWN, ImageBatch, ImageBatches, Labels, evaluation_batches
+from omnictl.data.images.batches import MIXED, UNKNOWN, ImageBatch, ImageBatches, LabelEncoder, evaluation_batches
 from omnictl.data.images.corpus import ImageExample, ImageRecord, View
 from omnictl.data.images.tinyworld import ENDLESS
 from omnictl.data.manifest.rows import BrokenRow
@@ -33,15 +33,15 @@ class Numbered:
         labels = {} if index in self.without_label else {"number": str(index)}
         return ImageRecord(str(index), "", {**labels, "parity": "even" if index % 2 == 0 else "odd"}, f"picture {index}", None)
 
-    def shown(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:
+    def example(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:
         drawn = 0 if seed is None else int(np.random.default_rng(seed).integers(1, 256))
         picture = np.empty((3, view.size, view.size), np.uint8)
         picture[:] = np.array([index // 256 % 256, index % 256, drawn])[:, None, None]
         return ImageExample(picture, np.full((view.grid**2, 1), index))
 
 
-def labels_of(found: Numbered) -> Labels:
-    return Labels({"number": tuple(map(str, range(min(found.size, 1_000)))), "parity": ("even", "odd")})
+def labels_of(found: Numbered) -> LabelEncoder:
+    return LabelEncoder({"number": tuple(map(str, range(min(found.size, 1_000)))), "parity": ("even", "odd")})
 
 
 def batches_of(found: Numbered, batch_size: int = 8, *, seed: int = 0, mixes: bool = False) -> ImageBatches:
@@ -95,7 +95,7 @@ def test_a_micro_batch_is_a_part_of_its_batch(mixes: bool) -> None:
     whole = batches.collate(ids)
     for start in range(0, 8, 3):
         part, rows = batches.collate(ids[start : start + 3]), slice(start, start + 3)
-        for name in ("pictures", "labels", "others", "shares", "patches"):
+        for name in ("images", "labels", "others", "shares", "patches"):
             assert torch.equal(getattr(part, name), getattr(whole, name)[rows]), name
         assert part.captions == whole.captions[rows]
 
@@ -118,7 +118,7 @@ def test_scenes_without_end_come_one_after_the_other() -> None:
 
 def test_a_picture_is_varied_otherwise_every_time() -> None:
     batches = batches_of(Numbered(1), 64)
-    drawn = step(batches, 0).pictures[:, 2, 0, 0].tolist()
+    drawn = step(batches, 0).images[:, 2, 0, 0].tolist()
     assert len(set(drawn)) > 40
     assert 0 not in drawn
 
@@ -127,8 +127,8 @@ def test_what_a_batch_holds() -> None:
     found = Numbered(300, without_label=frozenset(range(100)))
     batch = step(batches_of(found, 50), 3)
     own = numbers(batch)
-    assert (batch.pictures.shape, batch.pictures.dtype) == ((50, 3, 6, 6), torch.uint8)
-    assert (256 * batch.pictures[:, 0, 5, 5].int() + batch.pictures[:, 1, 5, 5]).tolist() == own
+    assert (batch.images.shape, batch.images.dtype) == ((50, 3, 6, 6), torch.uint8)
+    assert (256 * batch.images[:, 0, 5, 5].int() + batch.images[:, 1, 5, 5]).tolist() == own
     assert batch.labels.tolist() == [[UNKNOWN if number < 100 else number, number % 2] for number in own]
     assert min(own) < 100 < max(own)
     assert (batch.patches.shape, batch.patches.dtype) == ((50, 4, 1), torch.int64)
@@ -148,7 +148,7 @@ def test_without_mixing_a_picture_is_all_its_own() -> None:
 def mixed_pictures(count: int, size: int = 200) -> list[tuple[int, int, float, np.ndarray]]:
     """Of so many training pictures the number, that of what was mixed in, the share, and the pixels that tell numbers."""
     batch = batches_of(Numbered(size), count, mixes=True).collate(range(count))
-    rows = zip(numbers(batch), batch.others[:, 0].tolist(), batch.shares.tolist(), batch.pictures[:, 1].numpy(), strict=True)
+    rows = zip(numbers(batch), batch.others[:, 0].tolist(), batch.shares.tolist(), batch.images[:, 1].numpy(), strict=True)
     assert batch.labels[:, 0].tolist() == numbers(batch) == batch.patches[:, 0, 0].tolist()
     return list(rows)
 
@@ -182,13 +182,13 @@ def test_what_is_mixed_in_comes_from_the_whole_set() -> None:
 
 def test_what_is_mixed_in_is_varied_too() -> None:
     batch = batches_of(Numbered(1), 64, mixes=True).collate(range(64))
-    cut = [len(set(pixels.ravel().tolist())) for pixels in batch.pictures[:, 2].numpy()]
+    cut = [len(set(pixels.ravel().tolist())) for pixels in batch.images[:, 2].numpy()]
     assert max(cut) == 2  # the same picture, drawn twice
-    assert batch.pictures[:, 2].min() > 0  # and never without a seed
+    assert batch.images[:, 2].min() > 0  # and never without a seed
 
 
 def test_labels_are_numbers() -> None:
-    labels = Labels({"shape": ("star", "ring"), "colour": ("red", "blue", "pink")})
+    labels = LabelEncoder({"shape": ("star", "ring"), "colour": ("red", "blue", "pink")})
     assert labels.names == ("shape", "colour")
     assert labels.encode({"shape": "ring", "colour": "pink"}) == [1, 2]
     assert labels.encode({"colour": "red"}) == [UNKNOWN, 0]
@@ -197,12 +197,12 @@ def test_labels_are_numbers() -> None:
 
 def test_what_a_model_cannot_name_is_unknown() -> None:
     """Pictures with captions are used whatever their labels."""
-    labels = Labels({"shape": ("star", "ring")})
+    labels = LabelEncoder({"shape": ("star", "ring")})
     assert labels.encode({"shape": "moon", "size": "big"}) == [UNKNOWN]
 
 
 def test_pictures_without_labels() -> None:
-    batches = ImageBatches(Numbered(9), Labels({}), VIEW, batch_size=4, seed=0, mixes=False)
+    batches = ImageBatches(Numbered(9), LabelEncoder({}), VIEW, batch_size=4, seed=0, mixes=False)
     batch = step(batches, 0)
     assert batch.labels.shape == batch.others.shape == (4, 0)
     assert batch.labels.dtype == torch.int64
@@ -213,9 +213,9 @@ def test_pictures_without_labels() -> None:
 def test_evaluation_shows_the_first_pictures_as_they_are(count: int, sizes: list[int]) -> None:
     found = Numbered(20)
     made = list(evaluation_batches(found, labels_of(found), VIEW, count, batch_size=4))
-    assert [len(batch.pictures) for _, batch in made] == sizes
+    assert [len(batch.images) for _, batch in made] == sizes
     assert [index for indices, _ in made for index in indices] == list(range(count))
     for indices, batch in made:
         assert numbers(batch) == list(indices)
-        assert not batch.pictures[:, 2].any()  # drawn without a seed
+        assert not batch.images[:, 2].any()  # drawn without a seed
         assert batch.shares.tolist() == [1.0] * len(indices)

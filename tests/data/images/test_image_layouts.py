@@ -106,7 +106,7 @@ def test_no_layout(tmp_path):
     make_classes(tmp_path / "too" / "deep")
     touch(tmp_path, "notes.txt", "words/a.txt")
     error = error_of(tmp_path)
-    assert error.message == f"{tmp_path} has no layout of pictures that is known\nRecognised are\n{RECOGNISED}"
+    assert error.message == f"{tmp_path} has no layout of images that is known\nRecognised are\n{RECOGNISED}"
     assert error.where == str(tmp_path)
     assert error.fix == "write a manifest, or give --data the folder that directly holds one of these"
 
@@ -140,7 +140,7 @@ def test_a_manifest_without_pictures(tmp_path, names):
 
 def test_pictures_in_no_class_folder(tmp_path):
     touch(tmp_path, "a.jpg")
-    assert error_of(tmp_path).message == f"{tmp_path} has pictures in no class folder: a.jpg"
+    assert error_of(tmp_path).message == f"{tmp_path} has images in no class folder: a.jpg"
 
 
 def test_one_class_alone(tmp_path):

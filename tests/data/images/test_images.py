@@ -19,7 +19,7 @@ from omnictl.data.images.file_corpus import FINER, ImageFiles
 from omnictl.data.images.files.decoder import read_image
 from omnictl.data.images.layouts import find_images
 from omnictl.data.images.source import open_images
-from omnictl.data.images.tinyworld import BACKGROUND, ENDLESS, TinyWorldImages, class_prompts, patch_labels
+from omnictl.data.images.tinyworld import BACKGROUND, ENDLESS, TinyWorldImages, class_prompts, label_patches
 from omnictl.data.manifest.source import TINYWORLD_SEED
 from omnictl.errors import DataError
 from omnictl.tinyworld.images.renderer import draw
@@ -51,9 +51,9 @@ def test_tinyworld_looks_as_it_is_drawn_whatever_the_seed() -> None:
     for index in (0, 1, 10**9):
         drawn = draw(scene(0, "train", index), VIEW.size)
         for seed in (None, (1, 2), (3, 4)):
-            shown = found.shown(index, VIEW, seed)
-            assert np.array_equal(shown.picture, drawn.picture)
-            assert np.array_equal(shown.patches, patch_labels(scene(0, "train", index), drawn.owners, VIEW.grid))
+            shown = found.example(index, VIEW, seed)
+            assert np.array_equal(shown.image, drawn.picture)
+            assert np.array_equal(shown.patches, label_patches(scene(0, "train", index), drawn.owners, VIEW.grid))
 
 
 def test_every_label_of_a_scene_is_among_the_values() -> None:
@@ -125,7 +125,7 @@ def test_other_prompts_are_the_words_of_the_labels(source: str, labels: dict[str
 
 
 def labels_by_loops(found: Scene, owners: Pixels, grid: int) -> list[list[int]]:
-    """The rule of `patch_labels`, pixel by pixel."""
+    """The rule of `label_patches`, pixel by pixel."""
     side = len(owners) // grid
     covers = [[0] * len(found.figures) for _ in range(grid * grid)]
     for y, row in enumerate(owners.tolist()):
@@ -153,7 +153,7 @@ def test_patches_are_labelled_as_by_loops_over_pixels(size: int, grid: int) -> N
     for index in range(15):
         found = scene(1, "val", index)
         owners = draw(found, size).owners
-        labels = patch_labels(found, owners, grid)
+        labels = label_patches(found, owners, grid)
         assert labels.dtype == np.int64
         assert labels.tolist() == labels_by_loops(found, owners, grid)
         backgrounds += int((labels == 0).all(1).sum())
@@ -189,7 +189,7 @@ GROUND = [0, 0]
     ],
 )
 def test_patches_show_what_covers_them(covered: Sequence[Mapping[int, int]], expected: list[list[int]]) -> None:
-    labels: Int64 = patch_labels(scene_of(("circle", "red"), ("star", "white")), owners_of(*covered), 2)
+    labels: Int64 = label_patches(scene_of(("circle", "red"), ("star", "white")), owners_of(*covered), 2)
     assert labels.tolist() == expected
 
 
@@ -411,7 +411,7 @@ def test_classes_of_broken_pictures_are_not_learned(tmp_path: Path) -> None:
             [row("cat"), row("dog")],
             "test",
             "labels",
-            "no picture of the test split of FOLDER can be used (train 1, val 1, test 0 pictures)",
+            "no image of the test split of FOLDER can be used (train 1, val 1, test 0 images)",
             None,
             "give rows with a label, or --set data.test_fraction=0.1",
         ),
@@ -419,7 +419,7 @@ def test_classes_of_broken_pictures_are_not_learned(tmp_path: Path) -> None:
             [row("cat"), row("fox", "val"), row("dog", "val")],
             "val",
             "labels",
-            "no picture of the val split of FOLDER can be used (train 1, val 2, test 0 pictures); "
+            "no image of the val split of FOLDER can be used (train 1, val 2, test 0 images); "
             "the first of 2 rows: the label 'fox' is in no row of the training split",
             2,
             "give rows with a label, or --set data.val_fraction=0.1",
@@ -428,8 +428,7 @@ def test_classes_of_broken_pictures_are_not_learned(tmp_path: Path) -> None:
             [row("cat", "val", "a cat"), row("dog")],
             "train",
             "caption",
-            "no picture of the train split of FOLDER can be used (train 1, val 1, test 0 pictures); "
-            "the first of 1 rows: no caption",
+            "no image of the train split of FOLDER can be used (train 1, val 1, test 0 images); the first of 1 rows: no caption",
             2,
             "give rows with a caption",
         ),
@@ -454,11 +453,11 @@ def test_training_pictures_are_varied_as_the_config_says(setting: Any, kind: Any
     pixels = read_image(tmp_path / "0.png")
     plain = prepare(pixels, VIEW.size, crop=1.0).numpy()
     for seed in ((1, 2), (3, 4), (5, 6)):
-        shown = found.shown(0, VIEW, seed)
-        assert np.array_equal(shown.picture, augment(pixels, VIEW.size, kind, seed).numpy())
-        assert np.array_equal(shown.picture, plain) == (kind == "none")
+        shown = found.example(0, VIEW, seed)
+        assert np.array_equal(shown.image, augment(pixels, VIEW.size, kind, seed).numpy())
+        assert np.array_equal(shown.image, plain) == (kind == "none")
         assert shown.patches.shape == (0, 0)
-    assert np.array_equal(found.shown(0, VIEW).picture, plain)
+    assert np.array_equal(found.example(0, VIEW).image, plain)
 
 
 def test_large_pictures_are_reduced_before_they_are_cut(tmp_path: Path) -> None:
@@ -467,5 +466,5 @@ def test_large_pictures_are_reduced_before_they_are_cut(tmp_path: Path) -> None:
     found = corpus.images("train", "labels", corpus.attributes)
     pixels = read_image(tmp_path / "0.png", shorter=FINER * VIEW.size)
     assert min(pixels.shape[:2]) == FINER * VIEW.size
-    assert np.array_equal(found.shown(0, VIEW, (1, 2)).picture, augment(pixels, VIEW.size, "light", (1, 2)).numpy())
-    assert np.array_equal(found.shown(0, VIEW).picture, prepare(pixels, VIEW.size, crop=1.0).numpy())
+    assert np.array_equal(found.example(0, VIEW, (1, 2)).image, augment(pixels, VIEW.size, "light", (1, 2)).numpy())
+    assert np.array_equal(found.example(0, VIEW).image, prepare(pixels, VIEW.size, crop=1.0).numpy())

@@ -143,7 +143,7 @@ def test_a_picture_or_a_sound_in_two_splits_whatever_its_file(corpus):
     corpus.add("c.png", "z.wav", split="test")
     picture, sound = check_dialogues(str(corpus)).warnings
     assert (picture.kind, picture.where) == (sound.kind, test) == ("duplicate", test)
-    assert picture.message == f"the same picture is in the train split, this one in test: {train}"
+    assert picture.message == f"the same image is in the train split, this one in test: {train}"
     assert (sound.where, sound.message) == (val, f"the same sound is in the train split, this one in val: {train}")
 
 
@@ -194,7 +194,7 @@ def test_progress_is_told(corpus, monkeypatch, caplog):
     with caplog.at_level(logging.INFO, logger="omnictl"):
         check_dialogues(str(corpus))
     assert [record.message for record in caplog.records] == [
-        "checking pictures: 1 of 1, 0 s left",
+        "checking images: 1 of 1, 0 s left",
         "checking sounds: 1 of 1, 0 s left",
     ]
 

@@ -194,7 +194,7 @@ def test_a_picture_in_two_splits_whatever_its_file(corpus):
     corpus.add(name="turned.png", pixels=pixels.reshape(24, 16, 3), split="test")
     warnings = warnings_of(corpus, "duplicate")
     assert [problem.where for problem in warnings] == [val, test]
-    assert warnings[1].message == f"the same picture is in the train split, this one in test: {train}"
+    assert warnings[1].message == f"the same image is in the train split, this one in test: {train}"
 
 
 def test_a_picture_under_two_labels(corpus):
@@ -204,7 +204,7 @@ def test_a_picture_under_two_labels(corpus):
     corpus.add({"kind": "dog"}, name="a.png", split="test")
     (warning,) = warnings_of(corpus, "conflict")
     assert warning.where == where
-    assert warning.message == f"the kind of this picture is 'dog' here and 'cat' there: {first}"
+    assert warning.message == f"the kind of this image is 'dog' here and 'cat' there: {first}"
 
 
 def test_small_pictures(corpus):
@@ -293,4 +293,4 @@ def test_progress_is_told(corpus, monkeypatch, caplog):
     corpus.add()
     with caplog.at_level(logging.INFO, logger="omnictl"):
         check_images(str(corpus))
-    assert [record.message for record in caplog.records] == [f"checking pictures: {number} of 2, 0 s left" for number in (1, 2)]
+    assert [record.message for record in caplog.records] == [f"checking images: {number} of 2, 0 s left" for number in (1, 2)]

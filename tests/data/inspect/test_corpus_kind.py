@@ -92,7 +92,7 @@ def test_nothing_that_is_known(tmp_path, name):
     with pytest.raises(DataError) as error:
         find_kind(str(path))
     first, *recognised = error.value.message.splitlines()
-    assert first == f"{path} is neither speech nor pictures nor dialogues nor text that is known"
+    assert first == f"{path} is neither speech nor images nor dialogues nor text that is known"
     assert [line for line in recognised if ":" not in line] == [
         "Recognised are",
         "Speech",

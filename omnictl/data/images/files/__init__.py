@@ -1,1 +1,1 @@
-"""Picture files: what their headers say, their pixels, and a check of all of them before training."""
+"""Image files: what their headers say, their pixels, and a check of all of them before training."""

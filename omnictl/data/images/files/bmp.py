@@ -1,14 +1,14 @@
-"""What a BMP says of its picture."""
+"""What a BMP says of its image."""
 
 import struct
 from pathlib import Path
 
 from omnictl.data.audio.containers import refuse
-from omnictl.data.images.files.stored_image import StoredPicture
+from omnictl.data.images.files.stored_image import StoredImage
 from omnictl.errors import DataError
 
 
-def read_bmp(data: bytes, path: Path) -> StoredPicture:
+def read_bmp(data: bytes, path: Path) -> StoredImage:
     """Read the header; the whole file goes to the decoder."""
     first, header_bytes = int.from_bytes(data[10:14], "little"), int.from_bytes(data[14:18], "little")
     if header_bytes not in (12, 40, 52, 56, 64, 108, 124) or len(data) < 14 + header_bytes:
@@ -25,4 +25,4 @@ def read_bmp(data: bytes, path: Path) -> StoredPicture:
     end = max(first, 14 + header_bytes) + (width * bits + 31) // 32 * 4 * height
     if end > len(data):
         refuse(path, f"is cut off: a BMP whose pixels should end at byte {end:,} of {len(data):,}")
-    return StoredPicture("BMP", width, height, data)
+    return StoredImage("BMP", width, height, data)

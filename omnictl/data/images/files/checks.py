@@ -1,4 +1,4 @@
-"""One look at every picture file before it is trained on: which cannot be read, and why. The verdicts are cached."""
+"""One look at every image file before it is trained on: which cannot be read, and why. The verdicts are cached."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omnictl.data.cache import flush, read_or_build
 from omnictl.data.images.files.decoder import read_image
-from omnictl.data.manifest.parallel import in_parallel
+from omnictl.data.manifest.parallel import measure_in_parallel
 from omnictl.errors import DataError
 from omnictl.runs.progress_log import log_progress
 
@@ -17,11 +17,11 @@ VERSION = 1
 _FILE = "flaws.json"
 
 
-def verdicts(files: Sequence[Path], cache: Path) -> dict[Path, str]:
+def find_broken_images(files: Sequence[Path], cache: Path) -> dict[Path, str]:
     """Why a file cannot be decoded, for each that cannot be.
 
     Args:
-        files: the pictures; what is judged again is what has another size or time than before.
+        files: the images; what is judged again is what has another size or time than before.
         cache: folder of the cache.
 
     Raises:
@@ -30,12 +30,12 @@ def verdicts(files: Sequence[Path], cache: Path) -> dict[Path, str]:
     different = list(dict.fromkeys(files))
     digest = hashlib.sha256(repr(VERSION).encode())
     for file in different:
-        found = file.stat() if file.exists() else None
-        digest.update(repr((str(file), found and (found.st_size, found.st_mtime_ns))).encode())
+        stat = file.stat() if file.exists() else None
+        digest.update(repr((str(file), stat and (stat.st_size, stat.st_mtime_ns))).encode())
 
     def write(folder: Path) -> None:
         with (folder / _FILE).open("w", encoding="utf-8") as out:
-            json.dump(_judged(different), out)
+            json.dump(_check_all(different), out)
             flush(out)
 
     flaws = read_or_build(cache / "pictures" / digest.hexdigest(), _read, write)
@@ -44,16 +44,16 @@ def verdicts(files: Sequence[Path], cache: Path) -> dict[Path, str]:
 
 def _read(folder: Path) -> dict[str, str] | None:
     try:
-        found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        flaws = json.loads((folder / _FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return flaws if isinstance(flaws, dict) else None
 
 
-def _judged(files: Sequence[Path]) -> dict[str, str]:
-    found = log_progress(in_parallel(files, _look), "looking at pictures", len(files))
-    return {str(number): verdict.message for number, verdict in enumerate(found) if isinstance(verdict, DataError)}
+def _check_all(files: Sequence[Path]) -> dict[str, str]:
+    verdicts = log_progress(measure_in_parallel(files, _check), "looking at images", len(files))
+    return {str(number): verdict.message for number, verdict in enumerate(verdicts) if isinstance(verdict, DataError)}
 
 
-def _look(file: Path) -> None:
+def _check(file: Path) -> None:
     read_image(file)

@@ -4,7 +4,7 @@ from typing import Literal
 
 
 def read_orientation(exif: bytes) -> int:
-    """1 where it does not say, or says nonsense: a picture is not refused for its notes."""
+    """1 where it does not say, or says nonsense: an image is not refused for its notes."""
     exif = exif.removeprefix(b"Exif\0\0")
     order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
     if exif[:4] not in (b"II*\0", b"MM\0*"):

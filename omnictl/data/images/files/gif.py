@@ -4,13 +4,13 @@ import struct
 from pathlib import Path
 
 from omnictl.data.audio.containers import refuse
-from omnictl.data.images.files.stored_image import MAX_PARTS, StoredPicture
+from omnictl.data.images.files.stored_image import MAX_PARTS, StoredImage
 
 _MAX_BLOCKS = 1_000_000
 """Of a GIF's frame, up to 255 bytes each."""
 
 
-def read_gif(data: bytes, path: Path) -> StoredPicture:
+def read_gif(data: bytes, path: Path) -> StoredImage:
     """Up to the end of its first frame. The screen grows with a frame that is larger, as Pillow has it."""
     screen = data[6:13].ljust(7, b"\0")
     width, height = int.from_bytes(screen[:2], "little"), int.from_bytes(screen[2:4], "little")
@@ -32,7 +32,7 @@ def read_gif(data: bytes, path: Path) -> StoredPicture:
         refuse(path, f"is broken: no frame among the first {MAX_PARTS:,} blocks of a GIF")
     if at == len(data):
         refuse(path, "is cut off: a GIF that ends with a frame")
-    return StoredPicture("GIF", width, height, data[:at] + b";")
+    return StoredImage("GIF", width, height, data[:at] + b";")
 
 
 def _palette_bytes(flags: int) -> int:

@@ -1,11 +1,11 @@
-"""What a JPEG says of its picture, and the parts of it that make the picture. Source: ITU-T T.81."""
+"""What a JPEG says of its image, and the parts of it that make the image. Source: ITU-T T.81."""
 
 import re
 from pathlib import Path
 
 from omnictl.data.audio.containers import refuse
 from omnictl.data.images.files.exif import read_orientation
-from omnictl.data.images.files.stored_image import MAX_PARTS, StoredPicture
+from omnictl.data.images.files.stored_image import MAX_PARTS, StoredImage
 from omnictl.errors import DataError
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -23,17 +23,17 @@ _MAX_SCANS = 100
 """Of a JPEG. Progressive ones have about ten; each costs a pass over all pixels, however short it is."""
 
 
-def read_jpeg(data: bytes, path: Path) -> StoredPicture:
+def read_jpeg(data: bytes, path: Path) -> StoredImage:
     """Without its notes, and up to the mark at its end; the first scan is left together with all that follows it."""
     kept, frame, orientation, num_scans, first_scan, at = [data[:2]], b"", 0, 0, 0, 2
     for _ in range(MAX_PARTS):
-        found = _MARKER.search(data, at)
-        if found is None:
+        marker = _MARKER.search(data, at)
+        if marker is None:
             refuse(path, "is cut off: a JPEG without the mark at its end")
-        start, body, kind = found.start(), found.end() + 2, data[found.start() + 1]
+        start, body, kind = marker.start(), marker.end() + 2, data[marker.start() + 1]
         if kind == 0xD9:
             break
-        at = found.end() + int.from_bytes(data[found.end() : body], "big")
+        at = marker.end() + int.from_bytes(data[marker.end() : body], "big")
         if at < body or at > len(data):
             refuse(path, f"is cut off or broken: JPEG segment {kind:#04x} should end at byte {at:,} of {len(data):,}")
         if kind in _FRAMES:
@@ -51,12 +51,12 @@ def read_jpeg(data: bytes, path: Path) -> StoredPicture:
         refuse(path, f"is broken: a JPEG of more than {MAX_PARTS:,} segments")
     if not num_scans or num_scans > _MAX_SCANS:
         refuse(path, f"is broken: a JPEG of {num_scans:,} scans; between 1 and {_MAX_SCANS} were expected")
-    kept.append(data[first_scan : found.end()])
+    kept.append(data[first_scan : marker.end()])
     width, height, num_samples = _size(frame, path)
-    if 8 * (found.end() - first_scan) < num_samples / 64:  # a block of 8 × 8 samples takes a bit at the very least
-        refuse(path, f"is cut off: {found.end() - first_scan:,} bytes of scans are too few for {width:,} × {height:,} pixels")
+    if 8 * (marker.end() - first_scan) < num_samples / 64:  # a block of 8 × 8 samples takes a bit at the very least
+        refuse(path, f"is cut off: {marker.end() - first_scan:,} bytes of scans are too few for {width:,} × {height:,} pixels")
     held = 2 * num_samples if num_scans > 1 else 0  # libjpeg keeps the coefficients until the last scan
-    return StoredPicture("JPEG", width, height, b"".join(kept), orientation or 1, decoder_bytes=held)
+    return StoredImage("JPEG", width, height, b"".join(kept), orientation or 1, decoder_bytes=held)
 
 
 def _size(frame: bytes, path: Path) -> tuple[int, int, int]:

@@ -1,14 +1,14 @@
-"""What a PNG says of its picture, and the chunks of it that make the picture. Source: W3C PNG third edition."""
+"""What a PNG says of its image, and the chunks of it that make the image. Source: W3C PNG third edition."""
 
 import zlib
 from pathlib import Path
 
 from omnictl.data.audio.containers import refuse
 from omnictl.data.images.files.exif import read_orientation
-from omnictl.data.images.files.stored_image import EXIF_BYTES, MAX_PARTS, StoredPicture
+from omnictl.data.images.files.stored_image import EXIF_BYTES, MAX_PARTS, StoredImage
 
 
-def read_png(data: bytes, path: Path) -> StoredPicture:
+def read_png(data: bytes, path: Path) -> StoredImage:
     """Without its notes and later frames."""
     kept, header, orientation, transparent, at = [data[:8]], b"", 0, b"", 8
     for _ in range(MAX_PARTS):
@@ -38,7 +38,7 @@ def read_png(data: bytes, path: Path) -> StoredPicture:
     else:
         refuse(path, f"is broken: a PNG of more than {MAX_PARTS:,} chunks")
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
-    return StoredPicture("PNG", width, height, b"".join(kept), orientation or 1, _transparent_samples(header, transparent, path))
+    return StoredImage("PNG", width, height, b"".join(kept), orientation or 1, _transparent_samples(header, transparent, path))
 
 
 def _transparent_samples(header: bytes, entries: bytes, path: Path) -> tuple[int, ...] | None:

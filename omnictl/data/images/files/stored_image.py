@@ -1,4 +1,4 @@
-"""A picture as it lies in its file: what the header says, and the bytes that a decoder gets to see."""
+"""An image as it lies in its file: what the header says, and the bytes that a decoder gets to see."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ EXIF_BYTES = 1 << 16
 """As much as a JPEG could hold."""
 
 
-class StoredPicture(NamedTuple):
+class StoredImage(NamedTuple):
     """What the header says, and what of the file Pillow gets to see."""
 
     format: str
@@ -22,4 +22,4 @@ class StoredPicture(NamedTuple):
     transparent: tuple[int, ...] | None = None
     """The samples that stand for transparent, in a PNG without a palette."""
     decoder_bytes: int = 0
-    """What the decoder holds besides the picture."""
+    """What the decoder holds besides the image."""

@@ -1,13 +1,13 @@
-"""What a WebP says of its picture. Source: Google's WebP container specification."""
+"""What a WebP says of its image. Source: Google's WebP container specification."""
 
 from pathlib import Path
 
 from omnictl.data.audio.containers import refuse
 from omnictl.data.images.files.exif import read_orientation
-from omnictl.data.images.files.stored_image import EXIF_BYTES, MAX_PARTS, StoredPicture
+from omnictl.data.images.files.stored_image import EXIF_BYTES, MAX_PARTS, StoredImage
 
 
-def read_webp(data: bytes, path: Path) -> StoredPicture:
+def read_webp(data: bytes, path: Path) -> StoredImage:
     """Check that all chunks are there, and read the size of the canvas and the orientation."""
     size, orientation, at, end = (0, 0), 0, 12, 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
@@ -27,7 +27,7 @@ def read_webp(data: bytes, path: Path) -> StoredPicture:
     else:
         refuse(path, f"is broken: a WebP of more than {MAX_PARTS:,} chunks")
     held = 12 * size[0] * size[1] + end  # two canvases and a copy; and the file once more
-    return StoredPicture("WEBP", *size, data[:end], orientation or 1, decoder_bytes=held)
+    return StoredImage("WEBP", *size, data[:end], orientation or 1, decoder_bytes=held)
 
 
 def _size(name: bytes, body: bytes) -> tuple[int, int]:

@@ -79,7 +79,7 @@ def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for path, found in ((tmp_path, "a folder"), (tmp_path / "pipe.png", "no regular file")):
         error = refused(path)
-        assert error.message == f"{path} is {found}, not a picture"
+        assert error.message == f"{path} is {found}, not an image"
         assert error.fix == "give the path of a JPEG, PNG, WebP, GIF or BMP file"
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     path.write_bytes(b"BM")
     os.truncate(path, 1 << 30)  # a hole: it takes no room on the disk
     error = refused(path)
-    assert error.message == f"{path} takes 1,024 MiB; at most 128 MiB were expected of a picture"
+    assert error.message == f"{path} takes 1,024 MiB; at most 128 MiB were expected of an image"
     assert error.fix == "make it smaller (magick a.bmp -resize 2048x2048 a.new.png), or take it out of the data"
 
 
@@ -116,16 +116,16 @@ CONVERT = "convert it (magick a.picture a.png)"
     ("content", "shown", "fix"),
     [
         (b"<!DOCTYPE html>\n", r"b'<!DOCTYPE html>\n'", CONVERT),
-        (b"I am no picture", "b'I am no picture'", "download the picture itself (`git lfs pull` where it is a Git LFS pointer)"),
+        (b"I am no picture", "b'I am no picture'", "download the image itself (`git lfs pull` where it is a Git LFS pointer)"),
         (b"II*\0\x08\0\0\0" + bytes(99), r"b'II*\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00'", CONVERT),
         (b"\0\0\0\x18ftypheic" + bytes(99), r"b'\x00\x00\x00\x18ftypheic\x00\x00\x00\x00'", CONVERT),
         (
             b"%!PS-Adobe-3.0 EPSF-3.0\n",
             "b'%!PS-Adobe-3.0 E'",
-            "download the picture itself (`git lfs pull` where it is a Git LFS pointer)",
+            "download the image itself (`git lfs pull` where it is a Git LFS pointer)",
         ),
         (b"\xff\xd8", r"b'\xff\xd8'", CONVERT),
-        (b"G", "b'G'", "download the picture itself (`git lfs pull` where it is a Git LFS pointer)"),
+        (b"G", "b'G'", "download the image itself (`git lfs pull` where it is a Git LFS pointer)"),
         (b"RIFF\x24\0\0\0WAVEfmt ", r"b'RIFF$\x00\x00\x00WAVEfmt '", CONVERT),
         (bytes(100), "b'" + r"\x00" * 16 + "'", CONVERT),
     ],
@@ -354,4 +354,4 @@ def test_modes_that_no_picture_should_have(refuse, monkeypatch, mode):
 
 def test_a_header_that_pillow_reads_differently(refuse, monkeypatch):
     monkeypatch.setattr(webp_file, "_size", lambda *rest: (18, 13))
-    assert refuse(WEBP) == ("is broken: its header says 18 × 13 pixels, its picture has 18 × 12", ANEW)
+    assert refuse(WEBP) == ("is broken: its header says 18 × 13 pixels, its image has 18 × 12", ANEW)

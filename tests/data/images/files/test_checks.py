@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from omnictl.data.images.files import checks
-from omnictl.data.images.files.checks import verdicts
+from omnictl.data.images.files.checks import find_broken_images
 from omnictl.data.images.files.decoder import read_image
 from omnictl.errors import DataError
 
@@ -55,21 +55,21 @@ def test_what_cannot_be_read_is_named_with_its_reason(folder: Path, cache: Path)
         with pytest.raises(DataError) as caught:
             read_image(folder / name)
         expected[folder / name] = caught.value.message
-    assert verdicts(pictures(folder), cache) == expected
-    assert verdicts(pictures(folder), cache) == expected
+    assert find_broken_images(pictures(folder), cache) == expected
+    assert find_broken_images(pictures(folder), cache) == expected
 
 
 def test_each_file_is_decoded_once(folder: Path, cache: Path, decoded: list[str]) -> None:
-    first = verdicts([*pictures(folder), *pictures(folder)[::-1]], cache)
+    first = find_broken_images([*pictures(folder), *pictures(folder)[::-1]], cache)
     assert sorted(decoded) == ["a.png", "b.png", "c.png"]
-    assert verdicts([*pictures(folder), *pictures(folder)], cache) == first
+    assert find_broken_images([*pictures(folder), *pictures(folder)], cache) == first
     assert len(decoded) == 3
 
 
 def test_that_nothing_is_wrong_is_remembered_too(folder: Path, cache: Path, decoded: list[str]) -> None:
     (folder / "c.png").unlink()
     for _ in range(2):
-        assert verdicts(pictures(folder), cache) == {}
+        assert find_broken_images(pictures(folder), cache) == {}
     assert sorted(decoded) == ["a.png", "b.png"]
 
 
@@ -78,10 +78,10 @@ def test_what_another_process_has_just_found_is_not_looked_for_again(
 ) -> None:
     """It was not there at the first look, before the lock; and it is that nothing is wrong."""
     (folder / "c.png").unlink()
-    verdicts(pictures(folder), cache)
+    find_broken_images(pictures(folder), cache)
     really, looks = checks._read, [False, True]
     monkeypatch.setattr(checks, "_read", lambda path: really(path) if looks.pop(0) else None)
-    assert verdicts(pictures(folder), cache) == {}
+    assert find_broken_images(pictures(folder), cache) == {}
     assert looks == []
     assert len(decoded) == 2
 
@@ -93,13 +93,13 @@ def test_a_file_that_vanished_is_a_flaw(folder: Path, cache: Path, decoded: list
     with pytest.raises(DataError) as caught:
         read_image(folder / "a.png")
     for _ in range(2):
-        flaws = verdicts(given, cache)
+        flaws = find_broken_images(given, cache)
         assert list(flaws) == [folder / "a.png", folder / "c.png"]
         assert flaws[folder / "a.png"] == caught.value.message == f"no such file: {folder}/a.png"
     assert len(decoded) == 3
     (folder / "a.png").write_bytes(stored)
     (folder / "b.png").unlink()
-    assert list(verdicts(given, cache)) == [folder / "b.png", folder / "c.png"]
+    assert list(find_broken_images(given, cache)) == [folder / "b.png", folder / "c.png"]
     assert len(decoded) == 6
 
 
@@ -111,7 +111,7 @@ def test_each_of_many_files_has_its_own_verdict(tmp_path: Path, cache: Path) -> 
             Image.new("RGB", (2, 2)).save(file)
         else:
             file.write_text(f"no {number}")
-    flaws = verdicts(files, cache)
+    flaws = find_broken_images(files, cache)
     assert list(flaws) == files[::7]
     assert all(flaw.startswith(f"{file} is not a ") for file, flaw in flaws.items())
 
@@ -142,27 +142,27 @@ def mends(folder: Path) -> None:
 def test_a_file_that_changed_is_judged_anew(
     change: Callable[[Path], None], broken: list[str], folder: Path, cache: Path, decoded: list[str]
 ) -> None:
-    assert [path.name for path in verdicts(pictures(folder), cache)] == ["c.png"]
+    assert [path.name for path in find_broken_images(pictures(folder), cache)] == ["c.png"]
     change(folder)
-    assert [path.name for path in verdicts(pictures(folder), cache)] == broken
+    assert [path.name for path in find_broken_images(pictures(folder), cache)] == broken
     assert len(decoded) == 6
 
 
 def test_another_idea_of_what_is_accepted_judges_anew(
     folder: Path, cache: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verdicts(pictures(folder), cache)
+    find_broken_images(pictures(folder), cache)
     monkeypatch.setattr(checks, "VERSION", checks.VERSION + 1)
-    verdicts(pictures(folder), cache)
+    find_broken_images(pictures(folder), cache)
     assert len(decoded) == 6
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", json.dumps(["c.png"])])
 def test_damaged_verdicts_are_made_again(content: str, folder: Path, cache: Path, decoded: list[str]) -> None:
-    first = verdicts(pictures(folder), cache)
+    first = find_broken_images(pictures(folder), cache)
     (kept,) = cache.rglob("flaws.json")
     kept.write_text(content)
-    assert verdicts(pictures(folder), cache) == first
+    assert find_broken_images(pictures(folder), cache) == first
     assert len(decoded) == 6
-    assert verdicts(pictures(folder), cache) == first
+    assert find_broken_images(pictures(folder), cache) == first
     assert len(decoded) == 6

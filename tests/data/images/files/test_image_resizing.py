@@ -77,13 +77,13 @@ def test_fine_detail_is_averaged(read, kind, shorter):
 @pytest.mark.parametrize(("shorter", "size"), [(None, 1_600), (700, 1_600), (300, 800), (150, 400), (64, 200), (5, 200)])
 def test_jpegs_are_decoded_at_reduced_size(tmp_path, monkeypatch, shorter, size):
     sizes = []
-    flat = decoder._flat
+    flat = decoder._flatten
 
     def seen(band, *rest):
         sizes.append(band.width)
         return flat(band, *rest)
 
-    monkeypatch.setattr(decoder, "_flat", seen)
+    monkeypatch.setattr(decoder, "_flatten", seen)
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(waves(1_600, 1_600), "JPEG"))
     assert read_image(path, shorter=shorter).shape[0] == (shorter or 1_600)
