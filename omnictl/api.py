@@ -27,7 +27,7 @@ from omnictl.config.split import Split
 from omnictl.data.cache import cache_dir
 from omnictl.errors import UsageError
 from omnictl.generate.sampling import SamplingConfig
-from omnictl.generate.tts import time_speech
+from omnictl.generate.tts import Voice, time_speech
 from omnictl.measure.evaluate import Evaluation
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.evaluate import Measure, measure
@@ -48,7 +48,7 @@ from omnictl.trainer.log import Observer, StepRecord
 from omnictl.trainer.stage import Report
 from omnictl.use.chat_session import Attachment, Reply, Session
 from omnictl.use.classify import Guess, classify_file
-from omnictl.use.say import Speaker, SpeechSettings, open_voice, stream
+from omnictl.use.say import SpeechSettings, open_voice, stream
 from omnictl.use.transcribe import Transcript, transcribe_file
 
 
@@ -144,8 +144,8 @@ class Model:
             UsageError: this model cannot speak, or has no such speaker.
             DataError: some letters of the text cannot be said.
         """
-        samples = time_speech(stream([text], self._speaker, SpeechSettings(speaker=speaker, speed=speed, seed=seed))).sound
-        return Speech(samples, self._speaker.voice.vocoder.sample_rate)
+        samples = time_speech(stream([text], self._voice, SpeechSettings(speaker=speaker, speed=speed, seed=seed))).sound
+        return Speech(samples, self._voice.vocoder.sample_rate)
 
     @cached_property
     def _session(self) -> Session:
@@ -162,7 +162,7 @@ class Model:
         return open_model(Vision, self._part("vision", "see"), device=self.device, cache=cache_dir())
 
     @cached_property
-    def _speaker(self) -> Speaker:
+    def _voice(self) -> Voice:
         return open_voice(self._part("talker", "speak"), self.device, cache_dir())
 
     def _part(self, stage: str, ability: str) -> Path:

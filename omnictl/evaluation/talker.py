@@ -19,7 +19,7 @@ from omnictl.data.audio.resample import resample
 from omnictl.data.speech.corpus import Recording, Samples
 from omnictl.data.speech.transcripts.spoken_text import speech_text
 from omnictl.generate.griffin_lim import synthesise
-from omnictl.generate.tts import CodeSampling, Voice, say, time_speech
+from omnictl.generate.tts import Voice, say, time_speech
 from omnictl.metrics.figures import spectrogram_image
 from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 from omnictl.metrics.intervals import Estimate
@@ -85,7 +85,6 @@ class Ladder:
 
     voice: Voice
     judge: Judge
-    sampling: CodeSampling
     seed: int
     """Of what is drawn."""
 
@@ -110,7 +109,7 @@ class Ladder:
         return np.concatenate(list(self._say(text, speaker)))
 
     def _say(self, text: str, speaker: int) -> Iterator[Samples]:
-        return say(self.voice, [text], self.sampling, torch.Generator().manual_seed(self.seed), speaker=speaker)
+        return say(self.voice, [text], torch.Generator().manual_seed(self.seed), speaker=speaker)
 
     @torch.no_grad()
     def _sound(self, codes: Tensor) -> Samples:

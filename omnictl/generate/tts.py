@@ -6,7 +6,7 @@ whole text goes the same way as one that arrives in pieces: what is said does no
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -42,26 +42,28 @@ class CodeSampling(Config):
 
 @dataclass(frozen=True)
 class Voice:
-    """What turns text into sound."""
+    """What turns text into sound: a Talker, the codec it writes in, and a vocoder; in eval mode."""
 
     talker: Talker
     codec: Codec
     vocoder: Vocoder
     longest: int
     """Symbols said in one go; longer sentences are cut."""
+    sampling: CodeSampling = field(default_factory=CodeSampling)
+    speakers: tuple[str, ...] = ()
+    """Names of those whose voice it has, by number."""
     thoughts: Thoughts | None = None
     """The Thinker that reads along, if one does."""
 
 
 def say(
-    voice: Voice, pieces: Iterable[str], sampling: CodeSampling, generator: torch.Generator, *, speaker: int = 0, speed: float = 1.0
+    voice: Voice, pieces: Iterable[str], generator: torch.Generator, *, speaker: int = 0, speed: float = 1.0
 ) -> Iterator[Samples]:
     """Say a text as it arrives.
 
     Args:
-        voice: who says it, in eval mode.
+        voice: what says it.
         pieces: the text, cut anywhere.
-        sampling: how codes are chosen.
         generator: source of randomness, on the CPU.
         speaker: whose voice, by number.
         speed: 2 is twice as fast.
@@ -74,7 +76,7 @@ def say(
         for short in sentences(spell_out(sentence), voice.longest):
             thoughts = voice.thoughts(short) if voice.thoughts else None
             symbols = ReadAloud().encode(short)
-            codes = code_frames(voice.talker, symbols, sampling, generator, thoughts=thoughts, speaker=speaker, speed=speed)
+            codes = code_frames(voice.talker, symbols, voice.sampling, generator, thoughts=thoughts, speaker=speaker, speed=speed)
             for mel in voice.codec.stream(codes):
                 samples = sound.push(mel.cpu())
                 if len(samples):

@@ -263,7 +263,7 @@ def measure_use(preset: str, device: torch.device, *, cache: Path) -> UseSpeed:
     rate = WRITTEN / _seconds(lambda: write(thinker))
     voice, generator = talker.voice(), torch.Generator().manual_seed(0)
     for _ in range(2):  # the first time warms up
-        said = time_speech(say(voice, [SENTENCE], talker.config.sampling, generator))
+        said = time_speech(say(voice, [SENTENCE], generator))
     return UseSpeed(rate, said.seconds * voice.vocoder.sample_rate / len(said.sound), said.first_seconds)
 
 

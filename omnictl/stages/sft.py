@@ -499,7 +499,7 @@ class Sft:
         if "talker" not in self.parts or self.judge is None:
             return SpokenReplies({}, {}, {}, {})
         talker = open_model(TalkerStage, self.parts["talker"], device=self.device, cache=self._cache)
-        ladder = Ladder(talker.voice(), self.judge, talker.config.sampling, self.config.train.seed)
+        ladder = Ladder(talker.voice(), self.judge, self.config.train.seed)
         return say_replies([one.answer for one in answered], ladder)
 
     def _writing(self, split: Split, limit: int | None) -> "Writing":

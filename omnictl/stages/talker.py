@@ -304,7 +304,7 @@ class TalkerStage:
         device = self.model.cos.device
         if self.thinker:
             self.thinker.model.to(device)
-        return Voice(self.model, self.codec.to(device), self._vocoder(), longest, self.thinker)
+        return Voice(self.model, self.codec.to(device), self._vocoder(), longest, self.config.sampling, self.speakers, self.thinker)
 
     def _vocoder(self) -> Vocoder:
         if self.config.vocoder == "griffin-lim":
@@ -320,7 +320,7 @@ class TalkerStage:
         found = self.recordings.split(split)
         found = found.only(range(min(limit or len(found), len(found))), ())
         coded, voice = self.coded(split), self.voice()
-        ladder = Ladder(voice, self.judge, self.config.sampling, self.config.train.seed)
+        ladder = Ladder(voice, self.judge, self.config.train.seed)
         originals = self.recordings.sounds(split, found, voice.vocoder.sample_rate)
         said = [
             ladder.climb(

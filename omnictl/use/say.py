@@ -1,7 +1,7 @@
 """Saying texts with a trained Talker."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from omnictl.data.audio.files import wav_bytes
 from omnictl.data.speech.transcripts.spoken_text import spell_out
 from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
-from omnictl.generate.tts import CodeSampling, Samples, Voice, say, time_speech
+from omnictl.generate.tts import Samples, Voice, say, time_speech
 from omnictl.runs.files import write_bytes
 from omnictl.stages.talker import TalkerStage
 from omnictl.stages.trained_model import open_model
@@ -29,28 +29,6 @@ class SpeechSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Speaker:
-    """A trained Talker, ready to speak."""
-
-    voice: Voice
-    sampling: CodeSampling
-    speakers: tuple[str, ...]
-
-    def number(self, name: str | None) -> int:
-        """The number of a speaker.
-
-        Raises:
-            UsageError: it knows none of that name.
-        """
-        if name is None:
-            return 0
-        if name not in self.speakers:
-            known = ", ".join(self.speakers[:20]) or "one without a name"
-            raise UsageError(f"this Talker has no speaker {name!r}, it knows: {known}", where="--speaker", fix="name one of these")
-        return self.speakers.index(name)
-
-
 class SpokenText(NamedTuple):
     """What became of a text."""
 
@@ -59,33 +37,46 @@ class SpokenText(NamedTuple):
     real_time_factor: float  # seconds that a second of sound took
 
 
-def open_voice(folder: Path, device: torch.device, cache: Path) -> Speaker:
-    """The Talker of a model folder.
+def open_voice(folder: Path, device: torch.device, cache: Path) -> Voice:
+    """The voice of a Talker's model folder.
 
     Raises:
         CheckpointError: it holds no whole model.
     """
     stage = open_model(TalkerStage, folder, device=device, cache=cache)
     spell_out("1")  # what reads numbers takes a second to load, which the first sound need not wait for
-    return Speaker(stage.voice(), stage.config.sampling, stage.speakers)
+    return stage.voice()
 
 
-def stream(pieces: Iterable[str], speaker: Speaker, manner: SpeechSettings) -> Iterator[Samples]:
+def stream(pieces: Iterable[str], voice: Voice, settings: SpeechSettings) -> Iterator[Samples]:
     """Sound `(n,)` at the vocoder's rate, as soon as it can be made, of a text as it arrives.
 
     Raises:
         UsageError: there is no such speaker.
         DataError: nothing of the text can be said, or some letters of it cannot.
     """
-    sampling = speaker.sampling
-    if manner.temperature is not None:
-        sampling = sampling.model_copy(update={"temperature": manner.temperature})
-    generator = torch.Generator().manual_seed(manner.seed)
-    number = speaker.number(manner.speaker)
-    return say(speaker.voice, map(_sayable, pieces), sampling, generator, speaker=number, speed=manner.speed)
+    if settings.temperature is not None:
+        voice = replace(voice, sampling=voice.sampling.model_copy(update={"temperature": settings.temperature}))
+    generator = torch.Generator().manual_seed(settings.seed)
+    speaker = _find_speaker(voice, settings.speaker)
+    return say(voice, map(_check_letters, pieces), generator, speaker=speaker, speed=settings.speed)
 
 
-def _sayable(piece: str) -> str:
+def _find_speaker(voice: Voice, name: str | None) -> int:
+    """The number of a speaker; without a name, the first.
+
+    Raises:
+        UsageError: the voice has none of that name.
+    """
+    if name is None:
+        return 0
+    if name not in voice.speakers:
+        known = ", ".join(voice.speakers[:20]) or "one without a name"
+        raise UsageError(f"this Talker has no speaker {name!r}, it knows: {known}", where="--speaker", fix="name one of these")
+    return voice.speakers.index(name)
+
+
+def _check_letters(piece: str) -> str:
     """The same text.
 
     Raises:
@@ -105,7 +96,7 @@ def check_place(path: Path, option: str) -> None:
     """Refuse a file that no speech can be written to, before anything is said.
 
     Raises:
-        UsageError: its folder is not there, it is a folder, or it is to be no WAV.
+        UsageError: its folder is not there, it is a folder, or its ending is not that of a WAV file.
     """
     if not path.absolute().parent.is_dir():
         raise UsageError(
@@ -117,7 +108,7 @@ def check_place(path: Path, option: str) -> None:
         raise UsageError(f"what is said is written as WAV, not as {path.suffix}", where=option, fix=f"name {path.stem}.wav")
 
 
-def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: SpeechSettings) -> SpokenText:
+def say_to_file(pieces: Iterable[str], path: Path, voice: Voice, settings: SpeechSettings) -> SpokenText:
     """Say a text into a WAV file of 16 bits.
 
     Raises:
@@ -125,12 +116,12 @@ def say_to_file(pieces: Iterable[str], path: Path, speaker: Speaker, manner: Spe
         RunError, DiskFull: the file cannot be written.
     """
     check_place(path, "--out")
-    said = time_speech(stream(pieces, speaker, manner))
+    said = time_speech(stream(pieces, voice, settings))
     if not len(said.sound):
         raise DataError(
             "nothing of the text can be said: it has no letters and no numbers", where="TEXT", fix="give a text with words"
         )
-    rate = speaker.voice.vocoder.sample_rate
+    rate = voice.vocoder.sample_rate
     write_bytes(path, wav_bytes(said.sound, rate))
     seconds = len(said.sound) / rate
     return SpokenText(seconds, said.first_seconds, said.seconds / seconds)

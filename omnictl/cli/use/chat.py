@@ -15,8 +15,8 @@ from omnictl.stages import STAGES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from omnictl.generate.tts import Voice
     from omnictl.use.chat_session import Reply
-    from omnictl.use.say import Speaker
 
 CHAT_STAGES = tuple(name for name, entry in reversed(STAGES.items()) if entry.converses)
 """The stages whose models can be talked to, the ablest first."""
@@ -90,7 +90,7 @@ def chat(
     else:
         session.generator.manual_seed(seed)
 
-    def voice() -> "Speaker":
+    def voice() -> "Voice":
         return open_voice(_find_talker(run_root(runs), partner, lambda line: output.say(escape(line))), where, cache)
 
     if text is None and not pictures and audio is None:
@@ -98,8 +98,8 @@ def chat(
         return
     spoken: SpokenReply | None = None
     if speak is not None:
-        speaker = voice()
-        spoken = SpokenReply(speaker, speak, None if as_json else open_loudspeaker(speaker.voice.vocoder.sample_rate))
+        opened = voice()
+        spoken = SpokenReply(opened, speak, None if as_json else open_loudspeaker(opened.vocoder.sample_rate))
     reply = Reply()
     shown = [session.show(Attachment("image", file)) for file in pictures]
     shown += [session.show(Attachment("audio", audio))] if audio else []

@@ -18,8 +18,8 @@ from omnictl.errors import OmniError, UsageError
 
 if TYPE_CHECKING:
     from omnictl.data.dialogues.chat_template import Media, MediaKind
+    from omnictl.generate.tts import Voice
     from omnictl.use.chat_session import Session
-    from omnictl.use.say import Speaker
 
 HELP = """\
 /image FILE…    show pictures with what you say next
@@ -53,7 +53,7 @@ class ChatRepl:
         session: "Session",
         settings: ReplySettings,
         output: Output,
-        find_voice: "Callable[[], Speaker]",
+        find_voice: "Callable[[], Voice]",
         speech: Path | None = None,
     ) -> None:
         self._session, self._settings, self._output = session, settings, output
@@ -118,7 +118,7 @@ class ChatRepl:
 
     def _spoken_reply(self) -> SpokenReply:
         voice = self._voice = self._voice or self._find_voice()
-        loudspeaker = open_loudspeaker(voice.voice.vocoder.sample_rate)
+        loudspeaker = open_loudspeaker(voice.vocoder.sample_rate)
         file = None if loudspeaker and not self._speech else _free_name(self._speech or Path("reply.wav"))
         return SpokenReply(voice, file, loudspeaker)
 

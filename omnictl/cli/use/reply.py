@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from omnictl.data.dialogues.chat_template import Media
     from omnictl.data.speech.corpus import Samples
     from omnictl.generate.sampling import SamplingConfig
+    from omnictl.generate.tts import Voice
     from omnictl.use.chat_session import Reply, Session
-    from omnictl.use.say import Speaker
 
 
 class ReplySettings(NamedTuple):
@@ -30,7 +30,7 @@ class ReplySettings(NamedTuple):
 class SpokenReply(NamedTuple):
     """How an answer is said."""
 
-    voice: "Speaker"
+    voice: "Voice"
     file: Path | None
     loudspeaker: Loudspeaker | None
 
@@ -114,11 +114,11 @@ def _say(pieces: Iterator[str], spoken: SpokenReply, reply: "Reply") -> _Speech:
     return _Speech(np.concatenate(parts), None) if parts else _Speech(None, "the answer has no letters and no numbers")
 
 
-def _write_sound(file: Path, sound: "Samples", voice: "Speaker") -> None:
+def _write_sound(file: Path, sound: "Samples", voice: "Voice") -> None:
     from omnictl.data.audio.files import wav_bytes
     from omnictl.runs.files import write_bytes
 
-    write_bytes(file, wav_bytes(sound, voice.voice.vocoder.sample_rate))
+    write_bytes(file, wav_bytes(sound, voice.vocoder.sample_rate))
 
 
 @contextmanager
