@@ -69,7 +69,7 @@ def check_tinyworld(data: str | None) -> None:
     """Refuse data that not every stage can take.
 
     Raises:
-        UsageError: it is one's own, which is text, sounds or pictures.
+        UsageError: it is one's own, which is text, audio or images.
         DataError: a misspelled TinyWorld.
     """
     from omnictl.data.manifest.source import tinyworld_seed
@@ -83,7 +83,7 @@ def check_tinyworld(data: str | None) -> None:
 
 
 def check_stage(stage: str) -> None:
-    """Refuse a stage that there is not.
+    """Refuse a stage that does not exist.
 
     Raises:
         UsageError: there is no such stage.

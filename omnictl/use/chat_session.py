@@ -32,12 +32,12 @@ from omnictl.trainer.checkpoint import load_weights
 
 Mode = Literal["chatml", "text"]
 
-KINDS: Mapping[MediaKind, str] = {"image": "picture", "audio": "sound"}
+KINDS: Mapping[MediaKind, str] = {"image": "image", "audio": "recording"}
 """What people call them."""
 
 
 class Attachment(NamedTuple):
-    """A picture or a sound to show."""
+    """An image or audio to show."""
 
     kind: MediaKind
     file: Path
@@ -67,7 +67,7 @@ class Reply:
 
 @dataclass
 class AttachedMedia:
-    """What was shown so far, of one kind; see `dialogue_batches.Source`. Features are made when they are first asked for."""
+    """What was shown so far, of one kind; as `MediaFeatures` takes it. Features are made when they are first asked for."""
 
     encoder: MediaEncoder
     files: list[Path] = field(default_factory=list)
@@ -99,7 +99,7 @@ class AttachedMedia:
         return None
 
     def take(self, attachment: Attachment) -> Media:
-        """Keep a picture or a sound.
+        """Keep an image or audio.
 
         Raises:
             DataError: it cannot be read.
@@ -148,7 +148,7 @@ class Session:
         return cls(Respondent(omni, ChatTemplate(tokenizer), placed=False), mode)
 
     def show(self, attachment: Attachment) -> Media:
-        """Take in a picture or a sound, to go with what is said next.
+        """Take in an image or audio, to go with what is said next.
 
         Raises:
             RunError: the model cannot see, or hear.
@@ -166,7 +166,7 @@ class Session:
         return sense.take(attachment)
 
     def file(self, media: Media) -> Path:
-        """Where a picture or a sound that was shown lies."""
+        """Where an image or audio that was shown lies."""
         return self.senses[media.kind].files[media.number]
 
     def reset(self) -> None:
@@ -237,7 +237,7 @@ class Session:
             f"the question takes {len(prompt.tokens)} positions ({', '.join(parts)}, {text} of text), "
             f"beside its answer the model reads {room + 1}",
             where=str(self.file(longest)),
-            fix="show fewer pictures, play a shorter sound (a second of it is 12.5 positions), or say it in fewer words",
+            fix="show fewer images, play a shorter recording (a second of it is 12.5 positions), or say it in fewer words",
         )
 
     def _prompt(self, turns: Sequence[Message]) -> Tokens:
@@ -253,4 +253,4 @@ def _of_kind(kind: MediaKind, counts: Mapping[Media, int]) -> list[int]:
 
 
 def _so_many(kind: MediaKind, number: int) -> str:
-    return f"a {KINDS[kind]}" if number == 1 else f"{number} {KINDS[kind]}s"
+    return f"one {KINDS[kind]}" if number == 1 else f"{number} {KINDS[kind]}s"

@@ -1,4 +1,4 @@
-"""From a picture to what it shows, with the model of a `vision` run."""
+"""From an image to what it shows, with the model of a `vision` run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ class Guess(NamedTuple):
 
 
 def open_classifier(run: Run, device: torch.device, cache: Path) -> Vision:
-    """A run's best model in fp32; the pictures that it learned from may be gone.
+    """A run's best model in fp32; the images that it learned from may be gone.
 
     Raises:
         CheckpointError: the run has no whole model yet.
@@ -36,10 +36,10 @@ def open_classifier(run: Run, device: torch.device, cache: Path) -> Vision:
 
 
 def classify_file(path: Path, vision: Vision, *, captions: Sequence[str] = (), most: int = 3) -> dict[str, list[Guess]]:
-    """The likeliest values of each attribute of a picture, likeliest first.
+    """The likeliest values of each attribute of an image, likeliest first.
 
     Args:
-        path: a picture file.
+        path: an image file.
         vision: the model.
         captions: what to choose from, of a contrastive model; none: the classes of its data.
         most: so many values of each attribute.
@@ -49,11 +49,11 @@ def classify_file(path: Path, vision: Vision, *, captions: Sequence[str] = (), m
         UsageError: captions for a model that reads none, or none for one that knows no classes.
     """
     size = vision.view.size
-    picture = prepare(read_image(path, shorter=FINER * size), size, crop=1.0)
+    image = prepare(read_image(path, shorter=FINER * size), size, crop=1.0)
     if vision.reader is not None:
         name, values, prompts = _choices(vision, captions)
         with torch.no_grad():
-            placed = vision.reader.place(picture[None]).float().cpu().numpy()
+            placed = vision.reader.place(image[None]).float().cpu().numpy()
         return {name: _likeliest(values, vision.reader.match(placed, prompts)[0], most)}
     if captions:
         raise UsageError(
@@ -61,7 +61,7 @@ def classify_file(path: Path, vision: Vision, *, captions: Sequence[str] = (), m
             where="--caption",
             fix="leave --caption out, or train with --set objective=contrastive",
         )
-    named = vision.name_picture(picture)
+    named = vision.name_picture(image)
     return {name: _likeliest(vision.known.attributes[name], shares, most) for name, shares in named.items()}
 
 

@@ -32,9 +32,9 @@ class SpeechSettings:
 class SpokenText(NamedTuple):
     """What became of a text."""
 
-    seconds: float  # of sound
+    seconds: float  # of speech
     first_audio_seconds: float  # until the first of it was there
-    real_time_factor: float  # seconds that a second of sound took
+    real_time_factor: float  # seconds that a second of speech took
 
 
 def open_voice(folder: Path, device: torch.device, cache: Path) -> Voice:
@@ -44,12 +44,12 @@ def open_voice(folder: Path, device: torch.device, cache: Path) -> Voice:
         CheckpointError: it holds no whole model.
     """
     stage = open_model(TalkerStage, folder, device=device, cache=cache)
-    spell_out("1")  # what reads numbers takes a second to load, which the first sound need not wait for
+    spell_out("1")  # what reads numbers takes a second to load, which the first samples need not wait for
     return stage.voice()
 
 
 def stream(pieces: Iterable[str], voice: Voice, settings: SpeechSettings) -> Iterator[Samples]:
-    """Sound `(n,)` at the vocoder's rate, as soon as it can be made, of a text as it arrives.
+    """Samples `(n,)` at the vocoder's rate of a text as it arrives, each as soon as it can be made.
 
     Raises:
         UsageError: there is no such speaker.

@@ -225,10 +225,10 @@ def test_what_is_too_long_to_show_is_refused_before_it_is_looked_at(seeing: Sess
     say(seeing, "hi")
     pictures = [seeing.show(Attachment("image", Path("20"))) for _ in range(3)]
     sound = seeing.show(Attachment("audio", Path("100")))
-    with pytest.raises(UsageError, match=r"182 positions \(60 of 3 pictures, 100 of a sound, 22 of text\)") as found:
+    with pytest.raises(UsageError, match=r"182 positions \(60 of 3 images, 100 of one recording, 22 of text\)") as found:
         say(seeing, "hi", [*pictures, sound])
     assert found.value.where == "100"
-    assert "fewer pictures" in found.value.fix
+    assert "fewer images" in found.value.fix
     assert [seeing.senses[kind].encoder.times for kind in ("image", "audio")] == [0, 0]  # type: ignore[attr-defined, index]
     assert len(seeing.history) == 2
     assert say(seeing, "hi").text == "good"

@@ -50,10 +50,10 @@ KindOption = Annotated[
     KindName | None, typer.Option(help="What it is; default: what it looks like, TinyWorld speech.", show_default=False)
 ]
 LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Only so many recordings, pictures or dialogues of each split.", show_default=False)
+    int | None, typer.Option(min=1, help="Only so many recordings, images or dialogues of each split.", show_default=False)
 ]
 
-EXPORTED_PICTURES = 10_000
+EXPORTED_IMAGES = 10_000
 """Of TinyWorld's endless training scenes, unless --num says otherwise: about 250 MB with the rest."""
 
 EXPORTED_DIALOGUES, EXPORTED_EVAL_DIALOGUES = 1_000, 200
@@ -64,15 +64,15 @@ EXPORTED_DIALOGUES, EXPORTED_EVAL_DIALOGUES = 1_000, 200
 def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> int:
     """Read everything once and report every problem.
 
-    Broken (exit code 3): rows of the manifest, audio and pictures that
+    Broken (exit code 3): rows of the manifest, audio and images that
     cannot be decoded, text that cannot be read, transcripts that cannot be
-    spelled or are too long for their sound at 50 symbols a second, labels
+    spelled or are too long for their audio at 50 symbols a second, labels
     that the training split never has.
 
     Warnings: too long for 25 symbols a second, suspicious speaking rates,
-    very long recordings; pictures with two different labels, or smaller
-    than 16 pixels a side; values that few training pictures have, an
-    attribute that most lack; one sound or picture in two splits; spoken
+    very long recordings; images with two different labels, or smaller
+    than 16 pixels a side; values that few training images have, an
+    attribute that most lack; one recording or image in two splits; spoken
     replies that cannot be decoded.
     """
     output = Output(as_json=as_json)
@@ -93,10 +93,10 @@ def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None
 
 @app.command()
 def stats(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> None:
-    """Print how much of what there is; of sounds and pictures, only headers are read.
+    """Print how much of what there is; of audio and images, only headers are read.
 
     What cannot be read is counted and left out. TinyWorld is spoken for
-    it, or drawn: 1,000 pictures of each split, 200 dialogues.
+    it, or drawn: 1,000 images of each split, 200 dialogues.
     """
     output = Output(as_json=as_json)
     output.show_log()
@@ -113,7 +113,7 @@ def export(
         int | None,
         typer.Option(
             min=1,
-            help="Training documents or recordings, default: as in training; pictures, default: 10,000; dialogues: 1,000.",
+            help="Training documents or recordings, default: as in training; images, default: 10,000; dialogues: 1,000.",
             show_default=False,
         ),
     ] = None,
@@ -121,7 +121,7 @@ def export(
         int | None,
         typer.Option(
             min=1,
-            help="Test ones, and as many validation ones (half as many pictures); default: as in training; dialogues: 200.",
+            help="Test ones, and as many validation ones (half as many images); default: as in training; dialogues: 200.",
             show_default=False,
         ),
     ] = None,
@@ -191,9 +191,9 @@ def _export_images(seed: int, out: Path, num: int | None, num_eval: int | None) 
     from omnictl.data.images.tinyworld import TinyWorldImages
 
     if num_eval == 1:
-        raise UsageError("one test picture leaves none to validate on", where="--num-eval", fix="--num-eval 2 or more")
+        raise UsageError("one test image leaves none to validate on", where="--num-eval", fix="--num-eval 2 or more")
     world = TinyWorldImages(seed, num_eval or ImageDataConfig().num_eval_images, ())
-    return ExportSummary(world.name, "pictures", export_images(world, out, num=num or EXPORTED_PICTURES))
+    return ExportSummary(world.name, "pictures", export_images(world, out, num=num or EXPORTED_IMAGES))
 
 
 def _export_dialogues(seed: int, out: Path, num: int | None, num_eval: int | None) -> ExportSummary:
@@ -244,7 +244,7 @@ def _choose_kind(path: str, kind: KindName | None, limit: int | None) -> str:
     chosen = find_kind(path) if kind is None else kind.value
     if chosen == "text" and limit is not None:
         raise UsageError(
-            f"--limit is for recordings, pictures and dialogues; {path} is text, which is read whole",
+            f"--limit is for recordings, images and dialogues; {path} is text, which is read whole",
             where="--limit",
             fix="leave --limit out",
         )

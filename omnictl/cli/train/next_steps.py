@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from omnictl.runs.run import Run
 
 EXAMPLES = Path("examples/scene.png"), Path("examples/question.wav")
-"""A picture and a question about it, where the repository is at hand."""
+"""An image and a question about it, where the repository is at hand."""
 
 JOINED = "sft"
 """The stage that holds copies of all the others."""
 
 LONGER = 2
-"""Times as many steps as were taken, where all that were planned were taken."""
+"""How many times the steps that were taken, if these were all that were planned."""
 
 
 def words(measured: "EvaluationResults") -> "dict[str, VerdictWord]":
@@ -50,8 +50,8 @@ def use_lines(runs: "Mapping[str, Run]", verdicts: "Mapping[str, VerdictWord]") 
     usable = [stage for stage in runs if verdicts.get(stage) != "not learned"]
     if JOINED not in usable:
         return [next_commands(stage, shlex.quote(str(runs[stage].path))) for stage in usable]
-    picture, question = EXAMPLES if all(file.is_file() for file in EXAMPLES) else ("PICTURE.png", "QUESTION.wav")
-    media = {"vision": f" --image {picture}", "asr": f" --audio {question}", "talker": " --speak reply.wav"}
+    image, question = EXAMPLES if all(file.is_file() for file in EXAMPLES) else ("IMAGE.png", "QUESTION.wav")
+    media = {"vision": f" --image {image}", "asr": f" --audio {question}", "talker": " --speak reply.wav"}
     given = "".join(option for stage, option in media.items() if stage in usable or stage not in runs)
     return [*([f"  omnictl chat{given}"] if "--image" in given or "--audio" in given else []), '  omnictl chat --text "Hello."']
 
@@ -64,12 +64,12 @@ def _line(run: "Run", word: "VerdictWord") -> str:
 def longer_command(run: "Run", steps: int | str) -> str:
     """The command that trains a finished run on.
 
-    It begins a new run from the weights of this one where going on with this one would not do: if its own data is as little as its
-    few steps read, or some of its units were cut short.
+    It resumes the run, or begins a new one from its weights where resuming would not do: the run's own data may be as little as its
+    few steps read, or some of its units may have been cut short.
 
     Args:
         run: the run.
-        steps: in all, if it is gone on with.
+        steps: in all, if it is resumed.
     """
     from omnictl.pipeline.job import units_cut_short
 
@@ -85,7 +85,7 @@ def longer_command(run: "Run", steps: int | str) -> str:
 
 
 def warn_of_units_cut_short(run: "Run") -> str | None:
-    """What to say before a finished run is gone on with, if that leaves some of its units as weak as they are; else None."""
+    """What to say before a finished run is resumed, if that leaves some of its units as weak as they are; else None."""
     from omnictl.pipeline.job import units_cut_short
 
     units = units_cut_short(run) if run.record()["status"] == "finished" else []
@@ -104,7 +104,7 @@ def _elsewhere(run: "Run") -> str:
 
 
 def _more_steps(run: "Run") -> int:
-    """As many as its config planned; if it took these, more."""
+    """The steps that its config planned; if it took all of them, more."""
     from omnictl.runs.files import read_json
 
     config = read_json(run.config_file)

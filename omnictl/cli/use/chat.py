@@ -1,4 +1,4 @@
-"""`omnictl chat`: one question, with pictures and sounds, answered in writing and aloud; or a conversation."""
+"""`omnictl chat`: one question, with images and audio, answered in writing and aloud; or a conversation."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -23,7 +23,7 @@ CHAT_STAGES = tuple(name for name, entry in reversed(STAGES.items()) if entry.co
 
 
 class Partner(NamedTuple):
-    """Whom one talks to."""
+    """The model that one talks to."""
 
     path: Path
     """The run, or a model folder that was copied from one."""
@@ -34,10 +34,10 @@ class Partner(NamedTuple):
 def chat(
     text: Annotated[str | None, typer.Option(help="Something to say.", show_default=False)] = None,
     image: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A picture to talk about; repeatable.", show_default=False)
+        list[Path] | None, typer.Option(metavar="FILE", help="An image to talk about; repeatable.", show_default=False)
     ] = None,
     audio: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A question as a recording, or a sound to talk about.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="A question as a recording, or audio to talk about.", show_default=False)
     ] = None,
     speak: Annotated[
         Path | None, typer.Option(metavar="WAV", help="Say the answer, too, into this file.", show_default=False)
@@ -75,8 +75,8 @@ def chat(
     from omnictl.use.say import check_place, open_voice
 
     output = Output(as_json=as_json)
-    pictures = image or []
-    _check_question(text, pictures, audio, as_json=as_json)
+    images = image or []
+    _check_question(text, images, audio, as_json=as_json)
     if speak is not None:
         check_place(speak, "--speak")
     partner = find_partner(run_root(runs), run)
@@ -93,7 +93,7 @@ def chat(
     def voice() -> "Voice":
         return open_voice(_find_talker(run_root(runs), partner, lambda line: output.say(escape(line))), where, cache)
 
-    if text is None and not pictures and audio is None:
+    if text is None and not images and audio is None:
         ChatRepl(session, settings, output, voice, speak).run(partner.path.name)
         return
     spoken: SpokenReply | None = None
@@ -101,25 +101,25 @@ def chat(
         opened = voice()
         spoken = SpokenReply(opened, speak, None if as_json else open_loudspeaker(opened.vocoder.sample_rate))
     reply = Reply()
-    shown = [session.show(Attachment("image", file)) for file in pictures]
+    shown = [session.show(Attachment("image", file)) for file in images]
     shown += [session.show(Attachment("audio", audio))] if audio else []
     speech = write_reply(session, (text or "").strip(), shown, settings, output, reply, spoken)
     if as_json:
         output.result(_as_json(str(partner.path), reply, speech), "")
 
 
-def _check_question(text: str | None, pictures: list[Path], audio: Path | None, *, as_json: bool) -> None:
+def _check_question(text: str | None, images: list[Path], audio: Path | None, *, as_json: bool) -> None:
     """Refuse what is not a question.
 
     Raises:
         UsageError: nothing is asked, or in no encoding.
     """
-    if as_json and text is None and not pictures and audio is None:
+    if as_json and text is None and not images and audio is None:
         raise UsageError("--json is for one reply, a conversation has many", where="--json", fix="say something with --text TEXT")
     if audio is None and not (text or "").strip():
-        if pictures:
+        if images:
             fix = "ask with --text TEXT, or aloud with --audio FILE"
-            raise UsageError("a picture alone asks nothing", where="--image", fix=fix)
+            raise UsageError("an image alone asks nothing", where="--image", fix=fix)
         if text is not None:
             fix = "write something, or leave --text out for a conversation"
             raise UsageError("the question is empty", where="--text", fix=fix)

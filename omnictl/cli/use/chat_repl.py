@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from omnictl.use.chat_session import Session
 
 HELP = """\
-/image FILE…    show pictures with what you say next
+/image FILE…    show images with what you say next
 /audio FILE     ask by a recording
 /speak on|off   say the answers aloud, or into files where nothing can play them
 /reset          forget what was said
@@ -75,7 +75,7 @@ class ChatRepl:
         """Talk until the person leaves; an error is shown, and the conversation goes on."""
         self._complete_paths()
         behaviour = "it answers" if self._session.mode == "chatml" else "it continues what you write"
-        self._output.say(f"[bold]{escape(name)}[/bold]: {behaviour}. /help tells what else it can do")
+        self._output.say(f"[bold]{escape(name)}[/bold]: {behaviour}. /help lists what else it can do")
         prompt = "> " if sys.stdin.isatty() else ""
         while True:
             try:
@@ -124,14 +124,14 @@ class ChatRepl:
 
     def _image(self, files: list[str]) -> None:
         if not files:
-            raise UsageError("/image wants a file", where="/image", fix="/image picture.png")
+            raise UsageError("/image needs a file", where="/image", fix="/image photo.png")
         self._waiting += [self._show("image", file) for file in files]
         many = len(self._waiting)
-        self._output.say(f"[dim]({many} {'picture waits' if many == 1 else 'pictures wait'} for what you say next)[/dim]")
+        self._output.say(f"[dim]({many} {'image waits' if many == 1 else 'images wait'} for what you say next)[/dim]")
 
     def _audio(self, files: list[str]) -> None:
         if len(files) != 1:
-            raise UsageError("/audio wants one file", where="/audio", fix="/audio question.wav")
+            raise UsageError("/audio needs one file", where="/audio", fix="/audio question.wav")
         self._waiting.append(self._show("audio", files[0]))
         self._answer("")
 
@@ -155,7 +155,7 @@ class ChatRepl:
 
     def _save(self, words: list[str]) -> None:
         if len(words) != 1:
-            raise UsageError("/save wants one file", where="/save", fix="/save conversation.jsonl")
+            raise UsageError("/save needs one file", where="/save", fix="/save conversation.jsonl")
         path = Path(words[0]).expanduser()
         self._check_place(path)
         outside = save_conversation(self._session, path)

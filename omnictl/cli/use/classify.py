@@ -1,4 +1,4 @@
-"""`omnictl classify FILE…`: what pictures show."""
+"""`omnictl classify FILE…`: what images show."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,12 +31,12 @@ def classify(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> int:
-    """Name what pictures show, with the newest vision encoder."""
+    """Name what images show, with the newest vision encoder."""
     from omnictl.data.cache import cache_dir
     from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.classify import classify_file, open_classifier
 
-    news = Output(as_json=True)  # on standard error, always: the result is what the pictures show
+    news = Output(as_json=True)  # on standard error, always: the result is what the images show
     chosen = choose_run(run_root(runs), "vision", run)
     vision = open_classifier(chosen, choose_device(device), cache_dir())
     news.say(f"classifying with {escape(str(chosen.path))}")

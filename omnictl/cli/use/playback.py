@@ -1,4 +1,4 @@
-"""Sound out loud, where `sounddevice` is installed and there is something to play on."""
+"""Playing audio aloud, where `sounddevice` is installed and there is a device to play on."""
 
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -12,11 +12,11 @@ class Loudspeaker(Protocol):
     """Plays samples as they come."""
 
     def play(self, samples: "Samples") -> None:
-        """Play `(n,)` samples behind the ones before; returns at once."""
+        """Play `(n,)` samples after those before; returns at once."""
         ...
 
     def close(self) -> None:
-        """Wait until all of them were heard."""
+        """Wait until all of them have been heard."""
         ...
 
     def stop(self) -> None:
@@ -25,7 +25,7 @@ class Loudspeaker(Protocol):
 
 
 class _Device:
-    """A stream of `sounddevice`, fed by a thread of its own: the answer goes on being written while it is heard."""
+    """A stream of `sounddevice`, fed by a thread of its own, so that the answer is written on while it is heard."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -60,7 +60,7 @@ class _Device:
 
 
 def open_loudspeaker(rate: int) -> Loudspeaker | None:
-    """Something to play sound of that many samples a second on; None where there is nothing."""
+    """A device that plays audio at `rate` samples a second; None where there is none."""
     try:
         import sounddevice
     except (ImportError, OSError):  # not installed, or without PortAudio

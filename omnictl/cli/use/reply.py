@@ -56,7 +56,7 @@ def write_reply(
     Args:
         session: the model and what was said so far.
         text: what is said to it.
-        shown: pictures and sounds that go with it.
+        shown: images and audio that go with it.
         settings: how it answers.
         output: where to write.
         reply: is filled in.

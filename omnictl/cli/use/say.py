@@ -20,7 +20,7 @@ def say(
     text: Annotated[
         str, typer.Argument(metavar="TEXT", help="What to say; - reads standard input as it comes.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(metavar="WAV", help="Sound file to write.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="WAV", help="Audio file to write.", show_default=False)],
     run: RunOption = None,
     speaker: Annotated[str | None, typer.Option(help="Whose voice, if the Talker has several.", show_default=False)] = None,
     speed: Annotated[float, typer.Option(min=0.25, max=4, help="2 is twice as fast.")] = 1.0,

@@ -54,7 +54,7 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
-    lm_weight: Annotated[float, typer.Option(min=0, help="How much --lm and --thinker each count beside the sound.")] = 0.5,
+    lm_weight: Annotated[float, typer.Option(min=0, help="How much --lm and --thinker each count beside the audio.")] = 0.5,
     out: Annotated[
         Path | None,
         typer.Option(

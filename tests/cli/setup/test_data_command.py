@@ -191,7 +191,7 @@ def test_broken_text(omnictl: Command, runs: Path, tmp_path: Path) -> None:
         ("check tinyworld:x", 3, "the seed of tinyworld should be a whole number", "--data tinyworld:7"),
         ("stats photo.png", 3, "photo.png is neither speech nor images nor dialogues nor text", "name a manifest, a text file,"),
         ("stats photos", 3, "photos has images in no class folder: 1.png", "move each into a folder named after its class"),
-        ("check my.txt --limit 3", 2, "--limit is for recordings, pictures and dialogues; my.txt is text", "leave --limit out"),
+        ("check my.txt --limit 3", 2, "--limit is for recordings, images and dialogues; my.txt is text", "leave --limit out"),
         ("check my.txt --limit 0", 2, "'--limit'", "omnictl data check --help"),
         ("check my.txt --kind speech", 3, "my.txt is not a .csv or .jsonl manifest", "or a folder"),
         ("check my.txt --kind images", 3, "my.txt is not a .csv or .jsonl manifest", "or a folder"),

@@ -227,7 +227,7 @@ def test_without_any_model_the_commands_that_make_one_are_named(omnictl: Command
 def test_a_model_that_does_not_hear_says_which_would(omnictl: Command, trained: Path) -> None:
     ended = omnictl("chat", "--audio", QUESTION, "--json")
     assert ended.code == 4
-    assert "never learned from sounds" in ended.json["error"]["message"]
+    assert "never learned from recordings" in ended.json["error"]["message"]
     for command in ("omnictl pipeline", "omnictl asr", "omnictl sft"):
         assert command in ended.json["error"]["fix"]
 
@@ -311,12 +311,12 @@ BAD: tuple[tuple[str, int, str, tuple[str, ...]], ...] = (
     ("--audio scene.png", 3, "data", ("scene.png",)),
     ("--image question.wav --text hi", 3, "data", ("question.wav",)),
     ("--audio folder", 3, "data", ("folder",)),
-    (f"{'--image scene.png ' * 10}--text hi", 2, "usage", ("of 10 pictures", "of text")),
-    ("--audio long.wav", 2, "usage", ("7501 of a sound",)),
+    (f"{'--image scene.png ' * 10}--text hi", 2, "usage", ("of 10 images", "of text")),
+    ("--audio long.wav", 2, "usage", ("7501 of one recording",)),
     ("--text=", 2, "usage", ("the question is empty",)),
     ("--text=a\udcff", 2, "usage", ("not valid UTF-8",)),
-    ("--image scene.png", 2, "usage", ("a picture alone asks nothing",)),
-    ("--image scene.png --text=", 2, "usage", ("a picture alone asks nothing",)),
+    ("--image scene.png", 2, "usage", ("an image alone asks nothing",)),
+    ("--image scene.png --text=", 2, "usage", ("an image alone asks nothing",)),
     ("--text hi --speak nowhere/reply.wav", 2, "usage", ("there is no folder nowhere",)),
     ("--text hi --speak reply.mp3", 2, "usage", ("written as WAV, not as .mp3",)),
     ("--text hi --speak folder", 2, "usage", ("folder is a folder",)),
@@ -359,23 +359,23 @@ def test_a_conversation_survives_what_goes_wrong(
     answers("Yes.", KeyboardInterrupt, "No.")
     wrong = {
         "/image missing.png": "no such file",
-        "/image": "wants a file",
+        "/image": "needs a file",
         "/image notes.txt": "notes.txt",
         "/audio scene.png": "scene.png",
-        "/audio long.wav": "751 of a sound",
-        "/audio": "wants one file",
+        "/audio long.wav": "751 of one recording",
+        "/audio": "needs one file",
         "/speak loudly": "is on or off",
         "/save nowhere/a.jsonl": "there is no folder nowhere",
         "/save a.json": "kept in a .jsonl file",
-        "/save": "wants one file",
+        "/save": "needs one file",
     }
     lines(*wrong, "/image 'scene.png' " + "scene.png " * 9, "ten?", "one?", "two?", "/imge", LONG)
     ended = omnictl("chat")
     assert ended.code == 0
-    assert all(reason in ended.err for reason in (*wrong.values(), "of 10 pictures"))
+    assert all(reason in ended.err for reason in (*wrong.values(), "of 10 images"))
     assert ended.err.count("fix") == len(wrong) + 1
     shown = ended.out.splitlines()
-    assert "(10 pictures wait for what you say next)" in shown
+    assert "(10 images wait for what you say next)" in shown
     assert shown.index("Yes.") < shown.index("Well") < shown.index("(stopped)") < shown.index("No.")
     assert "no command /imge; did you mean /image?" in shown
     assert "did not fit into the context" in shown[-1]
