@@ -37,11 +37,10 @@ from omnictl.pipeline.upstream import choose_upstream
 from omnictl.runs.model_folder import read_stage
 from omnictl.runs.root import run_root
 from omnictl.runs.run import Run, find_run
-from omnictl.stages import STAGES, command_stages, recipe_type
+from omnictl.stages import STAGES, command_recipe, command_stages
 from omnictl.stages.asr import Asr
-from omnictl.stages.protocol import TrainableStage
+from omnictl.stages.protocol import TrainableStage, open_model
 from omnictl.stages.sft import SftConfig
-from omnictl.stages.trained_model import open_model
 from omnictl.stages.vision import Vision
 from omnictl.trainer.hardware.device import choose_device
 from omnictl.trainer.log import Observer, StepRecord
@@ -234,10 +233,10 @@ def train(
         raise UsageError(
             f"there is no stage {stage!r}, expected one of: {', '.join(command_stages())}", where="stage", fix="name one of these"
         )
-    kind, root = recipe_type(stage), run_root(None if runs is None else Path(runs))
+    recipe, root = command_recipe(stage), run_root(None if runs is None else Path(runs))
     given = {} if data is None else {"data.source": absolute_source(str(data))}
     overrides = [f"{key}={_as_setting(value)}" for key, value in (given | dict(settings or {})).items()]
-    config = resolve(kind.config_type, preset=choose_preset(kind.presets, preset), overrides=overrides)
+    config = resolve(recipe.config_type, preset=choose_preset(recipe.presets, preset), overrides=overrides)
     context = TrainContext(choose_device(device), lambda stage: _watch(stage, tell), cache_dir(), tell)
     parents: dict[str, Run] = {}
     if isinstance(config, SftConfig):

@@ -11,16 +11,16 @@ from omnictl.data.cache import cache_dir
 from omnictl.measure.untrained import save_untrained
 from omnictl.runs.files import read_json, write_json
 from omnictl.runs.run import Run, create_run
-from omnictl.stages import stage_type
+from omnictl.stages import stage_recipe, stage_type
+from omnictl.stages.protocol import StageContext
 
 
 def make_stage(name: str, config: Any = None) -> Any:
     """A stage of its preset `debug` or of another config; what it needs is there, though it has learned nothing."""
     kind: Any = stage_type(name)
-    config = config or kind.presets["debug"]
-    if not kind.needs:
-        return kind.create(config, cache=cache_dir())
-    return kind.create(config, cache=cache_dir(), upstream={part: untrained(part, cache_dir()) for part in kind.needs})
+    config = config or stage_recipe(name).presets["debug"]
+    upstream = {part: untrained(part, cache_dir()) for part in kind.needs}
+    return kind.create(config, context=StageContext(cache_dir(), upstream=upstream))
 
 
 @cache

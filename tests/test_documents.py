@@ -17,7 +17,7 @@ from omnictl.data.images.corpus import View
 from omnictl.data.images.tinyworld import TinyWorldImages
 from omnictl.data.speech.tinyworld import TinyWorldSpeech
 from omnictl.errors import DataError
-from omnictl.stages import STAGES, recipe_type
+from omnictl.stages import STAGES, command_recipe
 from omnictl.stages.pretrain import PRESETS
 from omnictl.tinyworld import document
 from omnictl.trainer import trainer
@@ -205,5 +205,5 @@ def test_commands_at_debug_size(given: str, run_as: str) -> None:
 def test_example_configs_are_valid(path: Path) -> None:
     stages = {"audio": "asr", "thinker": "pretrain", "shakespeare": "pretrain", "omni": "sft"}
     word = path.stem.partition("_")[0]
-    kind = recipe_type(stages.get(word, word)).config_type
+    kind = command_recipe(stages.get(word, word)).config_type
     assert isinstance(resolve(kind, preset=None, file=path), kind)

@@ -56,13 +56,13 @@ def resolve_config(stage: str, preset: str | None, file: Path | None, overrides:
         UsageError: there is no such stage.
     """
     from omnictl.config import choose_preset, resolve
-    from omnictl.stages import recipe_type
+    from omnictl.stages import command_recipe
 
     check_stage(stage)
-    kind = recipe_type(stage)
+    recipe = command_recipe(stage)
     name = preset or (None if file else DEFAULT_PRESET)
-    base = None if name is None else choose_preset(kind.presets, name)
-    return resolve(kind.config_type, preset=base, file=file, overrides=overrides)
+    base = None if name is None else choose_preset(recipe.presets, name)
+    return resolve(recipe.config_type, preset=base, file=file, overrides=overrides)
 
 
 def check_tinyworld(data: str | None) -> None:

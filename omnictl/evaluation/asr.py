@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from omnictl.data.speech.corpus import Recording
-from omnictl.metrics.intervals import Estimate
+from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.speech import (
     alignment_lines,
     by_pair,
@@ -40,6 +40,25 @@ class RecognitionResult(NamedTuple):
     def hypothesis(self) -> str:
         """What was heard, normalised."""
         return normalise_english(self.heard)
+
+
+class TranscriptionResult(NamedTuple):
+    """A split as the model heard it."""
+
+    found: list[RecognitionResult]  # one for each utterance of the set
+    nats: float  # of the transcripts that fit
+    num_symbols: int  # of these transcripts
+    by_utterance: Sequence[tuple[float, int]] = ()  # nats and symbols of each transcript that fits
+
+    def loss_estimate(self) -> dict[str, Estimate]:
+        """As `loss`, with its interval over utterances."""
+        if not self.by_utterance:
+            return {}
+        return {"loss": ratio([nats for nats, _ in self.by_utterance], [symbols for _, symbols in self.by_utterance])}
+
+    def loss(self) -> dict[str, float]:
+        """The metric of that name, if any transcript fits."""
+        return {"loss": self.nats / self.num_symbols} if self.num_symbols else {}
 
 
 def error_rates(found: Sequence[RecognitionResult]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, groupby, islice, zip_longest
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ SHOWN_SIDE = 160
 
 TRANSCRIBE = "transcribe"
 CAPTION = "caption"
+
+T = TypeVar("T")
 
 STOP = frozenset({END, IM_END, IM_START})
 """Tokens that end an answer."""
@@ -254,3 +256,16 @@ def _tile(one: DialogueResult, images: ImageCollection) -> Tile:
     pixels = images.image(first.number, SHOWN_SIDE).transpose(1, 2, 0)
     question = one.dialogue.messages[-2].text or f"({one.dialogue.task})"
     return Tile(pixels, (question, one.answer, "right" if one.right else f"not: {one.dialogue.answer}"))
+
+
+class Writing(NamedTuple):
+    """How well text is still written."""
+
+    metrics: Mapping[str, float]
+    estimates: Mapping[str, Estimate]
+    controls: Mapping[str, float]
+
+
+def name_as_text(found: Mapping[str, T]) -> dict[str, T]:
+    """What stage A says, its loss named so that it is none of this stage."""
+    return {"text_loss": found["loss"], **{name: one for name, one in found.items() if name != "loss"}}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from omnictl.data.images.batches import UNKNOWN
 from omnictl.data.images.corpus import MOST_CLASSES, ImageRecord, Pixels
 from omnictl.errors import ConfigError
 from omnictl.metrics.classification import calibration, commonest_share, confusion_matrix, per_class, shuffled_pairs, top_k
@@ -69,6 +70,17 @@ class ClassificationResult(NamedTuple):
     rows: Sequence[ImageRecord]
     probabilities: Float32  # (N, C)
     targets: Int64  # (N,), -1 where it is not known
+
+
+class ImagePredictions(NamedTuple):
+    """A split as the heads named it."""
+
+    classified: ClassificationResult
+    probabilities: list[Float32]  # of each attribute, (N, V)
+    labels: Int64  # (N, A)
+    patches: Int64  # (N, P, A'), what each patch seemed to show
+    shows: Int64  # (N, P, A'), what it does show
+    loss: float
 
 
 def joint(probabilities: Sequence[Float32]) -> Float32:
@@ -135,6 +147,27 @@ def patch_estimates(patches: Int64, shows: Int64) -> dict[str, Estimate]:
         "patch_accuracy": error_rate((right & something).sum(1), something.sum(1)),
         "patch_accuracy_background": error_rate((right & ~something).sum(1), (~something).sum(1)),
     }
+
+
+def named_rates(judged: ImagePredictions, classes: Classes, names: Sequence[str]) -> dict[str, float]:
+    """The metrics of a split whose attributes, `names`, and patches were named by heads."""
+    metrics = class_rates(judged.classified, classes)
+    for name, probabilities, numbers in zip(names, judged.probabilities, judged.labels.T, strict=True):
+        if (numbers != UNKNOWN).any():
+            metrics[f"accuracy_{name}"] = top_k(probabilities, numbers, 1)
+    return metrics | patch_rates(judged.patches, judged.shows) | {"loss": judged.loss}
+
+
+def attribute_estimates(judged: ImagePredictions, names: Sequence[str]) -> dict[str, Estimate]:
+    """How often each attribute is right, compared with always naming its commonest value."""
+    estimates = {}
+    for name, probabilities, numbers in zip(names, judged.probabilities, judged.labels.T, strict=True):
+        known = int((numbers != UNKNOWN).sum())
+        if known:
+            commonest = certain(commonest_share(numbers), known)
+            right = rate_from(top_k(probabilities, numbers, 1), known)
+            estimates[f"accuracy_{name}"] = right.against(f"accuracy_{name}_commonest", commonest, "higher")
+    return estimates
 
 
 def classification_report(

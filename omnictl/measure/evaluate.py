@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,12 +14,8 @@ from omnictl.metrics.intervals import WANTED_HALF_WIDTH
 from omnictl.runs.files import write_bytes, write_json, write_text, writing
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES, stage_type
-from omnictl.stages.trained_model import open_trained
+from omnictl.stages.protocol import open_trained
 from omnictl.trainer.stage import Report
-
-if TYPE_CHECKING:
-    from omnictl.stages.sft import Sft
-    from omnictl.stages.talker import TalkerStage
 
 
 class NamedJudge(NamedTuple):
@@ -114,9 +110,7 @@ def evaluate_run(
     """
     stage = open_trained(stage_type(run.stage), run, device=device, cache=cache, data=data)
     assert judge is not None or STAGES[run.stage].judge != "needed", "what speaks is judged by what hears"
-    if judge is not None:
-        cast("TalkerStage | Sft", stage).judge = judge.judge
-    report = stage.evaluate(split, limit=limit)
+    report = stage.evaluate(split, limit=limit, judge=None if judge is None else judge.judge)
     parts = [split, *([data] if data else []), *([judge.label] if judge and judge.label else [])]
     folder = run.evaluations / "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
     with writing(folder):

@@ -18,7 +18,7 @@ from omnictl.evaluation.talker import Judge
 from omnictl.runs.compatible import data_source, newest_compatible
 from omnictl.runs.run import Run
 from omnictl.stages.asr import Asr
-from omnictl.stages.trained_model import open_trained
+from omnictl.stages.protocol import open_trained
 
 JUDGE = "asr"
 """The stage that judges."""

@@ -11,7 +11,8 @@ from string import ascii_lowercase
 from typing import Any, TypeVar
 
 from omnictl.config import Config, resolve
-from omnictl.stages import STAGES, stage_type
+from omnictl.stages import STAGES, stage_recipe, stage_type
+from omnictl.stages.protocol import StageContext
 from omnictl.tinyworld.text.documents import document
 from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
 
@@ -59,16 +60,15 @@ def untrained_stage(name: str, preset: str, cache: Path, folder: Path, config: C
         config: instead of the preset's.
     """
     kind: Any = stage_type(name)
-    chosen: Any = config or kind.presets[preset]
+    recipe = stage_recipe(name)
+    chosen: Any = config or recipe.presets[preset]
     if chosen.data.source.startswith("tinyworld"):
-        chosen = resolve(kind.config_type, preset=chosen, overrides=_little(name, folder))
-    if not kind.needs:
-        return kind.create(chosen, cache=cache)
+        chosen = resolve(recipe.config_type, preset=chosen, overrides=_little(name, folder))
     parts = {part: folder / part for part in kind.needs}
     for part, model in parts.items():
         if not model.exists():
             save_untrained(untrained_stage(part, preset, cache, folder), model)
-    return kind.create(chosen, cache=cache, upstream=parts)
+    return kind.create(chosen, context=StageContext(cache, upstream=parts))
 
 
 def save_untrained(stage: Any, model: Path) -> None:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import torch
 
-from omnictl.pipeline.time_budget import TimeBudget, UnitCost
-from omnictl.pipeline.unit_costs import UnitConfig, find_unit_costs
+from omnictl.pipeline.time_budget.budget import TimeBudget
+from omnictl.pipeline.time_budget.costs import UnitCost
+from omnictl.pipeline.time_budget.unit_costs import UnitConfig, find_unit_costs
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage
 from omnictl.trainer.distributed.process_group import ALONE, ProcessGroup

@@ -9,12 +9,12 @@ from typing import Any, Protocol, Self
 
 from omnictl.config import Config, resolve
 from omnictl.pipeline.context import TrainContext
-from omnictl.pipeline.time_budget import TimeBudget
+from omnictl.pipeline.time_budget.budget import TimeBudget
+from omnictl.pipeline.time_budget.unit_costs import UnitConfig
 from omnictl.pipeline.train_stage import StageJob
 from omnictl.pipeline.train_talker import TalkerJob
-from omnictl.pipeline.unit_costs import UnitConfig
 from omnictl.runs.run import Run
-from omnictl.stages import STAGES, recipe_type
+from omnictl.stages import STAGES, command_recipe
 from omnictl.trainer.hardware.device import keep_freed_memory
 from omnictl.trainer.loop import Outcome
 
@@ -148,7 +148,7 @@ def _job_type(stage: str) -> type[Job]:
 
 def _plan_time(run: Run, context: TrainContext, deadline: float, max_steps: int | None) -> TimeBudget:
     """A plan for one command's run, noted in its record."""
-    config = resolve(recipe_type(run.stage).config_type, preset=None, file=run.config_file)
+    config = resolve(command_recipe(run.stage).config_type, preset=None, file=run.config_file)
     units = context.group.first(lambda: units_left(run.stage, config, run))
     budget = context.plan_time(units, deadline=deadline, max_steps=max_steps, judged=False)
     if context.group.is_main:

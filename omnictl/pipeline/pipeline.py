@@ -15,17 +15,17 @@ from omnictl.config import Config, choose_preset, resolve, to_json
 from omnictl.errors import RunError
 from omnictl.measure.judges import JUDGE
 from omnictl.pipeline.context import TrainContext
-from omnictl.pipeline.data_budget import limit_data
 from omnictl.pipeline.evaluate import EvaluationResults, Measure, MissingStage, Tell, measure_all
 from omnictl.pipeline.job import Job, create_job, reopen_job, train_job, units_left
 from omnictl.pipeline.run_folder import new_run
-from omnictl.pipeline.time_budget import TimeBudget
+from omnictl.pipeline.time_budget.budget import TimeBudget
+from omnictl.pipeline.time_budget.data_budget import limit_data
 from omnictl.report import write_pipeline_report
 from omnictl.report.reading import history
 from omnictl.runs.compatible import needed_run
 from omnictl.runs.files import read_json, write_text
 from omnictl.runs.run import Run, Status
-from omnictl.stages import STAGES, command_stages, recipe_type, stage_type
+from omnictl.stages import STAGES, command_recipe, command_stages, stage_type
 
 PIPELINE = "pipeline"
 
@@ -72,7 +72,7 @@ def choose_config(stages: Sequence[str], preset: str, overrides: Sequence[str]) 
         ConfigError: it does not validate.
     """
     kind = _config_type(stages)
-    base = kind(**{stage: choose_preset(recipe_type(stage).presets, preset) for stage in stages})
+    base = kind(**{stage: choose_preset(command_recipe(stage).presets, preset) for stage in stages})
     return resolve(kind, preset=base, overrides=overrides)
 
 
@@ -146,7 +146,7 @@ def _needs(stage: str) -> tuple[str, ...]:
 
 
 def _config_type(stages: Sequence[str]) -> type[Config]:
-    fields: dict[str, Any] = {stage: (recipe_type(stage).config_type, ...) for stage in stages}
+    fields: dict[str, Any] = {stage: (command_recipe(stage).config_type, ...) for stage in stages}
     kind: type[Config] = create_model("PipelineConfig", __base__=Config, **fields)
     return kind
 

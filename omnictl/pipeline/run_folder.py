@@ -65,7 +65,7 @@ def whole_or_absent(run: Run) -> Iterator[None]:
 
 def describe(run: Run, stage: TrainableStage) -> None:
     """Write what of the stage's data was set aside, and what its model folder holds beside the weights."""
-    write_text(run.quarantine_file, "".join(json.dumps(row._asdict()) + "\n" for row in stage.quarantine))
+    write_text(run.quarantine_file, "".join(json.dumps(row._asdict()) + "\n" for row in stage.data.quarantine))
     stage.save_description(run.model)
 
 

@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from omnictl.config import Config
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import settle, steps_taken
-from omnictl.pipeline.time_budget import TimeBudget
-from omnictl.pipeline.unit_costs import UnitConfig
+from omnictl.pipeline.time_budget.budget import TimeBudget
+from omnictl.pipeline.time_budget.unit_costs import UnitConfig
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type
-from omnictl.stages.protocol import TrainableStage
+from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.trainer.loop import Outcome
 
 
@@ -37,9 +36,7 @@ class StageJob:
     ) -> "StageJob":
         """A stage in a new run."""
         upstream = {parent: run.model for parent, run in parents.items() if parent != "init"}
-        joined = {"upstream": upstream} if upstream else {}  # only what joins others has such a parameter
-        kind = cast("Any", stage_type(stage))
-        made: TrainableStage = kind.create(config, cache=cache, init=parents.get("init"), **joined)
+        made = stage_type(stage).create(config, context=StageContext(cache, parents.get("init"), upstream))
         named = {parent: str(run.path.absolute()) for parent, run in parents.items()}
         return cls(settle(root, made, name, {"parents": named, **record}), made)
 

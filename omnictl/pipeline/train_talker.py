@@ -7,27 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from omnictl.config import resolve
-from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import describe, new_run, settle, steps_taken
-from omnictl.pipeline.time_budget import TimeBudget
+from omnictl.pipeline.time_budget.budget import TimeBudget
+from omnictl.pipeline.time_budget.unit_costs import UnitConfig
 from omnictl.pipeline.train_stage import StageJob
-from omnictl.pipeline.unit_costs import UnitConfig
 from omnictl.runs.files import read_json
 from omnictl.runs.model_folder import held_parts
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type, unit_configs
-from omnictl.stages.aligner import alignable
-from omnictl.stages.protocol import TrainableStage
-from omnictl.stages.recordings import Recordings
-from omnictl.stages.talker import PARTS, TalkerStage, TalkerTraining
+from omnictl.stages.aligner import open_alignable
+from omnictl.stages.protocol import StageContext, TrainableStage
+from omnictl.stages.talker import PARTS, TalkerStage
 from omnictl.stages.talker_recipe import SpeakingConfig
-from omnictl.stages.vocoder import VocoderStage, VocoderTraining
 from omnictl.trainer.distributed.process_group import ProcessGroup
 from omnictl.trainer.loop import Outcome
 
@@ -62,7 +58,7 @@ class TalkerJob:
             folders = {"init": other.path, **held, **folders}
         for part, path in folders.items():
             _check_features(part, path, config.codec.model.mel)
-        Recordings(config.data, config.codec.model.mel, ReadAloud(), cache, usable=alignable).check()
+        open_alignable(config.data, config.codec.model.mel, cache).check()
         named = {part: str(path.absolute()) for part, path in folders.items()}
         return cls(new_run(root, stage, name, {**record, "parents": named}, config))
 
@@ -185,25 +181,15 @@ def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[Tra
     parents = {name: Path(parent) for name, parent in record["parents"].items()}
     if part == "talker":
         init = Run(parents["init"]) if "init" in parents else None
-        training = cast("TalkerTraining", config.part(part))
         upstream = {name: part_folder(path) for name, path in parents.items() if name != "init"}
-        stage = TalkerStage.create(training, cache=cache, init=init, upstream=upstream)
-        trainable = cast("TrainableStage", stage)
-        describe(run, trainable)
-        return trainable, run
+        stage = stage_type(part).create(config.part(part), context=StageContext(cache, init, upstream))
+        describe(run, stage)
+        return stage, run
     older = parts_cut_short(Run(parents["init"])).get(part) if "init" in parents else None
-    new = _create(part, config, parents, cache, older)
+    upstream = {name: part_folder(parents[name]) for name in stage_type(part).needs}
+    new = stage_type(part).create(config.part(part), context=StageContext(cache, older, upstream))
     named = {} if older is None else {"init": str(older.path.absolute())}
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
     own = settle(run.path.parent.parent, new, record["name"], {"parents": named, **kept})
     run.update(parents={**record["parents"], part: str(own.path.absolute())})
     return new, own
-
-
-def _create(part: str, config: SpeakingConfig, parents: Mapping[str, Path], cache: Path, init: Run | None) -> TrainableStage:
-    """A stage of a part before the Talker, fresh or from the weights of an older run."""
-    training = config.part(part)
-    if isinstance(training, VocoderTraining):
-        upstream = {name: part_folder(parents[name]) for name in VocoderStage.needs}
-        return cast("TrainableStage", VocoderStage.create(training, cache=cache, init=init, upstream=upstream))
-    return stage_type(part).create(training, cache=cache, init=init)

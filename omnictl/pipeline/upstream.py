@@ -9,7 +9,8 @@ from omnictl.errors import RunError
 from omnictl.runs.compatible import needed_run
 from omnictl.runs.run import Run, find_run, newest_run
 from omnictl.stages import STAGES
-from omnictl.stages.sft import Sft, SftConfig, needed_parts
+from omnictl.stages.modalities import needed_parts
+from omnictl.stages.sft import Sft, SftConfig
 
 TALKER = "talker"
 """The stage that an omni model can do without, whatever its data."""

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from omnictl.config import Config
+from omnictl import __version__
+from omnictl.config import Config, to_dict
 from omnictl.errors import CheckpointError
 from omnictl.runs.files import read_json, write_json, writing
 
@@ -19,15 +20,22 @@ FORMAT = 1
 C = TypeVar("C", bound=Config)
 
 
-def write_description(folder: Path, stage: str, **fields: object) -> None:
+def write_description(folder: Path, stage: str, config: Config, **fields: object) -> None:
     """Make the folder and its `config.json`.
+
+    Args:
+        folder: to be made.
+        stage: whose model it holds.
+        config: that the model was trained with.
+        fields: what else must be known to use it.
 
     Raises:
         DiskFull, RunError: it cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", {"format": FORMAT, "stage": stage, **fields})
+    described = {"format": FORMAT, "stage": stage, "omnictl": __version__, **fields, "config": to_dict(config)}
+    write_json(folder / "config.json", described)
 
 
 def copy_parts(folder: Path, parts: Mapping[str, Path]) -> None:
@@ -46,21 +54,29 @@ def held_parts(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     return {name: folder / name for name in names if (folder / name).is_dir()}
 
 
-def read_config(folder: Path, stage: str, cls: type[C]) -> C:
+def read_config(folder: Path, stage: str, cls: type[C], *, source: str | None = None) -> C:
     """The resolved config that a model folder's weights were trained with.
+
+    Args:
+        folder: the model folder.
+        stage: whose it must be.
+        cls: of the config.
+        source: another source of data, instead of the one trained on.
 
     Raises:
         CheckpointError: as `read_description`; or the config is one of another version.
     """
     described = read_description(folder, stage)
     try:
-        return cls(**described["config"])
+        config: Any = cls(**described["config"])
     except (ValidationError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"the config in {folder}/config.json does not fit this version of omnictl: {error}",
             where=f"{folder}/config.json",
             fix="use the version named there, or train the model anew",
         ) from error
+    with_source: C = config if source is None else config.model_copy(update={"data": config.data.with_source(source)})
+    return with_source
 
 
 def read_stage(folder: Path) -> str:

@@ -5,11 +5,13 @@ imported only when the stage is used. A new stage is a module and an entry.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from omnictl.config import Config
-    from omnictl.stages.protocol import Recipe, TrainableStage
+    from omnictl.stages.protocol import TrainableStage
 
 LITTLE_SPEECH = ("data.num_utterances=256", "data.num_eval_utterances=4")
 """`small_data` of the stages that train on speech."""
@@ -18,15 +20,15 @@ LITTLE_SPEECH = ("data.num_utterances=256", "data.num_eval_utterances=4")
 class StageEntry(NamedTuple):
     """Where a stage is, and what others must know of it."""
 
-    type_name: str
-    """Its class in the module of the stage's name."""
+    module: str
+    """Has its class as `STAGE` and its `PRESETS`."""
     summary: str
     small_data: tuple[str, ...] = ()
     """Overrides that make a preset's data small, and let all of a model learn from the first step; batches stay as they are."""
     has_command: bool = True
     """Whether a command trains it; otherwise it is a part that another command trains."""
-    recipe: tuple[str, str] | None = None
-    """Module and class with the config of its command, if that is the config of several stages."""
+    recipe: str | None = None
+    """The module with the `PRESETS` of its command, if that trains several stages."""
     training_keys: tuple[str, ...] = ("train",)
     """Where the config of its command says how to train."""
     judge: Literal["needed", "optional"] | None = None
@@ -44,26 +46,35 @@ class StageEntry(NamedTuple):
 
 
 STAGES: dict[str, StageEntry] = {
-    "pretrain": StageEntry("Pretrain", "Stage A: train the Thinker, a language model, on text.", flag="--thinker", converses=True),
-    "asr": StageEntry("Asr", "Stage B: train the audio encoder to turn speech into text.", LITTLE_SPEECH, flag="--asr"),
-    "vision": StageEntry(
-        "Vision", "Stage C: train the vision encoder to tell pictures apart.", ("data.num_eval_images=8",), flag="--vision"
+    "pretrain": StageEntry(
+        "omnictl.stages.pretrain", "Stage A: train the Thinker, a language model, on text.", flag="--thinker", converses=True
     ),
-    "codec": StageEntry("CodecStage", "Stage D, first part: the codec.", LITTLE_SPEECH, has_command=False),
-    "aligner": StageEntry("AlignerStage", "Stage D, second part: the aligner.", LITTLE_SPEECH, has_command=False),
-    "vocoder": StageEntry("VocoderStage", "Stage D, a part on request: the neural vocoder.", LITTLE_SPEECH, has_command=False),
+    "asr": StageEntry(
+        "omnictl.stages.asr", "Stage B: train the audio encoder to turn speech into text.", LITTLE_SPEECH, flag="--asr"
+    ),
+    "vision": StageEntry(
+        "omnictl.stages.vision",
+        "Stage C: train the vision encoder to tell pictures apart.",
+        ("data.num_eval_images=8",),
+        flag="--vision",
+    ),
+    "codec": StageEntry("omnictl.stages.codec", "Stage D, first part: the codec.", LITTLE_SPEECH, has_command=False),
+    "aligner": StageEntry("omnictl.stages.aligner", "Stage D, second part: the aligner.", LITTLE_SPEECH, has_command=False),
+    "vocoder": StageEntry(
+        "omnictl.stages.vocoder", "Stage D, a part on request: the neural vocoder.", LITTLE_SPEECH, has_command=False
+    ),
     "talker": StageEntry(
-        "TalkerStage",
+        "omnictl.stages.talker",
         "Stage D: train the Talker to speak, and the codec it speaks through.",
         LITTLE_SPEECH,
-        recipe=("omnictl.stages.talker_recipe", "Speaking"),
+        recipe="omnictl.stages.talker_recipe",
         training_keys=("codec.train", "aligner.train", "istft.train", "talker.train"),
         judge="needed",
         flag="--talker",
         first_examples=8,
     ),
     "sft": StageEntry(
-        "Sft",
+        "omnictl.stages.sft",
         "Stage E: join them all, and train to answer about text, pictures and sounds.",
         (
             'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
@@ -85,15 +96,32 @@ def command_stages() -> tuple[str, ...]:
     return tuple(name for name, entry in STAGES.items() if entry.has_command)
 
 
+class Recipe(NamedTuple):
+    """What a command or a stage can be configured to train."""
+
+    config_type: "type[Config]"
+    presets: "Mapping[str, Config]"
+
+
 def stage_type(name: str) -> "type[TrainableStage]":
     """The class of a stage in `STAGES`."""
-    return cast("type[TrainableStage]", getattr(import_module(f"omnictl.stages.{name}"), STAGES[name].type_name))
+    kind: type[TrainableStage] = import_module(STAGES[name].module).STAGE
+    return kind
 
 
-def recipe_type(name: str) -> "type[Recipe]":
-    """What has the config and presets of a command, or of a stage that is only part of one."""
-    recipe = STAGES[name].recipe
-    return stage_type(name) if recipe is None else cast("type[Recipe]", getattr(import_module(recipe[0]), recipe[1]))
+def stage_recipe(name: str) -> Recipe:
+    """Config and presets of a stage."""
+    return _read_recipe(STAGES[name].module)
+
+
+def command_recipe(name: str) -> Recipe:
+    """Config and presets of a command, which may train several stages; of a stage without a command, its own."""
+    return _read_recipe(STAGES[name].recipe or STAGES[name].module)
+
+
+def _read_recipe(module: str) -> Recipe:
+    presets: Mapping[str, Config] = import_module(module).PRESETS
+    return Recipe(type(presets["debug"]), presets)
 
 
 def unit_configs(command: str, config: Any) -> "dict[str, Config]":

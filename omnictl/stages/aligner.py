@@ -6,33 +6,42 @@ Source: Badlani et al. 2022. Headline metric: `loss` in nats a frame of 20 ms, b
 and, as a control, along the path that gives every symbol the same time.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnictl import __version__
-from omnictl.config import Config, to_dict
+from omnictl.config import Config
 from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, evaluation_batches
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.transcripts.targets import ReadAloud
-from omnictl.metrics.intervals import Estimate, ratio
+from omnictl.data.speech.source import Recordings, first_utterances, open_recordings, take_statistics
+from omnictl.data.speech.transcripts.targets import CharacterTargets, ReadAloud
+from omnictl.data.speech.transcripts.transcript import ALPHABET
+from omnictl.errors import ConfigError
+from omnictl.evaluation.aligner import AlignmentScores, UtteranceScores
+from omnictl.evaluation.talker import Judge
+from omnictl.features.durations import Alignment, Durations, between
+from omnictl.generate.ctc_search import align
 from omnictl.metrics.verdict import judge_aligner
 from omnictl.models.aligner import STRIDE, Aligner, AlignerConfig, AlignerOutput, durations, training_flops
+from omnictl.nn.audio.mel import MelConfig
+from omnictl.nn.conv import SUBSAMPLING
+from omnictl.nn.losses.ctc import frames_needed
 from omnictl.nn.losses.monotonic import forward_sum_nats
+from omnictl.runs.files import read_json
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.recordings import Recordings
+from omnictl.stages.asr import EVALUATION_FRAMES, Asr
+from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.trainer.checkpoint import load_weights
-from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, train_with_adamw
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 ALIGNED_FRAMES = 24_000
@@ -60,68 +69,16 @@ PRESETS: Mapping[str, AlignerTraining] = {
     ),
     "tiny": AlignerTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200, time_mask=0.0, frequency_mask=0),
-        train=TrainConfig(
-            steps=600,
-            batch_size=16,
-            optimizer="adamw",
-            lr=2e-3,
-            weight_decay=0.01,
-            eval_every=300,
-            save_every=300,
-            schedule=ScheduleConfig(warmup_steps=30, decay_fraction=0.5),
+        train=train_with_adamw(
+            steps=600, batch_size=16, lr=2e-3, every=300, schedule=ScheduleConfig(warmup_steps=30, decay_fraction=0.5)
         ),
     ),
     "small": AlignerTraining(
         model=AlignerConfig(width=256, layers=4),
         data=SpeechDataConfig(voices="one", num_utterances=50_000, num_eval_utterances=1_000, time_mask=0.0, frequency_mask=0),
-        train=TrainConfig(
-            steps=10_000,
-            batch_size=32,
-            optimizer="adamw",
-            lr=1e-3,
-            weight_decay=0.01,
-            eval_every=1000,
-            save_every=1000,
-            schedule=ScheduleConfig(warmup_steps=200),
-        ),
+        train=train_with_adamw(steps=10_000, batch_size=32, lr=1e-3, every=1000, schedule=ScheduleConfig(warmup_steps=200)),
     ),
 }
-
-
-class UtteranceScores(NamedTuple):
-    """How well the audio and the text of one utterance fit, in nats."""
-
-    nats: float
-    path: float
-    frames: int
-    symbols: int
-
-
-class AlignmentScores(NamedTuple):
-    """How well a split's sounds and texts fit, in nats."""
-
-    nats: float  # of the forward sum
-    path: float  # along the likeliest path
-    uniform: float  # along the path of equal times
-    frames: int
-    utterances: tuple["UtteranceScores", ...]
-
-    def rates(self) -> dict[str, float]:
-        """The metrics, a frame."""
-        return {"loss": self.nats / self.frames, "path_nats": self.path / self.frames}
-
-    def guessed(self) -> Estimate:
-        """What a path costs a frame that guesses every symbol of the text alike."""
-        return ratio([one.frames * math.log(one.symbols) for one in self.utterances], [one.frames for one in self.utterances])
-
-    def estimates(self) -> dict[str, Estimate]:
-        """The metrics with their intervals over utterances, the path's compared with a guess."""
-        frames = [one.frames for one in self.utterances]
-        path = ratio([one.path for one in self.utterances], frames)
-        return {
-            "loss": ratio([one.nats for one in self.utterances], frames),
-            "path_nats": path.against("path_nats_guessed", self.guessed(), "lower"),
-        }
 
 
 class AlignerStage:
@@ -131,70 +88,50 @@ class AlignerStage:
     unit: ClassVar[str] = "seconds"
     divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
-    config_type: ClassVar[type[AlignerTraining]] = AlignerTraining
-    presets: ClassVar[Mapping[str, AlignerTraining]] = PRESETS
 
     def __init__(self, config: AlignerTraining, *, cache: Path) -> None:
         self.config = config
         torch.manual_seed(config.train.seed)
         self.model = Aligner(config.model, ReadAloud.num_symbols)
-        self.recordings = Recordings(config.data, config.model.mel, ReadAloud(), cache, usable=alignable)
+        self.data = open_alignable(config.data, config.model.mel, cache)
 
     @classmethod
-    def create(cls, config: AlignerTraining, *, cache: Path, init: Run | None = None) -> "AlignerStage":
+    def create(cls, config: AlignerTraining, *, context: StageContext) -> "AlignerStage":
         """A fresh aligner, or one that starts from another run's weights.
 
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
             CheckpointError: the other run has no whole model, or one of another shape.
         """
-        stage = cls(config, cache=cache)
-        stage.recordings.check()
-        stage._take_statistics()
-        if init is not None:
-            stage.take_weights(init)
-        return stage
+        stage = cls(config, cache=context.cache)
+        stage.data.check()
+        take_statistics(stage.model, stage.data.training_set)
+        return context.start(stage)
 
     @classmethod
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "AlignerStage":
         """The aligner of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
-        config = read_config(folder, cls.name, AlignerTraining)
-        if data is not None:
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
+        config = read_config(folder, cls.name, AlignerTraining, source=data)
         return cls(config, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights."""
-        write_description(folder, self.name, omnictl=__version__, config=to_dict(self.config))
+        write_description(folder, self.name, self.config)
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run, but not its features' statistics: those are of other recordings.
-
-        Raises:
-            CheckpointError: it has no whole model, or one of another shape.
-        """
+        """Take over the weights of another run, but not its features' statistics: those are of other recordings."""
         own = self.model.state_dict()
         load_weights(run.model / "model.safetensors", self.model, lambda weights: weights | {n: own[n] for n in ("mean", "std")})
 
-    @property
-    def quarantine(self) -> Sequence[BrokenRow]:
-        """Rows that are neither trained nor validated on, each with the reason."""
-        return self.recordings.quarantine
-
-    def _take_statistics(self) -> None:
-        mean, std = self.recordings.statistics
-        self.model.mean.copy_(mean)
-        self.model.std.copy_(std)
-
     def batches(self) -> SpeechBatches:
         """Utterances of similar length."""
-        self._take_statistics()  # of a run that is taken up before its first checkpoint, whose weights hold none yet
+        take_statistics(self.model, self.data.training_set)  # a run that is taken up before its first checkpoint has none yet
         return SpeechBatches(
-            self.recordings.training_set,
+            self.data.training_set,
             self.config.data,
             batch_size=self.config.train.batch_size,
             seed=self.config.train.seed,
-            fill=self.recordings.statistics[0].numpy(),
+            fill=self.data.training_set.statistics[0],
         )
 
     def align(self, batch: SpeechBatch) -> AlignerOutput:
@@ -227,13 +164,12 @@ class AlignerStage:
 
     def validate(self) -> Report:
         """How well the validation split's sounds and texts fit."""
-        found = self.recordings.split("val")
+        found = self.data.split("val")
         return Report("loss", "lower", self._judge(found).rates(), len(found))
 
-    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+    def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """How well a split's sounds and texts fit, against equal times for all symbols; with every duration."""
-        found = self.recordings.split(split)
-        found = found.only(range(min(limit or len(found), len(found))), ())
+        found = first_utterances(self.data.split(split), limit)
         judged = self._judge(found)
         times, estimates = self.durations(found), judged.estimates()
         return Report(
@@ -281,6 +217,14 @@ class AlignerStage:
         return sums
 
 
+STAGE: type[TrainableStage] = AlignerStage
+
+
+def open_alignable(config: SpeechDataConfig, mel: MelConfig, cache: Path) -> Recordings:
+    """Recordings that are read aloud word by word, those that are too short for their text set aside."""
+    return open_recordings(config, mel, ReadAloud(), cache, trainable=alignable, judgeable=alignable)
+
+
 def alignable(found: SpeechSet) -> SpeechSet:
     """The utterances with a frame for every symbol, the others set aside with the reason."""
     reasons = {}
@@ -304,3 +248,56 @@ def _along(log_probs: Tensor, times: Sequence[NDArray[np.int64]]) -> list[float]
         owner = torch.from_numpy(np.repeat(np.arange(len(time)), time)).to(row.device)
         sums.append(float(row[torch.arange(len(owner), device=row.device), owner].sum()))
     return sums
+
+
+def open_alignment(folder: Path, device: torch.device, cache: Path) -> Alignment:
+    """The aligner or the recogniser of a model folder.
+
+    Raises:
+        CheckpointError: it holds neither, or no weights.
+        ConfigError: a recogniser that does not spell characters.
+    """
+    stage: AlignerStage | Asr
+    if read_json(folder / "config.json").get("stage") == Asr.name:
+        stage = Asr.open(folder, data=None, cache=cache)
+    else:
+        stage = AlignerStage.open(folder, data=None, cache=cache)
+    load_weights(folder / "model.safetensors", stage.model)
+    stage.model.to(device).eval()
+    return RecogniserAlignment(stage) if isinstance(stage, Asr) else stage
+
+
+class RecogniserAlignment:
+    """Durations from a recogniser's forced alignment (Graves et al. 2006, the likeliest path).
+
+    Raises:
+        ConfigError: it does not spell characters.
+    """
+
+    def __init__(self, recogniser: Asr) -> None:
+        if recogniser.config.targets.kind != "characters":
+            raise ConfigError(
+                f"this recogniser spells {recogniser.config.targets.kind}, durations are those of characters",
+                where="--aligner",
+                fix="name an `asr` run with targets.kind=characters, or leave --aligner out: one is learned then",
+            )
+        self.recogniser = recogniser
+
+    @torch.no_grad()
+    def durations(self, found: SpeechSet) -> Durations:
+        """See `Alignment`; where the letters do not fit into the recogniser's frames, all symbols last alike."""
+        model = self.recogniser.config.model
+        assert model.emissions != "auto"
+        scale = SUBSAMPLING / STRIDE / model.emissions  # frames at 50 Hz of an emission
+        lengths = [-(-int(length) // STRIDE) for length in found.lengths()]
+        times: Durations = [np.empty(0, np.int64)] * len(found)
+        for indices, batch in evaluation_batches(found, EVALUATION_FRAMES):
+            encoded = self.recogniser.encode(batch)
+            for row, index in enumerate(indices):
+                log_probs = encoded.frames[row, : encoded.lengths[row]].float().log_softmax(-1).cpu()
+                text = found.texts[index]
+                letters = [place for place, symbol in enumerate(text) if symbol in ALPHABET]
+                ids = CharacterTargets().encode("".join(text[place] for place in letters))
+                spans = align(log_probs, ids) if frames_needed(ids) <= len(log_probs) else None
+                times[index] = between(letters, spans, len(text), lengths[index], scale)
+        return times

@@ -10,36 +10,41 @@ Source: Graves et al. 2006 (CTC). Headline metric: word error rate, both texts a
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from omnictl import __version__
-from omnictl.config import Config, to_dict
+from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.manifest.quarantine import format_rows, refuse_too_many
-from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, evaluation_batches, pad
 from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig
-from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, statistics, without_infeasible
-from omnictl.data.speech.source import open_speech
+from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, without_infeasible
+from omnictl.data.speech.source import first_utterances, open_recordings, open_speech, take_statistics
 from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
-from omnictl.evaluation.asr import RecognitionResult, error_rates, estimates_by_voices, rates_by_voices, recognition_report
+from omnictl.evaluation.asr import (
+    RecognitionResult,
+    TranscriptionResult,
+    error_rates,
+    estimates_by_voices,
+    rates_by_voices,
+    recognition_report,
+)
+from omnictl.evaluation.talker import Judge
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding
-from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
 from omnictl.nn.audio.mel import log_mel
 from omnictl.nn.losses.ctc import ctc_nats, ctc_sum
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
+from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
@@ -109,34 +114,10 @@ PRESETS: Mapping[str, AsrConfig] = {
         data=SpeechDataConfig(num_utterances=50_000, num_eval_utterances=2_000, speeds=(1.0, 0.9, 1.1)),
         targets=TargetConfig(kind="characters"),
         train=TrainConfig(
-            steps=60_000,
-            batch_size=64,
-            lr=2e-3,
-            eval_every=2000,
-            save_every=2000,
-            schedule=ScheduleConfig(warmup_steps=2000),
+            steps=60_000, batch_size=64, lr=2e-3, eval_every=2000, save_every=2000, schedule=ScheduleConfig(warmup_steps=2000)
         ),
     ),
 }
-
-
-class TranscriptionResult(NamedTuple):
-    """A split as the model heard it."""
-
-    found: list[RecognitionResult]  # one for each utterance of the set
-    nats: float  # of the transcripts that fit
-    num_symbols: int  # of these transcripts
-    by_utterance: Sequence[tuple[float, int]] = ()  # nats and symbols of each transcript that fits
-
-    def loss_estimate(self) -> dict[str, Estimate]:
-        """As `loss`, with its interval over utterances."""
-        if not self.by_utterance:
-            return {}
-        return {"loss": ratio([nats for nats, _ in self.by_utterance], [symbols for _, symbols in self.by_utterance])}
-
-    def loss(self) -> dict[str, float]:
-        """The metric of that name, if any transcript fits."""
-        return {"loss": self.nats / self.num_symbols} if self.num_symbols else {}
 
 
 class Asr:
@@ -146,16 +127,27 @@ class Asr:
     unit: ClassVar[str] = "seconds"
     divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
-    config_type: ClassVar[type[AsrConfig]] = AsrConfig
-    presets: ClassVar[Mapping[str, AsrConfig]] = PRESETS
 
-    def __init__(self, config: AsrConfig, targets: Targets, speakers: frozenset[str], *, cache: Path) -> None:
-        self.config, self.targets, self.speakers, self._cache = config, targets, speakers, cache
+    def __init__(
+        self,
+        config: AsrConfig,
+        targets: Targets,
+        speakers: frozenset[str],
+        *,
+        cache: Path,
+        corpus: SpeechCorpus | None = None,
+        language_model: CharNgram | None = None,
+    ) -> None:
+        self.config, self.targets, self.speakers, self._language_model = config, targets, speakers, language_model
+        emissions, mel = config.model.emissions, config.model.mel
+        assert emissions != "auto"
+        trainable = partial(without_infeasible, emissions=emissions, mel=mel)
+        self.data = open_recordings(config.data, mel, targets, cache, trainable=trainable, corpus=corpus)
         torch.manual_seed(config.train.seed)
         self.model = AudioEncoder(config.model, targets.num_symbols)
 
     @classmethod
-    def create(cls, config: AsrConfig, *, cache: Path, init: Run | None = None) -> "Asr":
+    def create(cls, config: AsrConfig, *, context: StageContext) -> "Asr":
         """A fresh audio encoder, or one that starts from another run's weights.
 
         Raises:
@@ -164,41 +156,27 @@ class Asr:
             CheckpointError: the other run has no whole model, or one of another shape.
         """
         corpus = open_speech(config.data)
-        targets = _learn_targets(corpus, config.targets) if init is None else _inherit_targets(init, config.targets)
+        targets = _learn_targets(corpus, config.targets) if context.init is None else _inherit_targets(context.init, config.targets)
         if config.model.emissions == "auto":
-            config = _with_emissions(config, corpus, targets, cache, init)
+            config = _with_emissions(config, corpus, targets, context.cache, context.init)
         speakers = frozenset(row.speaker for row in corpus.recordings("train") if row.speaker is not None)
-        stage = cls(config, targets, speakers, cache=cache)
-        stage.corpus = corpus
-        stage._check_quarantine()
-        stage._take_statistics()
-        if init is not None:
-            stage.take_weights(init)
-        return stage
+        stage = cls(config, targets, speakers, cache=context.cache, corpus=corpus)
+        stage.data.check()
+        take_statistics(stage.model, stage.data.training_set)
+        return context.start(stage)
 
     @classmethod
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Asr":
         """The encoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
-        config = read_config(folder, cls.name, AsrConfig)
-        if data is not None:
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
+        config = read_config(folder, cls.name, AsrConfig, source=data)
         targets: Targets = CharacterTargets() if config.targets.kind == "characters" else BpeTargets.load(folder)
         speakers = frozenset(read_description(folder, cls.name)["speakers"])
-        stage = cls(config, targets, speakers, cache=cache)
-        if config.decoding.beam > 1:
-            stage.language_model = CharNgram.load(folder / "ngram.safetensors")
-        return stage
+        language_model = CharNgram.load(folder / "ngram.safetensors") if config.decoding.beam > 1 else None
+        return cls(config, targets, speakers, cache=cache, language_model=language_model)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights."""
-        write_description(
-            folder,
-            self.name,
-            omnictl=__version__,
-            num_symbols=self.targets.num_symbols,
-            speakers=sorted(self.speakers),
-            config=to_dict(self.config),
-        )
+        write_description(folder, self.name, self.config, num_symbols=self.targets.num_symbols, speakers=sorted(self.speakers))
         self.targets.save(folder)
         if self.config.decoding.beam > 1:
             self.language_model.save(folder / "ngram.safetensors")
@@ -222,23 +200,12 @@ class Asr:
         load_weights(run.model / "model.safetensors", self.model, adapted)
 
     @cached_property
-    def corpus(self) -> SpeechCorpus:
-        """The recordings, looked for only when they are needed: a model is used without them, too."""
-        return open_speech(self.config.data)
-
-    @cached_property
-    def training_set(self) -> SpeechSet:
-        """What is trained on: all that can be read, spelled and aligned."""
-        data, model = self.config.data, self.config.model
-        assert model.emissions != "auto"
-        found = open_set(self.corpus, "train", model.mel, self.targets, self._cache, speeds=data.speeds)
-        return without_infeasible(found, model.emissions, model.mel)
-
-    @cached_property
     def language_model(self) -> CharNgram:
         """An n-gram of the training transcripts."""
+        if self._language_model is not None:
+            return self._language_model
         order = self.config.decoding.order
-        return CharNgram.fit(self.training_set.targets, order, vocab_size=self.targets.num_symbols)
+        return CharNgram.fit(self.data.training_set.targets, order, vocab_size=self.targets.num_symbols)
 
     @cached_property
     def decoding(self) -> Decoding:
@@ -246,48 +213,15 @@ class Asr:
         config = self.config.decoding
         return Decoding() if config.beam == 1 else Decoding(config.beam, self.language_model, weight=config.lm_weight)
 
-    @cached_property
-    def _validation_set(self) -> SpeechSet:
-        return self._set("val")
-
-    def _set(self, split: Split) -> SpeechSet:
-        """What can be heard and spelled of a split to judge by.
-
-        Raises:
-            DataError: the split is empty, or nothing in it can be used.
-        """
-        found = open_set(self.corpus, split, self.config.model.mel, self.targets, self._cache)
-        if not found:
-            raise DataError(
-                f"nothing in the {split} split of {self.corpus.name} can be used:\n{format_rows(found.set_aside)}",
-                where=self.corpus.name,
-                fix=f"see all with `omnictl data check {self.corpus.name}`, and mend the rows or name others of the {split} split",
-            )
-        return found
-
-    @property
-    def quarantine(self) -> Sequence[BrokenRow]:
-        """Rows that are neither trained nor validated on, each with the reason."""
-        return (*self.corpus.broken, *self.training_set.set_aside, *self._validation_set.set_aside)
-
-    @cached_property
-    def _statistics(self) -> tuple[Tensor, Tensor]:
-        mean, std = statistics(self.training_set)
-        return torch.from_numpy(mean), torch.from_numpy(std)
-
-    def _take_statistics(self) -> None:
-        self.model.mean.copy_(self._statistics[0])
-        self.model.std.copy_(self._statistics[1])
-
     def batches(self) -> SpeechBatches:
         """Utterances of similar length, each heard a little differently every time."""
-        self._take_statistics()  # of a run that is taken up before its first checkpoint, whose weights hold none yet
+        take_statistics(self.model, self.data.training_set)  # a run that is taken up before its first checkpoint has none yet
         return SpeechBatches(
-            self.training_set,
+            self.data.training_set,
             self.config.data,
             batch_size=self.config.train.batch_size,
             seed=self.config.train.seed,
-            fill=self._statistics[0].numpy(),
+            fill=self.data.training_set.statistics[0],
         )
 
     def loss(self, batch: SpeechBatch) -> LossSum:
@@ -312,14 +246,13 @@ class Asr:
 
     def validate(self) -> Report:
         """Error rates and loss on the validation split."""
-        found = self._validation_set
+        found = self.data.split("val")
         heard = self._transcribe(found, self.decoding)
         return Report("wer", "lower", error_rates(heard.found) | heard.loss(), len(found))
 
-    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+    def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """Error rates on a split or its first `limit` utterances, by voices too, and with the sounds shuffled."""
-        found = self._set(split)
-        found = found.only(range(min(limit or len(found), len(found))), ())
+        found = first_utterances(self.data.split(split), limit)
         heard = self._transcribe(found, self.decoding)
         estimates = estimates_by_voices(heard.found, self.speakers)
         metrics = rates_by_voices(heard.found, self.speakers)
@@ -375,7 +308,7 @@ class Asr:
 
     def _real_time_factor(self, split: Split) -> float:
         """Seconds that a second of sound takes from samples to text, one utterance at a time."""
-        sounds = self.corpus.sounds(split, 0, self.rate)
+        sounds = self.data.corpus.sounds(split, 0, self.rate)
         some = [sound for sound in islice(sounds, TIMED_UTTERANCES) if not isinstance(sound, DataError)]
         began = time.perf_counter()
         for sound in some:
@@ -383,18 +316,8 @@ class Asr:
         seconds = sum(map(len, some)) / self.rate
         return (time.perf_counter() - began) / seconds if some else 0.0
 
-    def _check_quarantine(self) -> None:
-        """Refuse data of which too much is broken.
 
-        Raises:
-            DataError: it is, or nothing is left to train on.
-        """
-        refuse_too_many(
-            [*self.corpus.broken, *self.training_set.set_aside],
-            usable=len(self.training_set),
-            allowed=self.config.data.max_broken,
-            source=self.corpus.name,
-        )
+STAGE: type[TrainableStage] = Asr
 
 
 def _learn_targets(corpus: SpeechCorpus, config: TargetConfig) -> Targets:

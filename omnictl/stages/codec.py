@@ -9,30 +9,28 @@ that is lost.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from omnictl import __version__
-from omnictl.config import Config, to_dict
+from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches.crops import CropBatches, Crops
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
+from omnictl.data.speech.source import first_utterances, open_recordings, take_statistics
 from omnictl.data.speech.transcripts.targets import ReadAloud
-from omnictl.metrics.intervals import Estimate, ratio
+from omnictl.evaluation.codec import Reconstruction, length_weighted
+from omnictl.evaluation.talker import Judge
 from omnictl.metrics.verdict import judge_codec
 from omnictl.models.codec import Codec, CodecConfig, training_flops
-from omnictl.nn.rvq import QuantiserConfig, perplexity
+from omnictl.nn.rvq import QuantiserConfig
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.recordings import Recordings
+from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.trainer.checkpoint import load_weights
-from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, train_with_adamw
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 START_BATCHES = 8
@@ -67,63 +65,17 @@ PRESETS: Mapping[str, CodecTraining] = {
     ),
     "tiny": CodecTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
-        train=TrainConfig(
-            steps=1400,
-            batch_size=16,
-            optimizer="adamw",
-            lr=1e-3,
-            weight_decay=0.01,
-            eval_every=700,
-            save_every=700,
-            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.5),
+        train=train_with_adamw(
+            steps=1400, batch_size=16, lr=1e-3, every=700, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.5)
         ),
     ),
     "small": CodecTraining(
         model=CodecConfig(width=512, layers=6, fine_layers=4, quantiser=QuantiserConfig(books=8, codes=512, width=128)),
         data=SpeechDataConfig(voices="one", num_utterances=50_000, num_eval_utterances=1_000),
         book_dropout=0.5,
-        train=TrainConfig(
-            steps=50_000,
-            batch_size=64,
-            optimizer="adamw",
-            lr=3e-4,
-            weight_decay=0.01,
-            eval_every=2000,
-            save_every=2000,
-            schedule=ScheduleConfig(warmup_steps=500),
-        ),
+        train=train_with_adamw(steps=50_000, batch_size=64, lr=3e-4, every=2000, schedule=ScheduleConfig(warmup_steps=500)),
     ),
 }
-
-
-class Reconstruction(NamedTuple):
-    """What a number of utterances lost on their way through the codec."""
-
-    errors: list[float]  # of each utterance, by mel frame
-    frames: int
-    decibels: float  # log-spectral distance
-    counts: Tensor  # (K, V) how often every code was used
-    decibels_each: list[float]  # of each utterance, by mel frame
-
-    def rates(self, lengths: Sequence[int]) -> dict[str, float]:
-        """The metrics; `lengths` are the utterances' mel frames."""
-        used = perplexity(self.counts)
-        return {
-            "mel_mse": sum(error * length for error, length in zip(self.errors, lengths, strict=True)) / self.frames,
-            "log_spectral_distance_db": self.decibels,
-            "codebook_perplexity_min_ratio": float(used.min()) / self.counts.shape[1],
-            "codebook_usage_min": float((self.counts > 0).double().mean(1).min()),
-        }
-
-    def last_book(self) -> dict[str, float]:
-        """How many codes of the last book are used, as the exponential of their entropy, and the share of those used at all."""
-        counts = self.counts[-1:]
-        return {"perplexity_last_book": float(perplexity(counts)), "usage_last_book": float((counts > 0).double().mean())}
-
-
-def length_weighted(values: Sequence[float], lengths: Sequence[int]) -> Estimate:
-    """The mean over mel frames of what utterances have by frame, with its interval over utterances."""
-    return ratio(np.multiply(values, lengths), lengths)
 
 
 class CodecStage:
@@ -133,55 +85,40 @@ class CodecStage:
     unit: ClassVar[str] = "seconds"
     divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
-    config_type: ClassVar[type[CodecTraining]] = CodecTraining
-    presets: ClassVar[Mapping[str, CodecTraining]] = PRESETS
 
     def __init__(self, config: CodecTraining, *, cache: Path) -> None:
         self.config = config
         torch.manual_seed(config.train.seed)
         self.model = Codec(config.model)
-        self.recordings = Recordings(config.data, config.model.mel, ReadAloud(), cache, usable=lambda found: found)
+        self.data = open_recordings(config.data, config.model.mel, ReadAloud(), cache)
 
     @classmethod
-    def create(cls, config: CodecTraining, *, cache: Path, init: Run | None = None) -> "CodecStage":
+    def create(cls, config: CodecTraining, *, context: StageContext) -> "CodecStage":
         """A fresh codec, or one that starts from another run's weights.
 
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
             CheckpointError: the other run has no whole model, or one of another shape.
         """
-        stage = cls(config, cache=cache)
-        stage.recordings.check()
-        if init is None:
+        stage = cls(config, cache=context.cache)
+        stage.data.check()
+        if context.init is None:
             stage._start()
-        else:
-            stage.take_weights(init)
-        return stage
+        return context.start(stage)
 
     @classmethod
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "CodecStage":
         """The codec of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
-        config = read_config(folder, cls.name, CodecTraining)
-        if data is not None:
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
+        config = read_config(folder, cls.name, CodecTraining, source=data)
         return cls(config, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights."""
-        write_description(folder, self.name, omnictl=__version__, config=to_dict(self.config))
+        write_description(folder, self.name, self.config)
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run, its features' statistics and codebooks too.
-
-        Raises:
-            CheckpointError: it has no whole model, or one of another shape.
-        """
+        """Take over the weights of another run, its features' statistics and codebooks too."""
         load_weights(run.model / "model.safetensors", self.model)
-
-    @property
-    def quarantine(self) -> Sequence[BrokenRow]:
-        """Rows that are neither trained nor validated on, each with the reason."""
-        return self.recordings.quarantine
 
     def batches(self) -> CropBatches:
         """Stretches of the training set."""
@@ -191,7 +128,7 @@ class CodecStage:
 
     def _crops(self) -> CropBatches:
         return CropBatches(
-            self.recordings.training_set,
+            self.data.training_set,
             frames=self.config.crop_frames,
             batch_size=self.config.train.batch_size,
             seed=self.config.train.seed,
@@ -202,9 +139,7 @@ class CodecStage:
     @torch.no_grad()
     def _start(self) -> None:
         """Begin with the features' statistics and with codebooks that lie where the encoder's frames do."""
-        mean, std = self.recordings.statistics
-        self.model.mean.copy_(mean)
-        self.model.std.copy_(std)
+        take_statistics(self.model, self.data.training_set)
         crops = self._crops()
         batches = (crops.collate(crops.ids(step)).mel.to(self.model.mean.device) for step in range(START_BATCHES))
         frames = torch.cat([self.model.encoder(self.model.normalise(mel)) for mel in batches])
@@ -228,18 +163,17 @@ class CodecStage:
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
         """See `Stage`: an utterance is taken whole."""
-        return (pass_of(self, batches, int(self.recordings.training_set.lengths().max())),)
+        return (pass_of(self, batches, int(self.data.training_set.lengths().max())),)
 
     def validate(self) -> Report:
         """What is lost of the validation split, and how much of the codebooks is used."""
-        found = self.recordings.split("val")
+        found = self.data.split("val")
         reproduced = self._reproduce(found, self.config.model.quantiser.books)
         return Report("mel_mse", "lower", reproduced.rates(found.lengths().tolist()), len(found))
 
-    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+    def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """What is lost of a split or its first `limit` utterances, with all books and with only the first ones; each book's use."""
-        found = self.recordings.split(split)
-        found = found.only(range(min(limit or len(found), len(found))), ())
+        found = first_utterances(self.data.split(split), limit)
         lengths = found.lengths().tolist()
         books = range(1, self.config.model.quantiser.books + 1)
         each = {number: self._reproduce(found, number) for number in books}
@@ -299,3 +233,6 @@ class CodecStage:
             for book in range(books):
                 counts[book] += torch.bincount(codes[0, book].cpu(), minlength=shape.codes)
         return Reconstruction(errors, frames, decibels / frames, counts, decibels_each)
+
+
+STAGE: type[TrainableStage] = CodecStage

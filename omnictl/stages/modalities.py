@@ -7,9 +7,11 @@ from typing import NamedTuple
 import torch
 
 from omnictl.data.dialogues.chat_template import PLACEHOLDERS, MediaKind
+from omnictl.data.dialogues.corpus import DialogueCorpus
 from omnictl.features.frontends import AudioFrontend, MediaEncoder, VisionFrontend
 from omnictl.stages.asr import Asr
-from omnictl.stages.trained_model import open_model
+from omnictl.stages.pretrain import Pretrain
+from omnictl.stages.protocol import open_model
 from omnictl.stages.vision import Vision
 
 
@@ -41,3 +43,8 @@ MODALITIES: Mapping[MediaKind, Modality] = {
 """By kind."""
 
 assert MODALITIES.keys() == PLACEHOLDERS.keys()
+
+
+def needed_parts(corpus: DialogueCorpus) -> tuple[str, ...]:
+    """The stages whose models dialogues cannot do without."""
+    return (Pretrain.name, *(modality.stage for kind, modality in MODALITIES.items() if kind in corpus.kinds))

@@ -21,19 +21,18 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 from torch import Tensor
 
-from omnictl import __version__
-from omnictl.config import Config, to_dict
+from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.batches import TextBatch, TextBatches, evaluation_batches
 from omnictl.data.text.corpus import Corpus, TextDataConfig
 from omnictl.data.text.curriculum import CurriculumBatches
 from omnictl.data.text.source import open_corpus
 from omnictl.data.text.tinyworld import TinyWorldLessons, TinyWorldText
-from omnictl.data.text.token_store import TokenStore, first_documents, open_store
+from omnictl.data.text.token_store import TokenStore, TokenStores, first_documents
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import ConfigError
 from omnictl.evaluation.information_limit import TokenScores, document_sums, information_limit
+from omnictl.evaluation.talker import Judge
 from omnictl.generate.decode import Prompt, generate
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.metrics.intervals import Estimate, ratio
@@ -44,6 +43,7 @@ from omnictl.models.thinker import Thinker, ThinkerConfig, training_flops
 from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
+from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.tinyworld.text.lessons import LessonKind
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
@@ -83,19 +83,9 @@ PRESETS: Mapping[str, PretrainConfig] = {
     # Minutes on a laptop CPU.
     "tiny": PretrainConfig(
         model=ThinkerConfig(layers=3, width=256, heads=4, kv_heads=2, hidden=512, context=512),
-        data=TextDataConfig(
-            num_documents=40_000,
-            num_eval_documents=500,
-            vocab_size=1280,
-            seq_len=256,
-        ),
+        data=TextDataConfig(num_documents=40_000, num_eval_documents=500, vocab_size=1280, seq_len=256),
         train=TrainConfig(
-            steps=1000,
-            batch_size=12,
-            lr=2e-2,
-            eval_every=250,
-            save_every=250,
-            schedule=ScheduleConfig(decay_fraction=0.8),
+            steps=1000, batch_size=12, lr=2e-2, eval_every=250, save_every=250, schedule=ScheduleConfig(decay_fraction=0.8)
         ),
     ),
     # Hours on a 12 GB GPU, on text of one's own: 85M parameters.
@@ -122,16 +112,15 @@ class Pretrain:
     unit: ClassVar[str] = "tokens"
     divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
-    config_type: ClassVar[type[PretrainConfig]] = PretrainConfig
-    presets: ClassVar[Mapping[str, PretrainConfig]] = PRESETS
 
     def __init__(self, config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer, *, cache: Path) -> None:
-        self.config, self.corpus, self.tokenizer, self._cache = config, corpus, tokenizer, cache
+        self.config, self.tokenizer = config, tokenizer
+        self.data = TokenStores(corpus, tokenizer, cache)
         torch.manual_seed(config.train.seed)
         self.model = Thinker(config.model, tokenizer.vocab_size)
 
     @classmethod
-    def create(cls, config: PretrainConfig, *, cache: Path, init: Run | None = None) -> "Pretrain":
+    def create(cls, config: PretrainConfig, *, context: StageContext) -> "Pretrain":
         """A fresh Thinker with a tokenizer learned from the training split, or with another run's tokenizer and weights.
 
         Raises:
@@ -140,62 +129,38 @@ class Pretrain:
             CheckpointError: the other run has no whole model, or one of another shape.
         """
         corpus = open_corpus(config.data)
-        tokenizer = _learn_tokenizer(corpus, config.data) if init is None else _inherit_tokenizer(init, config.data)
-        stage = cls(config, corpus, tokenizer, cache=cache)
+        tokenizer = _learn_tokenizer(corpus, config.data) if context.init is None else _inherit_tokenizer(context.init, config.data)
+        stage = cls(config, corpus, tokenizer, cache=context.cache)
         stage.batches()  # both splits must be readable and long enough before anything is written
-        stage._store("val")
-        if init is not None:
-            stage.take_weights(init)
-        return stage
+        stage.data.split("val")
+        return context.start(stage)
 
     @classmethod
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Pretrain":
         """The Thinker of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
-        config = read_config(folder, cls.name, PretrainConfig)
-        if data is not None:
-            config = cls.with_data(config, data)
+        config = read_config(folder, cls.name, PretrainConfig, source=data)
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
         return cls(config, open_corpus(config.data), tokenizer, cache=cache)
 
-    @classmethod
-    def with_data(cls, config: PretrainConfig, data: str) -> PretrainConfig:
-        """The config with another data source."""
-        return config.model_copy(update={"data": config.data.model_copy(update={"source": data})})
-
-    @property
-    def quarantine(self) -> Sequence[BrokenRow]:
-        """Nothing: text that cannot be read is an error at once."""
-        return ()
-
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights."""
-        write_description(
-            folder,
-            self.name,
-            omnictl=__version__,
-            vocab_size=self.tokenizer.vocab_size,
-            chat="chatml" if self.corpus.markup else "text",
-            config=to_dict(self.config),
-        )
-        if self.corpus.markup:
+        chat = "chatml" if self.data.corpus.markup else "text"
+        write_description(folder, self.name, self.config, vocab_size=self.tokenizer.vocab_size, chat=chat)
+        if self.data.corpus.markup:
             self.tokenizer.save_for_chat(folder)
         else:
             self.tokenizer.save(folder / "tokenizer.json")
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run, whose tokenizer this stage already has.
-
-        Raises:
-            CheckpointError: it has no whole model, or one of another shape.
-        """
+        """Take over the weights of another run, whose tokenizer this stage already has."""
         load_weights(run.model / "model.safetensors", self.model)
 
     def batches(self) -> TextBatches | CurriculumBatches:
         """Packed windows of the training split, on TinyWorld after the lessons of the curriculum."""
-        documents, curriculum = self._windows(self.corpus), self.config.data.curriculum
-        if not (curriculum.phases and isinstance(self.corpus, TinyWorldText)):
+        documents, curriculum = self._windows(self.data.corpus), self.config.data.curriculum
+        if not (curriculum.phases and isinstance(self.data.corpus, TinyWorldText)):
             return documents
-        seed = self.corpus.seed
+        seed = self.data.corpus.seed
 
         def open_lessons(kind: LessonKind) -> TextBatches:
             return self._windows(TinyWorldLessons(seed, kind, curriculum.num_lessons))
@@ -204,7 +169,7 @@ class Pretrain:
 
     def _windows(self, corpus: Corpus) -> TextBatches:
         return TextBatches(
-            open_store(corpus, "train", self.tokenizer, self._cache),
+            self.data._replace(corpus=corpus).split("train"),
             seq_len=self.config.data.seq_len,
             batch_size=self.config.train.batch_size,
             seed=self.config.train.seed,
@@ -231,21 +196,21 @@ class Pretrain:
 
     def validate(self) -> Report:
         """Perplexity on the validation split."""
-        store = self._store("val")
+        store = self.data.split("val")
         return _report(_text_metrics(self.score(store).nats, store), store)
 
-    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+    def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """Perplexity on a split or its first `limit` documents, and a unigram model's; on TinyWorld also how far the optimum is."""
-        store = self._store(split)
+        store = self.data.split(split)
         if limit is not None and limit < store.num_documents:
             store = first_documents(store, limit, self.tokenizer)
         scores = self.score(store)
-        documents = list(islice(self.corpus.documents(split), store.num_documents))
-        training = self._store("train").tokens
+        documents = list(islice(self.data.corpus.documents(split), store.num_documents))
+        training = self.data.split("train").tokens
         estimates = _text_estimates(scores.nats, store, documents)
         unigram = _text_estimates(unigram_nats(training, store.tokens, self.tokenizer.vocab_size), store, documents)
         estimates = {name: one.against(f"{name}_unigram", unigram[name], "lower") for name, one in estimates.items()}
-        if isinstance(self.corpus, TinyWorldText):
+        if isinstance(self.data.corpus, TinyWorldText):
             estimates |= information_limit(documents, self.tokenizer, scores, store=store, training=training)
         metrics = _text_metrics(scores.nats, store) | {name: one.value for name, one in estimates.items()}
         report = _report(metrics, store, list(self._continuations(documents[:NUM_CONTINUATIONS], split)))
@@ -271,14 +236,11 @@ class Pretrain:
             nats[index], hits[index] = rows.nats.cpu().numpy(), rows.is_likeliest.cpu().numpy()
         return TokenScores(nats, hits)
 
-    def _store(self, split: Split) -> TokenStore:
-        return open_store(self.corpus, split, self.tokenizer, self._cache)
-
     def _continuations(self, documents: Sequence[str], split: Split) -> Iterator[dict[str, object]]:
         """Documents cut in the middle and finished greedily."""
         greedy = SamplingConfig(temperature=0)
         for number, document in enumerate(documents):
-            ids = self.tokenizer.encode(document, markup=self.corpus.markup)[: self.config.data.seq_len]
+            ids = self.tokenizer.encode(document, markup=self.data.corpus.markup)[: self.config.data.seq_len]
             half = max(1, len(ids) // 2)
             written = generate(
                 self.model,
@@ -295,6 +257,9 @@ class Pretrain:
                 "reference": self.tokenizer.decode(ids[half:]),
                 "prediction": self.tokenizer.decode(written),
             }
+
+
+STAGE: type[TrainableStage] = Pretrain
 
 
 def _learn_tokenizer(corpus: Corpus, config: TextDataConfig) -> Tokenizer:

@@ -1,24 +1,63 @@
 """A stage as commands use it: made from a config, taken up from a run, judged on a split."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from omnictl.config import Config
+import torch
+
 from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
+from omnictl.evaluation.talker import Judge
 from omnictl.runs.run import Run
+from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.stage import Report, Stage
 
 
-class Recipe(Protocol):
-    """What a command's config may be."""
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage is made with, beside its config."""
 
-    config_type: ClassVar[type[Config]]
-    presets: ClassVar[Mapping[str, Config]]
+    cache: Path
+    """Folder of the cache."""
+    init: Run | None = None
+    """A run of the same stage whose weights it starts from."""
+    upstream: Mapping[str, Path] = field(default_factory=dict)
+    """Model folders of what it `needs`, by the names of their stages."""
+
+    def start(self, stage: "S") -> "S":
+        """A fresh stage with the weights that it starts from.
+
+        Raises:
+            CheckpointError: the other run has no whole model, or one of another shape.
+        """
+        if self.init is not None:
+            stage.take_weights(self.init)
+        return stage
 
 
-class TrainableStage(Recipe, Stage, Protocol):
+class StageData(Protocol):
+    """The data of a stage."""
+
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Rows that are neither trained nor validated on, each with the reason."""
+        ...
+
+
+class Startable(Protocol):
+    """What takes over weights."""
+
+    def take_weights(self, run: Run) -> None:
+        """Take over the weights of another run of the same shape."""
+        ...
+
+
+S = TypeVar("S", bound=Startable)
+
+
+class TrainableStage(Stage, Protocol):
     """What `omnictl STAGE` and `omnictl eval STAGE` ask of a stage, beyond what the loop asks."""
 
     needs: ClassVar[tuple[str, ...]]
@@ -27,17 +66,18 @@ class TrainableStage(Recipe, Stage, Protocol):
     """The resolved config, with a `train` section."""
 
     @property
-    def quarantine(self) -> Sequence[BrokenRow]:
-        """Rows of the data that were set aside, each with the reason."""
+    def data(self) -> StageData:
+        """What it is trained on and judged by."""
         ...
 
     @classmethod
-    def create(cls, config: Any, *, cache: Path, init: Run | None = None) -> Self:
-        """A fresh stage, or one that starts from the weights of the run `init`; its data is opened and checked.
+    def create(cls, config: Any, *, context: StageContext) -> Self:
+        """A fresh stage, or one that starts from the weights of another run; its data is opened and checked.
 
         Raises:
             DataError: the data cannot be read or does not suit the config.
-            CheckpointError: `init` has no whole model, or one of another shape.
+            ConfigError: the other run does not suit the config.
+            CheckpointError: the other run, or what it needs, has no whole model, or one of another shape.
         """
         ...
 
@@ -59,6 +99,40 @@ class TrainableStage(Recipe, Stage, Protocol):
         """
         ...
 
-    def evaluate(self, split: Split, *, limit: int | None) -> Report:
-        """Judge the model on a split in full, or on its first `limit` examples; headline metric first."""
+    def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
+        """Judge the model on a split in full, or on its first `limit` examples; headline metric first.
+
+        Args:
+            split: which.
+            limit: only so many examples.
+            judge: who listens to what the model says, if it speaks.
+        """
         ...
+
+
+T = TypeVar("T", bound=TrainableStage)
+
+
+def open_trained(kind: type[T], run: Run, *, device: torch.device, cache: Path, data: str | None = None) -> T:
+    """The stage of a run with its best model, in fp32 and for evaluation; as `open_model` with the run's model folder."""
+    return open_model(kind, run.model, device=device, cache=cache, data=data)
+
+
+def open_model(kind: type[T], folder: Path, *, device: torch.device, cache: Path, data: str | None = None) -> T:
+    """The stage of a model folder with its weights, in fp32 and for evaluation.
+
+    Args:
+        kind: the stage.
+        folder: that one of its runs has made, or a copy of it.
+        device: where to compute.
+        cache: folder of the cache.
+        data: another data source than the one it was trained on.
+
+    Raises:
+        CheckpointError: there is no whole model yet.
+        DataError: the data cannot be read.
+    """
+    stage = kind.open(folder, data=data, cache=cache)
+    load_weights(folder / "model.safetensors", stage.model)
+    stage.model.to(device).eval()
+    return stage

@@ -16,36 +16,36 @@ from functools import cached_property, partial
 from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from omnictl import __version__
-from omnictl.config import Config, to_dict
+from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixture, side_by_side
+from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixture, open_replayed_text, side_by_side
 from omnictl.data.dialogues.chat_template import ChatTemplate, MediaKind
 from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
-from omnictl.data.dialogues.examples import DialogueSet, open_dialogue_set, spell_last
+from omnictl.data.dialogues.examples import DialogueSet, open_dialogue_set, spell_last, task_weights
 from omnictl.data.dialogues.media_features import MediaFeatures, Source
 from omnictl.data.dialogues.source import open_dialogues
-from omnictl.data.manifest.quarantine import format_rows, refuse_too_many
-from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.manifest.data_gate import DataGate
+from omnictl.data.manifest.quarantine import format_rows
 from omnictl.data.manifest.source import tinyworld_seed
-from omnictl.data.text.source import open_corpus
-from omnictl.data.text.token_store import TokenStore, open_store
+from omnictl.data.text.token_store import TokenStore
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
 from omnictl.evaluation.sft import (
     AT_ONCE,
     DialogueResult,
     Respondent,
+    Writing,
     answer_sheet,
     concatenate,
     exchange_media,
     find_commonest,
+    name_as_text,
     prediction,
     rates,
     text_only,
@@ -55,25 +55,21 @@ from omnictl.evaluation.spoken_replies import SpokenReplies, say_replies
 from omnictl.evaluation.talker import Judge, Ladder
 from omnictl.features.frontends import MediaEncoder, Raw
 from omnictl.features.frozen_features import EncoderInputs, perceive
+from omnictl.features.projector_alignment import alignment_loss, can_align, projector_flops
 from omnictl.generate.decode import Prompt, Reading
-from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.verdict import judge_answers
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import copy_parts, held_parts, read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.modalities import MODALITIES
+from omnictl.stages.modalities import MODALITIES, needed_parts
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
-from omnictl.stages.projector_alignment import alignment_loss, can_align, projector_flops
+from omnictl.stages.protocol import StageContext, TrainableStage, open_model
 from omnictl.stages.talker import TalkerStage
-from omnictl.stages.trained_model import open_model
-from omnictl.tinyworld.dialogues import TASKS
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work
-
-T = TypeVar("T")
 
 VALIDATED_AT_ONCE = 64
 """Dialogues scored at a time."""
@@ -154,11 +150,14 @@ class Sft:
     unit: ClassVar[str] = "tokens"
     divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = (Pretrain.name, *(modality.stage for modality in MODALITIES.values()), "talker")
-    config_type: ClassVar[type[SftConfig]] = SftConfig
-    presets: ClassVar[Mapping[str, SftConfig]] = PRESETS
 
-    def __init__(self, config: SftConfig, parts: Mapping[str, Path], *, cache: Path) -> None:
+    def __init__(self, config: SftConfig, parts: Mapping[str, Path], *, cache: Path, corpus: DialogueCorpus | None = None) -> None:
         self.config, self.parts, self._cache = config, parts, cache
+        self.data: DataGate[DialogueCorpus, DialogueSet] = DataGate(
+            lambda: open_dialogues(config.data, cache) if corpus is None else corpus,
+            self._open_set,
+            max_broken=config.data.max_broken,
+        )
         self.pretrained = read_config(parts["pretrain"], Pretrain.name, PretrainConfig)
         self.tokenizer = Tokenizer.load(parts["pretrain"] / "tokenizer.json")
         self.template = ChatTemplate(self.tokenizer)
@@ -174,64 +173,44 @@ class Sft:
             for encoder in self._modules.values():
                 encoder.eval().requires_grad_(requires_grad=False)
         self._shown: dict[Split, MediaFeatures] = {}
-        self.judge: Judge | None = None
-        """Who listens to spoken replies in an evaluation."""
 
     @classmethod
-    def create(
-        cls, config: SftConfig, *, cache: Path, init: Run | None = None, upstream: Mapping[str, Path] | None = None
-    ) -> "Sft":
-        """A Thinker joined with the encoders that its data needs, or one that goes on from another run's weights.
-
-        Args:
-            config: the resolved config.
-            cache: folder of the cache.
-            init: a run of this stage whose weights to take over.
-            upstream: model folders of the parts by the names of their stages; the Talker may be missing.
+    def create(cls, config: SftConfig, *, context: StageContext) -> "Sft":
+        """A Thinker joined with the encoders that its data needs, and the Talker if there is one; or with another run's weights.
 
         Raises:
             DataError: the data cannot be read, too much of it is broken, or it has media that no part perceives.
-            CheckpointError: a folder holds no whole model, or `init` one of another shape.
+            CheckpointError: a part is missing or holds no whole model, or the other run has one of another shape.
         """
-        assert upstream is not None, "an omni model is made of others"
-        corpus = open_dialogues(config.data, cache)
+        corpus = open_dialogues(config.data, context.cache)
         wanted = needed_parts(corpus)
-        missing = [stage for stage in wanted if stage not in upstream]
+        missing = [stage for stage in wanted if stage not in context.upstream]
         if missing:
             raise CheckpointError(
                 f"{corpus.name} needs a trained model of stage `{missing[0]}`",
                 where=missing[0],
                 fix=f"make one: omnictl {missing[0]}",
             )
-        parts = {stage: upstream[stage] for stage in (*wanted, "talker") if stage in upstream}
-        stage = cls(config, parts, cache=cache)
-        stage.corpus = corpus
-        stage._check_quarantine()
-        stage._weights()  # before anything is written
-        if init is not None:
-            stage.take_weights(init)
-        return stage
+        parts = {stage: context.upstream[stage] for stage in (*wanted, "talker") if stage in context.upstream}
+        stage = cls(config, parts, cache=context.cache, corpus=corpus)
+        stage.data.check()
+        task_weights(stage.data.training_set, config.data.weights)  # before anything is written
+        return context.start(stage)
 
     @classmethod
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Sft":
         """The omni model of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
-        config = read_config(folder, cls.name, SftConfig)
-        if data is not None:
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data})})
+        config = read_config(folder, cls.name, SftConfig, source=data)
         return cls(config, held_parts(folder, cls.needs), cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the parts among it: it needs no other run."""
-        write_description(folder, self.name, omnictl=__version__, chat="chatml", config=to_dict(self.config))
+        write_description(folder, self.name, self.config, chat="chatml")
         self.tokenizer.save_for_chat(folder)
         copy_parts(folder, self.parts)
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run of the same shape.
-
-        Raises:
-            CheckpointError: it has no whole model, or one of another shape.
-        """
+        """Take over the weights of another run of the same shape."""
         load_weights(run.model / "model.safetensors", self.model)
 
     @property
@@ -253,61 +232,33 @@ class Sft:
         """Where it computes."""
         return self.model.thinker.embedding.weight.device
 
-    @cached_property
-    def corpus(self) -> DialogueCorpus:
-        """The dialogues, looked for only when they are needed: a model is used without them, too."""
-        return open_dialogues(self.config.data, self._cache)
-
-    @cached_property
-    def training_set(self) -> DialogueSet:
-        """What is trained on."""
-        return self._set("train")
-
-    @cached_property
-    def validation_set(self) -> DialogueSet:
-        """What is validated on."""
-        return self._set("val")
-
-    def _set(self, split: Split) -> DialogueSet:
+    def _open_set(self, corpus: DialogueCorpus, split: Split) -> DialogueSet:
         """The usable dialogues of a split.
 
         Raises:
             DataError: there is none.
         """
-        found = open_dialogue_set(self.corpus, split, self.template, self.media_features(split), self.model.thinker.config.context)
+        found = open_dialogue_set(corpus, split, self.template, self.media_features(split), self.model.thinker.config.context)
         if not found:
             reasons = f":\n{format_rows(found.set_aside)}" if found.set_aside else ""
             raise DataError(
-                f"nothing in the {split} split of {self.corpus.name} can be used{reasons}",
-                where=self.corpus.name,
+                f"nothing in the {split} split of {corpus.name} can be used{reasons}",
+                where=corpus.name,
                 fix="give more dialogues" if split == "train" else f"give more dialogues, or --set data.{split}_fraction=0.1",
             )
         return found
-
-    @property
-    def quarantine(self) -> Sequence[BrokenRow]:
-        """Rows that are neither trained nor validated on, each with the reason."""
-        return (*self.corpus.broken, *self.training_set.set_aside, *self.validation_set.set_aside)
-
-    def _check_quarantine(self) -> None:
-        refuse_too_many(
-            [*self.corpus.broken, *self.training_set.set_aside],
-            usable=len(self.training_set),
-            allowed=self.config.data.max_broken,
-            source=self.corpus.name,
-        )
 
     def media_features(self, split: Split) -> MediaFeatures:
         """How the pictures and sounds of a split reach the model: as features of frozen encoders, or as they are."""
         if split not in self._shown:
             self._shown[split] = MediaFeatures(
-                {kind: self._source(kind, split) for kind in self.encoders if kind in self.corpus.kinds}
+                {kind: self._source(kind, split) for kind in self.encoders if kind in self.data.corpus.kinds}
             )
         return self._shown[split]
 
     def _source(self, kind: MediaKind, split: Split) -> Source:
         encoder = self.encoders[kind]
-        inputs = encoder.inputs(self.corpus, split, self._cache)
+        inputs = encoder.inputs(self.data.corpus, split, self._cache)
         if self.learns_to_perceive:
             return EncoderInputs(inputs, encoder)
         self._modules[kind].to(self.device)
@@ -315,63 +266,24 @@ class Sft:
 
     @cached_property
     def _texts(self) -> TokenStore | None:
-        """The Thinker's own text, if some of it is to be replayed.
-
-        Raises:
-            DataError: it is not there any more.
-        """
-        if self.config.data.replay == 0:
-            return None
-        try:
-            return open_store(open_corpus(self.pretrained.data), "train", self.tokenizer, self._cache)
-        except DataError as error:
-            raise DataError(
-                f"the text that the Thinker was trained on is to be replayed: {error.message}",
-                where="data.replay",
-                fix="bring it back, or do without: --set data.replay=0",
-            ) from error
+        """The Thinker's own text, if some of it is to be replayed."""
+        return open_replayed_text(self.pretrained.data, self.tokenizer, self._cache) if self.config.data.replay else None
 
     def batches(self) -> DialogueBatches:
         """Dialogues of all tasks as their weights say, and replayed text."""
         train, data = self.config.train, self.config.data
         return DialogueBatches(
-            self.training_set,
+            self.data.training_set,
             self._texts,
             self.template,
             self.media_features("train"),
-            Mixture(self._weights(), data.replay),
+            Mixture(task_weights(self.data.training_set, data.weights), data.replay),
             batch_size=train.batch_size,
             seed=train.seed,
             context=self.model.thinker.config.context,
             warmup=self.config.projector_steps * train.batch_size,
             placed=self.placed,
         )
-
-    def _weights(self) -> Mapping[str, float]:
-        """How often each task is drawn. What is said of the built-in world's tasks does not concern data that has none of them.
-
-        Raises:
-            DataError: a task that is named is none, or one that there is is not named.
-        """
-        given, counts = self.config.data.weights, {task: len(found) for task, found in self.training_set.numbers.items()}
-        known = counts if self.corpus.generated else (*counts, *TASKS)
-        unknown = [task for task in given if task not in known]
-        if unknown:
-            raise DataError(
-                f"data.weights names {unknown[0]!r}, the tasks are {', '.join(counts)}",
-                where="data.weights",
-                fix="name tasks that the training split has",
-            )
-        if not given.keys() & counts.keys():
-            return dict.fromkeys(counts, 1.0) if self.corpus.generated else counts
-        unnamed = [task for task in counts if task not in given]
-        if unnamed and not self.corpus.generated:
-            raise DataError(
-                f"data.weights does not say how often {unnamed[0]!r} is drawn, beside {', '.join(given.keys() & counts.keys())}",
-                where="data.weights",
-                fix=f"--set data.weights.{unnamed[0]}=1, or as often as it should be",
-            )
-        return {task: given[task] for task in counts if task in given}
 
     @property
     def placed(self) -> bool:
@@ -445,7 +357,7 @@ class Sft:
     @torch.no_grad()
     def validate(self) -> Report:
         """How often the likeliest tokens are those of the whole last answer, and their nats, on the validation split."""
-        found = self.validation_set
+        found = self.data.split("val")
         right: dict[str, list[bool]] = {}
         nats, tokens = 0.0, 0
         dialogues = list(found.all())
@@ -467,9 +379,9 @@ class Sft:
         mean = sum(by_task.values()) / len(by_task)
         return Report("accuracy", "higher", {"accuracy": mean, "loss": nats / tokens, **by_task}, len(dialogues))
 
-    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+    def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
         """How well it answers a split, or `limit` dialogues, of all tasks in turn; spoken replies and text of its own, too."""
-        dialogues = list(islice(self._set(split).all(), limit))
+        dialogues = list(islice(self.data.split(split).all(), limit))
         respondent, shown = self.respondent(), self.media_features(split)
         answered = respondent.answer_all(dialogues, shown, max_reply=self.config.max_reply)
         without = {
@@ -479,7 +391,7 @@ class Sft:
         estimates = with_controls(rates(answered), without["shuffled"], find_commonest(answered))
         compared = {one.control.name: one.control.value for one in estimates.values() if one.control}
         controls = compared | {f"{name}_{control}": one.value for control, some in without.items() for name, one in some.items()}
-        spoken, writing = self._spoken_replies(answered), self._writing(split, limit)
+        spoken, writing = self._spoken_replies(answered, judge), self._writing(split, limit)
         judged = {name: one.value for name, one in estimates.items()}
         return Report(
             "accuracy",
@@ -488,21 +400,21 @@ class Sft:
             len(dialogues),
             controls={**controls, **spoken.controls, **writing.controls},
             estimates={**estimates, **spoken.estimates, **writing.estimates},
-            verdict=judge_answers(estimates, generated=self.corpus.generated),
-            predictions=[prediction(one, self.corpus, split) for one in answered],
-            pictures={"answers.png": answer_sheet(answered, self.corpus.images(split))},
+            verdict=judge_answers(estimates, generated=self.data.corpus.generated),
+            predictions=[prediction(one, self.data.corpus, split) for one in answered],
+            pictures={"answers.png": answer_sheet(answered, self.data.corpus.images(split))},
             sounds=spoken.sounds,
         )
 
-    def _spoken_replies(self, answered: Sequence[DialogueResult]) -> SpokenReplies:
+    def _spoken_replies(self, answered: Sequence[DialogueResult], judge: Judge | None) -> SpokenReplies:
         """Some of the answers, said by the Talker; none without it or without a judge."""
-        if "talker" not in self.parts or self.judge is None:
+        if "talker" not in self.parts or judge is None:
             return SpokenReplies({}, {}, {}, {})
         talker = open_model(TalkerStage, self.parts["talker"], device=self.device, cache=self._cache)
-        ladder = Ladder(talker.voice(), self.judge, self.config.train.seed)
+        ladder = Ladder(talker.voice(), judge, self.config.train.seed)
         return say_replies([one.answer for one in answered], ladder)
 
-    def _writing(self, split: Split, limit: int | None) -> "Writing":
+    def _writing(self, split: Split, limit: int | None) -> Writing:
         """How well the Thinker still writes the text that is replayed: the metrics of stage A, named as there but for the loss."""
         if self.config.data.replay == 0:
             return Writing({}, {}, {})
@@ -510,7 +422,7 @@ class Sft:
         pretrain = Pretrain.open(self.parts["pretrain"], data=self.config.data.source if generated else None, cache=self._cache)
         pretrain.model = self.model.thinker
         report = pretrain.evaluate(split, limit=limit)
-        return Writing(_as_text(report.metrics), _as_text(report.estimates), report.controls)
+        return Writing(name_as_text(report.metrics), name_as_text(report.estimates), report.controls)
 
     def respondent(self) -> Respondent:
         """The model, ready to answer."""
@@ -521,19 +433,4 @@ class Sft:
         return Respondent(self.model, self.template, self.placed, features)
 
 
-class Writing(NamedTuple):
-    """How well text is still written."""
-
-    metrics: Mapping[str, float]
-    estimates: Mapping[str, Estimate]
-    controls: Mapping[str, float]
-
-
-def _as_text(found: Mapping[str, T]) -> dict[str, T]:
-    """What stage A says, its loss named so that it is none of this stage."""
-    return {"text_loss": found["loss"], **{name: one for name, one in found.items() if name != "loss"}}
-
-
-def needed_parts(corpus: DialogueCorpus) -> tuple[str, ...]:
-    """The stages whose models dialogues cannot do without."""
-    return (Pretrain.name, *(modality.stage for kind, modality in MODALITIES.items() if kind in corpus.kinds))
+STAGE: type[TrainableStage] = Sft

@@ -20,10 +20,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from omnictl import __version__
-from omnictl.config import Config, to_dict
+from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches.codes import (
     NOTHING,
     CodedBatch,
@@ -35,6 +33,7 @@ from omnictl.data.speech.batches.codes import (
 )
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
+from omnictl.data.speech.source import Recordings, first_utterances, read_recordings
 from omnictl.data.speech.transcripts.spoken_text import speech_text
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.data.text.tokenizer import Tokenizer
@@ -53,11 +52,10 @@ from omnictl.nn.conv import valid_mask
 from omnictl.nn.rvq import perplexity
 from omnictl.runs.model_folder import copy_parts, held_parts, read_config, read_description, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.aligner import alignable
-from omnictl.stages.alignment import open_alignment
+from omnictl.stages.aligner import open_alignable, open_alignment
 from omnictl.stages.codec import CodecStage, CodecTraining
 from omnictl.stages.pretrain import PretrainConfig
-from omnictl.stages.recordings import Recordings
+from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.stages.vocoder import VocoderStage
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
@@ -118,12 +116,7 @@ PRESETS: Mapping[str, TalkerTraining] = {
         model=TalkerConfig(layers=12, width=512, heads=8, hidden=1408, text_layers=4),
         data=SpeechDataConfig(voices="one", num_utterances=50_000, num_eval_utterances=1_000),
         train=TrainConfig(
-            steps=60_000,
-            batch_size=64,
-            lr=1e-3,
-            eval_every=2000,
-            save_every=2000,
-            schedule=ScheduleConfig(warmup_steps=500),
+            steps=60_000, batch_size=64, lr=1e-3, eval_every=2000, save_every=2000, schedule=ScheduleConfig(warmup_steps=500)
         ),
     ),
 }
@@ -136,10 +129,16 @@ class TalkerStage:
     unit: ClassVar[str] = "seconds"
     divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("codec", "aligner")
-    config_type: ClassVar[type[TalkerTraining]] = TalkerTraining
-    presets: ClassVar[Mapping[str, TalkerTraining]] = PRESETS
 
-    def __init__(self, config: TalkerTraining, parts: Mapping[str, Path], speakers: Sequence[str], *, cache: Path) -> None:
+    def __init__(
+        self,
+        config: TalkerTraining,
+        parts: Mapping[str, Path],
+        speakers: Sequence[str],
+        *,
+        cache: Path,
+        data: Recordings | None = None,
+    ) -> None:
         self.config, self.parts, self.speakers, self._cache = config, parts, tuple(speakers), cache
         self.codec = CodecStage.open(parts["codec"], data=None, cache=cache).model
         load_weights(parts["codec"] / "model.safetensors", self.codec)
@@ -159,58 +158,39 @@ class TalkerStage:
                 thoughts=self.thinker.model.config.width if self.thinker else 0,
             ),
         )
-        self.recordings = Recordings(config.data, shape.mel, ReadAloud(), cache, usable=alignable)
+        self.data = data or open_alignable(config.data, shape.mel, cache)
         self._coded: dict[Split, CodedSpeech] = {}
-        self.judge: Judge | None = None
-        """Who listens in an evaluation."""
 
     @classmethod
-    def create(
-        cls, config: TalkerTraining, *, cache: Path, init: Run | None = None, upstream: Mapping[str, Path] | None = None
-    ) -> "TalkerStage":
-        """A fresh Talker for the codec and the durations of the model folders `upstream`, or one with another's weights.
+    def create(cls, config: TalkerTraining, *, context: StageContext) -> "TalkerStage":
+        """A fresh Talker for the codec and the durations of the models upstream, or one with another run's weights.
 
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
-            CheckpointError: a folder holds no whole model, or `init` one of another shape.
+            CheckpointError: a model folder holds no whole model, or the other run one of another shape.
         """
-        assert upstream is not None, "a Talker needs a codec and an aligner"
-        mel = read_config(upstream["codec"], CodecStage.name, CodecTraining).model.mel
-        recordings = Recordings(config.data, mel, ReadAloud(), cache, usable=alignable)
-        recordings.check()
-        speakers = sorted({row.speaker for row in recordings.training_set.recordings if row.speaker is not None})
-        stage = cls(config, upstream, speakers, cache=cache)
-        if init is not None:
-            stage.take_weights(init)
-        return stage
+        mel = read_config(context.upstream["codec"], CodecStage.name, CodecTraining).model.mel
+        data = open_alignable(config.data, mel, context.cache)
+        data.check()
+        speakers = sorted({row.speaker for row in data.training_set.recordings if row.speaker is not None})
+        return context.start(cls(config, context.upstream, speakers, cache=context.cache, data=data))
 
     @classmethod
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "TalkerStage":
         """The Talker of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
-        config = read_config(folder, cls.name, TalkerTraining)
-        if data is not None:
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
+        config = read_config(folder, cls.name, TalkerTraining, source=data)
         speakers = read_description(folder, cls.name)["speakers"]
         return cls(config, held_parts(folder, PARTS), speakers, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the codec and the aligner among it: it needs no other run."""
-        write_description(folder, self.name, omnictl=__version__, speakers=list(self.speakers), config=to_dict(self.config))
+        write_description(folder, self.name, self.config, speakers=list(self.speakers))
         copy_parts(folder, self.parts)
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run of the same shape, whether a Thinker read along there or not.
-
-        Raises:
-            CheckpointError: it has no whole model, or one of another shape.
-        """
+        """Take over the weights of another run of the same shape, whether a Thinker read along there or not."""
         own = {name: tensor for name, tensor in self.model.state_dict().items() if name == "thoughts.weight"}
         load_weights(run.model / "model.safetensors", self.model, lambda weights: own | weights)
-
-    @property
-    def quarantine(self) -> Sequence[BrokenRow]:
-        """Rows that are neither trained nor validated on, each with the reason."""
-        return self.recordings.quarantine
 
     def coded(self, split: Split) -> CodedSpeech:
         """A split in codes, with durations; made in fp32, whatever the caller computes in."""
@@ -220,7 +200,7 @@ class TalkerStage:
         return self._coded[split]
 
     def _code(self, split: Split) -> CodedSpeech:
-        found = self.recordings.training_set if split == "train" else self.recordings.split(split)
+        found = self.data.training_set if split == "train" else self.data.split(split)
         numbers = {name: number for number, name in enumerate(self.speakers)}
         speakers = [numbers.get(row.speaker or "", 0) for row in found.recordings]
         coded = code_speech(found, split, speakers, self.codec, self.parts, open_alignment, self._cache)
@@ -314,14 +294,13 @@ class TalkerStage:
         load_weights(folder / "model.safetensors", network)
         return Neural(network.to(self.codec.mean.device).eval())
 
-    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+    def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
         """How a recogniser understands a split or its first `limit` sentences: recorded, resynthesised, and said by the Talker."""
-        assert self.judge is not None, "a recogniser is to be chosen first"
-        found = self.recordings.split(split)
-        found = found.only(range(min(limit or len(found), len(found))), ())
+        assert judge is not None, "a recogniser is to be chosen first"
+        found = first_utterances(self.data.split(split), limit)
         coded, voice = self.coded(split), self.voice()
-        ladder = Ladder(voice, self.judge, self.config.train.seed)
-        originals = self.recordings.sounds(split, found, voice.vocoder.sample_rate)
+        ladder = Ladder(voice, judge, self.config.train.seed)
+        originals = read_recordings(self.data.corpus, split, found, voice.vocoder.sample_rate)
         said = [
             ladder.climb(
                 Sentence(text, sound, torch.from_numpy(coded.codes[index]).long(), self.guess(coded, index), coded.speakers[index])
@@ -358,6 +337,9 @@ class TalkerStage:
         """The likeliest codes `(K, S)` of an utterance, each after the recorded ones before it, for the recorded durations."""
         batch = side_by_side(coded, [index], [coded.codes[index]], self.layout)
         return undelay(self.scores(batch, self.read(batch)).argmax(-1).mT)[0]
+
+
+STAGE: type[TrainableStage] = TalkerStage
 
 
 def open_thinker(folder: Path) -> ReadingAlong:

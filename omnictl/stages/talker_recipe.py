@@ -1,7 +1,7 @@
 """What `omnictl talker` makes: a codec, an aligner and a Talker, trained one after the other on the same recordings."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -82,11 +82,3 @@ def _recipe(kind: type[Config], training: Config) -> Config:
 
 
 PRESETS: Mapping[str, SpeakingConfig] = {name: _preset(name) for name in ("debug", "tiny", "small")}
-
-
-class Speaking:
-    """Stage D as a recipe."""
-
-    name: ClassVar[str] = "talker"
-    config_type: ClassVar[type[SpeakingConfig]] = SpeakingConfig
-    presets: ClassVar[Mapping[str, SpeakingConfig]] = PRESETS

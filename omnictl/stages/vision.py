@@ -13,7 +13,6 @@ Headline metric: `top1`, how often the class is right, by the heads or, after co
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -23,39 +22,39 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from omnictl import __version__
-from omnictl.config import Config, to_dict
+from omnictl.config import Config
 from omnictl.config.split import Split
 from omnictl.data.images.batches import UNKNOWN, ImageBatch, ImageBatches, LabelEncoder, evaluation_batches
 from omnictl.data.images.corpus import ImageCorpus, ImageDataConfig, ImageSet, Pixels, View
 from omnictl.data.images.source import open_images
 from omnictl.data.images.tinyworld import ENDLESS, class_prompts
-from omnictl.data.manifest.quarantine import refuse_too_many
-from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import DataError
 from omnictl.evaluation.retrieval import HEADLINE, SharedSpace, retrieval_rates, retrieval_report
+from omnictl.evaluation.talker import Judge
 from omnictl.evaluation.vision import (
     Classes,
     ClassificationResult,
     Float32,
+    ImagePredictions,
     Int64,
+    attribute_estimates,
     class_rates,
     classification_report,
     joint,
+    named_rates,
     patch_estimates,
-    patch_rates,
 )
 from omnictl.features.caption_space import MAX_CAPTION_TOKENS, CaptionReader
-from omnictl.metrics.classification import commonest_share, top_k
-from omnictl.metrics.intervals import Estimate, certain, rate_from
 from omnictl.metrics.verdict import judge_vision
 from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig, VisionOutput, training_flops
 from omnictl.nn.losses.contrastive import contrastive_sum
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
+from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
@@ -115,12 +114,7 @@ PRESETS: Mapping[str, VisionConfig] = {
         ),
         data=ImageDataConfig(augmentation="strong"),
         train=TrainConfig(
-            steps=35_000,
-            batch_size=256,
-            lr=1e-3,
-            eval_every=2000,
-            save_every=2000,
-            schedule=ScheduleConfig(warmup_steps=2000),
+            steps=35_000, batch_size=256, lr=1e-3, eval_every=2000, save_every=2000, schedule=ScheduleConfig(warmup_steps=2000)
         ),
     ),
 }
@@ -132,17 +126,6 @@ class VisionModel(nn.Module):
     def __init__(self, encoder: VisionEncoder, captions: CaptionEncoder | None) -> None:
         super().__init__()
         self.encoder, self.captions = encoder, captions
-
-
-class ImagePredictions(NamedTuple):
-    """A split as the heads named it."""
-
-    classified: ClassificationResult
-    probabilities: list[Float32]  # of each attribute, (N, V)
-    labels: Int64  # (N, A)
-    patches: Int64  # (N, P, A'), what each patch seemed to show
-    shows: Int64  # (N, P, A'), what it does show
-    loss: float
 
 
 class ImageLabels(NamedTuple):
@@ -161,11 +144,23 @@ class Vision:
     name: ClassVar[str] = "vision"
     unit: ClassVar[str] = "images"
     needs: ClassVar[tuple[str, ...]] = ()
-    config_type: ClassVar[type[VisionConfig]] = VisionConfig
-    presets: ClassVar[Mapping[str, VisionConfig]] = PRESETS
 
-    def __init__(self, config: VisionConfig, known: ImageLabels, tokenizer: Tokenizer | None, *, cache: Path) -> None:
-        self.config, self.known, self.tokenizer, self._cache = config, known, tokenizer, cache
+    def __init__(
+        self,
+        config: VisionConfig,
+        known: ImageLabels,
+        tokenizer: Tokenizer | None,
+        *,
+        cache: Path,
+        corpus: ImageCorpus | None = None,
+    ) -> None:
+        self.config, self.known, self.tokenizer = config, known, tokenizer
+        needs: Literal["labels", "caption"] = "labels" if config.objective == "classes" else "caption"
+        self.data: DataGate[ImageCorpus, ImageSet] = DataGate(
+            lambda: open_images(config.data, cache) if corpus is None else corpus,
+            lambda corpus, split: corpus.images(split, needs, known.attributes),
+            max_broken=config.data.max_broken,
+        )
         self.view = View(config.model.image_size, config.model.merged_grid)
         self.labels = LabelEncoder(known.attributes)
         torch.manual_seed(config.train.seed)
@@ -184,7 +179,7 @@ class Vision:
         return self.config.objective == "classes"
 
     @classmethod
-    def create(cls, config: VisionConfig, *, cache: Path, init: Run | None = None) -> "Vision":
+    def create(cls, config: VisionConfig, *, context: StageContext) -> "Vision":
         """A fresh vision encoder, or one that starts from another run's weights.
 
         Raises:
@@ -192,7 +187,7 @@ class Vision:
             ConfigError: `data.top1` names what the data has not.
             CheckpointError: the other run has no whole model, or one of another shape.
         """
-        corpus = open_images(config.data, cache)
+        corpus = open_images(config.data, context.cache)
         classes = Classes.of(corpus.attributes, corpus.top1, corpus.unseen)
         known = ImageLabels(corpus.attributes, corpus.patch_attributes, classes, config.data.source)
         if config.objective == "classes" and not known.attributes:
@@ -204,22 +199,17 @@ class Vision:
         tokenizer = None
         if config.objective == "contrastive":
             tokenizer = Tokenizer.train_bpe_at_most(corpus.captions(), config.vocab_size)
-        stage = cls(config, known, tokenizer, cache=cache)
-        stage.corpus = corpus
-        stage._check_quarantine()
+        stage = cls(config, known, tokenizer, cache=context.cache, corpus=corpus)
+        stage.data.check()
         if stage.reader is not None and (cut := stage.reader.num_cut(list(corpus.captions()))):
             logger.info("%d captions have more than %d tokens: what comes after these is not read", cut, MAX_CAPTION_TOKENS)
-        if init is not None:
-            stage.take_weights(init)
-        return stage
+        return context.start(stage)
 
     @classmethod
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Vision":
         """The encoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
-        config = read_config(folder, cls.name, VisionConfig)
-        source = config.data.source
-        if data is not None:
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data})})
+        source = read_config(folder, cls.name, VisionConfig).data.source
+        config = read_config(folder, cls.name, VisionConfig, source=data)
         found = read_description(folder, cls.name)
         attributes, patch_attributes = ({name: tuple(values) for name, values in found[key].items()} for key in _ATTRIBUTES)
         unseen = frozenset(map(tuple, found["unseen"]))
@@ -232,22 +222,17 @@ class Vision:
         write_description(
             folder,
             self.name,
-            omnictl=__version__,
+            self.config,
             attributes=self.known.attributes,
             patch_attributes=self.known.patch_attributes,
             top1=self.known.classes.attributes,
             unseen=sorted(self.known.classes.unseen),
-            config=to_dict(self.config),
         )
         if self.tokenizer is not None:
             self.tokenizer.save(folder / "tokenizer.json")
 
     def take_weights(self, run: Run) -> None:
-        """Take over the encoder of another run; heads only if they name the same things. Captions are learned anew.
-
-        Raises:
-            CheckpointError: it has no whole model, or one of another shape.
-        """
+        """Take over the encoder of another run; heads only if they name the same things. Captions are learned anew."""
         own = self.model.state_dict()
         theirs = read_description(run.model, self.name)
         same = all({name: list(values) for name, values in getattr(self.known, key).items()} == theirs[key] for key in _ATTRIBUTES)
@@ -266,46 +251,10 @@ class Vision:
 
         load_weights(run.model / "model.safetensors", self.model, adapted)
 
-    @cached_property
-    def corpus(self) -> ImageCorpus:
-        """The pictures, looked for only when they are needed: a model is used without them, too."""
-        return open_images(self.config.data, self._cache)
-
-    def _images(self, split: Split) -> ImageSet:
-        needs: Literal["labels", "caption"] = "labels" if self.config.objective == "classes" else "caption"
-        return self.corpus.images(split, needs, self.known.attributes)
-
-    @cached_property
-    def training_set(self) -> ImageSet:
-        """What is trained on."""
-        return self._images("train")
-
-    @cached_property
-    def _validation_set(self) -> ImageSet:
-        return self._images("val")
-
-    @property
-    def quarantine(self) -> Sequence[BrokenRow]:
-        """Rows that are neither trained nor validated on, each with the reason."""
-        return (*self.corpus.broken, *self.training_set.set_aside, *self._validation_set.set_aside)
-
-    def _check_quarantine(self) -> None:
-        """Refuse data of which too much is broken.
-
-        Raises:
-            DataError: it is.
-        """
-        refuse_too_many(
-            [*self.corpus.broken, *self.training_set.set_aside],
-            usable=len(self.training_set),
-            allowed=self.config.data.max_broken,
-            source=self.corpus.name,
-        )
-
     def batches(self) -> ImageBatches:
         """Pictures in random order, each shown a little differently every time."""
         return ImageBatches(
-            self.training_set,
+            self.data.training_set,
             self.labels,
             self.view,
             batch_size=self.config.train.batch_size,
@@ -359,15 +308,17 @@ class Vision:
 
     def validate(self) -> Report:
         """Rates on the validation split."""
-        found = self._validation_set
+        found = self.data.split("val")
         if self.reader is None:
-            return Report("top1", "higher", self._class_metrics(self._judge(found, len(found))), len(found))
+            return Report(
+                "top1", "higher", named_rates(self._judge(found, len(found)), self.known.classes, self.labels.names), len(found)
+            )
         placed = self._place(self.reader, found, len(found))
         return Report(HEADLINE, "higher", self._contrast_metrics(placed, self._guess(self.reader, placed)), len(found))
 
-    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+    def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """Rates on a split or its first `limit` pictures, by class too, and with the pictures shuffled."""
-        found = self._images(split)
+        found = self.data.split(split)
         most = self.config.data.num_eval_images if len(found) >= ENDLESS else len(found)
         count = min(limit or most, len(found))
         aside = {"set_aside": float(len(found.set_aside))}
@@ -377,8 +328,8 @@ class Vision:
 
         if self.reader is None:
             judged = self._judge(found, count)
-            metrics = self._class_metrics(judged) | aside
-            estimates = self._attribute_estimates(judged) | patch_estimates(judged.patches, judged.shows)
+            metrics = named_rates(judged, self.known.classes, self.labels.names) | aside
+            estimates = attribute_estimates(judged, self.labels.names) | patch_estimates(judged.patches, judged.shows)
             report = classification_report(judged.classified, self.known.classes, metrics, show, estimates)
             return self._with_verdict(report)
         placed = self._place(self.reader, found, count)
@@ -420,8 +371,8 @@ class Vision:
         if (targets == UNKNOWN).all():
             names = ", ".join(classes.attributes)
             raise DataError(
-                f"none of {count} pictures of {self.corpus.name} has all labels that name its class: {names}",
-                where=self.corpus.name,
+                f"none of {count} pictures of {self.data.corpus.name} has all labels that name its class: {names}",
+                where=self.data.corpus.name,
                 fix="give rows these labels, or train a model that is asked for others with --set data.top1",
             )
         return ImagePredictions(
@@ -432,24 +383,6 @@ class Vision:
             np.concatenate(shows),
             nats / count,
         )
-
-    def _class_metrics(self, judged: ImagePredictions) -> dict[str, float]:
-        metrics = class_rates(judged.classified, self.known.classes)
-        for name, probabilities, numbers in zip(self.labels.names, judged.probabilities, judged.labels.T, strict=True):
-            if (numbers != UNKNOWN).any():
-                metrics[f"accuracy_{name}"] = top_k(probabilities, numbers, 1)
-        return metrics | patch_rates(judged.patches, judged.shows) | {"loss": judged.loss}
-
-    def _attribute_estimates(self, judged: ImagePredictions) -> dict[str, Estimate]:
-        """How often each attribute is right, compared with always naming its commonest value."""
-        estimates = {}
-        for name, probabilities, numbers in zip(self.labels.names, judged.probabilities, judged.labels.T, strict=True):
-            known = int((numbers != UNKNOWN).sum())
-            if known:
-                commonest = certain(commonest_share(numbers), known)
-                right = rate_from(top_k(probabilities, numbers, 1), known)
-                estimates[f"accuracy_{name}"] = right.against(f"accuracy_{name}_commonest", commonest, "higher")
-        return estimates
 
     def _place(self, reader: CaptionReader, found: ImageSet, count: int) -> SharedSpace:
         """The first pictures of a set and their captions, where the model puts them."""
@@ -483,6 +416,9 @@ class Vision:
         """What captions may say of each of the classes."""
         classes = self.known.classes
         return [class_prompts(self.known.source, dict(zip(classes.attributes, values, strict=True))) for values in classes.values]
+
+
+STAGE: type[TrainableStage] = Vision
 
 
 def _numbers(attributes: Mapping[str, tuple[str, ...]]) -> tuple[int, ...]:

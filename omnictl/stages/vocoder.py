@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from omnictl import __version__
-from omnictl.config import Config, to_dict
+from omnictl.config import Config
 from omnictl.config.split import Split
 from omnictl.data.audio.resample import resample
-from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches.crops import SoundCropBatches, SoundCrops
 from omnictl.data.speech.corpus import Samples, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
+from omnictl.data.speech.source import first_utterances, open_recordings, read_recordings
 from omnictl.data.speech.transcripts.targets import ReadAloud
+from omnictl.evaluation.talker import Judge
 from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder, synthesise
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality, quality_estimates
 from omnictl.metrics.intervals import mean
@@ -38,9 +38,9 @@ from omnictl.nn.losses.spectral import magnitudes, spectral_distance
 from omnictl.runs.model_folder import copy_parts, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage
-from omnictl.stages.recordings import Recordings
+from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.trainer.checkpoint import load_weights
-from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, train_with_adamw
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 MOST_SECONDS = 3600.0
@@ -77,30 +77,14 @@ PRESETS: Mapping[str, VocoderTraining] = {
     ),
     "tiny": VocoderTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
-        train=TrainConfig(
-            steps=4000,
-            batch_size=16,
-            optimizer="adamw",
-            lr=1e-3,
-            weight_decay=0.01,
-            eval_every=1000,
-            save_every=1000,
-            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.7),
+        train=train_with_adamw(
+            steps=4000, batch_size=16, lr=1e-3, every=1000, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.7)
         ),
     ),
     "small": VocoderTraining(
         model=VocoderConfig(width=384, hidden=1152, layers=8),
         data=SpeechDataConfig(voices="one", num_utterances=50_000, num_eval_utterances=1_000),
-        train=TrainConfig(
-            steps=100_000,
-            batch_size=32,
-            optimizer="adamw",
-            lr=5e-4,
-            weight_decay=0.01,
-            eval_every=5000,
-            save_every=5000,
-            schedule=ScheduleConfig(warmup_steps=500),
-        ),
+        train=train_with_adamw(steps=100_000, batch_size=32, lr=5e-4, every=5000, schedule=ScheduleConfig(warmup_steps=500)),
     ),
 }
 
@@ -112,8 +96,6 @@ class VocoderStage:
     unit: ClassVar[str] = "seconds"
     divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("codec",)
-    config_type: ClassVar[type[VocoderTraining]] = VocoderTraining
-    presets: ClassVar[Mapping[str, VocoderTraining]] = PRESETS
 
     def __init__(self, config: VocoderTraining, parts: Mapping[str, Path], *, cache: Path) -> None:
         self.config, self.parts = config, parts
@@ -122,51 +104,35 @@ class VocoderStage:
         self.codec.eval().requires_grad_(requires_grad=False)
         torch.manual_seed(config.train.seed)
         self.model = NeuralVocoder(config.model)
-        self.recordings = Recordings(config.data, config.model.mel, ReadAloud(), cache, usable=lambda found: found)
+        self.data = open_recordings(config.data, config.model.mel, ReadAloud(), cache)
 
     @classmethod
-    def create(
-        cls, config: VocoderTraining, *, cache: Path, init: Run | None = None, upstream: Mapping[str, Path] | None = None
-    ) -> "VocoderStage":
-        """A fresh vocoder for the codec of the model folders `upstream`, or one with another's weights.
+    def create(cls, config: VocoderTraining, *, context: StageContext) -> "VocoderStage":
+        """A fresh vocoder for the codec upstream, or one with another run's weights.
 
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
-            CheckpointError: a folder holds no whole model, or `init` one of another shape.
+            CheckpointError: the codec's folder holds no whole model, or the other run one of another shape.
         """
-        assert upstream is not None, "a vocoder needs a codec"
-        stage = cls(config, upstream, cache=cache)
-        stage.recordings.check()
+        stage = cls(config, context.upstream, cache=context.cache)
+        stage.data.check()
         stage._take_statistics()
-        if init is not None:
-            stage.take_weights(init)
-        return stage
+        return context.start(stage)
 
     @classmethod
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "VocoderStage":
         """The vocoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
-        config = read_config(folder, cls.name, VocoderTraining)
-        if data is not None:
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": data, "holdout_speakers": ()})})
+        config = read_config(folder, cls.name, VocoderTraining, source=data)
         return cls(config, {name: folder / name for name in cls.needs}, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the codec among it: it needs no other run."""
-        write_description(folder, self.name, omnictl=__version__, config=to_dict(self.config))
+        write_description(folder, self.name, self.config)
         copy_parts(folder, self.parts)
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run of the same shape.
-
-        Raises:
-            CheckpointError: it has no whole model, or one of another shape.
-        """
+        """Take over the weights of another run of the same shape."""
         load_weights(run.model / "model.safetensors", self.model)
-
-    @property
-    def quarantine(self) -> Sequence[BrokenRow]:
-        """Rows that are neither trained nor validated on, each with the reason."""
-        return self.recordings.quarantine
 
     def _take_statistics(self) -> None:
         self.model.mean.copy_(self.codec.mean)
@@ -182,7 +148,7 @@ class VocoderStage:
 
     @cached_property
     def _training_sounds(self) -> tuple[list[NDArray[np.float16]], list[Samples]]:
-        found = self.recordings.training_set
+        found = self.data.training_set
         seconds = np.cumsum(found.lengths()) / self.config.model.mel.frames_hz
         found = found.only(range(max(1, int(np.searchsorted(seconds, MOST_SECONDS)))), ())
         return [self.passed(found, index).numpy().astype(np.float16) for index in range(len(found))], self.sounds("train", found)
@@ -190,7 +156,7 @@ class VocoderStage:
     def sounds(self, split: Split, found: SpeechSet) -> list[Samples]:
         """The recordings `(n,)` of a set, as loud as sound that is made of features."""
         mel = self.config.model.mel
-        return [at_feature_level(sound, mel) for sound in self.recordings.sounds(split, found, mel.sample_rate)]
+        return [at_feature_level(sound, mel) for sound in read_recordings(self.data.corpus, split, found, mel.sample_rate)]
 
     @torch.no_grad()
     def passed(self, found: SpeechSet, index: int) -> Tensor:
@@ -221,20 +187,18 @@ class VocoderStage:
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
         """See `Stage`: an utterance is taken whole."""
-        return (pass_of(self, batches, int(self.recordings.training_set.lengths().max())),)
+        return (pass_of(self, batches, int(self.data.training_set.lengths().max())),)
 
     def validate(self) -> Report:
         """How far the sound of the validation split is from the recordings."""
-        found = self.recordings.split("val")
-        found = found.only(range(min(VALIDATED, len(found))), ())
+        found = first_utterances(self.data.split("val"), VALIDATED)
         with torch.autocast(self.model.mean.device.type, enabled=False):
             distance = _distance(self._made(Neural(self.model.eval()), found), self.sounds("val", found))
         return Report("spectral_distance", "lower", {"spectral_distance": distance}, len(found))
 
-    def evaluate(self, split: Split, *, limit: int | None) -> Report:
+    def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """How far the sound of a split or its first `limit` utterances is from the recordings, beside Griffin-Lim's."""
-        found = self.recordings.split(split)
-        found = found.only(range(min(limit or len(found), len(found))), ())
+        found = first_utterances(self.data.split(split), limit)
         wanted = self.sounds(split, found)
         made = {
             "": self._made(Neural(self.model.eval()), found),
@@ -273,6 +237,9 @@ class VocoderStage:
     def _quality(self, wanted: Samples, made: Samples) -> dict[str, float]:
         rate = self.config.model.mel.sample_rate
         return quality(resample(wanted, rate, RATE), resample(made, rate, RATE))
+
+
+STAGE: type[TrainableStage] = VocoderStage
 
 
 def _distance(made: Sequence[Samples], wanted: Sequence[Samples]) -> float:

@@ -68,3 +68,17 @@ DEBUG_TRAINING = TrainConfig(
     schedule=ScheduleConfig(warmup_steps=2),
 )
 """Of every stage's preset `debug`: seconds, of which a trace of memory would be a large part."""
+
+
+def train_with_adamw(*, steps: int, batch_size: int, lr: float, every: int, schedule: ScheduleConfig) -> TrainConfig:
+    """AdamW with little weight decay, judged and saved every so many steps: what small convolutional models learn well with."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        optimizer="adamw",
+        lr=lr,
+        weight_decay=0.01,
+        eval_every=every,
+        save_every=every,
+        schedule=schedule,
+    )

@@ -26,8 +26,8 @@ from omnictl.models.thinker import Thinker
 from omnictl.runs.model_folder import read_config, read_description
 from omnictl.stages.modalities import MODALITIES
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
+from omnictl.stages.protocol import open_model
 from omnictl.stages.sft import Sft
-from omnictl.stages.trained_model import open_model
 from omnictl.trainer.checkpoint import load_weights
 
 Mode = Literal["chatml", "text"]

@@ -13,7 +13,7 @@ from omnictl.data.images.file_corpus import FINER
 from omnictl.data.images.files.decoder import read_image
 from omnictl.errors import UsageError
 from omnictl.runs.run import Run
-from omnictl.stages.trained_model import open_trained
+from omnictl.stages.protocol import open_trained
 from omnictl.stages.vision import Vision
 
 Float32 = NDArray[np.float32]

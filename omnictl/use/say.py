@@ -13,8 +13,8 @@ from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
 from omnictl.generate.tts import Samples, Voice, say, time_speech
 from omnictl.runs.files import write_bytes
+from omnictl.stages.protocol import open_model
 from omnictl.stages.talker import TalkerStage
-from omnictl.stages.trained_model import open_model
 
 
 @dataclass(frozen=True)

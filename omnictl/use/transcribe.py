@@ -34,7 +34,7 @@ from omnictl.runs.model_folder import read_config, read_description
 from omnictl.runs.run import Run
 from omnictl.stages.asr import Asr, AsrConfig
 from omnictl.stages.pretrain import PretrainConfig
-from omnictl.stages.trained_model import open_trained
+from omnictl.stages.protocol import open_trained
 from omnictl.trainer.checkpoint import load_weights
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 10.0, 20.0

@@ -1,6 +1,6 @@
-"""Makes entries of `omnictl/pipeline/reference_curves.json` of finished runs, each of which gives a point of its unit's curve.
+"""Makes entries of `omnictl/pipeline/time_budget/reference_curves.json` of finished runs: each gives a point of its unit's curve.
 
-python tests/benchmarks/reference_curves.py tiny runs/*/* --write omnictl/pipeline/reference_curves.json
+python tests/benchmarks/reference_curves.py tiny runs/*/* --write omnictl/pipeline/time_budget/reference_curves.json
 
 Runs of one unit must differ in their steps; each must have been evaluated (`omnictl eval`), and the longest gives the times. If a
 report has no verdict, the distance of its value from that of the longest run decides, as a share of the distance between the
@@ -90,7 +90,7 @@ def describe_machine() -> dict[str, Any]:
     import torch
 
     from omnictl.measure.bench import processor_name
-    from omnictl.pipeline.unit_costs import probe_rate
+    from omnictl.pipeline.time_budget.unit_costs import probe_rate
 
     return {
         "processor": f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})",

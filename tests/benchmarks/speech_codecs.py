@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from omnictl.data.audio.resample import resample
 from omnictl.data.cache import cache_dir
+from omnictl.data.speech.source import read_recordings
 from omnictl.generate.griffin_lim import GriffinLim, synthesise
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality
 from omnictl.nn.audio.mel import log_mel
 from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage
-from omnictl.stages.trained_model import open_trained
+from omnictl.stages.protocol import open_trained
 
 CODEC2_HZ = 8_000
 CODEC2_MODES = ("700C", "1300", "1600", "2400", "3200")
@@ -106,9 +107,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=71)
     given = parser.parse_args()
     stage = open_trained(CodecStage, Run(given.run), device=torch.device("cpu"), cache=cache_dir(), data=given.data)
-    found = stage.recordings.split("test")
+    found = stage.data.split("test")
     found = found.only(range(min(given.limit, len(found))), ())
-    sounds = list(stage.recordings.sounds("test", found, RATE))
+    sounds = list(read_recordings(stage.data.corpus, "test", found, RATE))
     seconds = sum(map(len, sounds)) / RATE
     print(f"{len(sounds)} recordings, {seconds:.0f} s")
     print(f"{'':<16} bit/s counted STOI   PESQ")

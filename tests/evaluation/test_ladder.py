@@ -47,11 +47,10 @@ def told(stage: TalkerStage, answers: dict[str, list[str]], untrained: str = "")
 
 
 def test_errors_are_counted_rung_by_rung(stage: TalkerStage) -> None:
-    texts = [text.rstrip(".?!").replace(",", "") for text in stage.recordings.split("test").texts]
+    texts = [text.rstrip(".?!").replace(",", "") for text in stage.data.split("test").texts]
     wrong = [text.replace(text[0], "x" if text[0] != "x" else "y", 1) for text in texts]
     answers = {"original": texts, "resynthesis": texts, "teacher_forced": wrong, "free_running": ["", *texts[1:]]}
-    stage.judge = Dictated(told(stage, answers))
-    report = stage.evaluate("test", limit=None)
+    report = stage.evaluate("test", limit=None, judge=Dictated(told(stage, answers)))
     letters = sum(map(len, texts))
     assert report.headline == "cer_free_running"
     assert report.value == pytest.approx(len(texts[0]) / letters)
@@ -67,15 +66,14 @@ def test_errors_are_counted_rung_by_rung(stage: TalkerStage) -> None:
 
 
 def test_a_talker_that_says_the_same_whatever_the_text_is_found_out(stage: TalkerStage) -> None:
-    texts = [text.rstrip(".?!").replace(",", "") for text in stage.recordings.split("test").texts]
-    stage.judge = Dictated(told(stage, {rung: [texts[0]] * 4 for rung in RUNGS}))
-    report = stage.evaluate("test", limit=None)
+    texts = [text.rstrip(".?!").replace(",", "") for text in stage.data.split("test").texts]
+    judge = Dictated(told(stage, {rung: [texts[0]] * 4 for rung in RUNGS}))
+    report = stage.evaluate("test", limit=None, judge=judge)
     assert report.controls["cer_shuffled_text"] == pytest.approx(report.value)
 
 
 def test_a_report_can_be_heard_and_seen(stage: TalkerStage) -> None:
-    stage.judge = Dictated(iter(["a"] * 100))
-    report = stage.evaluate("test", limit=2)
+    report = stage.evaluate("test", limit=2, judge=Dictated(iter(["a"] * 100)))
     assert report.num_examples == 2
     assert set(report.sounds) == {f"test-{number}_{rung}.wav" for number in range(2) for rung in RUNGS}
     for name, content in report.sounds.items():
@@ -115,7 +113,7 @@ def test_measures_are_taken_if_installed(stage: TalkerStage, monkeypatch: pytest
 
     monkeypatch.setattr(intelligibility, "installed_measures", lambda: ("stoi",))
     monkeypatch.setattr(intelligibility, "_stoi", half)
-    stage.judge = Dictated(iter(["a"] * 100))
-    assert stage.evaluate("test", limit=1).metrics["stoi_resynthesis"] == 0.5
+    judge = Dictated(iter(["a"] * 100))
+    assert stage.evaluate("test", limit=1, judge=judge).metrics["stoi_resynthesis"] == 0.5
     monkeypatch.setattr(intelligibility, "installed_measures", tuple)
-    assert not any(name.startswith(("stoi", "pesq")) for name in stage.evaluate("test", limit=1).metrics)
+    assert not any(name.startswith(("stoi", "pesq")) for name in stage.evaluate("test", limit=1, judge=judge).metrics)

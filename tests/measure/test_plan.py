@@ -12,9 +12,10 @@ from omnictl.measure.plan import GPU_TFLOPS, KEPT, PROCESS, Elsewhere, StagePlan
 from omnictl.measure.untrained import untrained_stage
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.runs.run import create_run
-from omnictl.stages import STAGES, stage_type
+from omnictl.stages import STAGES, stage_recipe
 from omnictl.stages.asr import Asr
 from omnictl.stages.pretrain import Pretrain
+from omnictl.stages.protocol import StageContext
 from omnictl.trainer.checkpoint import checkpoint_folders
 from omnictl.trainer.loop import train
 
@@ -24,7 +25,7 @@ CARD = Elsewhere(12 * 10**9, 25.0)
 
 def planned(stage: str, elsewhere: Elsewhere | None = CARD, **settings: object) -> StagePlan:
     """The plan of a stage of its preset `debug`, with other settings of its training."""
-    preset = stage_type(stage).presets["debug"]
+    preset = stage_recipe(stage).presets["debug"]
     training = preset.train.model_copy(update={"micro_batch": "auto", **settings})
     return plan_stage(make_stage(stage, preset.model_copy(update={"train": training})), preset.data, elsewhere, CPU)
 
@@ -33,7 +34,7 @@ def planned(stage: str, elsewhere: Elsewhere | None = CARD, **settings: object) 
 def test_every_stage_can_be_planned(stage: str) -> None:
     plan = planned(stage)
     assert (plan.stage, plan.fits, plan.precision, plan.checkpointing) == (stage, True, "bf16", "off")
-    assert plan.micro_batch * plan.accumulation == stage_type(stage).presets["debug"].train.batch_size
+    assert plan.micro_batch * plan.accumulation == stage_recipe(stage).presets["debug"].train.batch_size
     assert 0.9 * plan.peak_bytes < sum(plan.parts.values()) <= plan.peak_bytes < plan.room_bytes < CARD.memory - PROCESS
     assert plan.parts["parameters"] < plan.evaluation_bytes < plan.largest_bytes + 1 <= plan.room_bytes
     assert plan.parts["parameters"] >= 4 * plan.parameters > 0
@@ -48,7 +49,7 @@ HOURS: Mapping[str, float] = {"pretrain": 12, "asr": 10, "vision": 8, "codec": 5
 @pytest.mark.slow
 def test_a_whole_model_fits_one_gpu_one_disk_and_a_few_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", str(os.cpu_count()))  # of the processes that plan: minutes of computing
-    configs = {name: stage_type(name).presets["small"] for name in HOURS}
+    configs = {name: stage_recipe(name).presets["small"] for name in HOURS}
     plans = list(make_plans(configs, "small", CARD._replace(tflops=GPU_TFLOPS), CPU, cache=tmp_path))
     assert [plan.stage for plan in plans] == list(HOURS)
     for plan in plans:
@@ -86,7 +87,7 @@ def test_here_the_time_is_measured() -> None:
 
 
 def test_what_cannot_be_traced_says_so() -> None:
-    preset = Pretrain.presets["debug"]
+    preset = stage_recipe("pretrain").presets["debug"]
     model = preset.model.model_copy(update={"experts": 4})
     stage = make_stage("pretrain", preset.model_copy(update={"model": model}))
     with pytest.raises(ConfigError, match="pretrain cannot be traced") as caught:
@@ -112,17 +113,17 @@ def test_the_disk_is_what_a_run_keeps(tmp_path: Path) -> None:
 
 
 def test_the_built_in_voices_take_what_is_said_of_them(tmp_path: Path) -> None:
-    config = Asr.presets["tiny"]
+    config = stage_recipe("asr").presets["tiny"]
     data = config.data.model_copy(update={"num_utterances": 192, "num_eval_utterances": 2, "speeds": (0.9, 1.0)})
-    stage = Asr.create(config.model_copy(update={"data": data}), cache=tmp_path)
+    stage = Asr.create(config.model_copy(update={"data": data}), context=StageContext(tmp_path))
     stage.batches()
     assert size_of([tmp_path]) == pytest.approx(data_bytes(data, MelConfig(), {}), rel=0.2)
 
 
 def test_the_built_in_texts_take_what_is_said_of_them(tmp_path: Path) -> None:
-    config = Pretrain.presets["tiny"]
+    config = stage_recipe("pretrain").presets["tiny"]
     data = config.data.model_copy(update={"num_documents": 1500, "num_eval_documents": 2})
-    Pretrain.create(config.model_copy(update={"data": data}), cache=tmp_path).batches()
+    Pretrain.create(config.model_copy(update={"data": data}), context=StageContext(tmp_path)).batches()
     assert size_of([tmp_path]) == pytest.approx(data_bytes(data, None, {}), rel=0.2)
 
 
@@ -130,7 +131,7 @@ def test_files_of_ones_own_take_their_size(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x" * 100)
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "b.txt").write_text("x" * 11)
-    data = Pretrain.presets["tiny"].data
+    data = stage_recipe("pretrain").presets["tiny"].data
     for source, size in ((tmp_path, 111), (tmp_path / "a.txt", 100)):
         assert data_bytes(data.model_copy(update={"source": str(source)}), None, {}) == size
 

@@ -3,14 +3,22 @@ from pathlib import Path
 
 import pytest
 
+from omnictl import __version__
 from omnictl.errors import CheckpointError, RunError
 from omnictl.runs.model_folder import read_description, write_description
+from omnictl.trainer.config import ScheduleConfig
 
 
 def test_a_description_comes_back(tmp_path: Path) -> None:
-    write_description(tmp_path / "model", "pretrain", vocab_size=9, config={"a": 1})
+    write_description(tmp_path / "model", "pretrain", ScheduleConfig(), vocab_size=9)
     found = read_description(tmp_path / "model", "pretrain")
-    assert found == {"format": 1, "stage": "pretrain", "vocab_size": 9, "config": {"a": 1}}
+    assert found == {
+        "format": 1,
+        "stage": "pretrain",
+        "omnictl": __version__,
+        "vocab_size": 9,
+        "config": {"warmup_steps": 20, "decay_fraction": 0.4},
+    }
 
 
 @pytest.mark.parametrize("exists", [True, False])

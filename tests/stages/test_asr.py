@@ -28,6 +28,7 @@ from omnictl.nn.losses.ctc import BLANK, ctc_nats
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import asr
 from omnictl.stages.asr import PRESETS, Asr, AsrConfig
+from omnictl.stages.protocol import StageContext
 from omnictl.tinyworld.speech.voices import KNOWN_VOICES, UNSEEN_VOICES
 from omnictl.trainer.checkpoint import load_weights, plain_state_dict, save_tensors
 from omnictl.trainer.hardware.precision import Precision
@@ -44,7 +45,7 @@ def config_of(*overrides: str) -> AsrConfig:
 
 
 def stage_of(*overrides: str, init: Run | None = None) -> Asr:
-    return Asr.create(config_of(*overrides), cache=cache_dir(), init=init)
+    return Asr.create(config_of(*overrides), context=StageContext(cache_dir(), init))
 
 
 def hiss(seconds: float, seed: int = 0) -> Samples:
@@ -113,8 +114,8 @@ def test_too_much_broken_data_is_refused_with_its_rows(mixed: Path) -> None:
 
 def test_what_is_broken_and_allowed_is_left_out_and_recorded(mixed: Path) -> None:
     stage = on_files(mixed, "model.emissions=1", "data.max_broken=0.4")
-    assert [row.text for row in stage.training_set.recordings] == ["one", "two", "six", "seven", "nine", "ten"]
-    assert [row.id for row in stage.quarantine] == ["3.wav", "2.wav", "7.wav", "4.wav"]
+    assert [row.text for row in stage.data.training_set.recordings] == ["one", "two", "six", "seven", "nine", "ten"]
+    assert [row.id for row in stage.data.quarantine] == ["3.wav", "2.wav", "7.wav", "4.wav"]
     batches = stage.batches()
     assert stage.loss(batches.collate(batches.ids(0))).sum.isfinite()
 
@@ -123,7 +124,7 @@ def test_broken_rows_of_the_validation_split_are_recorded_too(tmp_path: Path) ->
     (tmp_path / "1.wav").write_text("this is no sound")
     write_corpus(tmp_path, TEXTS[:5], split=["train", "val", "val", "train", "test"])
     stage = on_files(tmp_path)
-    assert [row.id for row in stage.quarantine] == ["1.wav"]
+    assert [row.id for row in stage.data.quarantine] == ["1.wav"]
     assert stage.validate().num_examples == 1
 
 
@@ -178,8 +179,8 @@ def test_the_head_emits_at_50_hertz_where_25_would_not_do(tmp_path: Path, caplog
     assert caplog.messages == ["2 utterances are too short for their transcripts at 25 Hz: the CTC head emits at 50 Hz"]
     assert stage.config.model.emissions == 2
     assert stage.model.head.out_features == 2 * stage.targets.num_symbols
-    assert stage.quarantine == ()
-    assert len(stage.training_set) == 5
+    assert stage.data.quarantine == ()
+    assert len(stage.data.training_set) == 5
 
 
 @pytest.mark.parametrize(("num_fast", "seconds"), [(3, 1.0), (1, 0.1)], ids=["25 will do", "50 would not either"])
@@ -197,7 +198,7 @@ def test_one_in_a_thousand_may_be_too_short_for_25_hertz(tmp_path: Path, monkeyp
     monkeypatch.setattr(asr, "SPARE_SHARE", 0.1)
     stage = on_files(folder, "data.max_broken=0.1")
     assert stage.config.model.emissions == 1
-    assert len(stage.quarantine) == 1
+    assert len(stage.data.quarantine) == 1
     monkeypatch.setattr(asr, "SPARE_SHARE", 0.09)
     assert on_files(folder).config.model.emissions == 2
 
@@ -272,7 +273,7 @@ def test_work_counts_seconds_of_sound() -> None:
 
 def test_the_features_statistics_are_part_of_a_fresh_model() -> None:
     stage = stage_of()
-    frames = np.concatenate([stage.training_set.features(index) for index in range(len(stage.training_set))])
+    frames = np.concatenate([stage.data.training_set.features(index) for index in range(len(stage.data.training_set))])
     np.testing.assert_allclose(stage.model.mean, frames.mean(0), atol=1e-3)
     np.testing.assert_allclose(stage.model.std, frames.std(0), atol=2e-3)
 
@@ -343,7 +344,7 @@ def test_pieces_go_with_the_weights(tmp_path: Path) -> None:
     giver = stage_of(*BPE)
     (tmp_path / "data").mkdir()
     taker = on_files(write_corpus(tmp_path / "data", TEXTS, split=SPLITS), *BPE, init=run_of(giver, tmp_path))
-    text = giver.training_set.texts[0]
+    text = giver.data.training_set.texts[0]
     assert taker.targets.encode(text) == giver.targets.encode(text)
 
 
@@ -439,7 +440,7 @@ def test_a_speaker_held_out_is_heard_in_the_test_alone(tmp_path: Path, monkeypat
     write_corpus(tmp_path, TEXTS, speaker=["ann", "theo"] * 6)
     stage = on_files(tmp_path, 'data.holdout_speakers=["theo"]')
     assert stage.speakers == {"ann"}
-    assert [{row.speaker for row in stage.corpus.recordings(split)} for split in ("train", "val", "test")] == [
+    assert [{row.speaker for row in stage.data.corpus.recordings(split)} for split in ("train", "val", "test")] == [
         {"ann"}, {"ann"}, {"theo"},
     ]  # fmt: skip
     deaf_to(monkeypatch, ["theo"])
@@ -485,7 +486,7 @@ def test_a_limit_takes_the_first_utterances() -> None:
 
 def test_the_worst_are_shown_first(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = stage_of()
-    rows = stage.corpus.recordings("test")
+    rows = stage.data.corpus.recordings("test")
     worst = str(rows[5].speaker)
     deaf_to(monkeypatch, [worst])
     text = stage.evaluate("test", limit=None).texts["worst.txt"]
@@ -515,8 +516,8 @@ def test_a_recording_is_heard_as_in_the_split(randomise: Randomise) -> None:
     stage = stage_of()
     randomise(stage.model)
     stage.model.eval()
-    found = stage._set("val")
-    sounds = list(stage.corpus.sounds("val", 0, RATE))
+    found = stage.data.split("val")
+    sounds = list(stage.data.corpus.sounds("val", 0, RATE))
     for indices, batch in evaluation_batches(found, 1):
         (index,) = indices
         sound = sounds[index]
@@ -532,13 +533,13 @@ def test_a_recording_is_heard_as_in_the_split(randomise: Randomise) -> None:
 
 def test_spoken_digits_can_be_trained_on(test_data: Path) -> None:
     stage = stage_of(f"data.source={json.dumps(str(test_data / 'fsdd'))}", 'data.holdout_speakers=["theo"]')
-    assert {row.message.partition(":")[0] for row in stage.quarantine} <= {"too short for its transcript"}
-    assert len(stage.training_set) > 2_000
+    assert {row.message.partition(":")[0] for row in stage.data.quarantine} <= {"too short for its transcript"}
+    assert len(stage.data.training_set) > 2_000
     assert stage.speakers == {"george", "jackson", "lucas", "nicolas", "yweweler"}
     model = stage.config.model
     assert model.emissions != "auto"
-    assert infeasible(stage.training_set, model.emissions, model.mel) == {}
+    assert infeasible(stage.data.training_set, model.emissions, model.mel) == {}
     batches = stage.batches()
     for step in range(3):
         assert stage.loss(batches.collate(batches.ids(step))).sum.isfinite()
-    assert {row.speaker for row in stage.corpus.recordings("test")} == {"theo"}
+    assert {row.speaker for row in stage.data.corpus.recordings("test")} == {"theo"}

@@ -18,7 +18,7 @@ from omnictl.data.dialogues.batches import side_by_side
 from omnictl.data.dialogues.chat_template import PLACEHOLDERS
 from omnictl.data.speech.batches.codes import side_by_side as codes_side_by_side
 from omnictl.nn.statistics import apply_batch_statistics
-from omnictl.stages import STAGES, command_stages, recipe_type, stage_type
+from omnictl.stages import STAGES, command_recipe, command_stages, stage_recipe, stage_type
 from omnictl.stages.pretrain import Pretrain
 from omnictl.stages.sft import Sft
 from omnictl.stages.talker import TalkerStage
@@ -111,8 +111,7 @@ def test_batches_are_a_function_of_the_step(name: str) -> None:
 
 @every_stage
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(name: str) -> None:
-    kind = stage_type(name)
-    config: Any = kind.presets["debug"]
+    config: Any = stage_recipe(name).presets["debug"]
     other = config.model_copy(update={"train": config.train.model_copy(update={"seed": 1})})
     one, two, three = (make_stage(name, c).model.state_dict() for c in (config, config, other))
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -166,26 +165,25 @@ def test_an_opened_stage_begins_as_the_one_that_was_made(name: str, tmp_path: Pa
 
 @every_stage
 def test_registry_and_class_agree(name: str) -> None:
-    kind = stage_type(name)
-    assert kind.name == name
+    assert stage_type(name).name == name
     assert STAGES[name].summary.endswith(".")
-    assert {"debug", "tiny", "small"} <= set(kind.presets)
+    assert {"debug", "tiny", "small"} <= set(stage_recipe(name).presets)
 
 
 @every_stage
 @pytest.mark.parametrize("preset", ["debug", "tiny", "small"])
 def test_presets_are_valid_and_survive_a_file(name: str, preset: str, tmp_path: Path) -> None:
-    kind = stage_type(name)
-    config = kind.presets[preset]
+    recipe = stage_recipe(name)
+    config = recipe.presets[preset]
     (tmp_path / "config.json").write_text(to_json(config))
-    assert resolve(kind.config_type, preset=None, file=tmp_path / "config.json") == config
-    assert kind.config_type(**to_dict(config)) == config
+    assert resolve(recipe.config_type, preset=None, file=tmp_path / "config.json") == config
+    assert recipe.config_type(**to_dict(config)) == config
 
 
 @pytest.mark.parametrize("name", command_stages())
 def test_the_example_file_is_the_tiny_preset(name: str) -> None:
-    kind, path = recipe_type(name), EXAMPLES / EXAMPLE_OF[name]
-    assert json.loads(path.read_text(encoding="utf-8")) == to_dict(kind.presets["tiny"])
+    recipe, path = command_recipe(name), EXAMPLES / EXAMPLE_OF[name]
+    assert json.loads(path.read_text(encoding="utf-8")) == to_dict(recipe.presets["tiny"])
 
 
 def pretrain_logits(stage: Pretrain, changed: Sequence[int]) -> Tensor:
@@ -274,10 +272,8 @@ bias them."""
 @every_stage
 def test_every_metric_says_how_exact_it_is(name: str) -> None:
     stage: Any = make_stage(name)
-    if STAGES[name].judge:
-        stage.judge = Deaf()
     stage.model.eval()
-    report = stage.evaluate("test", limit=4)
+    report = stage.evaluate("test", limit=4, judge=Deaf() if STAGES[name].judge else None)
     assert set(report.metrics) - set(report.estimates) <= NOT_ESTIMATED
     assert set(report.estimates) <= set(report.metrics)
     for metric, estimate in report.estimates.items():

@@ -12,8 +12,8 @@ from omnictl.cli.app import run
 from omnictl.data.cache import cache_dir
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.runs.run import Run
+from omnictl.stages.protocol import open_trained
 from omnictl.stages.talker import TalkerStage
-from omnictl.stages.trained_model import open_trained
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from omnictl.nn.moe import MixtureOfExperts
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.runs.run import create_run
 from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
+from omnictl.stages.protocol import StageContext
 from omnictl.trainer.checkpoint import load_weights, plain_state_dict, save_tensors
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import micro_batches
@@ -32,7 +33,7 @@ Randomise = Callable[[nn.Module], None]
 def stage_of(*overrides: str) -> Pretrain:
     """The debug preset; its windows hold several pieces of documents, of unequal length, and padding."""
     config = resolve(PretrainConfig, preset=PRESETS["debug"], overrides=["data.seq_len=128", *overrides])
-    return Pretrain.create(config, cache=cache_dir())
+    return Pretrain.create(config, context=StageContext(cache_dir()))
 
 
 UNEVEN = 1
@@ -114,7 +115,7 @@ def test_scores_are_those_of_each_document_read_alone(randomise: Randomise) -> N
     stage = stage_of("data.seq_len=300", "model.context=300", "data.num_eval_documents=5")
     randomise(stage.model)
     stage.model.double()
-    store = stage._store("val")
+    store = stage.data.split("val")
     scores = stage.score(store)
     assert scores.nats[0] == 0
     for start, stop in itertools.pairwise(store.bounds.tolist()):
@@ -132,7 +133,7 @@ def test_an_untrained_thinker_knows_no_more_than_a_uniform_guess() -> None:
     scatter = 0.5  # logits of variance one cost half their variance
     assert report.metrics["loss"] == pytest.approx(math.log(320) + scatter, abs=0.05)
     assert report.metrics["perplexity"] == report.value == pytest.approx(math.exp(report.metrics["loss"]))
-    store = stage._store("val")
+    store = stage.data.split("val")
     bits = report.metrics["loss"] * store.num_predictions / math.log(2) / store.num_bytes
     assert report.metrics["bits_per_byte"] == pytest.approx(bits)
     assert report.num_examples == 20
@@ -155,7 +156,7 @@ def test_evaluation_measures_writes_and_knows_the_limit() -> None:
     ]  # fmt: skip
     assert report.num_examples == 6
     assert 1 + report.metrics["excess_ratio"] == pytest.approx(report.metrics["loss"] / report.metrics["optimal_loss"])
-    documents = list(stage.corpus.documents("test"))
+    documents = list(stage.data.corpus.documents("test"))
     assert len(report.predictions) == 6
     for number, prediction in enumerate(report.predictions):
         assert set(prediction) == {"id", "task", "prompt", "reference", "prediction"}
@@ -210,7 +211,7 @@ def test_a_model_folder_opens_on_other_data(tmp_path: Path) -> None:
     stage.save_description(tmp_path)
     opened = Pretrain.open(tmp_path, data="tinyworld:7", cache=cache_dir())
     assert opened.tokenizer.fingerprint == stage.tokenizer.fingerprint  # the model's, not one of the new data
-    assert list(opened.corpus.documents("val")) != list(stage.corpus.documents("val"))
+    assert list(opened.data.corpus.documents("val")) != list(stage.data.corpus.documents("val"))
     assert opened.config.model == stage.config.model
 
 

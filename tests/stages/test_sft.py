@@ -13,13 +13,14 @@ from stage_factory import make_stage, untrained
 from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import Dialogue, Message
+from omnictl.data.dialogues.examples import task_weights
 from omnictl.errors import CheckpointError, DataError
 from omnictl.evaluation.sft import DialogueResult, exchange_media, find_commonest, mean_accuracy, rates, text_only, with_controls
 from omnictl.generate.decode import Prompt, answer_greedily
 from omnictl.metrics.intervals import rate_of
+from omnictl.stages.protocol import StageContext, open_model
 from omnictl.stages.sft import PRESETS, Sft, SftConfig
 from omnictl.stages.talker import TalkerStage
-from omnictl.stages.trained_model import open_model
 from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.optim.gradient import accumulate, normalise
@@ -118,7 +119,7 @@ def test_answers_side_by_side_are_those_one_by_one() -> None:
     for overrides in ((), ("model.positions=time",)):
         stage = make_stage("sft", config_of(*overrides))
         take_steps(stage, 25)
-        dialogues, shown, respondent = list(stage.validation_set.all()), stage.media_features("val"), stage.respondent()
+        dialogues, shown, respondent = list(stage.data.split("val").all()), stage.media_features("val"), stage.respondent()
         together = [one.answer for one in respondent.answer_all(dialogues, shown, max_reply=6)]
         alone = [respondent.answer_all([dialogue], shown, max_reply=6)[0].answer for dialogue in dialogues]
         assert together == alone
@@ -128,7 +129,7 @@ def test_answers_side_by_side_are_those_one_by_one() -> None:
 def test_cached_answers_are_those_of_the_full_forward() -> None:
     stage = make_stage("sft", config_of("model.positions=time"))
     take_steps(stage, 3)
-    dialogue = next(dialogue for dialogue in stage.validation_set.all() if dialogue.media)
+    dialogue = next(dialogue for dialogue in stage.data.split("val").all() if dialogue.media)
     respondent, shown = stage.respondent(), stage.media_features("val")
     prompt = respondent.embed([stage.template.prompt(dialogue.messages[:-1], shown.count)], shown)
     (written,) = answer_greedily(stage.model.thinker, prompt, max_tokens=5, stop=())
@@ -149,7 +150,7 @@ def test_validation_counts_what_is_wholly_right() -> None:
     with torch.no_grad():
         report = stage.validate()
     respondent, shown = stage.respondent(), stage.media_features("val")
-    dialogues = list(stage.validation_set.all())
+    dialogues = list(stage.data.split("val").all())
     limit = max(len(stage.tokenizer.encode(dialogue.answer, markup=False)) for dialogue in dialogues) + 1
     found = respondent.answer_all(dialogues, shown, max_reply=min(limit, 40))
     by_task: dict[str, list[bool]] = {}
@@ -161,7 +162,7 @@ def test_validation_counts_what_is_wholly_right() -> None:
 
 def test_controls_exchange_media_and_take_them_away() -> None:
     stage = make_stage("sft", config_of("data.num_eval_dialogues=8"))
-    dialogues = list(stage._set("test").all())
+    dialogues = list(stage.data.split("test").all())
     changed, bare = exchange_media(dialogues), text_only(dialogues)
     having = [dialogue for dialogue in dialogues if dialogue.media]
     assert [each.id for each in changed] == [each.id for each in bare] == [each.id for each in having]
@@ -236,7 +237,7 @@ def test_an_evaluation_has_metrics_controls_and_a_sheet() -> None:
 def test_a_part_that_the_data_needs_is_asked_for() -> None:
     parts = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
     with pytest.raises(CheckpointError, match="needs a trained model of stage `asr`"):
-        Sft.create(PRESETS["debug"], cache=cache_dir(), upstream=parts)
+        Sft.create(PRESETS["debug"], context=StageContext(cache_dir(), upstream=parts))
 
 
 def write_own(folder: Path, rows: int = 24) -> Path:
@@ -260,7 +261,7 @@ def own_config(path: Path, *overrides: str) -> SftConfig:
 
 def test_dialogues_of_ones_own_take_only_the_parts_they_need(tmp_path: Path) -> None:
     upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "asr", "vision")}
-    stage = Sft.create(own_config(write_own(tmp_path)), cache=cache_dir(), upstream=upstream)
+    stage = Sft.create(own_config(write_own(tmp_path)), context=StageContext(cache_dir(), upstream=upstream))
     assert set(stage.parts) == {"pretrain", "vision"}
     assert set(stage.model.projectors) == {"image"}
     take_steps(stage, 3)
@@ -271,7 +272,9 @@ def test_dialogues_of_ones_own_take_only_the_parts_they_need(tmp_path: Path) -> 
 
 def test_it_learns_to_see_and_not_to_guess(tmp_path: Path) -> None:
     upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
-    stage = Sft.create(own_config(write_own(tmp_path, rows=60), "data.replay=0"), cache=cache_dir(), upstream=upstream)
+    stage = Sft.create(
+        own_config(write_own(tmp_path, rows=60), "data.replay=0"), context=StageContext(cache_dir(), upstream=upstream)
+    )
     take_steps(stage, 60)
     report = stage.evaluate("test", limit=None)
     assert report.num_examples >= 10
@@ -282,7 +285,9 @@ def test_it_learns_to_see_and_not_to_guess(tmp_path: Path) -> None:
 
 def made_of_own(folder: Path, weights: str) -> Sft:
     upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
-    return Sft.create(own_config(write_own(folder), f"data.weights={weights}"), cache=cache_dir(), upstream=upstream)
+    return Sft.create(
+        own_config(write_own(folder), f"data.weights={weights}"), context=StageContext(cache_dir(), upstream=upstream)
+    )
 
 
 def test_weights_must_name_tasks(tmp_path: Path) -> None:
@@ -302,10 +307,11 @@ def test_where_some_tasks_are_weighted_all_must_be(tmp_path: Path) -> None:
     upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
     config = own_config(path, f"data.weights={json.dumps(PRESETS['tiny'].data.weights)}")
     with pytest.raises(DataError, match="does not say how often 'naming' is drawn, beside caption") as caught:
-        Sft.create(config, cache=cache_dir(), upstream=upstream)
+        Sft.create(config, context=StageContext(cache_dir(), upstream=upstream))
     assert caught.value.fix.startswith("--set data.weights.naming=1")
     weighted = own_config(path, f"data.weights={json.dumps({**PRESETS['tiny'].data.weights, 'naming': 2})}")
-    assert Sft.create(weighted, cache=cache_dir(), upstream=upstream)._weights() == {"naming": 2, "caption": 3}
+    found = Sft.create(weighted, context=StageContext(cache_dir(), upstream=upstream)).data.training_set
+    assert task_weights(found, weighted.data.weights) == {"naming": 2, "caption": 3}
 
 
 def test_text_that_is_gone_cannot_be_replayed(tmp_path: Path) -> None:
@@ -323,11 +329,11 @@ def test_text_that_is_gone_cannot_be_replayed(tmp_path: Path) -> None:
     upstream = {"pretrain": folder, "vision": untrained("vision", cache_dir())}
     data = write_own(tmp_path)
     own.unlink()
-    stage = Sft.create(own_config(data), cache=cache_dir(), upstream=upstream)
+    stage = Sft.create(own_config(data), context=StageContext(cache_dir(), upstream=upstream))
     with pytest.raises(DataError, match="is to be replayed") as found:
         stage.batches()
     assert "data.replay=0" in found.value.fix
-    Sft.create(own_config(data, "data.replay=0"), cache=cache_dir(), upstream=upstream).batches()
+    Sft.create(own_config(data, "data.replay=0"), context=StageContext(cache_dir(), upstream=upstream)).batches()
 
 
 def test_a_prompt_of_tokens_is_read_like_tokens() -> None:

@@ -28,6 +28,7 @@ from omnictl.features.caption_space import MAX_CAPTION_TOKENS
 from omnictl.models.vision_encoder import VisionEncoder, training_flops
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import vision
+from omnictl.stages.protocol import StageContext
 from omnictl.stages.vision import PRESETS, Vision, VisionConfig
 from omnictl.tinyworld.images.renderer import draw
 from omnictl.tinyworld.images.scenes import scene
@@ -49,7 +50,7 @@ def config_of(*overrides: str) -> VisionConfig:
 
 
 def stage_of(*overrides: str, init: Run | None = None) -> Vision:
-    return Vision.create(config_of(*overrides), cache=cache_dir(), init=init)
+    return Vision.create(config_of(*overrides), context=StageContext(cache_dir(), init))
 
 
 def write_picture(path: Path, seed: int = 0) -> None:
@@ -108,7 +109,7 @@ def test_the_attributes_are_those_of_the_data(tmp_path: Path) -> None:
     stage = on_files(write_classes(tmp_path, "cat", "dog"))
     assert stage.known.attributes == {"label": ("cat", "dog")}
     assert (stage.known.patch_attributes, stage.known.classes.names) == ({}, ("cat", "dog"))
-    assert len(stage.training_set) == 10
+    assert len(stage.data.training_set) == 10
     (head,) = stage.model.encoder.head["picture"]
     assert (head.out_features, len(stage.model.encoder.head["patch"])) == (2, 0)
 
@@ -119,8 +120,8 @@ def test_tinyworld_has_attributes_of_pictures_and_patches() -> None:
     assert [head.out_features for head in stage.model.encoder.head["patch"]] == [11, 11]
     assert stage.known.classes.attributes == ("shape", "colour")
     assert len(stage.known.classes.unseen) == 10
-    assert len(stage.training_set) == ENDLESS
-    assert stage.quarantine == ()
+    assert len(stage.data.training_set) == ENDLESS
+    assert stage.data.quarantine == ()
 
 
 @pytest.fixture
@@ -150,9 +151,9 @@ def test_too_much_broken_data_is_refused_with_its_rows(mixed: Path) -> None:
 
 def test_what_is_broken_and_allowed_is_left_out_and_recorded(mixed: Path) -> None:
     stage = on_files(mixed, "data.max_broken=0.3")
-    assert [stage.training_set.row(index).id for index in range(7)] == [f"{number}.png" for number in (0, 1, 4, 6, 7, 8, 9)]
-    assert [row.id for row in stage.quarantine] == ["3.png", "2.png", "5.png", "11.png"]
-    assert stage.quarantine[3].message == "the label 'fox' is in no row of the training split"
+    assert [stage.data.training_set.row(index).id for index in range(7)] == [f"{number}.png" for number in (0, 1, 4, 6, 7, 8, 9)]
+    assert [row.id for row in stage.data.quarantine] == ["3.png", "2.png", "5.png", "11.png"]
+    assert stage.data.quarantine[3].message == "the label 'fox' is in no row of the training split"
     assert stage.loss(first_batch(stage)).sum.isfinite()
     assert stage.validate().num_examples == 1
 
@@ -475,7 +476,7 @@ def test_labels_that_training_never_shows_do_not_matter_to_contrast(tmp_path: Pa
     rows = [{"label": "cat", "caption": "a cat", "split": "train"}] * 4
     rows += [{"label": "fox", "caption": "a fox", "split": "val"}, {"label": "cat", "caption": "the cat", "split": "val"}]
     stage = on_files(write_corpus(tmp_path, rows), CONTRASTIVE)
-    assert stage.quarantine == ()
+    assert stage.data.quarantine == ()
     assert stage.validate().num_examples == 2
 
 
@@ -602,7 +603,7 @@ def test_a_model_folder_opens_on_other_data(giver: Vision, tmp_path: Path) -> No
     assert other.known == giver.known
     here, there = giver.evaluate("val", limit=None), other.evaluate("val", limit=None)
     assert [row["reference"] for row in here.predictions] != [row["reference"] for row in there.predictions]
-    assert other.corpus.name == "tinyworld:7"
+    assert other.data.corpus.name == "tinyworld:7"
 
 
 def test_a_model_of_scenes_is_judged_on_files_as_far_as_it_can_name_them(giver: Vision, tmp_path: Path) -> None:
@@ -754,7 +755,7 @@ def test_captions_that_are_cut_are_counted_in_the_log(caplog: pytest.LogCaptureF
     with caplog.at_level("INFO"):
         stage = stage_of(CONTRASTIVE)
     assert stage.reader is not None
-    texts = list(stage.corpus.captions())
+    texts = list(stage.data.corpus.captions())
     long = sum(len(ids) > 4 for ids in stage.reader.tokenizer.encode_batch(texts, markup=False))
     assert 0 < long < len(texts)
     assert f"{long} captions have more than 4 tokens: what comes after these is not read" in caplog.messages
@@ -833,11 +834,11 @@ def take_steps(stage: Vision, count: int) -> list[float]:
 
 def test_photographs_can_be_trained_on(test_data: Path) -> None:
     stage = on_files(test_data / "cifar10_mini", "data.augmentation=strong", "train.batch_size=32", "label_smoothing=0")
-    assert stage.quarantine == ()
+    assert stage.data.quarantine == ()
     assert stage.known.attributes["label"] == (
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     )  # fmt: skip
-    assert len(stage.training_set) + len(stage._images("val")) == 5_000
+    assert len(stage.data.training_set) + len(stage.data.split("val")) == 5_000
     losses = take_steps(stage, 6)
     assert losses == pytest.approx([math.log(10)] * 6, rel=0.3)
     report = stage.evaluate("test", limit=20)
@@ -848,7 +849,7 @@ def test_photographs_can_be_trained_on(test_data: Path) -> None:
 
 def test_drawings_and_their_captions_can_be_trained_on(test_data: Path) -> None:
     stage = on_files(test_data / "openmoji", CONTRASTIVE, "train.batch_size=16")
-    assert stage.quarantine == ()
+    assert stage.data.quarantine == ()
     assert len(stage.known.attributes["label"]) == 12
     losses = take_steps(stage, 6)
     assert max(losses) < 6

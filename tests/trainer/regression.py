@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from omnictl.pipeline.time_budget import FixedSeconds, TimeBudget, UnitCost
+from omnictl.pipeline.time_budget.budget import TimeBudget
+from omnictl.pipeline.time_budget.costs import FixedSeconds, UnitCost
 from omnictl.runs.run import Run, create_run
 from omnictl.trainer import trainer
 from omnictl.trainer.config import ScheduleConfig, TrainConfig

@@ -27,7 +27,7 @@ from stage_factory import make_stage
 from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.runs.run import Run, create_run
-from omnictl.stages import STAGES, stage_type
+from omnictl.stages import STAGES, stage_recipe, stage_type
 from omnictl.trainer import checkpoint, loop, trainer
 from omnictl.trainer.log import StepRecord
 from omnictl.trainer.stage import Report
@@ -211,9 +211,9 @@ def write_pictures(folder: Path) -> str:
 )
 def test_kills_leave_no_trace(name: str, kills: int, longest: float, processes: Any, tmp_path: Path) -> None:
     """So many, those from outside after up to this share of an undisturbed run."""
-    kind = stage_type(name)
+    recipe = stage_recipe(name)
     data = [write_pictures(tmp_path)] if name == "vision" else []
-    config = resolve(kind.config_type, preset=kind.presets["debug"], overrides=[*SETTINGS[name], *data])
+    config = resolve(recipe.config_type, preset=recipe.presets["debug"], overrides=[*SETTINGS[name], *data])
     run = create_run(tmp_path, name, "killed", {"parents": {}})
     stage = make_stage(name, config)
     stage.save_description(run.model)

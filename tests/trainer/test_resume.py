@@ -22,7 +22,7 @@ from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.data.text.batches import TextBatch
 from omnictl.runs.run import Run, create_run
-from omnictl.stages import stage_type
+from omnictl.stages import stage_recipe, stage_type
 from omnictl.stages.pretrain import PRESETS, Pretrain
 from omnictl.stages.protocol import TrainableStage
 from omnictl.trainer import trainer
@@ -136,8 +136,8 @@ def send(number: signal.Signals, *, at: int) -> Watcher:
 def new_stage(variant: str) -> TrainableStage:
     """A variant's stage as `omnictl STAGE` makes it."""
     name, overrides = VARIANTS[variant]
-    kind = stage_type(name)
-    config = resolve(kind.config_type, preset=kind.presets["debug"], overrides=["train.precision=fp32", *overrides])
+    recipe = stage_recipe(name)
+    config = resolve(recipe.config_type, preset=recipe.presets["debug"], overrides=["train.precision=fp32", *overrides])
     assert config.model_dump()["train"]["steps"] == STEPS
     made: TrainableStage = make_stage(name, config)
     return made

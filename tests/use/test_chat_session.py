@@ -12,6 +12,7 @@ from torch import Tensor
 
 from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import ChatTemplate, Media, Message
+from omnictl.data.text.corpus import TextDataConfig
 from omnictl.data.text.tokenizer import END, IM_END, IM_START, Tokenizer
 from omnictl.errors import CheckpointError, RunError, UsageError
 from omnictl.evaluation.sft import Respondent
@@ -20,6 +21,7 @@ from omnictl.generate.sampling import SamplingConfig
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.runs.model_folder import write_description
+from omnictl.stages.pretrain import PretrainConfig
 from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
 from omnictl.use import chat_session as module
 from omnictl.use.chat_session import AttachedMedia, Attachment, Mode, Reply, Session
@@ -253,8 +255,8 @@ def test_a_model_of_text_alone_says_how_to_make_another(tokenizer: Tokenizer, ki
 
 def save(session: Session, folder: Path, chat: Mode) -> None:
     thinker, tokenizer = session.respondent.model.thinker, session.respondent.template.tokenizer
-    config = {"model": thinker.config.model_dump(), "data": {"seq_len": 64}}
-    write_description(folder, "pretrain", vocab_size=tokenizer.vocab_size, chat=chat, config=config)
+    config = PretrainConfig(model=thinker.config, data=TextDataConfig(seq_len=64))
+    write_description(folder, "pretrain", config, vocab_size=tokenizer.vocab_size, chat=chat)
     tokenizer.save(folder / "tokenizer.json")
     save_tensors(plain_state_dict(thinker), folder / "model.safetensors")
 

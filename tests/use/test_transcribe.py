@@ -11,7 +11,6 @@ import soundfile
 import torch
 from torch import Tensor
 
-from omnictl.config import to_dict
 from omnictl.data.speech.corpus import Samples
 from omnictl.data.speech.tinyworld import TinyWorldSpeech
 from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets, Targets
@@ -426,7 +425,7 @@ def test_the_recordings_of_a_run_may_be_gone(untrained: Asr, tmp_path: Path) -> 
     reopened = open_recogniser(run, torch.device("cpu"), tmp_path)
     assert transcribe_file(path, reopened, BEST_PATH).words == transcribe_file(path, untrained, BEST_PATH).words != []
     with pytest.raises(DataError, match="no such"):  # only now are they looked for
-        _ = reopened.corpus
+        _ = reopened.data.corpus
 
 
 @pytest.fixture
@@ -439,7 +438,7 @@ def thinker(tmp_path: Path) -> Run:
     )
     tokenizer = Tokenizer.train_bpe(["the cat sat"], 264)
     run = Run(tmp_path / "thinker")
-    write_description(run.model, "pretrain", vocab_size=tokenizer.vocab_size, chat="text", config=to_dict(config))
+    write_description(run.model, "pretrain", config, vocab_size=tokenizer.vocab_size, chat="text")
     tokenizer.save(run.model / "tokenizer.json")
     save_tensors(plain_state_dict(Thinker(config.model, tokenizer.vocab_size)), run.model / "model.safetensors")
     return run

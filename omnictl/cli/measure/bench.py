@@ -33,14 +33,14 @@ def bench(
     from omnictl.data.cache import cache_dir
     from omnictl.measure.bench import describe_machine, measure, measure_use
     from omnictl.measure.untrained import WHOLE_MODEL
-    from omnictl.stages import stage_type
+    from omnictl.stages import stage_recipe
     from omnictl.trainer.hardware.device import choose_device
 
     output = Output(as_json=as_json, quiet=quiet)
     for stage in only or []:
         _check_stage(stage, WHOLE_MODEL)
     for stage in only or WHOLE_MODEL:
-        choose_preset(stage_type(stage).presets, preset)
+        choose_preset(stage_recipe(stage).presets, preset)
     chosen, speeds = choose_device(device), []
     machine = describe_machine(chosen)
     output.say(f"{machine.processor}, {machine.threads} threads: {machine.matmul_gflops:,.0f} GFLOP/s in fp32 matrix products")

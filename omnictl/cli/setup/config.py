@@ -34,10 +34,10 @@ def show(
 def schema(stage: StageArgument) -> None:
     """Print the JSON Schema of a stage's config: every key, its type, default and meaning."""
     from omnictl.config import schema as json_schema
-    from omnictl.stages import recipe_type
+    from omnictl.stages import command_recipe
 
     check_stage(stage)
-    print(json.dumps(json_schema(recipe_type(stage).config_type), indent=2))
+    print(json.dumps(json_schema(command_recipe(stage).config_type), indent=2))
 
 
 @app.command()
@@ -61,14 +61,14 @@ def _find_config(stage: str, reference: str) -> "Config":
         ConfigError: the file does not validate.
         UsageError: there is nothing of that name.
     """
-    from omnictl.stages import recipe_type
+    from omnictl.stages import command_recipe
 
     path = Path(reference)
     if (path / "config.json").is_file():
         return resolve_config(stage, None, path / "config.json", [])
     if path.is_file():
         return resolve_config(stage, None, path, [])
-    presets = recipe_type(stage).presets
+    presets = command_recipe(stage).presets
     if reference in presets:
         return resolve_config(stage, reference, None, [])
     raise UsageError(

@@ -8,6 +8,7 @@ position does not depend on how a batch is split.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,10 @@ from torch import Tensor
 from omnictl.data.dialogues.chat_template import ChatTemplate, MediaKind, Tokens, place
 from omnictl.data.dialogues.examples import DialogueSet, Example, spell
 from omnictl.data.dialogues.media_features import MediaFeatures
-from omnictl.data.text.token_store import TokenStore
-from omnictl.data.text.tokenizer import PAD
+from omnictl.data.text.corpus import TextDataConfig
+from omnictl.data.text.source import open_corpus
+from omnictl.data.text.token_store import TokenStore, open_store
+from omnictl.data.text.tokenizer import PAD, Tokenizer
 from omnictl.errors import DataError
 from omnictl.nn.losses.cross_entropy import IGNORE
 
@@ -63,6 +66,22 @@ class Mixture(NamedTuple):
     """How often each task is drawn, in proportion."""
     replay: float
     """Share of the examples that are texts."""
+
+
+def open_replayed_text(data: TextDataConfig, tokenizer: Tokenizer, cache: Path) -> TokenStore:
+    """The training split of the text that a Thinker was trained on.
+
+    Raises:
+        DataError: it is not there any more.
+    """
+    try:
+        return open_store(open_corpus(data), "train", tokenizer, cache)
+    except DataError as error:
+        raise DataError(
+            f"the text that the Thinker was trained on is to be replayed: {error.message}",
+            where="data.replay",
+            fix="bring it back, or do without: --set data.replay=0",
+        ) from error
 
 
 class DialogueBatches:

@@ -44,6 +44,10 @@ class DialogueDataConfig(Config):
     max_seconds: float = Field(30.0, gt=0, description="longer sounds are set aside")
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
 
+    def with_source(self, source: str) -> "DialogueDataConfig":
+        """Other data, treated alike."""
+        return self.model_copy(update={"source": source})
+
 
 class ImageCollection(Protocol):
     """The images of a split."""

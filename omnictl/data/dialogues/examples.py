@@ -9,7 +9,9 @@ from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Tokens
 from omnictl.data.dialogues.corpus import DialogueCorpus
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.manifest.rows import BrokenRow
+from omnictl.errors import DataError
 from omnictl.nn.losses.cross_entropy import IGNORE
+from omnictl.tinyworld.dialogues import TASKS
 
 
 @dataclass(frozen=True)
@@ -85,3 +87,32 @@ def spell_last(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures)
     open_until = len(template.prompt(dialogue.messages[:-1], shown.count).tokens) - 1
     targets = [IGNORE] * open_until + found.targets[open_until:]
     return Example(found._replace(targets=targets), shown, dialogue.where)
+
+
+def task_weights(found: DialogueSet, given: Mapping[str, float]) -> Mapping[str, float]:
+    """How often each task is drawn, by what a config gives.
+
+    What is said of the built-in world's tasks does not concern data that has none of them.
+
+    Raises:
+        DataError: a task that is named is none, or one that there is is not named.
+    """
+    counts = {task: len(numbers) for task, numbers in found.numbers.items()}
+    known = counts if found.corpus.generated else (*counts, *TASKS)
+    unknown = [task for task in given if task not in known]
+    if unknown:
+        raise DataError(
+            f"data.weights names {unknown[0]!r}, the tasks are {', '.join(counts)}",
+            where="data.weights",
+            fix="name tasks that the training split has",
+        )
+    if not given.keys() & counts.keys():
+        return dict.fromkeys(counts, 1.0) if found.corpus.generated else counts
+    unnamed = [task for task in counts if task not in given]
+    if unnamed and not found.corpus.generated:
+        raise DataError(
+            f"data.weights does not say how often {unnamed[0]!r} is drawn, beside {', '.join(given.keys() & counts.keys())}",
+            where="data.weights",
+            fix=f"--set data.weights.{unnamed[0]}=1, or as often as it should be",
+        )
+    return {task: given[task] for task in counts if task in given}

@@ -39,6 +39,10 @@ class ImageDataConfig(Config):
     )
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
 
+    def with_source(self, source: str) -> "ImageDataConfig":
+        """Other data, treated alike."""
+        return self.model_copy(update={"source": source})
+
 
 class ImageExample(NamedTuple):
     """One image as the model sees it."""

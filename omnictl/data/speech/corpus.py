@@ -44,6 +44,10 @@ class SpeechDataConfig(Config):
     time_mask: float = Field(0.1, ge=0, lt=1, description="SpecAugment: longest masked stretch, as a share of the utterance")
     frequency_mask: int = Field(20, ge=0, description="SpecAugment: widest masked band, in mel bins")
 
+    def with_source(self, source: str) -> "SpeechDataConfig":
+        """Other data, treated alike; who is held out is said of these recordings alone."""
+        return self.model_copy(update={"source": source, "holdout_speakers": ()})
+
 
 class Recording(NamedTuple):
     """One utterance of a corpus, its sound left where it is."""

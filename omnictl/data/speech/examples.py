@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,14 @@ class SpeechSet:
     def lengths(self, speed: int = 0) -> Int64:
         """`(n,)` mel frames of every utterance at the speed of that number."""
         return self.stores[speed].lengths[self.numbers]
+
+    @cached_property
+    def statistics(self) -> tuple[Float32, Float32]:
+        """Mean and standard deviation `(F,)` of every mel bin."""
+        order = np.random.default_rng(0).permutation(len(self))
+        enough = np.searchsorted(np.cumsum(self.lengths()[order]), STATISTICS_FRAMES) + 1
+        frames = np.concatenate([self.features(int(index)) for index in order[:enough]])
+        return frames.mean(0, dtype=np.float64).astype(np.float32), frames.std(0, dtype=np.float64).astype(np.float32) + 1e-3
 
     def only(self, keep: Sequence[int], set_aside: Iterable[BrokenRow]) -> "SpeechSet":
         """The utterances of these indices, with a reason for each of the others."""
@@ -118,11 +127,3 @@ def without_infeasible(found: SpeechSet, emissions: int, mel: MelConfig) -> Spee
     reasons = infeasible(found, emissions, mel)
     keep = [index for index in range(len(found)) if index not in reasons]
     return found.only(keep, (_aside(found.recordings[index], reason) for index, reason in reasons.items()))
-
-
-def statistics(found: SpeechSet) -> tuple[Float32, Float32]:
-    """Mean and standard deviation `(F,)` of every mel bin."""
-    order = np.random.default_rng(0).permutation(len(found))
-    enough = np.searchsorted(np.cumsum(found.lengths()[order]), STATISTICS_FRAMES) + 1
-    frames = np.concatenate([found.features(int(index)) for index in order[:enough]])
-    return frames.mean(0, dtype=np.float64).astype(np.float32), frames.std(0, dtype=np.float64).astype(np.float32) + 1e-3

@@ -63,6 +63,10 @@ class TextDataConfig(Config):
             raise ValueError("val_fraction and test_fraction leave nothing to train on: their sum must be below 1")
         return self
 
+    def with_source(self, source: str) -> "TextDataConfig":
+        """Other data, treated alike."""
+        return self.model_copy(update={"source": source})
+
 
 class Corpus(Protocol):
     """Documents in splits."""

@@ -5,7 +5,7 @@ tokenizer.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from omnictl.config.split import Split
 from omnictl.data.cache import flush, read_or_build
+from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.corpus import Corpus
 from omnictl.data.text.tokenizer import END, Tokenizer, split_for_encoding
 
@@ -60,6 +61,23 @@ def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, cache: Path) 
     """
     folder = cache / "tokens" / f"{corpus.fingerprint[:24]}-{tokenizer.fingerprint[:24]}-{split}"
     return read_or_build(folder, partial(_read, split=split), partial(_write, corpus, split, tokenizer))
+
+
+class TokenStores(NamedTuple):
+    """The data of a stage of text: a corpus in tokens. None of it is set aside, as text that cannot be read is an error at once."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    cache: Path
+
+    @property
+    def quarantine(self) -> Sequence[BrokenRow]:
+        """Always empty."""
+        return ()
+
+    def split(self, split: Split) -> TokenStore:
+        """The tokens of a split; raises as `open_store`."""
+        return open_store(self.corpus, split, self.tokenizer, self.cache)
 
 
 def first_documents(store: TokenStore, count: int, tokenizer: Tokenizer) -> TokenStore:

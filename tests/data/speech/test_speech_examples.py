@@ -1,7 +1,7 @@
 """What CTC can train on, and what is set aside with a reason."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech import examples as speech_set
 from omnictl.data.speech.corpus import Recording, Samples
-from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, statistics, without_infeasible
+from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, without_infeasible
 from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
@@ -137,7 +137,7 @@ def test_nothing_may_be_left(tmp_path: Path) -> None:
 
 
 def test_statistics_are_those_of_the_utterances_in_the_set(mixed: SpeechSet) -> None:
-    mean, std = statistics(mixed)
+    mean, std = mixed.statistics
     frames = np.concatenate([mixed.features(0), mixed.features(1)]).astype(np.float64)
     assert mean.dtype == std.dtype == np.float32
     assert mean.shape == std.shape == (20,)
@@ -148,7 +148,7 @@ def test_statistics_are_those_of_the_utterances_in_the_set(mixed: SpeechSet) -> 
 def test_statistics_of_a_large_set_are_those_of_some_utterances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = 60
     found = opened(Said(["ah"] * count, [noise(40, seed) for seed in range(count)]), tmp_path)
-    whole = statistics(found)
+    whole = found.statistics
     monkeypatch.setattr(speech_set, "STATISTICS_FRAMES", 1_000)
     read = []
     really = SpeechSet.features
@@ -158,14 +158,14 @@ def test_statistics_of_a_large_set_are_those_of_some_utterances(tmp_path: Path, 
         return really(self, index, speed)
 
     monkeypatch.setattr(SpeechSet, "features", counted)
-    some = statistics(found)
+    some = replace(found).statistics
     assert len(read) == len(set(read)) == 25  # of 40 frames
     np.testing.assert_allclose(some[0], whole[0], atol=0.2)
-    again = statistics(found)
+    again = replace(found).statistics
     assert np.array_equal(some[0], again[0])
     assert np.array_equal(some[1], again[1])
 
 
 def test_a_bin_that_never_changes_can_be_divided_by(tmp_path: Path) -> None:
-    _, std = statistics(opened(Said(["ah"], [np.zeros(4_000, np.float32)]), tmp_path))
+    _, std = opened(Said(["ah"], [np.zeros(4_000, np.float32)]), tmp_path).statistics
     assert std == pytest.approx(np.full(20, 1e-3))

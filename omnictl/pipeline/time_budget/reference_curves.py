@@ -10,8 +10,8 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from omnictl.config import Config, to_dict
-from omnictl.pipeline.time_budget import CurvePoint, FixedSeconds, ReferenceCurve
-from omnictl.stages import recipe_type
+from omnictl.pipeline.time_budget.costs import CurvePoint, FixedSeconds, ReferenceCurve
+from omnictl.stages import command_recipe
 from omnictl.stages.talker_recipe import PARTS, PRESETS
 
 FILE = "reference_curves.json"
@@ -49,7 +49,7 @@ class Reference(NamedTuple):
 @cache
 def read_references() -> dict[str, dict[str, Reference]]:
     """All of them, by preset and unit."""
-    content = json.loads(files("omnictl.pipeline").joinpath(FILE).read_text(encoding="utf-8"))
+    content = json.loads(files("omnictl.pipeline.time_budget").joinpath(FILE).read_text(encoding="utf-8"))
     return {
         preset: {unit: _reference(entry, found["machine"]["gflops"]) for unit, entry in found["units"].items()}
         for preset, found in content["presets"].items()
@@ -73,7 +73,7 @@ def find_reference(unit: str, config: Config) -> Reference | None:
 def unit_presets(unit: str) -> Mapping[str, Config]:
     """The presets of a unit, by name; those of a part are what the command that trains it makes of them."""
     if unit not in PARTS:
-        return recipe_type(unit).presets
+        return command_recipe(unit).presets
     return {name: speaking.part(unit) for name, speaking in PRESETS.items()}
 
 

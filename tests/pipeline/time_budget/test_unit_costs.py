@@ -11,11 +11,11 @@ import torch
 
 from omnictl.config import resolve
 from omnictl.measure.untrained import WHOLE_MODEL
-from omnictl.pipeline import unit_costs
-from omnictl.pipeline.reference_curves import find_reference, read_references, unit_presets
-from omnictl.pipeline.time_budget import UnitCost
-from omnictl.pipeline.unit_costs import UnitConfig, UnitSpeed, find_unit_costs
-from omnictl.stages import stage_type
+from omnictl.pipeline.time_budget import unit_costs
+from omnictl.pipeline.time_budget.costs import UnitCost
+from omnictl.pipeline.time_budget.reference_curves import find_reference, read_references, unit_presets
+from omnictl.pipeline.time_budget.unit_costs import UnitConfig, UnitSpeed, find_unit_costs
+from omnictl.stages import stage_recipe
 
 CPU = torch.device("cpu")
 
@@ -64,7 +64,7 @@ def test_the_presets_units_have_references() -> None:
 
 def test_a_curve_holds_for_other_steps_and_seeds_alone() -> None:
     (unit,) = units("asr")
-    kind = stage_type("asr").config_type
+    kind = stage_recipe("asr").config_type
     same = resolve(kind, preset=unit.config, overrides=["train.steps=9", "train.seed=5", 'data.source="tinyworld:7"'])
     assert find_reference("asr", same) is not None
     assert find_reference("asr", resolve(kind, preset=unit.config, overrides=["train.lr=1e-4"])) is None
@@ -125,7 +125,7 @@ def test_a_real_measurement(tmp_path: Path) -> None:
 
 
 def test_entries_are_made_of_finished_runs(tmp_path: Path) -> None:
-    file = Path(__file__).parents[1] / "benchmarks" / "reference_curves.py"
+    file = Path(__file__).parents[2] / "benchmarks" / "reference_curves.py"
     spec = importlib.util.spec_from_file_location("reference_curves_script", file)
     assert spec is not None
     assert spec.loader is not None

@@ -10,8 +10,7 @@ from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.features.durations import between
 from omnictl.generate.ctc_search import Span
-from omnictl.stages.aligner import AlignerStage
-from omnictl.stages.alignment import RecogniserAlignment, open_alignment
+from omnictl.stages.aligner import AlignerStage, RecogniserAlignment, open_alignment
 
 
 def test_a_letter_lasts_from_midway_to_midway() -> None:
@@ -40,7 +39,7 @@ def test_unknown_times_are_even() -> None:
 
 
 def test_a_recogniser_gives_durations_of_every_utterance() -> None:
-    found = make_stage("aligner").recordings.split("val")
+    found = make_stage("aligner").data.split("val")
     times = open_alignment(untrained("asr", cache_dir()), torch.device("cpu"), cache_dir()).durations(found)
     for time, target, length in zip(times, found.targets, found.lengths().tolist(), strict=True):
         assert len(time) == len(target)

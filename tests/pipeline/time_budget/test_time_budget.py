@@ -6,19 +6,10 @@ from typing import Any
 
 import pytest
 
-from omnictl.pipeline.time_budget import (
-    CurvePoint,
-    Expectation,
-    FixedSeconds,
-    ReferenceCurve,
-    TimeBudget,
-    UnitCost,
-    describe_changes,
-    describe_plan,
-    duration,
-    plan_judging,
-    plan_time,
-)
+from omnictl.pipeline.time_budget.budget import TimeBudget
+from omnictl.pipeline.time_budget.costs import CurvePoint, Expectation, FixedSeconds, ReferenceCurve, UnitCost
+from omnictl.pipeline.time_budget.description import describe_changes, describe_plan, duration
+from omnictl.pipeline.time_budget.plan import plan_judging, plan_time
 from omnictl.trainer.plan.time_limit import Evaluations, Speed, plan_evaluations
 
 CURVE = ReferenceCurve(

@@ -21,9 +21,9 @@ from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.measure.bench import processor_name, time_step
 from omnictl.measure.untrained import in_one_fresh_process, save_untrained, untrained_stage
-from omnictl.pipeline.data_budget import steps_of_all_data
-from omnictl.pipeline.reference_curves import Reference, find_reference
-from omnictl.pipeline.time_budget import FixedSeconds, UnitCost
+from omnictl.pipeline.time_budget.costs import FixedSeconds, UnitCost
+from omnictl.pipeline.time_budget.data_budget import steps_of_all_data
+from omnictl.pipeline.time_budget.reference_curves import Reference, find_reference
 from omnictl.runs.files import read_json, write_json
 from omnictl.stages import stage_type
 from omnictl.trainer.config import TrainConfig

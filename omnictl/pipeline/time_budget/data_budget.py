@@ -13,7 +13,7 @@ from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.text.corpus import TextDataConfig
-from omnictl.pipeline.time_budget import DATA_SLACK
+from omnictl.pipeline.time_budget.costs import DATA_SLACK
 from omnictl.stages import unit_configs
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from omnictl.config import resolve
 from omnictl.data.speech.transcripts.targets import CharacterTargets
 from omnictl.features.frontends import AudioFrontend, VisionFrontend, Words
+from omnictl.features.projector_alignment import alignment_loss, embed_words, projector_flops
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig
-from omnictl.stages.projector_alignment import alignment_loss, embed_words, projector_flops
 from omnictl.stages.sft import PRESETS, Sft, SftConfig
 
 VALUES = (("circle", "star", "background"), ("red", "background"))

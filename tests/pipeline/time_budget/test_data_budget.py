@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from omnictl.pipeline.data_budget import limit_data, steps_of_all_data
-from omnictl.stages import recipe_type
+from omnictl.pipeline.time_budget.data_budget import limit_data, steps_of_all_data
+from omnictl.stages import command_recipe
 from omnictl.stages.asr import PRESETS as ASR
 from omnictl.stages.sft import PRESETS as SFT
 from omnictl.stages.talker_recipe import PRESETS as TALKER
@@ -44,6 +44,6 @@ def test_parts_of_a_voice_share_what_the_greediest_reads() -> None:
 
 @pytest.mark.parametrize("stage", ["pretrain", "asr", "vision", "talker", "sft"])
 def test_data_of_ones_own_is_not_touched(stage: str, tmp_path: Path) -> None:
-    config = recipe_type(stage).presets["tiny"]
+    config = command_recipe(stage).presets["tiny"]
     own = config.model_copy(update={"data": config.data.model_copy(update={"source": str(tmp_path)})})  # type: ignore[attr-defined]
     assert limit_data(own, {stage: 1, "codec": 1, "aligner": 1}, stage) == own

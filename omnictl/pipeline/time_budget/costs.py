@@ -1,0 +1,165 @@
+"""What a unit of training takes, and what its steps are known to give: no torch, no I/O.
+
+A unit is what is trained in one piece: a stage, or a part of one (codec, aligner, Talker).
+"""
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from omnictl.trainer.plan.time_limit import EVALUATION_SHARE, Speed
+
+Verdict = Literal["learned", "weak", "not learned"]
+
+DATA_SLACK = 1.5
+"""Times as much data as the planned steps read is made, since plans may grow (`data_budget`)."""
+
+LEAST_DATA = 0.15
+"""Of the time in which all data is made, what the least of it takes: what is validated on, too."""
+
+HALFWAY = 0.5
+"""The level at which all units are weak, halfway to learned: what others stand on must not be of no use at all."""
+
+
+class CurvePoint(NamedTuple):
+    """A whole training of so many steps: what came out."""
+
+    steps: int
+    value: float
+    """Of the headline metric."""
+    verdict: Verdict
+
+
+class Expectation(NamedTuple):
+    """What a training is expected to give."""
+
+    value: float
+    verdict: Verdict
+    bound: bool
+    """Whether the value is only the best that can be hoped for: there are fewer steps than in the shortest training known."""
+
+
+@dataclass(frozen=True)
+class ReferenceCurve:
+    """What trainings of several lengths gave."""
+
+    metric: str
+    better: Literal["lower", "higher"]
+    points: tuple[CurvePoint, ...]
+    """At least one, by steps."""
+
+    @property
+    def learned_steps(self) -> int | None:
+        """Steps of the shortest training that has learned; None if none has."""
+        return next((point.steps for point in self.points if point.verdict == "learned"), None)
+
+    def expect(self, steps: int) -> Expectation:
+        """What a training of this length will give.
+
+        The value is interpolated over the logarithm of the steps; the verdict is that of the point before.
+        """
+        place = bisect_right([point.steps for point in self.points], steps)
+        if place == 0:
+            return Expectation(self.points[0].value, "not learned", bound=True)
+        before = self.points[place - 1]
+        if place == len(self.points):
+            return Expectation(before.value, before.verdict, bound=False)
+        after = self.points[place]
+        share = math.log(steps / before.steps) / math.log(after.steps / before.steps)
+        return Expectation(before.value + share * (after.value - before.value), before.verdict, bound=False)
+
+
+class FixedSeconds(NamedTuple):
+    """What a unit takes beside its steps."""
+
+    prepare: float
+    """Its data and features are made."""
+    plan: float
+    """Number formats and memory plans are tried out."""
+    evaluate: float
+    """One validation."""
+    save: float
+    """One checkpoint."""
+
+    def scaled(self, pace: float) -> "FixedSeconds":
+        """On a machine that takes `pace` times as long."""
+        return FixedSeconds(*(pace * seconds for seconds in self))
+
+
+@dataclass(frozen=True)
+class UnitCost:
+    """What a unit takes on this machine, and what its steps are known to give."""
+
+    name: str
+    steps: int
+    """Configured."""
+    eval_every: int
+    save_every: int
+    step_seconds: float
+    fixed: FixedSeconds
+    curve: ReferenceCurve | None
+    """None: nothing is known of its settings."""
+    taken: int = 0
+    """Steps that an earlier part of the same run has taken."""
+    first_steps: int = 0
+    """Of the steps, the first ones, which take less than the others: lessons."""
+    first_share: float = 1.0
+    """Of another step's time, what one of these takes."""
+    steps_of_all_data: int | None = None
+    """Steps that read all of its data, of which a shorter training has less made; None: all is made in any case."""
+
+    @property
+    def needed_steps(self) -> int:
+        """Steps after which it has learned; all that are configured if that is not known."""
+        learned = None if self.curve is None else self.curve.learned_steps
+        return self.steps if learned is None else min(learned, self.steps)
+
+    @property
+    def weak_steps(self) -> int:
+        """Steps after which it is weak, no longer of no use; half of those that it needs if that is not known."""
+        points = () if self.curve is None else self.curve.points
+        weak = next((point.steps for point in points if point.verdict != "not learned"), None)
+        return self.needed_steps // 2 if weak is None else min(weak, self.needed_steps)
+
+    def steps_at(self, level: float) -> int:
+        """Its steps at a level from 0 to 2, at least one, and not fewer than it has taken."""
+        needed = self.needed_steps
+        if level <= HALFWAY:
+            lessons = min(self.first_steps, self.weak_steps)  # without what comes after them they are of no use
+            steps = lessons + 2 * level * (self.weak_steps - lessons)
+        elif level <= 1:
+            steps = self.weak_steps + (2 * level - 1) * (needed - self.weak_steps)
+        else:
+            steps = needed + (level - 1) * (self.steps - needed)
+        return max(1, self.taken, int(steps))
+
+    def seconds(self, steps: int) -> float:
+        """What is left of a training of so many steps in all; grows with the steps."""
+        fixed = self.fixed
+        cheap = max(0, min(steps, self.first_steps) - self.taken)
+        training = (max(0, steps - self.taken) - cheap * (1 - self.first_share)) * self.step_seconds
+        evaluations = fixed.evaluate + min(EVALUATION_SHARE * training, (1 + steps // self.eval_every) * fixed.evaluate)
+        return (
+            fixed.prepare * self._share_of_data(steps)
+            + fixed.plan
+            + training
+            + evaluations
+            + (2 + steps // self.save_every) * fixed.save
+        )
+
+    def _share_of_data(self, steps: int) -> float:
+        """Of the time in which its data is made, what so many steps need."""
+        if self.steps_of_all_data is None:
+            return 1.0
+        return min(1.0, LEAST_DATA + DATA_SLACK * steps / self.steps_of_all_data)
+
+    def seen(self, speed: Speed) -> "UnitCost":
+        """What is left of it, as it has been seen to be."""
+        evaluate = self.fixed.evaluate if speed.evaluation_seconds is None else speed.evaluation_seconds
+        fixed = FixedSeconds(prepare=0.0, plan=0.0, evaluate=evaluate, save=speed.save_seconds)
+        return replace(self, step_seconds=speed.step_seconds, fixed=fixed, taken=speed.step)
+
+    def scaled(self, pace: float) -> "UnitCost":
+        """On a machine that takes `pace` times as long."""
+        return replace(self, step_seconds=pace * self.step_seconds, fixed=self.fixed.scaled(pace))
