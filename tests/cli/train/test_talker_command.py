@@ -302,7 +302,7 @@ def test_a_long_text_is_said_in_short_pieces(omnictl: Command, talker: Run, monk
 
     def noted(talker: Any, symbols: list[int], *args: Any, **kwargs: Any) -> Any:
         lengths.append(len(symbols))
-        return code_frames(talker, symbols, *args, **kwargs)
+        return code_frames(talker, symbols[:4], *args, **kwargs)  # the rest would only take time
 
     monkeypatch.setattr(tts, "code_frames", noted)
     assert omnictl("say", "word " * 120, "--out", "a.wav").code == 0
