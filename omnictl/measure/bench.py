@@ -9,7 +9,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from functools import partial, reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,8 @@ from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.trainer.hardware.device import RiseOfMemory, keep_freed_memory, wait_for
 from omnictl.trainer.hardware.precision import Precision, matmul_rate
 from omnictl.trainer.loader import micro_batches
-from omnictl.trainer.optim.gradient import normalise
+from omnictl.trainer.optim.gradient import Gradients, add_gradients, forward, gradients_of, normalise
+from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.plan.dry_run import precision_for
 from omnictl.trainer.plan.free_memory import free_memory
@@ -219,23 +221,44 @@ def take_step(
 ) -> Step:
     """One step as the training loop would take it, taken apart."""
     stage.model.train()
-    laps = _Laps(device)
-    data, forward, backward, count, work = 0.0, 0.0, 0.0, 0, NO_WORK
-    for ids in micro_batches(batches.ids(step), plan.micro_batch):
-        batch = batches.collate(ids)
+    laps, lanes = _Laps(device), Lanes(plan.lanes)
+    data, ahead, back, count, work = 0.0, 0.0, 0.0, 0, NO_WORK
+    parts = micro_batches(batches.ids(step), plan.micro_batch)
+    while some := [batches.collate(ids) for ids in islice(parts, lanes.number)]:
         data += laps.next()
-        with precision.autocast(device):
-            loss = stage.loss(batch)
-        forward += laps.next()
-        torch.autograd.backward(loss.sum)
-        backward += laps.next()
-        count, work = count + loss.count, work.plus(stage.work(batch))
+        passes = lanes.map(partial(_pass, stage, precision, device), some)
+        together = laps.next()
+        for one in passes:
+            share = together / sum(each.forward + each.backward for each in passes)
+            ahead, back = ahead + share * one.forward, back + share * one.backward
+            count, work = count + one.count, work.plus(one.work)
+            add_gradients(one.gradients)
+        back += laps.next()
+    lanes.close()
     normalise(optimizers.parameters, count, stage.config.train.clip_norm)
     for part in optimizers.parts:
         part.step()
     apply_batch_statistics(stage.model)
     optimizers.zero_grad()
-    return Step(data, forward, backward, laps.next(), work)
+    return Step(data, ahead, back, laps.next(), work)
+
+
+class _Pass(NamedTuple):
+    """One micro-batch, taken apart."""
+
+    forward: float
+    backward: float
+    count: int
+    work: Work
+    gradients: Gradients
+
+
+def _pass(stage: Any, precision: Precision, device: torch.device, batch: Any) -> _Pass:
+    laps = _Laps(device)
+    loss = forward(stage, batch, precision, device)
+    forward_seconds = laps.next()
+    gradients = gradients_of(stage, loss.sum)
+    return _Pass(forward_seconds, laps.next(), loss.count, stage.work(batch), gradients)
 
 
 class _Laps:

@@ -127,7 +127,8 @@ def _facts(trainer: Trainer) -> dict[str, str]:
         "device": f"{trainer.device}, {trainer.matmul_rate / 1e9:.0f} GFLOP/s in fp32",
         "precision": f"{precision.name} ({precision.reason})",
         "optimizer": trainer.optimizers.kind,
-        "batch": f"{trainer.config.batch_size} = {trainer.config.batch_size / plan.micro_batch:g} × {plan.micro_batch}",
+        "batch": f"{trainer.config.batch_size} = {trainer.config.batch_size / plan.micro_batch:g} × {plan.micro_batch}"
+        + (f", {plan.lanes} at a time" if plan.lanes > 1 else ""),
     }
     if trainer.group.size > 1:
         facts["processes"] = (

@@ -39,6 +39,7 @@ from omnictl.trainer.hardware.precision import Precision, matmul_rate
 from omnictl.trainer.loader import Feed, Share
 from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
 from omnictl.trainer.optim.gradient import Accumulated, accumulate, add_up, normalise
+from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.optim.schedule import learning_rate_factor
 from omnictl.trainer.plan.dry_run import precision_for
@@ -113,6 +114,7 @@ class Trainer:
         )
         self.scaler = self.precision.scaler(device)
         self.plan = MemoryPlan(**record["memory"]) if "memory" in record else group.first(lambda: self._plan_memory(kind))
+        self.lanes = Lanes(self.plan.lanes)
         set_checkpointing(stage.model, self.plan.checkpointing)
         self._spare_memory(self.plan)
         if self.sliced:
@@ -210,7 +212,13 @@ class Trainer:
         before = generator_states(self.device)
         while True:
             try:
-                return accumulate(self.stage, self.feed.step(self.state.step), precision=self.precision, scaler=self.scaler)
+                return accumulate(
+                    self.stage,
+                    self.feed.step(self.state.step),
+                    precision=self.precision,
+                    scaler=self.scaler,
+                    lanes=self.lanes,
+                )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -397,8 +405,9 @@ class Trainer:
         )
 
     def close(self) -> None:
-        """Close the logs and end the workers."""
+        """Close the logs and end the workers and threads."""
         self.feed.close()
+        self.lanes.close()
         if self.log is not None:
             self.log.close()
 

@@ -6,9 +6,10 @@ and processes gives the same gradient; averaging means over unequal micro-batche
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import compress
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import compress, islice
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from omnictl.trainer.distributed.dtensor import by_kind, is_slice, whole
 from omnictl.trainer.distributed.process_group import ProcessGroup
 from omnictl.trainer.hardware.precision import Precision
+from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.stage import NO_WORK, LossSum, Stage, Work
 
 
@@ -47,19 +49,72 @@ class Accumulated:
         return {name: float(value) / max(self.count, 1) for name, value in self.scalars.items()}
 
 
-def accumulate(stage: Stage, micro_batches: Iterator[Any], *, precision: Precision, scaler: torch.amp.GradScaler) -> Accumulated:
-    """Add the (scaled) gradient of the loss summed over all micro-batches to the parameters' `.grad`."""
+def accumulate(
+    stage: Stage, micro_batches: Iterator[Any], *, precision: Precision, scaler: torch.amp.GradScaler, lanes: Lanes | None = None
+) -> Accumulated:
+    """Add the (scaled) gradient of the loss summed over all micro-batches to the parameters' `.grad`.
+
+    Args:
+        stage: what is trained.
+        micro_batches: of one step.
+        precision: number formats of the products.
+        scaler: of the loss.
+        lanes: so many micro-batches pass at the same time; their gradients are added in order, so that sums never differ.
+    """
+    lanes = lanes or Lanes()
     device = next(stage.model.parameters()).device
     sums = Accumulated(torch.zeros((), dtype=torch.float64, device=device))
     began = time.perf_counter()
-    for batch in micro_batches:
+    while some := list(islice(micro_batches, lanes.number)):
         sums.data_seconds += time.perf_counter() - began
-        with precision.autocast(device):
-            loss = stage.loss(batch)
-        torch.autograd.backward(scaler.scale(loss.sum))
-        sums.add(loss, stage.work(batch))
+        if lanes.number == 1:
+            loss = forward(stage, some[0], precision, device)
+            torch.autograd.backward(scaler.scale(loss.sum))
+            sums.add(loss, stage.work(some[0]))
+        else:
+            for loss, work, gradients in lanes.map(partial(differentiate, stage, precision, scaler, device), some):
+                sums.add(loss, work)
+                add_gradients(gradients)
         began = time.perf_counter()
     return sums
+
+
+def forward(stage: Stage, batch: Any, precision: Precision, device: torch.device) -> LossSum:
+    """The loss of a micro-batch."""
+    with precision.autocast(device):
+        return stage.loss(batch)
+
+
+Gradients = Sequence[tuple[nn.Parameter, Tensor | None]]
+"""Of each parameter that learns; None if the loss does not depend on it."""
+
+
+class Pass(NamedTuple):
+    """What came of one micro-batch; nothing is in the parameters' `.grad` yet."""
+
+    loss: LossSum
+    work: Work
+    gradients: Gradients
+
+
+def differentiate(stage: Stage, precision: Precision, scaler: torch.amp.GradScaler, device: torch.device, batch: Any) -> Pass:
+    """Forward and backward pass of a micro-batch beside others."""
+    loss = forward(stage, batch, precision, device)
+    gradients = gradients_of(stage, scaler.scale(loss.sum))
+    return Pass(replace(loss, sum=loss.sum.detach()), stage.work(batch), gradients)
+
+
+def gradients_of(stage: Stage, loss: Tensor) -> Gradients:
+    """The gradient of all that learns, in no parameter's `.grad` yet."""
+    parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
+    return list(zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
+
+
+def add_gradients(gradients: Gradients) -> None:
+    """Add to the parameters' `.grad`."""
+    for parameter, gradient in gradients:
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
 def add_up(sums: Accumulated, model: nn.Module, group: ProcessGroup) -> Accumulated:

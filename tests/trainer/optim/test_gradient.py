@@ -6,32 +6,46 @@ from torch import Tensor, nn
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import micro_batches
 from omnictl.trainer.optim.gradient import accumulate, normalise
+from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.stage import Work
 
 FP32 = Precision("fp32", "")
 IDS = [5, 3, 8, 13, 21, 34, 55]
 
 
-def gradients(stage: Regression, micro_batch: int) -> tuple[list[Tensor], float, dict[str, float]]:
+def gradients(stage: Regression, micro_batch: int, lanes: int = 1) -> tuple[list[Tensor], float, dict[str, float]]:
     stage.model.zero_grad(set_to_none=True)
-    scaler = FP32.scaler(torch.device("cpu"))
-    sums = accumulate(stage, map(stage.collate, micro_batches(IDS, micro_batch)), precision=FP32, scaler=scaler)
+    scaler, threads = FP32.scaler(torch.device("cpu")), Lanes(lanes)
+    sums = accumulate(stage, map(stage.collate, micro_batches(IDS, micro_batch)), precision=FP32, scaler=scaler, lanes=threads)
+    threads.close()
     normalise(list(stage.model.parameters()), sums.count, clip_norm=1e9)
     targets = int(stage.counts[IDS].sum())
     assert (sums.work, sums.count) == (Work(7.0, 7000.0, positions=targets, slots=28), targets)
     return [p.grad for p in stage.model.parameters() if p.grad is not None], sums.loss, sums.scalar_means()
 
 
+@pytest.mark.parametrize("lanes", [1, 2, 3])
 @pytest.mark.parametrize("micro_batch", [1, 2, 3, 6, 100])
-def test_any_split_gives_the_gradient_of_the_mean_over_all_targets(micro_batch: int) -> None:
+def test_any_split_gives_the_gradient_of_the_mean_over_all_targets(micro_batch: int, lanes: int) -> None:
     stage = Regression()
     loss = stage.loss(stage.collate(IDS))
     expected = torch.autograd.grad(loss.sum / loss.count, list(stage.model.parameters()))
-    got, mean, scalars = gradients(stage, micro_batch)
+    got, mean, scalars = gradients(stage, micro_batch, lanes)
     for one, two in zip(got, expected, strict=True):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
     assert mean == pytest.approx(loss.sum.item() / loss.count, rel=1e-6)
     assert scalars == pytest.approx({"absolute": loss.scalars["absolute"].item() / loss.count}, rel=1e-6)
+
+
+@pytest.mark.parametrize("lanes", [2, 3])
+def test_gradients_of_lanes_add_up_in_order(lanes: int) -> None:
+    """Bit for bit, whichever lane is done first."""
+    stage = Regression()
+    expected, loss, _ = gradients(stage, micro_batch=1)
+    for _ in range(20):
+        got, again, _ = gradients(stage, micro_batch=1, lanes=lanes)
+        assert again == loss
+        assert all(torch.equal(one, two) for one, two in zip(got, expected, strict=True))
 
 
 def test_clipping_scales_the_whole_gradient_and_reports_its_norm() -> None:

@@ -267,7 +267,7 @@ def test_less_memory_means_smaller_micro_batches_and_the_same_weights(tmp_path: 
     with_free(monkeypatch, 2**20)
     run, observer = new_run(tmp_path / "parts", parts), Recorder()
     trained(run, parts, AUTO, observer=observer)
-    micro_batch, _, peak, there, _ = run.record()["memory"].values()
+    micro_batch, _, peak, there, _, _ = run.record()["memory"].values()
     assert micro_batch in {2, 4}, peak
     assert peak <= there == 2**20
     assert observer.facts["batch"].startswith(f"8 = {8 // micro_batch} × {micro_batch}")
