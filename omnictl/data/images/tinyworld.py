@@ -13,10 +13,12 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_name, tinyworld_seed
 from omnictl.tinyworld.images.renderer import draw
 from omnictl.tinyworld.images.scenes import HELDOUT_PAIRS, Scene, attribute_values, pair_captions, scene
-from omnictl.tinyworld.language.lexicon import COLOURS, SHAPES
 
 BACKGROUND = "background"
 """What a patch shows that no shape covers."""
+
+PATCH_ATTRIBUTES = ("shape", "colour", "size", "place")
+"""What is known of each patch: all facts of the shape that it shows, so that any of them can be looked up where another is."""
 
 PATCH_COVER = 0.25
 """Share of a patch that a shape must cover to be what the patch shows."""
@@ -50,7 +52,7 @@ class TinyWorldImages:
     @property
     def patch_attributes(self) -> Mapping[str, tuple[str, ...]]:
         """See `ImageCorpus`."""
-        return {"shape": (BACKGROUND, *SHAPES), "colour": (BACKGROUND, *COLOURS)}
+        return {name: (BACKGROUND, *attribute_values()[name]) for name in PATCH_ATTRIBUTES}
 
     def images(self, split: Split, needs: Literal["labels", "caption"], known: Mapping[str, tuple[str, ...]]) -> ImageSet:  # noqa: ARG002
         """See `ImageCorpus`; every scene has everything."""
@@ -96,7 +98,7 @@ class Scenes:
 
 
 def label_patches(drawn_scene: Scene, owners: Pixels, grid: int) -> Int64:
-    """`(grid², 2)`: shape and colour of what each patch shows, 0 for the ground.
+    """`(grid², 4)`: the values of `PATCH_ATTRIBUTES` of what each patch shows, 0 for the ground.
 
     That is the shape that covers most of it, if it covers a quarter or has no patch that it covers more of.
     """
@@ -109,8 +111,11 @@ def label_patches(drawn_scene: Scene, owners: Pixels, grid: int) -> Int64:
         row, column = np.unravel_index(cover.argmax(), cover.shape)
         if cover[row, column] and not shows[row, column]:
             shows[row, column], best[row, column] = True, index
-    kinds = np.array([[1 + SHAPES.index(item.shape), 1 + COLOURS.index(item.colour)] for item, *_ in drawn_scene.figures])
-    labels: Int64 = (kinds[best] * shows[:, :, None]).reshape(grid * grid, 2).astype(np.int64)
+    values = attribute_values()
+    facts = np.array(
+        [[1 + values[name].index(getattr(item, name)) for name in PATCH_ATTRIBUTES] for item, *_ in drawn_scene.figures]
+    )  # (figures, 4)
+    labels: Int64 = (facts[best] * shows[:, :, None]).reshape(grid * grid, len(PATCH_ATTRIBUTES)).astype(np.int64)
     return labels
 
 

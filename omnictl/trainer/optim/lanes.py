@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from omnictl.nn.statistics import gathering_modules
+from omnictl.nn.statistics import statistics_modules
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.stage import Stage
 
@@ -65,6 +65,6 @@ def can_share_steps(stage: Stage, config: TrainConfig, device: torch.device) -> 
         and torch.get_num_threads() > 1
         and stage.divisible
         and not draws
-        and not gathering_modules(stage.model)
+        and not statistics_modules(stage.model)
         and not config.runtime.compile
     )

@@ -24,7 +24,7 @@ from omnictl.data.manifest.source import TINYWORLD_SEED
 from omnictl.errors import DataError
 from omnictl.tinyworld.images.renderer import draw
 from omnictl.tinyworld.images.scenes import HELDOUT_EVERY, HELDOUT_PAIRS, Figure, Scene, scene, sentence
-from omnictl.tinyworld.language.lexicon import COLOURS, SHAPES
+from omnictl.tinyworld.language.lexicon import COLOURS, PLACES, SHAPES
 from omnictl.tinyworld.topics.pictures import Item
 
 VIEW = View(size=24, grid=3)
@@ -64,7 +64,12 @@ def test_every_label_of_a_scene_is_among_the_values() -> None:
         for name, value in labels.items():
             seen[name].add(value)
     assert seen == {name: set(values) for name, values in WORLD.attributes.items()}
-    assert WORLD.patch_attributes == {"shape": (BACKGROUND, *SHAPES), "colour": (BACKGROUND, *COLOURS)}
+    assert WORLD.patch_attributes == {
+        "shape": (BACKGROUND, *SHAPES),
+        "colour": (BACKGROUND, *COLOURS),
+        "size": (BACKGROUND, "small", "big"),
+        "place": (BACKGROUND, *PLACES),
+    }
 
 
 def test_pairs_that_training_never_shows_are_unseen() -> None:
@@ -141,10 +146,13 @@ def labels_by_loops(found: Scene, owners: Pixels, grid: int) -> list[list[int]]:
         if shown[main] is None and covers[main][number]:
             shown[main] = number
     items = [figure.item for figure in found.figures]
-    return [
-        [0, 0] if number is None else [1 + SHAPES.index(items[number].shape), 1 + COLOURS.index(items[number].colour)]
-        for number in shown
-    ]
+    return [[0, 0, 0, 0] if number is None else facts_of(items[number]) for number in shown]
+
+
+def facts_of(item: Item) -> list[int]:
+    """Shape, colour, size and place by number, counted from one."""
+    facts = SHAPES.index(item.shape), COLOURS.index(item.colour), ("small", "big").index(item.size), list(PLACES).index(item.place)
+    return [1 + number for number in facts]
 
 
 @pytest.mark.parametrize(("size", "grid"), [(28, 7), (32, 4), (30, 15), (24, 1)])
@@ -173,8 +181,8 @@ def owners_of(*patches: Mapping[int, int]) -> Pixels:
     return np.block([[tiles[0], tiles[1]], [tiles[2], tiles[3]]]).astype(np.uint8)
 
 
-CIRCLE, STAR = [1 + SHAPES.index("circle"), 1 + COLOURS.index("red")], [1 + SHAPES.index("star"), 1 + COLOURS.index("white")]
-GROUND = [0, 0]
+CIRCLE, STAR = facts_of(Item("big", "red", "circle", "in the middle")), facts_of(Item("big", "white", "star", "in the middle"))
+GROUND = [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
