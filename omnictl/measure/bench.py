@@ -231,7 +231,7 @@ def take_step(
         for one in passes:
             share = together / sum(each.forward + each.backward for each in passes)
             ahead, back = ahead + share * one.forward, back + share * one.backward
-            count, work = count + one.count, work.plus(one.work)
+            count, work = count + one.num_targets, work.plus(one.work)
             add_gradients(one.gradients)
         back += laps.next()
     lanes.close()
@@ -248,7 +248,7 @@ class _Pass(NamedTuple):
 
     forward: float
     backward: float
-    count: int
+    num_targets: int
     work: Work
     gradients: Gradients
 
