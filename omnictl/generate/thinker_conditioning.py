@@ -8,12 +8,12 @@ from torch import Tensor
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.models.thinker import Thinker
 
-Thoughts = Callable[[str], Tensor]
-"""States `(T + 2, D)` of a text of T symbols and its two edges."""
+Conditioner = Callable[[str], Tensor]
+"""Gives the states `(T + 2, D)` of a text of T symbols and its two edges."""
 
 
-class ReadingAlong:
-    """`Thoughts` of a Thinker in eval mode: at a symbol it has read the token that the symbol belongs to, and all before."""
+class ThinkerConditioner:
+    """A `Conditioner` with a Thinker in eval mode: at a symbol it has read the token that the symbol belongs to, and all before."""
 
     def __init__(self, model: Thinker, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer

@@ -20,7 +20,7 @@ from omnictl.config import Config
 from omnictl.data.speech.transcripts.spoken_text import sentences, spell_out
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.generate.griffin_lim import Vocoder
-from omnictl.generate.thinker_conditioning import Thoughts
+from omnictl.generate.thinker_conditioning import Conditioner
 from omnictl.models.codec import Codec
 from omnictl.models.talker import Talker, round_durations
 from omnictl.nn.audio.durations import spread_text
@@ -52,7 +52,7 @@ class Voice:
     sampling: CodeSampling = field(default_factory=CodeSampling)
     speakers: tuple[str, ...] = ()
     """Names of those whose voice it has, by number."""
-    thoughts: Thoughts | None = None
+    conditioner: Conditioner | None = None
     """The Thinker that reads along, if one does."""
 
 
@@ -74,9 +74,11 @@ def say(
     sound = voice.vocoder.stream()
     for sentence in arriving_sentences(pieces):
         for short in sentences(spell_out(sentence), voice.longest):
-            thoughts = voice.thoughts(short) if voice.thoughts else None
+            states = voice.conditioner(short) if voice.conditioner else None
             symbols = ReadAloud().encode(short)
-            codes = code_frames(voice.talker, symbols, voice.sampling, generator, thoughts=thoughts, speaker=speaker, speed=speed)
+            codes = code_frames(
+                voice.talker, symbols, voice.sampling, generator, thinker_states=states, speaker=speaker, speed=speed
+            )
             for mel in voice.codec.stream(codes):
                 samples = sound.push(mel.cpu())
                 if len(samples):
@@ -124,7 +126,7 @@ def code_frames(
     sampling: CodeSampling,
     generator: torch.Generator,
     *,
-    thoughts: Tensor | None = None,
+    thinker_states: Tensor | None = None,
     speaker: int = 0,
     speed: float = 1.0,
 ) -> Iterator[Tensor]:
@@ -132,9 +134,9 @@ def code_frames(
     device = talker.cos.device
     shape = talker.interface
     speakers = torch.tensor([speaker], device=device)
-    read_along = None if thoughts is None else thoughts[None].to(device)
+    conditioning = None if thinker_states is None else thinker_states[None].to(device)
     length = torch.tensor([len(symbols)], device=device)
-    states = talker.read(torch.tensor([symbols], device=device), length, speakers, read_along)
+    states = talker.read(torch.tensor([symbols], device=device), length, speakers, conditioning)
     times = round_durations(talker.log_durations(states)[0] - float(np.log(speed)))
     spread = spread_text([times.cpu().numpy()], shape.subframes)
     text = talker.frames(states, type(spread)(*(part.to(device) for part in spread)))  # (1, S, D)

@@ -64,7 +64,7 @@ class Interface(NamedTuple):
     codes: int
     subframes: int  # of durations, in a frame of codes
     speakers: int  # that it tells apart; 0: it knows one voice only
-    thoughts: int = 0  # width of the states of a Thinker that reads along; 0: none does
+    thinker_width: int = 0  # width of the states of a Thinker that reads along; 0: none does
 
 
 class Talker(nn.Module):
@@ -79,7 +79,7 @@ class Talker(nn.Module):
         width, eps = config.width, config.norm_eps
         self.symbols = nn.Embedding(interface.num_symbols, width)
         self.speakers = nn.Embedding(interface.speakers, width) if interface.speakers else None
-        self.thoughts = nn.Linear(interface.thoughts, width, bias=False) if interface.thoughts else None
+        self.thoughts = nn.Linear(interface.thinker_width, width, bias=False) if interface.thinker_width else None
         self.text = nn.ModuleList(
             ResidualConv(width, config.text_kernel, eps, dropout=config.dropout) for _ in range(config.text_layers)
         )
@@ -103,19 +103,21 @@ class Talker(nn.Module):
             elif isinstance(self.get_submodule(name.rpartition(".")[0]), nn.Embedding):
                 nn.init.normal_(parameter, std=0.3)
 
-    def read(self, symbols: Tensor, lengths: Tensor, speakers: Tensor | None = None, thoughts: Tensor | None = None) -> Tensor:
+    def read(
+        self, symbols: Tensor, lengths: Tensor, speakers: Tensor | None = None, thinker_states: Tensor | None = None
+    ) -> Tensor:
         """States `(B, T, D)` of symbols `(B, T)`, of which `(B,)` count.
 
         Args:
             symbols: what is read aloud.
             lengths: how many of them count.
             speakers: `(B,)` as whom, for a Talker of several voices.
-            thoughts: `(B, T, interface.thoughts)` what a Thinker makes of them, for a Talker that reads along.
+            thinker_states: `(B, T, interface.thinker_width)` what a Thinker makes of them, for a Talker that reads along.
         """
         x = self.symbols(symbols)
         if self.thoughts is not None:
-            assert thoughts is not None, "a Talker that reads along needs the Thinker's states"
-            x = x + self.thoughts(thoughts)  # begins as nothing
+            assert thinker_states is not None, "a Talker that reads along needs the Thinker's states"
+            x = x + self.thoughts(thinker_states)  # begins as nothing
         if self.speakers is not None:
             assert speakers is not None, "a Talker of several voices asks whose to take"
             x = x + self.speakers(speakers)[:, None]

@@ -40,7 +40,7 @@ from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.evaluation.talker import Judge, Ladder, Sentence, ladder_report
 from omnictl.features.speech_codes import code_speech
 from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder
-from omnictl.generate.thinker_conditioning import ReadingAlong
+from omnictl.generate.thinker_conditioning import ThinkerConditioner
 from omnictl.generate.tts import CodeSampling, Voice
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.speech import by_pair, character_errors
@@ -155,7 +155,7 @@ class TalkerStage:
                 codes=shape.quantiser.codes,
                 subframes=self.layout.subframes,
                 speakers=len(self.speakers) if len(self.speakers) > 1 else 0,
-                thoughts=self.thinker.model.config.width if self.thinker else 0,
+                thinker_width=self.thinker.model.config.width if self.thinker else 0,
             ),
         )
         self.data = data or open_alignable(config.data, shape.mel, cache)
@@ -204,8 +204,8 @@ class TalkerStage:
         numbers = {name: number for number, name in enumerate(self.speakers)}
         speakers = [numbers.get(row.speaker or "", 0) for row in found.recordings]
         coded = code_speech(found, split, speakers, self.codec, self.parts, open_alignment, self._cache)
-        thoughts = [self.thinker(text) for text in found.texts] if self.thinker else None
-        return replace(coded, codes=[codes[: self.model.interface.books] for codes in coded.codes], thoughts=thoughts)
+        states = [self.thinker(text) for text in found.texts] if self.thinker else None
+        return replace(coded, codes=[codes[: self.model.interface.books] for codes in coded.codes], thinker_states=states)
 
     def batches(self) -> CodedBatches:
         """Utterances of similar length, some of their codes corrupted."""
@@ -237,8 +237,8 @@ class TalkerStage:
         """States `(B, T, D)` of the batch's symbols."""
         device = self.model.cos.device
         speakers = batch.speakers.to(device)
-        thoughts = None if batch.thoughts is None else batch.thoughts.to(self.model.head.weight)
-        states: Tensor = self.model.read(batch.symbols.to(device), batch.symbol_lengths.to(device), speakers, thoughts)
+        conditioning = None if batch.thinker_states is None else batch.thinker_states.to(self.model.head.weight)
+        states: Tensor = self.model.read(batch.symbols.to(device), batch.symbol_lengths.to(device), speakers, conditioning)
         return states
 
     def scores(self, batch: CodedBatch, states: Tensor) -> Tensor:
@@ -342,7 +342,7 @@ class TalkerStage:
 STAGE: type[TrainableStage] = TalkerStage
 
 
-def open_thinker(folder: Path) -> ReadingAlong:
+def open_thinker(folder: Path) -> ThinkerConditioner:
     """The Thinker of a model folder, frozen.
 
     Raises:
@@ -351,7 +351,7 @@ def open_thinker(folder: Path) -> ReadingAlong:
     described = read_description(folder, "pretrain")
     model = Thinker(read_config(folder, "pretrain", PretrainConfig).model, described["vocab_size"])
     load_weights(folder / "model.safetensors", model)
-    return ReadingAlong(model.eval().requires_grad_(requires_grad=False), Tokenizer.load(folder / "tokenizer.json"))
+    return ThinkerConditioner(model.eval().requires_grad_(requires_grad=False), Tokenizer.load(folder / "tokenizer.json"))
 
 
 class Errors(NamedTuple):

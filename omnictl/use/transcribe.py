@@ -58,7 +58,7 @@ SECONDS_BETWEEN_LINES = 10.0
 logger = logging.getLogger(__name__)
 
 
-class Listener(Protocol):
+class Recogniser(Protocol):
     """What hears: `omnictl.stages.asr.Asr` with its weights."""
 
     config: AsrConfig
@@ -138,13 +138,13 @@ def open_thinker(run: Run, device: torch.device) -> ThinkerRater:
     return ThinkerRater(model.to(device).eval(), Tokenizer.load(run.model / "tokenizer.json"))
 
 
-def transcribe_file(path: Path, listener: Listener, decoding: Decoding) -> Transcript:
+def transcribe_file(path: Path, recogniser: Recogniser, decoding: Decoding) -> Transcript:
     """Hear a recording, whatever its rate, channels and length (an hour at most).
 
     Raises:
         DataError: it cannot be read.
     """
-    mel = listener.config.model.mel
+    mel = recogniser.config.model.mel
     sound = read_audio(path, rate=mel.sample_rate)
     seconds = len(sound) / mel.sample_rate
     words: list[Word] = []
@@ -154,7 +154,7 @@ def transcribe_file(path: Path, listener: Listener, decoding: Decoding) -> Trans
         if is_silent(window, mel):
             logger.info("%s: silence or steady noise from %.1f to %.1f s", path, start, stop)
         else:
-            words += [Word(text, start + begin, start + end) for text, begin, end in words_in(window, listener, decoding)]
+            words += [Word(text, start + begin, start + end) for text, begin, end in words_in(window, recogniser, decoding)]
         if stop < seconds and time.perf_counter() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.perf_counter()
             logger.info("%s: %.0f of %.0f s", path, stop, seconds)
@@ -199,14 +199,14 @@ def is_silent(sound: Samples, mel: MelConfig) -> bool:
     return bool(movement.max() < STEADY_DB)
 
 
-def words_in(sound: Samples, listener: Listener, decoding: Decoding) -> list[Word]:
+def words_in(sound: Samples, recogniser: Recogniser, decoding: Decoding) -> list[Word]:
     """The words of one window, in seconds from its beginning."""
-    model = listener.config.model
+    model = recogniser.config.model
     assert model.emissions != "auto"
-    frames, lengths = listener.hear(sound)
+    frames, lengths = recogniser.hear(sound)
     log_probs = frames[0, : int(lengths[0])].cpu()  # (S, V)
-    ids = decoding.ids(log_probs, listener.targets)
-    pieces = [listener.targets.decode([symbol]) for symbol in ids]
+    ids = decoding.ids(log_probs, recogniser.targets)
+    pieces = [recogniser.targets.decode([symbol]) for symbol in ids]
     spans = [span for piece, span in zip(pieces, align(log_probs, ids), strict=True) for _ in piece]  # one a character
     step = SUBSAMPLING / model.mel.frames_hz / model.emissions
     end = len(sound) / model.mel.sample_rate  # the last frame reaches beyond it

@@ -130,8 +130,8 @@ def test_a_cut_leaves_no_window_of_more_than_twenty_seconds() -> None:
 
 
 def test_words_and_their_times() -> None:
-    listener = spelled("...hh..i  .tthe.ree.")
-    assert words_in(syllables(2.0), listener, BEST_PATH) == [
+    recogniser = spelled("...hh..i  .tthe.ree.")
+    assert words_in(syllables(2.0), recogniser, BEST_PATH) == [
         Word("hi", pytest.approx(0.12), pytest.approx(0.32)),
         Word("there", pytest.approx(0.44), pytest.approx(0.76)),
     ]
@@ -158,8 +158,8 @@ def test_words_of_a_bpe() -> None:
     ids = targets.encode("the cat's hat")
     pieces = [targets.decode([symbol]) for symbol in ids]
     assert len(pieces) < len("the cat's hat")  # some are more than a character
-    listener = Hearing([symbol for one in ids for symbol in (0, one, one)], targets)  # piece n in frames 3 n + 1 and 3 n + 2
-    words = words_in(syllables(4.0), listener, BEST_PATH)
+    recogniser = Hearing([symbol for one in ids for symbol in (0, one, one)], targets)  # piece n in frames 3 n + 1 and 3 n + 2
+    words = words_in(syllables(4.0), recogniser, BEST_PATH)
     assert [word.text for word in words] == ["the", "cat's", "hat"]
     begins = [0, *(number for number, piece in enumerate(pieces) if piece.startswith(" ")), len(pieces)]
     assert len(begins) == 4
@@ -287,9 +287,9 @@ def test_what_is_no_language_model(tmp_path: Path, content: bytes | None, found:
 def test_a_file_of_any_rate_and_channels(tmp_path: Path) -> None:
     left = np.repeat(syllables(1.0), 3)[: 2 * 22_050]
     path = write(tmp_path / "a.flac", np.stack([left, np.zeros_like(left)], 1), 22_050)
-    listener = spelled("...hi")
-    found = transcribe_file(path, listener, BEST_PATH)
-    (sound,) = listener.heard
+    recogniser = spelled("...hi")
+    found = transcribe_file(path, recogniser, BEST_PATH)
+    (sound,) = recogniser.heard
     assert sound.shape == (2 * RATE,)
     assert (found.text, found.seconds) == ("hi", 2.0)
     assert found.real_time_factor > 0
@@ -297,10 +297,10 @@ def test_a_file_of_any_rate_and_channels(tmp_path: Path) -> None:
 
 def test_times_count_from_the_beginning_of_the_recording(tmp_path: Path) -> None:
     sound = syllables(50.0)
-    listener = spelled("...hi .you")
-    found = transcribe_file(write(tmp_path / "long.wav", sound), listener, BEST_PATH)
+    recogniser = spelled("...hi .you")
+    found = transcribe_file(write(tmp_path / "long.wav", sound), recogniser, BEST_PATH)
     read = soundfile.read(tmp_path / "long.wav", dtype="float32")[0]
-    assert np.array_equal(np.concatenate(listener.heard), read)
+    assert np.array_equal(np.concatenate(recogniser.heard), read)
     firsts = [first / RATE for first, _ in windows(read, RATE)]
     assert len(firsts) >= 3
     assert found.text == " ".join(["hi you"] * len(firsts))
@@ -322,18 +322,18 @@ def test_json_has_milliseconds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [0.2, 3.0, 25.0])
 def test_silence_is_not_heard(seconds: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    listener = spelled("hi")
+    recogniser = spelled("hi")
     with caplog.at_level(logging.INFO, "omnictl"):
-        found = transcribe_file(write(tmp_path / "a.wav", np.zeros(round(seconds * RATE), np.float32)), listener, BEST_PATH)
-    assert (found.text, found.words, listener.heard) == ("", [], [])
+        found = transcribe_file(write(tmp_path / "a.wav", np.zeros(round(seconds * RATE), np.float32)), recogniser, BEST_PATH)
+    assert (found.text, found.words, recogniser.heard) == ("", [], [])
     assert "silence or steady noise from 0.0 to " in caplog.text
 
 
 def test_only_the_windows_in_which_something_is_said_are_heard(tmp_path: Path) -> None:
     sound = np.concatenate([syllables(12.0), np.zeros(30 * RATE, np.float32), syllables(12.0)])
-    listener = spelled("...hi")
-    found = transcribe_file(write(tmp_path / "a.wav", sound), listener, BEST_PATH)
-    assert 2 <= len(found.words) == len(listener.heard) < len(list(windows(sound, RATE)))
+    recogniser = spelled("...hi")
+    found = transcribe_file(write(tmp_path / "a.wav", sound), recogniser, BEST_PATH)
+    assert 2 <= len(found.words) == len(recogniser.heard) < len(list(windows(sound, RATE)))
 
 
 @pytest.mark.parametrize("tilt", [0.0, 1.0, 2.0])

@@ -29,7 +29,7 @@ class CodedSpeech:
     """`(K, S)` each."""
     durations: Sequence[Int64]
     """`(T,)` sub-frames of every symbol; together the frames of codes, the last one possibly filled up."""
-    thoughts: Sequence[Tensor] | None = None
+    thinker_states: Sequence[Tensor] | None = None
     """`(T, D)` what a Thinker makes of every symbol."""
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class CodedBatch:
     """(B, K, S + K - 1) int64, what was written one step before; the number of codes where nothing was"""
     targets: Tensor
     """(B, K, S + K - 1) int64, what is to be written; `NOTHING` where nothing is"""
-    thoughts: Tensor | None
+    thinker_states: Tensor | None
     """(B, T, D) fp32, zero where padded"""
 
 
@@ -143,7 +143,9 @@ def side_by_side(found: CodedSpeech, indices: Sequence[int], read: Sequence[NDAr
         lengths=torch.tensor([codes.shape[1] for codes in said]),
         history=history,
         targets=_delayed(said, NOTHING),
-        thoughts=None if found.thoughts is None else pad_sequence([found.thoughts[i] for i in indices], batch_first=True),
+        thinker_states=None
+        if found.thinker_states is None
+        else pad_sequence([found.thinker_states[i] for i in indices], batch_first=True),
     )
 
 
