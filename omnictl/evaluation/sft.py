@@ -16,19 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.config.split import Split
-from omnictl.data.dialogues.chat_template import (
-    PLACEHOLDERS,
-    ChatTemplate,
-    Dialogue,
-    Media,
-    MediaKind,
-    Message,
-    Tokens,
-    place,
-    without_media,
-)
+from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, place, without_media
 from omnictl.data.dialogues.corpus import DialogueCorpus, ImageCollection
 from omnictl.data.dialogues.media_features import MediaFeatures
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.speech.transcripts.transcript import normalise
 from omnictl.data.text.tokenizer import END, IM_END, IM_START
 from omnictl.generate.decode import Prompt, answer_greedily
@@ -205,7 +196,7 @@ def exchange_media(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
         numbers = [number for number, dialogue in enumerate(result) if dialogue.task == task]
         before = [result[number] for number in numbers]
         for number, other in zip(numbers, shuffled_inputs(len(numbers), SHUFFLE_SEED), strict=True):
-            for kind in PLACEHOLDERS:
+            for kind in MODALITIES:
                 result[number] = _with_media(result[number], kind, [m for m in before[other].media if m.kind == kind])
     return result
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from omnictl.data.dialogues.chat_template import MediaKind
+from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.features.frontends import MediaEncoder
 from omnictl.models.omni import Omni

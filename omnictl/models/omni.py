@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
-from omnictl.data.dialogues.chat_template import PLACEHOLDERS, MediaKind
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.models.thinker import Thinker
 from omnictl.nn.lora import adapt
 from omnictl.nn.transformer import RMSNorm
@@ -108,7 +108,7 @@ class Omni(nn.Module):
         embeddings: Tensor = self.thinker.embedding(tokens)
         for kind, media in features.items():
             projected = self.projectors[kind](media)
-            is_placeholder = tokens == PLACEHOLDERS[kind]
+            is_placeholder = tokens == MODALITIES[kind].placeholder
             embeddings = embeddings.masked_scatter(is_placeholder[..., None], projected.to(embeddings.dtype))
         return embeddings
 

@@ -9,7 +9,7 @@ from omnictl.errors import RunError
 from omnictl.runs.compatible import needed_run
 from omnictl.runs.run import Run, find_run, newest_run
 from omnictl.stages import STAGES
-from omnictl.stages.modalities import needed_parts
+from omnictl.stages.media_encoders import needed_parts
 from omnictl.stages.sft import Sft, SftConfig
 
 TALKER = "talker"

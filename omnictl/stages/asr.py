@@ -37,6 +37,7 @@ from omnictl.evaluation.asr import (
     recognition_report,
 )
 from omnictl.evaluation.talker import Judge
+from omnictl.features.frontends import AudioFrontend, MediaEncoder
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
@@ -44,7 +45,7 @@ from omnictl.nn.audio.mel import log_mel
 from omnictl.nn.losses.ctc import ctc_nats, ctc_sum
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.protocol import StageContext, TrainableStage
+from omnictl.stages.protocol import StageContext, TrainableStage, open_model
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
@@ -318,6 +319,12 @@ class Asr:
 
 
 STAGE: type[TrainableStage] = Asr
+
+
+def open_encoder(folder: Path, cache: Path) -> MediaEncoder:
+    """The ear of an omni model; see `Modality`."""
+    stage = open_model(Asr, folder, device=torch.device("cpu"), cache=cache)
+    return AudioFrontend(stage.model, stage.targets)
 
 
 def _learn_targets(corpus: SpeechCorpus, config: TargetConfig) -> Targets:

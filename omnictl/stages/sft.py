@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from omnictl.config import Config
 from omnictl.config.split import Split
 from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixture, open_replayed_text, side_by_side
-from omnictl.data.dialogues.chat_template import ChatTemplate, MediaKind
+from omnictl.data.dialogues.chat_template import ChatTemplate
 from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
 from omnictl.data.dialogues.examples import DialogueSet, open_dialogue_set, spell_last, task_weights
 from omnictl.data.dialogues.media_features import MediaFeatures, Source
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.quarantine import format_rows
@@ -63,7 +64,7 @@ from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import copy_parts, held_parts, read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.modalities import MODALITIES, needed_parts
+from omnictl.stages.media_encoders import needed_parts, open_encoder
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
 from omnictl.stages.protocol import StageContext, TrainableStage, open_model
 from omnictl.stages.talker import TalkerStage
@@ -149,7 +150,7 @@ class Sft:
     name: ClassVar[str] = "sft"
     unit: ClassVar[str] = "tokens"
     divisible: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = (Pretrain.name, *(modality.stage for modality in MODALITIES.values()), "talker")
+    needs: ClassVar[tuple[str, ...]] = ("pretrain", *dict.fromkeys(modality.stage for modality in MODALITIES.values()), "talker")
 
     def __init__(self, config: SftConfig, parts: Mapping[str, Path], *, cache: Path, corpus: DialogueCorpus | None = None) -> None:
         self.config, self.parts, self._cache = config, parts, cache
@@ -162,7 +163,9 @@ class Sft:
         self.tokenizer = Tokenizer.load(parts["pretrain"] / "tokenizer.json")
         self.template = ChatTemplate(self.tokenizer)
         self.encoders: dict[MediaKind, MediaEncoder] = {
-            kind: modality.open(parts[modality.stage], cache) for kind, modality in MODALITIES.items() if modality.stage in parts
+            kind: open_encoder(kind, parts[modality.stage], cache)
+            for kind, modality in MODALITIES.items()
+            if modality.stage in parts
         }
         torch.manual_seed(config.train.seed)
         thinker = Thinker(self.pretrained.model, self.tokenizer.vocab_size)

@@ -48,13 +48,14 @@ from omnictl.evaluation.vision import (
     patch_estimates,
 )
 from omnictl.features.caption_space import MAX_CAPTION_TOKENS, CaptionReader
+from omnictl.features.frontends import MediaEncoder, VisionFrontend
 from omnictl.metrics.verdict import judge_vision
 from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig, VisionOutput, training_flops
 from omnictl.nn.losses.contrastive import contrastive_sum
 from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.protocol import StageContext, TrainableStage
+from omnictl.stages.protocol import StageContext, TrainableStage, open_model
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
@@ -419,6 +420,12 @@ class Vision:
 
 
 STAGE: type[TrainableStage] = Vision
+
+
+def open_encoder(folder: Path, cache: Path) -> MediaEncoder:
+    """The eye of an omni model; see `Modality`."""
+    stage = open_model(Vision, folder, device=torch.device("cpu"), cache=cache)
+    return VisionFrontend(stage.model.encoder, tuple(stage.known.patch_attributes.values()))
 
 
 def _numbers(attributes: Mapping[str, tuple[str, ...]]) -> tuple[int, ...]:

@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from numpy.typing import NDArray
 
-from omnictl.data.dialogues.chat_template import ChatTemplate, Media, MediaKind, Message, Tokens, media_of
+from omnictl.data.dialogues.chat_template import ChatTemplate, Media, Message, Tokens, media_of
 from omnictl.data.dialogues.media_features import MediaFeatures
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import RunError, UsageError
 from omnictl.evaluation.sft import STOP, Respondent
@@ -24,16 +25,12 @@ from omnictl.generate.sampling import SamplingConfig
 from omnictl.models.omni import Omni, OmniConfig
 from omnictl.models.thinker import Thinker
 from omnictl.runs.model_folder import read_config, read_description
-from omnictl.stages.modalities import MODALITIES
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
 from omnictl.stages.protocol import open_model
 from omnictl.stages.sft import Sft
 from omnictl.trainer.checkpoint import load_weights
 
 Mode = Literal["chatml", "text"]
-
-KINDS: Mapping[MediaKind, str] = {"image": "image", "audio": "recording"}
-"""What people call them."""
 
 
 class Attachment(NamedTuple):
@@ -50,7 +47,7 @@ class Reply:
     text: str = ""
     prompt_tokens: int = 0
     """Of text alone."""
-    media_tokens: dict[MediaKind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    media_tokens: dict[MediaKind, int] = field(default_factory=lambda: dict.fromkeys(MODALITIES, 0))
     new_tokens: int = 0
     dropped_tokens: int = 0
     """Positions of the oldest turns that did not fit into the context."""
@@ -158,7 +155,7 @@ class Session:
         if sense is None:
             modality = MODALITIES[attachment.kind]
             raise RunError(
-                f"this model has never learned from {KINDS[attachment.kind]}s",
+                f"this model has never learned from {MODALITIES[attachment.kind].noun}s",
                 where=str(attachment.file),
                 fix=f"make one that {modality.verb}: `omnictl pipeline --preset tiny --max-minutes 30`, "
                 f"or `omnictl {modality.stage}` and then `omnictl sft`",
@@ -190,7 +187,7 @@ class Session:
         context = thinker.config.context
         prompt = self._fitting_prompt([*self.history, asked], context - 1 - min(max_tokens, context // 2), into)
         everything = MediaFeatures(self.senses)
-        into.media_tokens = {kind: sum(everything.count(m) for m in prompt.media if m.kind == kind) for kind in KINDS}
+        into.media_tokens = {kind: sum(everything.count(m) for m in prompt.media if m.kind == kind) for kind in MODALITIES}
         into.prompt_tokens = len(prompt.tokens) - 1 - sum(into.media_tokens.values())
         stream = self.respondent.template.tokenizer.stream()
         for token in generate(
@@ -231,7 +228,7 @@ class Session:
     def _too_long(self, prompt: Tokens, room: int) -> UsageError:
         counts = {media: MediaFeatures(self.senses).count(media) for media in prompt.media}
         longest = max(counts, key=lambda media: counts[media])
-        parts = [f"{sum(sizes)} of {_so_many(kind, len(sizes))}" for kind in KINDS if (sizes := _of_kind(kind, counts))]
+        parts = [f"{sum(sizes)} of {_so_many(kind, len(sizes))}" for kind in MODALITIES if (sizes := _of_kind(kind, counts))]
         text = len(prompt.tokens) - sum(counts.values())
         return UsageError(
             f"the question takes {len(prompt.tokens)} positions ({', '.join(parts)}, {text} of text), "
@@ -253,4 +250,4 @@ def _of_kind(kind: MediaKind, counts: Mapping[Media, int]) -> list[int]:
 
 
 def _so_many(kind: MediaKind, number: int) -> str:
-    return f"one {KINDS[kind]}" if number == 1 else f"{number} {KINDS[kind]}s"
+    return f"one {MODALITIES[kind].noun}" if number == 1 else f"{number} {MODALITIES[kind].noun}s"

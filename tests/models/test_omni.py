@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from omnictl.data.dialogues.chat_template import PLACEHOLDERS
+from omnictl.data.dialogues.modalities import MODALITIES
 from omnictl.models.omni import Features, Omni, OmniConfig, Projector
 from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.nn.transformer import Rotary, rotate
 
 CONFIG = ThinkerConfig(layers=2, width=32, heads=4, kv_heads=2, hidden=48, context=64)
 VOCAB = 40
-IMAGE, AUDIO = PLACEHOLDERS["image"], PLACEHOLDERS["audio"]
+IMAGE, AUDIO = MODALITIES["image"].placeholder, MODALITIES["audio"].placeholder
 Randomise = Callable[[nn.Module], None]
 
 

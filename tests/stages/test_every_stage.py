@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from omnictl.config import resolve, to_dict, to_json
 from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.batches import side_by_side
-from omnictl.data.dialogues.chat_template import PLACEHOLDERS
+from omnictl.data.dialogues.modalities import MODALITIES
 from omnictl.data.speech.batches.codes import side_by_side as codes_side_by_side
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.stages import STAGES, command_recipe, command_stages, stage_recipe, stage_type
@@ -218,7 +218,9 @@ def sft_logits(stage: Sft, changed: Sequence[int]) -> Tensor:
     examples = map(stage.batches().example, itertools.count())
     example = next(each for each in examples if each.found.media and len(each.found.tokens) > 90)
     tokens = example.found.tokens.copy()
-    first = max(place for place, token in enumerate(tokens) if token in PLACEHOLDERS.values()) + 1
+    first = (
+        max(place for place, token in enumerate(tokens) if token in [modality.placeholder for modality in MODALITIES.values()]) + 1
+    )
     for target in changed:
         tokens[first + target] = 10 + (tokens[first + target] + 1) % 200
     batch = side_by_side([example._replace(found=example.found._replace(tokens=tokens))], len(tokens), placed=stage.placed)

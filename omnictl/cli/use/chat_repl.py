@@ -17,7 +17,8 @@ from omnictl.config.suggest import nearest
 from omnictl.errors import OmniError, UsageError
 
 if TYPE_CHECKING:
-    from omnictl.data.dialogues.chat_template import Media, MediaKind
+    from omnictl.data.dialogues.chat_template import Media
+    from omnictl.data.dialogues.modalities import MediaKind
     from omnictl.generate.tts import Voice
     from omnictl.use.chat_session import Session
 

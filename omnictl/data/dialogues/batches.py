@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnictl.data.dialogues.chat_template import ChatTemplate, MediaKind, Tokens, place
+from omnictl.data.dialogues.chat_template import ChatTemplate, Tokens, place
 from omnictl.data.dialogues.examples import DialogueSet, Example, spell
 from omnictl.data.dialogues.media_features import MediaFeatures
+from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.data.text.source import open_corpus
 from omnictl.data.text.token_store import TokenStore, open_store

@@ -10,14 +10,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omnictl.data.text.tokenizer import AUDIO, END, IM_END, IM_START, IMAGE, Tokenizer
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
+from omnictl.data.text.tokenizer import END, IM_END, IM_START, Tokenizer
 from omnictl.nn.losses.ignore_index import IGNORE
 
-MediaKind = Literal["image", "audio"]
 Role = Literal["system", "user", "assistant"]
-
-PLACEHOLDERS: Mapping[MediaKind, int] = {"image": IMAGE, "audio": AUDIO}
-"""The token that stands for a feature of each kind."""
 
 
 class Media(NamedTuple):
@@ -120,7 +117,7 @@ class ChatTemplate:
 
     def _part(self, part: Part, count: Count) -> list[int]:
         if isinstance(part, Media):
-            return [PLACEHOLDERS[part.kind]] * count(part)
+            return [MODALITIES[part.kind].placeholder] * count(part)
         return self.tokenizer.encode(part, markup=False)
 
 
@@ -143,7 +140,7 @@ def place(found: Tokens, count: Count, grids: Grids) -> Int64:
     parts: list[Int64] = []
     now = at = 0
     for media in (*found.media, None):
-        stop = found.tokens.index(PLACEHOLDERS[media.kind], at) if media else len(found.tokens)
+        stop = found.tokens.index(MODALITIES[media.kind].placeholder, at) if media else len(found.tokens)
         parts.append(np.arange(now, now + stop - at)[:, None].repeat(3, 1))
         now += stop - at
         if media:

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from omnictl.config.base import Config
 from omnictl.config.split import Split
-from omnictl.data.dialogues.chat_template import Dialogue, Media, MediaKind
+from omnictl.data.dialogues.chat_template import Dialogue, Media
+from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.corpus import SpeechCorpus
 
@@ -106,6 +107,10 @@ class DialogueCorpus(Protocol):
 
     def dialogue(self, split: Split, task: str, number: int) -> Dialogue:
         """One of them."""
+        ...
+
+    def files(self, split: Split, kind: MediaKind) -> Sequence[Path]:
+        """The files of a kind of media of a split, by number; none of what is made when it is asked for."""
         ...
 
     def file(self, split: Split, media: Media) -> Path | None:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.audio.files import read_audio
-from omnictl.data.dialogues.chat_template import Dialogue, Media, MediaKind, Message, Part
+from omnictl.data.dialogues.chat_template import Dialogue, Media, Message, Part
 from omnictl.data.dialogues.corpus import DialogueDataConfig, ImageCollection, Pixels
 from omnictl.data.dialogues.manifest import DialogueManifest, DialogueRow, MediaFile
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.images.file_corpus import load_image
 from omnictl.data.images.files.checks import find_broken_images
 from omnictl.data.manifest.rows import BrokenRow
@@ -63,6 +64,10 @@ class DialogueFiles:
         messages = tuple(Message(message.role, tuple(map(found.part, message.parts))) for message in row.messages)
         return Dialogue(row.id, task, messages, row.where)
 
+    def files(self, split: Split, kind: MediaKind) -> Sequence[Path]:
+        """See `DialogueCorpus`."""
+        return self._splits[split].files[kind]
+
     def file(self, split: Split, media: Media) -> Path | None:
         """See `DialogueCorpus`."""
         return self._splits[split].files[media.kind][media.number]
@@ -78,8 +83,7 @@ class _SplitRows(NamedTuple):
     @classmethod
     def of(cls, rows: Sequence[DialogueRow]) -> "_SplitRows":
         media = list(dict.fromkeys(media for row in rows for media in row.media))
-        kinds: tuple[MediaKind, ...] = ("image", "audio")
-        by_kind = {kind: [each for each in media if each.kind == kind] for kind in kinds}
+        by_kind = {kind: [each for each in media if each.kind == kind] for kind in MODALITIES}
         return cls(
             tasks={task: tuple(row for row in rows if row.task == task) for task in dict.fromkeys(row.task for row in rows)},
             files={kind: tuple(each.file for each in found) for kind, found in by_kind.items()},

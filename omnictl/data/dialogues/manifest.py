@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, cast
 
 from omnictl.config.split import Split
 from omnictl.config.suggest import nearest
-from omnictl.data.dialogues.chat_template import MediaKind, Role
+from omnictl.data.dialogues.chat_template import Role
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.manifest.rows import (
     BrokenRow,
     Flaw,
@@ -41,7 +42,6 @@ ANY_TASK = "dialogue"
 """The task of rows that name none."""
 
 _ROLES = ("system", "user", "assistant")
-_KINDS = ("text", "image", "audio")
 _NEEDS = 'a row is an object with "messages": a list of {"role": "user" or "assistant", "content": text or parts}'
 
 Find = Callable[[str, str], Path]
@@ -201,17 +201,18 @@ def _joined(parts: Iterable[str | MediaFile]) -> Iterator[str | MediaFile]:
 
 
 def _parts(content: list[object], what: str, find: Find) -> Iterator[str | MediaFile]:
+    known = ("text", *MODALITIES)
     for number, part in enumerate(content, start=1):
         place = f"part {number} of {what}"
         if not isinstance(part, dict):
             raise Flaw(f"{place} should be an object with a type, found {json_type(part)}")
         kind = part.get("type")
-        if kind not in _KINDS:
-            raise Flaw(f"the type of {place} is {kind!r}, expected one of {', '.join(_KINDS)}")
+        if kind not in known:
+            raise Flaw(f"the type of {place} is {kind!r}, expected one of {', '.join(known)}")
         if kind not in part:
             raise Flaw(f"{place} is of type {kind!r} and has no key {kind!r} (found {', '.join(map(repr, part))})")
         if kind == "text":
             require_text(place, part[kind])  # or it is a flaw
             yield cast("str", part[kind])
         else:
-            yield MediaFile(cast("MediaKind", kind), find(cast("str", kind), require_text(f"path of {place}", part[kind])))
+            yield MediaFile(cast("str", kind), find(cast("str", kind), require_text(f"path of {place}", part[kind])))

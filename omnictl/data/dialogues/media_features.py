@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from omnictl.data.dialogues.chat_template import Grids, Media, MediaKind, Tokens
+from omnictl.data.dialogues.chat_template import Grids, Media, Tokens
+from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.errors import DataError
 
 

@@ -7,8 +7,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.dialogues.chat_template import Dialogue, Media, MediaKind, Message, Part
+from omnictl.data.dialogues.chat_template import Dialogue, Media, Message, Part
 from omnictl.data.dialogues.corpus import DialogueDataConfig, ImageCollection, Pixels
+from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_name
 from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus
@@ -93,6 +94,10 @@ class TinyWorldDialogues:
             messages.append(Message("assistant", (exchange.answer,)))
         where = f"{self.name}/{split}/{task}/{number}"
         return Dialogue(f"{split}/{task}/{number}", task, tuple(messages), where)
+
+    def files(self, split: Split, kind: MediaKind) -> Sequence[Path]:  # noqa: ARG002
+        """See `DialogueCorpus`."""
+        return ()
 
     def file(self, split: Split, media: Media) -> Path | None:  # noqa: ARG002
         """See `DialogueCorpus`; nothing is."""

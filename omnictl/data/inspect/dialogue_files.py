@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.dialogues.chat_template import MediaKind, Role
+from omnictl.data.dialogues.chat_template import Role
 from omnictl.data.dialogues.manifest import DialogueRow, MediaFile, read_dialogues
+from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
 from omnictl.data.inspect.audio_files import Sound, spoken
 from omnictl.data.inspect.image_files import ImageFile, drawn
