@@ -47,7 +47,7 @@ from omnictl.runs.model_folder import read_config, read_description, write_descr
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import StageContext, TrainableStage, open_model
 from omnictl.trainer.checkpoint import load_weights
-from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, train_with_muon
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 EVALUATION_FRAMES = 24_000
@@ -99,15 +99,7 @@ PRESETS: Mapping[str, AsrConfig] = {
         model=AudioEncoderConfig(dropout=0.0),
         data=SpeechDataConfig(num_utterances=6_000, time_mask=0.03, frequency_mask=8),
         decoding=DecodingConfig(beam=8),
-        train=TrainConfig(
-            steps=1400,
-            batch_size=32,
-            optimizer="muon",
-            lr=3e-3,
-            eval_every=350,
-            save_every=350,
-            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9),
-        ),
+        train=train_with_muon(steps=1400, batch_size=32, every=350, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9)),
     ),
     # Hours on a 12 GB GPU, on recordings of one's own (100 hours and more).
     "small": AsrConfig(

@@ -113,11 +113,13 @@ class Pretrain:
     divisible: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer, *, cache: Path) -> None:
+    def __init__(
+        self, config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer, *, cache: Path, thinker: Thinker | None = None
+    ) -> None:
         self.config, self.tokenizer = config, tokenizer
         self.data = TokenStores(corpus, tokenizer, cache)
         torch.manual_seed(config.train.seed)
-        self.model = Thinker(config.model, tokenizer.vocab_size)
+        self.model = Thinker(config.model, tokenizer.vocab_size) if thinker is None else thinker
 
     @classmethod
     def create(cls, config: PretrainConfig, *, context: StageContext) -> "Pretrain":

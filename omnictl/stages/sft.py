@@ -34,6 +34,7 @@ from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.quarantine import format_rows
 from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.text.source import open_corpus
 from omnictl.data.text.token_store import TokenStore
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
@@ -422,8 +423,9 @@ class Sft:
         if self.config.data.replay == 0:
             return Writing({}, {}, {})
         generated = all(tinyworld_seed(source) is not None for source in (self.config.data.source, self.pretrained.data.source))
-        pretrain = Pretrain.open(self.parts["pretrain"], data=self.config.data.source if generated else None, cache=self._cache)
-        pretrain.model = self.model.thinker
+        source = self.config.data.source if generated else None
+        config = read_config(self.parts["pretrain"], Pretrain.name, PretrainConfig, source=source)
+        pretrain = Pretrain(config, open_corpus(config.data), self.tokenizer, cache=self._cache, thinker=self.model.thinker)
         report = pretrain.evaluate(split, limit=limit)
         return Writing(name_as_text(report.metrics), name_as_text(report.estimates), report.controls)
 

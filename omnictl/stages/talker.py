@@ -58,7 +58,7 @@ from omnictl.stages.pretrain import PretrainConfig
 from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.stages.vocoder import VocoderStage
 from omnictl.trainer.checkpoint import load_weights
-from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, train_with_muon
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 VALIDATED_FRAMES = 4_000
@@ -102,15 +102,7 @@ PRESETS: Mapping[str, TalkerTraining] = {
     ),
     "tiny": TalkerTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
-        train=TrainConfig(
-            steps=1500,
-            batch_size=32,
-            optimizer="muon",
-            lr=3e-3,
-            eval_every=500,
-            save_every=500,
-            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.7),
-        ),
+        train=train_with_muon(steps=1500, batch_size=32, every=500, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.7)),
     ),
     "small": TalkerTraining(
         model=TalkerConfig(layers=12, width=512, heads=8, hidden=1408, text_layers=4),
