@@ -242,5 +242,5 @@ def _measured_step(
 
 def _mel(stage: Any) -> MelConfig | None:
     """How the stage hears, if it does."""
-    model = stage.codec.config if hasattr(stage, "codec") else stage.config.model
+    model = stage.codec.config if hasattr(stage, "codec") else getattr(stage.config, "model", None)
     return getattr(model, "mel", None)
