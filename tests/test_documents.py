@@ -158,6 +158,11 @@ def test_links_lead_to_files(path: Path) -> None:
     assert [target for target in targets if "://" not in target and not (path.parent / target).exists()] == []
 
 
+def test_the_map_of_the_readme_names_every_package() -> None:
+    named = set(re.findall(r"`omnictl/(\w+)`", (ROOT / "README.md").read_text()))
+    assert named == {path.parent.name for path in (ROOT / "omnictl").glob("*/__init__.py")}
+
+
 def test_log_entries_are_dated_short_and_newest_first() -> None:
     entries = (ROOT / "docs" / "log.md").read_text().split("\n## ")[1:]
     headings = [entry.partition("\n")[0] for entry in entries]

@@ -271,6 +271,7 @@ NOT_ESTIMATED = {"real_time_factor", "set_aside", "first_audio_seconds", "bits_p
 bias them."""
 
 
+@pytest.mark.slow
 @every_stage
 def test_every_metric_says_how_exact_it_is(name: str) -> None:
     stage: Any = make_stage(name)

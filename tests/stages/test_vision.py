@@ -301,6 +301,7 @@ def take_steps(stage: Vision, count: int) -> list[float]:
     return losses
 
 
+@pytest.mark.slow
 def test_photographs_can_be_trained_on(test_data: Path) -> None:
     stage = on_files(test_data / "cifar10_mini", "data.augmentation=strong", "train.batch_size=32", "label_smoothing=0")
     assert stage.data.quarantine == ()
@@ -316,6 +317,7 @@ def test_photographs_can_be_trained_on(test_data: Path) -> None:
     assert {content[:4] for content in report.pictures.values()} == {PNG}
 
 
+@pytest.mark.slow
 def test_drawings_and_their_captions_can_be_trained_on(test_data: Path) -> None:
     stage = on_files(test_data / "openmoji", CONTRASTIVE, "train.batch_size=16")
     assert stage.data.quarantine == ()

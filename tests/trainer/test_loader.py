@@ -153,6 +153,7 @@ def test_workers_end_with_the_last_reference_too() -> None:
         gc.enable()
 
 
+@pytest.mark.faults
 def test_an_error_that_nobody_handles_ends_the_process() -> None:
     script = (
         "from test_loader import Broken, feeding\n"
@@ -174,6 +175,7 @@ def is_alive(process: int) -> bool:
         return False
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
 def test_workers_of_a_killed_training_end() -> None:
     """Also where a fork server would be the default, as from Python 3.14 on: with its parent alive a worker waits for ever."""
