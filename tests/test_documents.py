@@ -103,7 +103,7 @@ def write_recordings(folder: Path) -> None:
     corpus = TinyWorldSpeech(99, num_utterances=30, num_eval_utterances=2)
     (folder / "audio").mkdir(parents=True)
     rows = ["audio,text,speaker"]
-    for number, (recording, sound) in enumerate(zip(corpus.recordings("train"), corpus.sounds("train", 0, 16_000), strict=True)):
+    for number, (recording, sound) in enumerate(zip(corpus.recordings("train"), corpus.samples("train", 0, 16_000), strict=True)):
         assert not isinstance(sound, DataError)
         soundfile.write(folder / "audio" / f"{number}.flac", sound, 16_000)
         rows.append(f'audio/{number}.flac,"{recording.text}",{recording.speaker}')

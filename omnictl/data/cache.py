@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 def cache_dir() -> Path:
     """Where it is: `$OMNICTL_CACHE`, else `$XDG_CACHE_HOME/omnictl`, else `~/.cache/omnictl`."""
-    if own := os.environ.get("OMNICTL_CACHE"):
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "omnictl"
+    if chosen := os.environ.get("OMNICTL_CACHE"):
+        return Path(chosen)
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    return (Path(xdg) if xdg else Path.home() / ".cache") / "omnictl"
 
 
 def read_or_build(folder: Path, read: Callable[[Path], T | None], write: Callable[[Path], None]) -> T:
@@ -40,17 +40,17 @@ def read_or_build(folder: Path, read: Callable[[Path], T | None], write: Callabl
         DataError: the cache cannot be written.
         DiskFull: no space left for it; what was written is removed.
     """
-    found = read(folder)
-    if found is None:
+    content = read(folder)
+    if content is None:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_name(f"{folder.name}.lock")):
-                found = read(folder)
-                if found is None:
-                    found = _build(folder, read, write)
+                content = read(folder)
+                if content is None:
+                    content = _build(folder, read, write)
         except OSError as error:
-            raise _named(error, folder.parent) from error
-    return found
+            raise _explain(error, folder.parent) from error
+    return content
 
 
 def _build(folder: Path, read: Callable[[Path], T | None], write: Callable[[Path], None]) -> T:
@@ -74,7 +74,7 @@ def flush(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
-def _named(error: OSError, cache: Path) -> DataError | DiskFull:
+def _explain(error: OSError, cache: Path) -> DataError | DiskFull:
     elsewhere = "choose another cache folder with the environment variable OMNICTL_CACHE"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"no space left for the cache in {cache}", where=str(cache), fix=f"free some space, or {elsewhere}")

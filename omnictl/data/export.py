@@ -1,5 +1,5 @@
 """Writes TinyWorld out as ordinary files, which the file loaders read back the same: documents, recordings with
-transcripts, images with labels and captions, or dialogues with images and sounds.
+transcripts, images with labels and captions, or dialogues with images and recordings.
 
 A folder appears whole or not at all: it is written under a hidden name beside its place, and renamed at the end.
 """
@@ -24,7 +24,7 @@ from omnictl.data.cache import flush
 from omnictl.data.dialogues.chat_template import Dialogue, Media
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues, say
 from omnictl.data.images.tinyworld import TinyWorldImages
-from omnictl.data.inspect.image_files import pixels_of
+from omnictl.data.inspect.image_files import render_pixels
 from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus
 from omnictl.data.speech.manifest import FIELDS
 from omnictl.data.speech.tinyworld import TinyWorldSpeech
@@ -59,7 +59,7 @@ def export_text(world: TinyWorldText, out: Path) -> dict[Split, int]:
         DiskFull: no space left; nothing of the folder is.
     """
     counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-    with _whole(out) as draft, (draft / DOCUMENTS).open("w", encoding="utf-8", newline="\n") as file:
+    with _new_folder(out) as draft, (draft / DOCUMENTS).open("w", encoding="utf-8", newline="\n") as file:
         total = world.num_documents + 2 * world.num_eval_documents
         rows = ((split, text) for split in SPLITS for text in world.documents(split))
         for split, text in log_progress(rows, "writing documents", total):
@@ -85,12 +85,12 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
         DataError: espeak-ng cannot run here.
     """
     counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-    with _whole(out) as draft, (draft / RECORDINGS).open("w", encoding="utf-8", newline="") as file:
+    with _new_folder(out) as draft, (draft / RECORDINGS).open("w", encoding="utf-8", newline="") as file:
         (draft / "audio").mkdir()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
         total = world.num_utterances + 2 * world.num_eval_utterances
-        sounds = ((split, sound) for split in SPLITS for sound in _sounds(world, split))
+        sounds = ((split, sound) for split in SPLITS for sound in _speak(world, split))
         for split, sound in log_progress(sounds, "writing recordings", total):
             recording = world.recordings(split)[counts[split]]
             audio = f"audio/{split}_{counts[split]:06}.flac"
@@ -101,9 +101,9 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
     return counts
 
 
-def _sounds(world: SpeechCorpus, split: Split) -> Iterator[Samples]:
+def _speak(world: SpeechCorpus, split: Split) -> Iterator[Samples]:
     for block in range(-(-len(world.recordings(split)) // BLOCK)):
-        for sound in world.sounds(split, block, RATE):
+        for sound in world.samples(split, block, RATE):
             if isinstance(sound, DataError):
                 raise sound
             yield sound
@@ -132,14 +132,14 @@ def export_images(world: TinyWorldImages, out: Path, *, num: int) -> dict[Split,
         DiskFull: no space left; nothing of the folder is.
     """
     counts: dict[Split, int] = {split: len(world.images(split, "labels", {})) for split in SPLITS} | {"train": num}
-    with _whole(out) as draft, (draft / IMAGES).open("w", encoding="utf-8", newline="\n") as file:
+    with _new_folder(out) as draft, (draft / IMAGES).open("w", encoding="utf-8", newline="\n") as file:
         (draft / "images").mkdir()
         places = [(split, index) for split in SPLITS for index in range(counts[split])]
         for split, index in log_progress(places, "writing images", len(places)):
-            found = scene(world.seed, split, index)
+            drawn_scene = scene(world.seed, split, index)
             image = f"images/{split}_{index:06}.png"
-            (draft / image).write_bytes(_png(pixels_of(found)))
-            row = {"image": image, "label": found.labels(), "caption": found.caption, "split": split}
+            (draft / image).write_bytes(_png(render_pixels(drawn_scene)))
+            row = {"image": image, "label": drawn_scene.labels(), "caption": drawn_scene.caption, "split": split}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         flush(file)
     return counts
@@ -161,11 +161,11 @@ def export_dialogues(world: TinyWorldDialogues, out: Path) -> dict[Split, int]:
         DataError: espeak-ng cannot run here.
     """
     counts: dict[Split, int] = {split: sum(world.tasks(split).values()) for split in SPLITS}
-    with _whole(out) as draft, (draft / DIALOGUES).open("w", encoding="utf-8", newline="\n") as file:
+    with _new_folder(out) as draft, (draft / DIALOGUES).open("w", encoding="utf-8", newline="\n") as file:
         for folder in ("images", "audio", "replies"):
             (draft / folder).mkdir()
         places = [(split, task, number) for split in SPLITS for task, number in _in_turn(world.tasks(split))]
-        _write_sounds(world, draft, places)
+        _write_audio(world, draft, places)
         for split, task, number in log_progress(places, "writing dialogues", len(places)):
             dialogue = world.dialogue(split, task, number)
             _write_images(world, split, dialogue.media, draft)
@@ -181,10 +181,10 @@ def _in_turn(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
         yield from ((task, number) for task, count in counts.items() if number < count)
 
 
-def _write_sounds(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple[Split, str, int]]) -> None:
+def _write_audio(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple[Split, str, int]]) -> None:
     """What is asked aloud, by the number of the sound, and what is answered."""
-    questions = [(split, number) for split in SPLITS for number in range(len(world.sounds.recordings(split)))]
-    sounds = (sound for split in SPLITS for sound in _sounds(world.sounds, split))
+    questions = [(split, number) for split in SPLITS for number in range(len(world.audio.recordings(split)))]
+    sounds = (sound for split in SPLITS for sound in _speak(world.audio, split))
     for (split, number), sound in zip(log_progress(questions, "writing sounds", len(questions)), sounds, strict=True):
         (draft / _file_of(Media("audio", number), split)).write_bytes(_flac(sound))
     plans = [world.spoken_answer(*place) for place in places]
@@ -193,12 +193,12 @@ def _write_sounds(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple
         (draft / _reply_of(f"{split}/{task}/{number}")).write_bytes(_flac(sound))
 
 
-def _write_images(world: TinyWorldDialogues, split: Split, shown: Sequence[Media], draft: Path) -> None:
+def _write_images(world: TinyWorldDialogues, split: Split, media_of_dialogue: Sequence[Media], draft: Path) -> None:
     """Those that are not there yet."""
-    for media in shown:
+    for media in media_of_dialogue:
         file = draft / _file_of(media, split)
         if media.kind == "image" and not file.exists():
-            file.write_bytes(_png(pixels_of(scene(world.seed, split, media.number))))
+            file.write_bytes(_png(render_pixels(scene(world.seed, split, media.number))))
 
 
 def _messages(dialogue: Dialogue, split: Split) -> list[dict[str, object]]:
@@ -236,7 +236,7 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 @contextmanager
-def _whole(out: Path) -> Iterator[Path]:
+def _new_folder(out: Path) -> Iterator[Path]:
     """A new folder to write into that becomes `out` in the end, or is removed."""
     out = Path(os.path.realpath(out.expanduser()))
     draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
@@ -250,21 +250,21 @@ def _whole(out: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        raise _named(error, out) from error
+        raise _explain(error, out) from error
 
 
 def _check_empty(out: Path) -> None:
     if not out.exists():
         return
     if not out.is_dir() or any(out.iterdir()):
-        found = "holds something already" if out.is_dir() else "is a file"
-        message = f"{out} {found}; a new or empty folder was expected"
+        state = "holds something already" if out.is_dir() else "is a file"
+        message = f"{out} {state}; a new or empty folder was expected"
         raise UsageError(message, where="--out", fix="name a folder that is not there yet")
     if out == Path.cwd():
         raise UsageError(f"{out} is the working folder, which cannot be replaced", where="--out", fix="name a folder inside of it")
 
 
-def _named(error: OSError, out: Path) -> OmniError:
+def _explain(error: OSError, out: Path) -> OmniError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         fix = "free some space, name a folder elsewhere, or write fewer with --num"
         return DiskFull(f"no space left while writing {out}", where=str(out), fix=fix)

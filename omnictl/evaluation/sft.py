@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.config.split import Split
-from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, place, without_media
+from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, compute_positions, strip_media
 from omnictl.data.dialogues.corpus import DialogueCorpus, ImageCollection
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
@@ -62,7 +62,7 @@ class DialogueResult(NamedTuple):
 
 
 def concatenate(values: Sequence[NDArray[Any]], like: Tensor) -> Tensor:
-    """Features `(N, width)`, those of one image or sound behind the other's, where another tensor is and of its type."""
+    """Features `(N, width)`, those of one image or recording behind the other's, where another tensor is and of its type."""
     return torch.from_numpy(np.concatenate(values)).to(like)
 
 
@@ -92,7 +92,7 @@ class Respondent:
         embeddings = self.model.embed(tokens, features)
         if not self.placed:
             return Prompt(embeddings, None)
-        positions = np.stack([place(each, shown.count, shown.grids) for each in found])
+        positions = np.stack([compute_positions(each, shown.count, shown.grids) for each in found])
         return Prompt(embeddings, torch.from_numpy(positions).to(weight.device))
 
     def answer_all(self, dialogues: Sequence[Dialogue], shown: MediaFeatures, *, max_reply: int) -> list[DialogueResult]:
@@ -215,7 +215,7 @@ def _with_media(dialogue: Dialogue, kind: MediaKind, others: Sequence[Media]) ->
 
 def text_only(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
     """The dialogues that have media, without these."""
-    return [dialogue._replace(messages=without_media(dialogue.messages)) for dialogue in dialogues if dialogue.media]
+    return [dialogue._replace(messages=strip_media(dialogue.messages)) for dialogue in dialogues if dialogue.media]
 
 
 def prediction(one: DialogueResult, corpus: DialogueCorpus, split: Split) -> dict[str, object]:

@@ -33,7 +33,7 @@ Raw = NDArray[Any]
 
 
 class Inputs(Protocol):
-    """The inputs of a split's images or sounds, by number."""
+    """The inputs of a split's images or recordings, by number."""
 
     @property
     def fingerprint(self) -> str:
@@ -198,9 +198,9 @@ class AudioFrontend(nn.Module):
 
     def inputs(self, corpus: DialogueCorpus, split: Split, cache: Path) -> Inputs:
         """See `MediaEncoder`; log-mels from the cache."""
-        sounds = corpus.sounds
-        store = open_features(sounds, split, self.encoder.config.mel, cache)
-        return _Mels(store, f"{sounds.fingerprint}/{split}")
+        audio = corpus.audio
+        store = open_features(audio, split, self.encoder.config.mel, cache)
+        return _Mels(store, f"{audio.fingerprint}/{split}")
 
     def words(self, features: Sequence[Tensor]) -> list[Words]:
         """See `MediaEncoder`: the words of the likeliest path, each from its first letter to its last."""

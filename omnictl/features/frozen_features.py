@@ -1,4 +1,4 @@
-"""What frozen encoders make of a split's images and sounds: made once, kept in the cache, memory-mapped afterwards."""
+"""What frozen encoders make of a split's images and recordings: made once, kept in the cache, memory-mapped afterwards."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """Images or sounds as the features that a frozen encoder made of them."""
+    """Images or recordings as the features that a frozen encoder made of them."""
 
     inputs: Inputs
     grid: tuple[int, int] | None
@@ -44,7 +44,7 @@ class FrozenFeatures:
         """See `Source`."""
         return self.frames[self.bounds[number] : self.bounds[number + 1]].astype(np.float32)
 
-    def many(self, value: NDArray[Any]) -> int:
+    def num_features(self, value: NDArray[Any]) -> int:
         """See `Source`."""
         return len(value)
 
@@ -55,7 +55,7 @@ class FrozenFeatures:
 
 @dataclass(frozen=True)
 class EncoderInputs:
-    """Images or sounds as they are, for an encoder that is trained along."""
+    """Images or recordings as they are, for an encoder that is trained along."""
 
     inputs: Inputs
     encoder: MediaEncoder
@@ -73,7 +73,7 @@ class EncoderInputs:
         """See `Source`."""
         return self.inputs.raw(number)
 
-    def many(self, value: Raw) -> int:
+    def num_features(self, value: Raw) -> int:
         """See `Source`."""
         return self.encoder.count(value)
 

@@ -233,7 +233,7 @@ def alignable(found: SpeechSet) -> SpeechSet:
             reasons[index] = f"too short for its text: {-(-frames // STRIDE)} frames of 20 ms for {len(target)} symbols"
     keep = [index for index in range(len(found)) if index not in reasons]
     rows = ((found.recordings[index], reason) for index, reason in reasons.items())
-    return found.only(keep, (BrokenRow(recording.id, recording.where, reason) for recording, reason in rows))
+    return found.select(keep, (BrokenRow(recording.id, recording.where, reason) for recording, reason in rows))
 
 
 def _equal_times(frames: int, symbols: int) -> NDArray[np.int64]:

@@ -345,7 +345,7 @@ def _with_emissions(config: AsrConfig, corpus: SpeechCorpus, targets: Targets, c
     if init is not None and read_config(init.model, Asr.name, AsrConfig).model.emissions == 2:
         return config.model_copy(update={"model": config.model.model_copy(update={"emissions": 2})})
     found = open_set(corpus, "train", mel, targets, cache, speeds=config.data.speeds)
-    once, twice = (len(infeasible(found, emissions, mel)) for emissions in (1, 2))
+    once, twice = (len(find_infeasible(found, emissions, mel)) for emissions in (1, 2))
     many = twice < once and once > SPARE_SHARE * len(found)
     if many:
         logger.info("%d utterances are too short for their transcripts at 25 Hz: the CTC head emits at 50 Hz", once)

@@ -260,7 +260,7 @@ class Sft:
             )
         return self._shown[split]
 
-    def _source(self, kind: MediaKind, split: Split) -> Source:
+    def _source(self, kind: MediaKind, split: Split) -> FeatureSource:
         encoder = self.encoders[kind]
         inputs = encoder.inputs(self.data.corpus, split, self._cache)
         if self.learns_to_perceive:
@@ -367,8 +367,8 @@ class Sft:
         dialogues = list(found.all())
         for start in range(0, len(dialogues), VALIDATED_AT_ONCE):
             some = dialogues[start : start + VALIDATED_AT_ONCE]
-            batch = side_by_side(
-                [spell_last(dialogue, self.template, self.media_features("val")) for dialogue in some],
+            batch = pack_examples(
+                [encode_last_answer(dialogue, self.template, self.media_features("val")) for dialogue in some],
                 self.model.thinker.config.context,
                 placed=self.placed,
             )

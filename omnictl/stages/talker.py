@@ -28,8 +28,8 @@ from omnictl.data.speech.batches.codes import (
     CodedBatches,
     CodedSpeech,
     CodesLayout,
+    collate_codes,
     evaluation_batches,
-    side_by_side,
 )
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
@@ -327,7 +327,7 @@ class TalkerStage:
     @torch.no_grad()
     def guess(self, coded: CodedSpeech, index: int) -> Tensor:
         """The likeliest codes `(K, S)` of an utterance, each after the recorded ones before it, for the recorded durations."""
-        batch = side_by_side(coded, [index], [coded.codes[index]], self.layout)
+        batch = collate_codes(coded, [index], [coded.codes[index]], self.layout)
         return undelay(self.scores(batch, self.read(batch)).argmax(-1).mT)[0]
 
 

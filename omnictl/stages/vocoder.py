@@ -138,19 +138,19 @@ class VocoderStage:
         self.model.mean.copy_(self.codec.mean)
         self.model.std.copy_(self.codec.std)
 
-    def batches(self) -> SoundCropBatches:
+    def batches(self) -> AudioCropBatches:
         """Stretches of the training set's first hour."""
         self._take_statistics()  # of a run that is taken up before its first checkpoint
         train = self.config.train
         mels, sounds = self._training_sounds
         hop = self.config.model.mel.hop
-        return SoundCropBatches(mels, sounds, hop=hop, frames=self.config.crop_frames, batch_size=train.batch_size, seed=train.seed)
+        return AudioCropBatches(mels, sounds, hop=hop, frames=self.config.crop_frames, batch_size=train.batch_size, seed=train.seed)
 
     @cached_property
     def _training_sounds(self) -> tuple[list[NDArray[np.float16]], list[Samples]]:
         found = self.data.training_set
         seconds = np.cumsum(found.lengths()) / self.config.model.mel.frames_hz
-        found = found.only(range(max(1, int(np.searchsorted(seconds, MOST_SECONDS)))), ())
+        found = found.select(range(max(1, int(np.searchsorted(seconds, MOST_SECONDS)))), ())
         return [self.passed(found, index).numpy().astype(np.float16) for index in range(len(found))], self.sounds("train", found)
 
     def sounds(self, split: Split, found: SpeechSet) -> list[Samples]:
@@ -164,7 +164,7 @@ class VocoderStage:
         mel = torch.from_numpy(found.features(index)).to(self.codec.mean.device)
         return self.codec.decode(self.codec.encode(mel[None]))[0, : len(mel)].cpu()
 
-    def loss(self, batch: SoundCrops) -> LossSum:
+    def loss(self, batch: AudioCrops) -> LossSum:
         """Distances of sound made and sound recorded, counted in stretches."""
         device = self.model.mean.device
         made = self.model(batch.mel.to(device))
@@ -180,7 +180,7 @@ class VocoderStage:
         found, real = (bank.T @ magnitudes(sound, mel.fft, mel.hop).square() for sound in (made, wanted))
         return (found.log() - real.log()).abs().mean((1, 2)) / 2  # as magnitudes
 
-    def work(self, batch: SoundCrops) -> Work:
+    def work(self, batch: AudioCrops) -> Work:
         """Seconds of sound and floating-point operations of a training step on this batch."""
         frames = batch.mel.shape[0] * batch.mel.shape[1]
         return Work(frames / self.config.model.mel.frames_hz, training_flops(self.model, frames), frames, frames)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from numpy.typing import NDArray
 
-from omnictl.data.dialogues.chat_template import ChatTemplate, Media, Message, Tokens, media_of
+from omnictl.data.dialogues.chat_template import ChatTemplate, Media, Message, Tokens, list_media
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.text.tokenizer import END, Tokenizer
@@ -87,7 +87,7 @@ class AttachedMedia:
             self.features[number] = self.encoder([self.raws[number]])[0].float().cpu().numpy()
         return self.features[number]
 
-    def many(self, value: NDArray[Any]) -> int:
+    def num_features(self, value: NDArray[Any]) -> int:
         """How many features these are."""
         return len(value)
 
@@ -241,7 +241,7 @@ class Session:
         """The conversation up to where the assistant begins."""
         template = self.respondent.template
         if self.mode == "text":
-            return Tokens([END, *template.tokenizer.encode(turns[-1].text, markup=False)], [], media_of(turns[-1:]))
+            return Tokens([END, *template.tokenizer.encode(turns[-1].text, markup=False)], [], list_media(turns[-1:]))
         return template.prompt(turns, MediaFeatures(self.senses).count)
 
 

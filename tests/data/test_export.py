@@ -49,7 +49,7 @@ def spoken(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def render_scene(tmp_path_factory):
     """The folder of exported pictures; not to be changed."""
     out = tmp_path_factory.mktemp("exported") / "pictures"
     assert export_pictures(PICTURES, out) == {"train": NUM_PICTURES, "val": 4, "test": 8}
@@ -99,7 +99,7 @@ def test_recordings_read_back_the_same(spoken):
     for split in SPLITS:
         expected, found = SPEECH.recordings(split), files.recordings(split)
         assert [(row.text, row.speaker) for row in found] == [(row.text, row.speaker) for row in expected]
-        sounds = zip(files.sounds(split, 0, 16_000), SPEECH.sounds(split, 0, 16_000), strict=True)
+        sounds = zip(files.samples(split, 0, 16_000), SPEECH.samples(split, 0, 16_000), strict=True)
         for read, original in sounds:
             assert read.shape == original.shape
             assert np.abs(read - original).max() <= 2**-16
@@ -171,7 +171,7 @@ def test_dialogues_read_back_the_same(talked, tmp_path):
     assert (list(files.broken), files.kinds) == ([], {"image", "audio"})
     for split in SPLITS:
         assert files.tasks(split) == DIALOGUES.tasks(split)
-        heard = [list(corpus.sounds.sounds(split, 0, 16_000)) for corpus in (files, DIALOGUES)]
+        heard = [list(corpus.audio.samples(split, 0, 16_000)) for corpus in (files, DIALOGUES)]
         for task, count in DIALOGUES.tasks(split).items():
             for number in range(count):
                 found, expected = files.dialogue(split, task, number), DIALOGUES.dialogue(split, task, number)
@@ -221,8 +221,8 @@ def test_every_file_of_dialogues_is_named_and_written_once(talked):
 
 def test_a_picture_that_dialogues_share_is_drawn_once(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(export, "pixels_of", lambda found: drawn.append(found) or np.zeros((112, 112, 3), np.uint8))
-    monkeypatch.setattr(export, "_write_sounds", lambda *_: None)
+    monkeypatch.setattr(export, "render_pixels", lambda found: drawn.append(found) or np.zeros((112, 112, 3), np.uint8))
+    monkeypatch.setattr(export, "_write_audio", lambda *_: None)
     world = TinyWorldDialogues(7, {"train": {"image_colour": 20, "caption": 20}, "val": {}, "test": {}}, 3)
     assert export_dialogues(world, tmp_path / "out") == {"train": 40, "val": 0, "test": 0}
     assert len(drawn) == len(list((tmp_path / "out" / "images").iterdir())) == 3
@@ -312,7 +312,7 @@ def test_a_voice_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def fails(*_):
         raise DataError("espeak-ng failed", fix="reinstall it")
 
-    monkeypatch.setattr(TinyWorldSpeech, "sounds", fails)
+    monkeypatch.setattr(TinyWorldSpeech, "samples", fails)
     with pytest.raises(DataError, match="espeak-ng failed"):
         export_speech(SPEECH, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

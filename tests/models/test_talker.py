@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omnictl.data.speech.batches.codes import NOTHING, CodedBatch, CodedSpeech, CodesLayout, side_by_side
+from omnictl.data.speech.batches.codes import NOTHING, CodedBatch, CodedSpeech, CodesLayout, collate_codes
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, round_durations
 
 CONFIG = TalkerConfig(layers=2, width=16, heads=2, hidden=24, text_layers=2, text_kernel=3, dropout=0.0)
@@ -30,7 +30,7 @@ def speech() -> CodedSpeech:
 
 def batch_of(indices: Sequence[int], found: CodedSpeech | None = None) -> CodedBatch:
     found = found or speech()
-    return side_by_side(found, indices, [found.codes[index] for index in indices], LAYOUT)
+    return collate_codes(found, indices, [found.codes[index] for index in indices], LAYOUT)
 
 
 def scores(talker: Talker, batch: CodedBatch) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from omnictl.config import resolve, to_dict, to_json
 from omnictl.data.cache import cache_dir
-from omnictl.data.dialogues.batches import side_by_side
+from omnictl.data.dialogues.batches import pack_examples
 from omnictl.data.dialogues.modalities import MODALITIES
-from omnictl.data.speech.batches.codes import side_by_side as codes_side_by_side
+from omnictl.data.speech.batches.codes import collate_codes
 from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.stages import STAGES, command_recipe, command_stages, stage_recipe, stage_type
 from omnictl.stages.pretrain import Pretrain
@@ -209,21 +209,21 @@ def talker_logits(stage: TalkerStage, changed: Sequence[int]) -> Tensor:
         if 0 <= step - book < codes.shape[1]:
             codes[book, step - book] = (codes[book, step - book] + 1) % stage.layout.codes
     all_codes = [codes if i == index else each for i, each in enumerate(found.codes)]
-    batch = codes_side_by_side(replace(found, codes=all_codes), [index], [codes], stage.layout)
+    batch = collate_codes(replace(found, codes=all_codes), [index], [codes], stage.layout)
     return stage.scores(batch, stage.read(batch))[0].flatten(1)
 
 
 def sft_logits(stage: Sft, changed: Sequence[int]) -> Tensor:
     """As below: the targets of an example are its tokens, read one later; of media, whose places stay as they are, those after."""
     examples = map(stage.batches().example, itertools.count())
-    example = next(each for each in examples if each.found.media and len(each.found.tokens) > 90)
-    tokens = example.found.tokens.copy()
+    example = next(each for each in examples if each.encoded.media and len(each.encoded.tokens) > 90)
+    tokens = example.encoded.tokens.copy()
     first = (
         max(place for place, token in enumerate(tokens) if token in [modality.placeholder for modality in MODALITIES.values()]) + 1
     )
     for target in changed:
         tokens[first + target] = 10 + (tokens[first + target] + 1) % 200
-    batch = side_by_side([example._replace(found=example.found._replace(tokens=tokens))], len(tokens), placed=stage.placed)
+    batch = pack_examples([example._replace(encoded=example.encoded._replace(tokens=tokens))], len(tokens), placed=stage.placed)
     features = {kind: stage.features(kind, values) for kind, values in batch.media.items()}
     hidden = stage.model(batch.tokens, features, segments=batch.segments)
     logits: Tensor = stage.model.thinker.logits(hidden)[0, first - 1 : -1]

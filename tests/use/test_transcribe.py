@@ -350,7 +350,7 @@ def test_a_tone_is_silence() -> None:
 
 def test_speech_is_not_silence() -> None:
     mel = MelConfig()
-    sounds = [sound for sound in islice(TinyWorldSpeech(3, 8, 8).sounds("val", 0, RATE), 8) if not isinstance(sound, DataError)]
+    sounds = [sound for sound in islice(TinyWorldSpeech(3, 8, 8).samples("val", 0, RATE), 8) if not isinstance(sound, DataError)]
     assert len(sounds) == 8
     assert not any(is_silent(sound, mel) for sound in sounds)
     assert not any(is_silent(np.float32(0.01) * sound, mel) for sound in sounds)

@@ -1,1 +1,1 @@
-"""Dialogues about images and sounds: corpora, ChatML and batches."""
+"""Dialogues about images and recordings: corpora, ChatML and batches."""

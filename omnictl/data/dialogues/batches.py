@@ -1,4 +1,4 @@
-"""Batches of dialogues with their images and sounds, and of replayed text, in an order that is a function of the seed and the
+"""Batches of dialogues with their images and recordings, and of replayed text, in an order that is a function of the seed and the
 position alone.
 
 Short examples stand behind one another in a row and do not see each other, so hardly anything is padding. What is drawn at a
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnictl.data.dialogues.chat_template import ChatTemplate, Tokens, place
-from omnictl.data.dialogues.examples import DialogueSet, Example, spell
+from omnictl.data.dialogues.chat_template import ChatTemplate, Tokens, compute_positions
+from omnictl.data.dialogues.examples import DialogueSet, Example, encode_dialogue
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.text.corpus import TextDataConfig
@@ -32,10 +32,10 @@ ROW = 256
 
 STEP = 64
 
-LOOKED_AT = 2000
+NUM_SCANNED = 2000
 """Examples among which the longest ones are looked for."""
 
-MOST_TRIES = 100
+MAX_DRAWS = 100
 """Generated dialogues drawn in a row until one fits into the context."""
 
 
@@ -52,7 +52,7 @@ class DialogueBatch:
     positions: Tensor | None
     """(B, T, 3) int64, if the model wants them"""
     media: Mapping[MediaKind, tuple[NDArray[Any], ...]]
-    """Values of the images and sounds in the order of their placeholders, row by row"""
+    """Values of the images and recordings in the order of their placeholders, row by row"""
     lengths: Tensor
     """(examples,) int64"""
     num_targets: int
@@ -92,7 +92,7 @@ class DialogueBatches:
         found: the dialogues.
         texts: to be replayed; None: none are.
         template: how dialogues are written down.
-        shown: their images and sounds.
+        shown: their images and recordings.
         mixture: of what batches are made.
         batch_size: examples of a batch.
         seed: of the order.
@@ -103,10 +103,10 @@ class DialogueBatches:
 
     def __init__(
         self,
-        found: DialogueSet,
+        dialogues: DialogueSet,
         texts: TokenStore | None,
         template: ChatTemplate,
-        shown: MediaFeatures,
+        features: MediaFeatures,
         mixture: Mixture,
         *,
         batch_size: int,
@@ -115,7 +115,7 @@ class DialogueBatches:
         warmup: int,
         placed: bool,
     ) -> None:
-        self.found, self.texts, self.template, self.shown = found, texts, template, shown
+        self.dialogues, self.texts, self.template, self.features = dialogues, texts, template, features
         self.batch_size, self.seed, self.context, self.warmup, self.placed = batch_size, seed, context, warmup, placed
         self._tasks = tuple(mixture.weights)
         self._shares = np.cumsum(list(mixture.weights.values())) / sum(mixture.weights.values())
@@ -128,7 +128,7 @@ class DialogueBatches:
     def collate(self, ids: Sequence[int]) -> DialogueBatch:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         examples = [self.example(position) for position in ids]
-        return side_by_side(examples, self.context, placed=self.placed, projectors_only=ids[0] < self.warmup)
+        return pack_examples(examples, self.context, placed=self.placed, projectors_only=ids[0] < self.warmup)
 
     @property
     def typical_step(self) -> int:
@@ -141,28 +141,30 @@ class DialogueBatches:
 
     @cached_property
     def _longest_first(self) -> Sequence[int]:
-        lengths = {position: len(self.example(position).found.tokens) for position in range(self.warmup, self.warmup + LOOKED_AT)}
+        lengths = {
+            position: len(self.example(position).encoded.tokens) for position in range(self.warmup, self.warmup + NUM_SCANNED)
+        }
         return sorted(lengths, key=lambda position: -lengths[position])
 
     def example(self, position: int) -> Example:
         """What stands at a position of the endless order."""
         rng = np.random.default_rng([self.seed, position])
         if self.texts is not None and rng.random() < self._replay:
-            return Example(_piece(self.texts, rng, self.context), None, "")
-        for _ in range(MOST_TRIES):
+            return Example(_draw_text(self.texts, rng, self.context), None, "")
+        for _ in range(MAX_DRAWS):
             task = self._tasks[min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self._tasks) - 1)]
-            dialogue = self.found.dialogue(task, int(rng.integers(len(self.found.numbers[task]))))
-            example = spell(dialogue, self.template, self.shown)
-            if len(example.found.tokens) <= self.context:
+            dialogue = self.dialogues.dialogue(task, int(rng.integers(len(self.dialogues.numbers[task]))))
+            example = encode_dialogue(dialogue, self.template, self.features)
+            if len(example.encoded.tokens) <= self.context:
                 return example
         raise DataError(
-            f"{MOST_TRIES} dialogues in a row are longer than the Thinker's context of {self.context} positions",
+            f"{MAX_DRAWS} dialogues in a row are longer than the Thinker's context of {self.context} positions",
             where=dialogue.where,
             fix="train a Thinker with a longer one: omnictl pretrain --set model.context=512",
         )
 
 
-def _piece(texts: TokenStore, rng: np.random.Generator, longest: int) -> Tokens:
+def _draw_text(texts: TokenStore, rng: np.random.Generator, longest: int) -> Tokens:
     """Any document, or a piece of a long one, every token of it to be predicted from the one before."""
     number = int(rng.integers(texts.num_documents))
     start, stop = int(texts.bounds[number]), int(texts.bounds[number + 1])
@@ -172,16 +174,16 @@ def _piece(texts: TokenStore, rng: np.random.Generator, longest: int) -> Tokens:
     return Tokens(texts.tokens[start - 1 : stop - 1].tolist(), texts.tokens[start:stop].tolist(), ())
 
 
-def side_by_side(examples: Sequence[Example], context: int, *, placed: bool, projectors_only: bool = False) -> DialogueBatch:
+def pack_examples(examples: Sequence[Example], context: int, *, placed: bool, projectors_only: bool = False) -> DialogueBatch:
     """Examples as one batch.
 
     Raises:
-        DataError: an image or a sound has not as many features as places were kept for it.
+        DataError: an image or a recording has not as many features as places were kept for it.
     """
-    lengths = [len(example.found.tokens) for example in examples]
+    lengths = [len(example.encoded.tokens) for example in examples]
     assert max(lengths) <= context, f"an example of {max(lengths)} positions, context {context}"
     width = min(-(-max(ROW, *lengths) // STEP) * STEP, context)  # few different widths: new shapes cost time and memory
-    rows = _rows(lengths, width)
+    rows = _fill_rows(lengths, width)
     shape = (len(rows), width)
     tokens, targets = np.full(shape, PAD, np.int64), np.full(shape, IGNORE, np.int64)
     segments, positions = np.full(shape, -1, np.int32), np.zeros((*shape, 3), np.int64)
@@ -189,28 +191,30 @@ def side_by_side(examples: Sequence[Example], context: int, *, placed: bool, pro
     for number, row in enumerate(rows):
         start = 0
         for index in row:
-            found, shown, where = examples[index]
-            here = (number, slice(start, start + lengths[index]))
-            tokens[here], targets[here], segments[here] = found.tokens, found.targets, index
-            if shown is not None:
-                for media, value in shown.values(found, where):
+            encoded, features, where = examples[index]
+            span = (number, slice(start, start + lengths[index]))
+            tokens[span], targets[span], segments[span] = encoded.tokens, encoded.targets, index
+            if features is not None:
+                for media, value in features.values(encoded, where):
                     values.setdefault(media.kind, []).append(value)
             if placed:
-                positions[here] = place(found, shown.count, shown.grids) if shown else np.arange(lengths[index])[:, None]
+                positions[span] = (
+                    compute_positions(encoded, features.count, features.grids) if features else np.arange(lengths[index])[:, None]
+                )
             start += lengths[index]
     return DialogueBatch(
         tokens=torch.from_numpy(tokens),
         targets=torch.from_numpy(targets),
         segments=torch.from_numpy(segments),
         positions=torch.from_numpy(positions) if placed else None,
-        media={kind: tuple(found) for kind, found in values.items()},
+        media={kind: tuple(arrays) for kind, arrays in values.items()},
         lengths=torch.tensor(lengths),
         num_targets=int((targets != IGNORE).sum()),
         projectors_only=projectors_only,
     )
 
 
-def _rows(lengths: Sequence[int], width: int) -> list[list[int]]:
+def _fill_rows(lengths: Sequence[int], width: int) -> list[list[int]]:
     """Which examples stand in which row: longest first, each into the first row with room."""
     rows: list[list[int]] = []
     rooms: list[int] = []

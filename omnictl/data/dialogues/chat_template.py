@@ -1,6 +1,6 @@
-"""Dialogues with text, images and sounds, and how a Thinker reads them: ChatML, and placeholders where media stand.
+"""Dialogues with text, images and recordings, and how a Thinker reads them: ChatML, and placeholders where media stand.
 
-An image or a sound is a run of placeholder tokens, one for each feature that an encoder makes of it; the features take their
+An image or a recording is a run of placeholder tokens, one for each feature that an encoder makes of it; the features take their
 places. Only what the assistant says is learned, with the mark that ends it. Source: OpenAI 2023 (ChatML).
 """
 
@@ -18,18 +18,18 @@ Role = Literal["system", "user", "assistant"]
 
 
 class Media(NamedTuple):
-    """An image or a sound of a corpus."""
+    """An image or a recording of a corpus."""
 
     kind: MediaKind
     number: int
-    """Which image, or which sound, of its split."""
+    """Which image, or which recording, of its split."""
 
 
 Part = str | Media
 
 
 class Message(NamedTuple):
-    """What one side says: texts, images and sounds in order."""
+    """What one side says: texts, images and recordings in order."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -50,7 +50,7 @@ class Dialogue(NamedTuple):
 
     @property
     def media(self) -> tuple[Media, ...]:
-        """All images and sounds in the order in which they stand."""
+        """All images and recordings in the order in which they stand."""
         return tuple(part for message in self.messages for part in message.parts if isinstance(part, Media))
 
     @property
@@ -75,7 +75,7 @@ Grids = Mapping[MediaKind, tuple[int, int] | None]
 """Rows and columns of the features of each kind, None of what is only one after the other."""
 
 Count = Callable[[Media], int]
-"""How many features there are of an image or a sound."""
+"""How many features there are of an image or a recording."""
 
 
 class ChatTemplate:
@@ -91,14 +91,14 @@ class ChatTemplate:
 
     def dialogue(self, messages: Sequence[Message], count: Count) -> Tokens:
         """A whole dialogue; what the assistant says, and the mark that ends it, is to be predicted."""
-        written, learned = [END], [False]
+        tokens, learned = [END], [False]
         for number, message in enumerate(messages):
             before = [*(self._newline if number else ()), *self.opening(message.role)]
             content = [*self._content(message.parts, count), IM_END]
-            written += [*before, *content]
+            tokens += [*before, *content]
             learned += [*[False] * len(before), *[message.role == "assistant"] * len(content)]
-        following = zip(written[1:], learned[1:], strict=True)
-        return Tokens(written[:-1], [token if is_learned else IGNORE for token, is_learned in following], media_of(messages))
+        following = zip(tokens[1:], learned[1:], strict=True)
+        return Tokens(tokens[:-1], [token if is_learned else IGNORE for token, is_learned in following], list_media(messages))
 
     def prompt(self, messages: Sequence[Message], count: Count) -> Tokens:
         """Messages up to where the assistant begins to answer."""
@@ -106,7 +106,7 @@ class ChatTemplate:
         for message in messages:
             tokens += [*self.opening(message.role), *self._content(message.parts, count), IM_END, *self._newline]
         tokens += self.opening("assistant")
-        return Tokens(tokens, [IGNORE] * len(tokens), media_of(messages))
+        return Tokens(tokens, [IGNORE] * len(tokens), list_media(messages))
 
     def opening(self, role: Role) -> list[int]:
         """How a message begins."""
@@ -121,17 +121,17 @@ class ChatTemplate:
         return self.tokenizer.encode(part, markup=False)
 
 
-def media_of(messages: Iterable[Message]) -> tuple[Media, ...]:
-    """All images and sounds of some messages in the order in which they stand."""
+def list_media(messages: Iterable[Message]) -> tuple[Media, ...]:
+    """All images and recordings of some messages in the order in which they stand."""
     return tuple(part for message in messages for part in message.parts if isinstance(part, Media))
 
 
-def without_media(messages: Iterable[Message]) -> tuple[Message, ...]:
+def strip_media(messages: Iterable[Message]) -> tuple[Message, ...]:
     """The same messages with their texts alone."""
     return tuple(Message(message.role, tuple(part for part in message.parts if isinstance(part, str))) for message in messages)
 
 
-def place(found: Tokens, count: Count, grids: Grids) -> Int64:
+def compute_positions(encoded: Tokens, count: Count, grids: Grids) -> Int64:
     """Time-aware positions `(T, 3)`: moment, row and column of every token.
 
     Text and sounds count on, all three alike. Features of an image share the moment at which it stands and lie in rows and columns
@@ -139,16 +139,16 @@ def place(found: Tokens, count: Count, grids: Grids) -> Int64:
     """
     parts: list[Int64] = []
     now = at = 0
-    for media in (*found.media, None):
-        stop = found.tokens.index(MODALITIES[media.kind].placeholder, at) if media else len(found.tokens)
+    for media in (*encoded.media, None):
+        stop = encoded.tokens.index(MODALITIES[media.kind].placeholder, at) if media else len(encoded.tokens)
         parts.append(np.arange(now, now + stop - at)[:, None].repeat(3, 1))
         now += stop - at
         if media:
-            many, grid = count(media), grids[media.kind]
-            offsets = np.arange(many)[:, None].repeat(3, 1) if grid is None else _grid_offsets(*grid)
+            num_features, grid = count(media), grids[media.kind]
+            offsets = np.arange(num_features)[:, None].repeat(3, 1) if grid is None else _grid_offsets(*grid)
             parts.append(now + offsets)
-            now += max(grid or (many,))
-            at = stop + many
+            now += max(grid or (num_features,))
+            at = stop + num_features
     return np.concatenate(parts)
 
 

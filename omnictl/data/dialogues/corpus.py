@@ -1,6 +1,6 @@
-"""What a corpus of dialogues is, in three splits and by task, with images and sounds, and the settings that choose one.
+"""What a corpus of dialogues is, in three splits and by task, with images and recordings, and the settings that choose one.
 
-Images and sounds of a split are numbered; encoders see and hear all of them once, in that order.
+Images and recordings of a split are numbered; encoders see and hear all of them once, in that order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ class DialogueCorpus(Protocol):
         ...
 
     @property
-    def sounds(self) -> SpeechCorpus:
+    def audio(self) -> SpeechCorpus:
         """All sounds; their texts are not known to everybody, and not asked for."""
         ...
 
@@ -114,5 +114,5 @@ class DialogueCorpus(Protocol):
         ...
 
     def file(self, split: Split, media: Media) -> Path | None:
-        """Where an image or a sound lies, if it is a file."""
+        """Where an image or a recording lies, if it is a file."""
         ...

@@ -33,55 +33,55 @@ class DialogueSet:
     def all(self) -> Iterator[Dialogue]:
         """Every dialogue, one of each task in turn."""
         longest = max(map(len, self.numbers.values()), default=0)
-        return (self.dialogue(task, i) for i in range(longest) for task, found in self.numbers.items() if i < len(found))
+        return (self.dialogue(task, i) for i in range(longest) for task, indices in self.numbers.items() if i < len(indices))
 
 
 def open_dialogue_set(
-    corpus: DialogueCorpus, split: Split, template: ChatTemplate, shown: MediaFeatures, context: int
+    corpus: DialogueCorpus, split: Split, template: ChatTemplate, features: MediaFeatures, context: int
 ) -> DialogueSet:
     """The dialogues of a split whose sounds can be heard and which fit into the context; of endless ones none is looked at yet."""
     tasks = corpus.tasks(split)
     if corpus.generated and split == "train":
         return DialogueSet(corpus, split, {task: range(number) for task, number in tasks.items()}, ())
-    aside: list[BrokenRow] = []
+    set_aside: list[BrokenRow] = []
     numbers: dict[str, list[int]] = {}
-    for task, many in tasks.items():
-        for number in range(many):
+    for task, count in tasks.items():
+        for number in range(count):
             dialogue = corpus.dialogue(split, task, number)
-            flaw = _flaw(dialogue, template, shown, context)
+            flaw = _flaw(dialogue, template, features, context)
             if flaw is None:
                 numbers.setdefault(task, []).append(number)
             else:
-                aside.append(BrokenRow(dialogue.id, dialogue.where, flaw))
-    return DialogueSet(corpus, split, numbers, tuple(aside))
+                set_aside.append(BrokenRow(dialogue.id, dialogue.where, flaw))
+    return DialogueSet(corpus, split, numbers, tuple(set_aside))
 
 
-def _flaw(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures, context: int) -> str | None:
+def _flaw(dialogue: Dialogue, template: ChatTemplate, features: MediaFeatures, context: int) -> str | None:
     for media in dialogue.media:
-        if (flaw := shown.flaw(media)) is not None:
+        if (flaw := features.flaw(media)) is not None:
             return flaw
-    length = len(template.dialogue(dialogue.messages, shown.count).tokens)
+    length = len(template.dialogue(dialogue.messages, features.count).tokens)
     if length > context:
-        media_length = sum(map(shown.count, dialogue.media))
-        return f"the dialogue is {length} positions long, {media_length} of them images and sounds; the context has {context}"
+        media_length = sum(map(features.count, dialogue.media))
+        return f"the dialogue is {length} positions long, {media_length} of them images and recordings; the context has {context}"
     return None
 
 
 class Example(NamedTuple):
     """A dialogue or a text, ready to be put beside others."""
 
-    found: Tokens
-    shown: MediaFeatures | None
+    encoded: Tokens
+    features: MediaFeatures | None
     """Where its media come from."""
     where: str
 
 
-def spell(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures) -> Example:
+def encode_dialogue(dialogue: Dialogue, template: ChatTemplate, features: MediaFeatures) -> Example:
     """A dialogue as an example."""
-    return Example(template.dialogue(dialogue.messages, shown.count), shown, dialogue.where)
+    return Example(template.dialogue(dialogue.messages, features.count), features, dialogue.where)
 
 
-def spell_last(dialogue: Dialogue, template: ChatTemplate, shown: MediaFeatures) -> Example:
+def encode_last_answer(dialogue: Dialogue, template: ChatTemplate, features: MediaFeatures) -> Example:
     """A dialogue of which only the last answer is to be predicted."""
     found = template.dialogue(dialogue.messages, shown.count)
     open_until = len(template.prompt(dialogue.messages[:-1], shown.count).tokens) - 1

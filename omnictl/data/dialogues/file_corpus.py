@@ -1,4 +1,4 @@
-"""Dialogues in a user's JSONL, with their images and sounds in files."""
+"""Dialogues in a user's JSONL, with their images and recordings in files."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from omnictl.errors import DataError
 
 
 class DialogueFiles:
-    """Dialogues in JSONL, their images and sounds in files."""
+    """Dialogues in JSONL, their images and recordings in files."""
 
     generated = False
 
@@ -44,9 +44,9 @@ class DialogueFiles:
         return str(self._folder)
 
     @cached_property
-    def sounds(self) -> SpeechCorpus:
+    def audio(self) -> SpeechCorpus:
         """See `DialogueCorpus`."""
-        files: Mapping[Split, tuple[Path, ...]] = {split: found.files["audio"] for split, found in self._splits.items()}
+        files: Mapping[Split, tuple[Path, ...]] = {split: rows.files["audio"] for split, rows in self._splits.items()}
         return AudioFileCorpus(self.name, files, self._max_seconds)
 
     def images(self, split: Split) -> ImageCollection:
@@ -59,9 +59,9 @@ class DialogueFiles:
 
     def dialogue(self, split: Split, task: str, number: int) -> Dialogue:
         """See `DialogueCorpus`."""
-        found = self._splits[split]
-        row = found.tasks[task][number]
-        messages = tuple(Message(message.role, tuple(map(found.part, message.parts))) for message in row.messages)
+        split_rows = self._splits[split]
+        row = split_rows.tasks[task][number]
+        messages = tuple(Message(message.role, tuple(map(split_rows.part, message.parts))) for message in row.messages)
         return Dialogue(row.id, task, messages, row.where)
 
     def files(self, split: Split, kind: MediaKind) -> Sequence[Path]:
@@ -83,11 +83,11 @@ class _SplitRows(NamedTuple):
     @classmethod
     def of(cls, rows: Sequence[DialogueRow]) -> "_SplitRows":
         media = list(dict.fromkeys(media for row in rows for media in row.media))
-        by_kind = {kind: [each for each in media if each.kind == kind] for kind in MODALITIES}
+        by_kind = {kind: [file for file in media if file.kind == kind] for kind in MODALITIES}
         return cls(
             tasks={task: tuple(row for row in rows if row.task == task) for task in dict.fromkeys(row.task for row in rows)},
-            files={kind: tuple(each.file for each in found) for kind, found in by_kind.items()},
-            numbers={each: number for found in by_kind.values() for number, each in enumerate(found)},
+            files={kind: tuple(file.file for file in files) for kind, files in by_kind.items()},
+            numbers={file: number for files in by_kind.values() for number, file in enumerate(files)},
         )
 
     def part(self, part: str | MediaFile) -> Part:
@@ -132,7 +132,7 @@ class AudioFileCorpus:
         """See `SpeechCorpus`; nothing is known of what is said."""
         return [Recording(str(file), "", None, str(file), file) for file in self.files[split]]
 
-    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+    def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         """See `SpeechCorpus`."""
         for file in self.files[split][block * BLOCK : (block + 1) * BLOCK]:
             try:
@@ -144,6 +144,6 @@ class AudioFileCorpus:
 def _files_fingerprint(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        found = file.stat()
-        digest.update(repr((str(file), found.st_size, found.st_mtime_ns)).encode())
+        stat = file.stat()
+        digest.update(repr((str(file), stat.st_size, stat.st_mtime_ns)).encode())
     return digest.hexdigest()

@@ -45,11 +45,11 @@ _ROLES = ("system", "user", "assistant")
 _NEEDS = 'a row is an object with "messages": a list of {"role": "user" or "assistant", "content": text or parts}'
 
 Find = Callable[[str, str], Path]
-"""The file of an image or a sound: what it is called, and its path as the row has it."""
+"""The file of an image or a recording: what it is called, and its path as the row has it."""
 
 
 class MediaFile(NamedTuple):
-    """An image or a sound."""
+    """An image or a recording."""
 
     kind: MediaKind
     file: Path
@@ -76,12 +76,12 @@ class DialogueRow(NamedTuple):
 
     @property
     def media(self) -> tuple[MediaFile, ...]:
-        """All images and sounds in the order in which they stand."""
+        """All images and recordings in the order in which they stand."""
         return tuple(part for message in self.messages for part in message.parts if isinstance(part, MediaFile))
 
     @property
     def file(self) -> Path:
-        """Rows about the same first image or sound stay in one split."""
+        """Rows about the same first image or recording stay in one split."""
         return next((media.file for media in self.media), Path(self.id))
 
 
@@ -98,10 +98,10 @@ def find_dialogues(path: Path) -> Path:
         raise missing_path_error(path)
     if not path.is_dir():
         return path
-    found = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
-    if found is None:
+    file = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
+    if file is None:
         raise DataError(f"{path} has no file of dialogues: {' or '.join(FILE_NAMES)}", where=str(path), fix=_NEEDS)
-    return found
+    return file
 
 
 def read_dialogues(path: Path) -> DialogueManifest:
@@ -140,8 +140,8 @@ def _object(line: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise Flaw(f"an object was expected, found {json_type(value)}")
     if "messages" not in value:
-        meant = nearest("messages", list(value))
-        hint = f"; rename {meant!r}" if meant else ""
+        close_key = nearest("messages", list(value))
+        hint = f"; rename {close_key!r}" if close_key else ""
         raise Flaw(f"no key 'messages' (found {', '.join(map(repr, value)) or 'no keys'}){hint}")
     return value
 
@@ -159,7 +159,7 @@ def _row(fields: Mapping[str, Any], number: str, where: str, find: Find) -> Dial
 def _messages(value: object, find: Find) -> tuple[MessageRow, ...]:
     if not isinstance(value, list) or not value:
         raise Flaw(f"messages should be a list of messages, found {'an empty list' if value == [] else json_type(value)}")
-    messages = tuple(_message(each, number, find) for number, each in enumerate(value, start=1))
+    messages = tuple(_message(message, number, find) for number, message in enumerate(value, start=1))
     roles = [message.role for message in messages]
     turns = roles[1:] if roles[0] == "system" else roles
     if turns != ["user", "assistant"] * (len(turns) // 2) or not turns:
@@ -168,26 +168,26 @@ def _messages(value: object, find: Find) -> tuple[MessageRow, ...]:
 
 
 def _message(value: object, number: int, find: Find) -> MessageRow:
-    what = f"message {number}"
+    name = f"message {number}"
     if not isinstance(value, dict):
-        raise Flaw(f"{what} should be an object with role and content, found {json_type(value)}")
+        raise Flaw(f"{name} should be an object with role and content, found {json_type(value)}")
     role = value.get("role")
     if role not in _ROLES:
-        raise Flaw(f"the role of {what} is {role!r}, expected one of {', '.join(_ROLES)}")
+        raise Flaw(f"the role of {name} is {role!r}, expected one of {', '.join(_ROLES)}")
     content = value.get("content")
-    parts = tuple(_parts(content, what, find)) if isinstance(content, list) else (require_text(f"content of {what}", content),)
+    parts = tuple(_parts(content, name, find)) if isinstance(content, list) else (require_text(f"content of {name}", content),)
     if not parts:
-        raise Flaw(f"the content of {what} is an empty list")
+        raise Flaw(f"the content of {name} is an empty list")
     if role == "user":
         return MessageRow("user", tuple(_joined(parts)))
     media = tuple(part for part in parts if isinstance(part, MediaFile))
     if any(part.kind == "image" for part in media):
-        raise Flaw(f"{what} is the {role}'s and shows an image; only what the user says may")
+        raise Flaw(f"{name} is the {role}'s and shows an image; only what the user says may")
     if media and role == "system":
-        raise Flaw(f"{what} is the system's and has a sound; only those of the user and the assistant may")
+        raise Flaw(f"{name} is the system's and has a sound; only those of the user and the assistant may")
     texts = tuple(_joined(part for part in parts if isinstance(part, str)))
     if not texts:
-        raise Flaw(f"{what} is the {role}'s and has no text")
+        raise Flaw(f"{name} is the {role}'s and has no text")
     return MessageRow(cast("Role", role), texts, media)
 
 
@@ -200,10 +200,10 @@ def _joined(parts: Iterable[str | MediaFile]) -> Iterator[str | MediaFile]:
             yield from group
 
 
-def _parts(content: list[object], what: str, find: Find) -> Iterator[str | MediaFile]:
+def _parts(content: list[object], message: str, find: Find) -> Iterator[str | MediaFile]:
     known = ("text", *MODALITIES)
     for number, part in enumerate(content, start=1):
-        place = f"part {number} of {what}"
+        place = f"part {number} of {message}"
         if not isinstance(part, dict):
             raise Flaw(f"{place} should be an object with a type, found {json_type(part)}")
         kind = part.get("type")

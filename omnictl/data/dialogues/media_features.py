@@ -1,4 +1,4 @@
-"""The features of a split's images and sounds, as they reach the model."""
+"""The features of a split's images and recordings, as they reach the model."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,8 @@ from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.errors import DataError
 
 
-class Source(Protocol):
-    """The images or the sounds of a split, by number, as they reach the model."""
+class FeatureSource(Protocol):
+    """The images or the recordings of a split, by number, as they reach the model."""
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -28,7 +28,7 @@ class Source(Protocol):
         """These features, `(n, width)`, or what an encoder makes them of."""
         ...
 
-    def many(self, value: NDArray[Any]) -> int:
+    def num_features(self, value: NDArray[Any]) -> int:
         """Features that a value is, or will be."""
         ...
 
@@ -39,9 +39,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class MediaFeatures:
-    """All images and sounds of a split."""
+    """All images and recordings of a split."""
 
-    sources: Mapping[MediaKind, Source]
+    sources: Mapping[MediaKind, FeatureSource]
 
     @property
     def grids(self) -> Grids:
@@ -56,20 +56,20 @@ class MediaFeatures:
         """Why it cannot be read, if it cannot."""
         return self.sources[media.kind].flaw(media.number)
 
-    def values(self, found: Tokens, where: str) -> Iterator[tuple[Media, NDArray[Any]]]:
+    def values(self, encoded: Tokens, where: str) -> Iterator[tuple[Media, NDArray[Any]]]:
         """What takes the places of a dialogue's media, in order.
 
         Raises:
-            DataError: an image or a sound has not as many features as places were kept for it.
+            DataError: an image or a recording has not as many features as places were kept for it.
         """
         numbers: Counter[MediaKind] = Counter()
-        for media in found.media:
+        for media in encoded.media:
             numbers[media.kind] += 1
             source = self.sources[media.kind]
             value, places = source.value(media.number), source.count(media.number)
-            if source.many(value) != places:
+            if (num_features := source.num_features(value)) != places:
                 raise DataError(
-                    f"{media.kind} {numbers[media.kind]} has {source.many(value)} features, {places} places were kept for it",
+                    f"{media.kind} {numbers[media.kind]} has {num_features} features, {places} places were kept for it",
                     where=where,
                     fix="its file has changed since training began, or the cache is damaged: delete the cache and start again",
                 )

@@ -70,7 +70,7 @@ class TinyWorldDialogues:
         return tinyworld_name(self.seed)
 
     @cached_property
-    def sounds(self) -> SpeechCorpus:
+    def audio(self) -> SpeechCorpus:
         """See `DialogueCorpus`."""
         return TinyWorldAudio(self)
 
@@ -114,8 +114,10 @@ class TinyWorldDialogues:
     def utterances(self, split: Split) -> tuple[Utterance, ...]:
         """What is record_speech, by the number of the sound."""
         counts = self.tasks(split)
-        found = (self.exchanges(split, task, number)[-1].spoken for task in SPOKEN_TASKS for number in range(counts.get(task, 0)))
-        return tuple(utterance for utterance in found if utterance is not None)
+        exchanges = (
+            self.exchanges(split, task, number)[-1].spoken for task in SPOKEN_TASKS for number in range(counts.get(task, 0))
+        )
+        return tuple(utterance for utterance in exchanges if utterance is not None)
 
     def num_images(self, split: Split) -> int:
         """How many scenes are talked about."""
@@ -153,7 +155,7 @@ class TinyWorldAudio:
             for number, plan in enumerate(self._utterances(split))
         ]
 
-    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+    def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         """See `SpeechCorpus`."""
         return say(self._utterances(split)[block * BLOCK : (block + 1) * BLOCK], rate)
 

@@ -24,7 +24,7 @@ _RATE = MelConfig().sample_rate
 """At which TinyWorld is spoken, in Hz."""
 
 
-class Sound(NamedTuple):
+class AudioFile(NamedTuple):
     """What is known of a recording's sound."""
 
     frames: int
@@ -46,7 +46,7 @@ class AudioFacts(NamedTuple):
 
     split: Split
     recording: Recording
-    sound: Sound
+    sound: AudioFile
     text: str
     """Empty if it has other characters, or no words."""
 
@@ -55,11 +55,11 @@ class SpeechSource(NamedTuple):
     """The recordings of a source, and the sounds of each as they are looked at."""
 
     recordings: Sequence[tuple[Split, Recording]]
-    sounds: Iterator[Sound | DataError]
+    sounds: Iterator[AudioFile | DataError]
     broken: Sequence[BrokenRow]
 
 
-def open_source(source: str, limit: int | None, measure: Callable[[Path], Sound]) -> SpeechSource:
+def open_source(source: str, limit: int | None, measure: Callable[[Path], AudioFile]) -> SpeechSource:
     """The recordings of a source; their sounds follow as they are asked for.
 
     Args:
@@ -73,11 +73,11 @@ def open_source(source: str, limit: int | None, measure: Callable[[Path], Sound]
     seed = tinyworld_seed(source)
     if seed is not None:
         return _open_tinyworld(seed, limit)
-    found = find_speech(Path(source).expanduser())
-    splits = split_rows(found.rows, val_fraction=None, test_fraction=None, holdout_speakers=())
+    manifest = find_speech(Path(source).expanduser())
+    splits = split_rows(manifest.rows, val_fraction=None, test_fraction=None, holdout_speakers=())
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     recordings = [(split, Recording(row.id, row.text, row.speaker, row.where, row.audio)) for split, row in rows]
-    return SpeechSource(recordings, measure_in_parallel([row.audio for _, row in rows], measure), found.broken)
+    return SpeechSource(recordings, measure_in_parallel([row.audio for _, row in rows], measure), manifest.broken)
 
 
 def _open_tinyworld(seed: int, limit: int | None) -> SpeechSource:
@@ -85,37 +85,37 @@ def _open_tinyworld(seed: int, limit: int | None) -> SpeechSource:
     num, num_eval = (min(count, limit or count) for count in (usual.num_utterances, usual.num_eval_utterances))
     world = TinyWorldSpeech(seed, num, num_eval)
     recordings = [(split, recording) for split in SPLITS for recording in world.recordings(split)]
-    return SpeechSource(recordings, _spoken(world), world.broken)
+    return SpeechSource(recordings, _speak_all(world), world.broken)
 
 
-def _spoken(world: TinyWorldSpeech) -> Iterator[Sound | DataError]:
-    return (sound for split in SPLITS for sound in spoken(world, split))
+def _speak_all(world: TinyWorldSpeech) -> Iterator[AudioFile | DataError]:
+    return (sound for split in SPLITS for sound in speak_split(world, split))
 
 
-def spoken(world: SpeechCorpus, split: Split) -> Iterator[Sound]:
+def speak_split(world: SpeechCorpus, split: Split) -> Iterator[AudioFile]:
     """The sounds of a split of TinyWorld, which is spoken for it.
 
     Raises:
         DataError: espeak-ng cannot run here.
     """
     for block in range(-(-len(world.recordings(split)) // BLOCK)):
-        for sound in world.sounds(split, block, _RATE):
+        for sound in world.samples(split, block, _RATE):
             if isinstance(sound, DataError):
                 raise sound
-            yield Sound(len(sound), _RATE, 1, _digest(sound))
+            yield AudioFile(len(sound), _RATE, 1, _digest(sound))
 
 
-def probe(file: Path) -> Sound:
+def probe(file: Path) -> AudioFile:
     """What the header says.
 
     Raises:
         DataError: not there, not audio, not whole, or out of bounds.
     """
     info = probe_audio(file)
-    return Sound(info.frames, info.rate, info.channels, b"")
+    return AudioFile(info.frames, info.rate, info.channels, b"")
 
 
-def decode(file: Path) -> Sound:
+def decode(file: Path) -> AudioFile:
     """What is there, every sample read.
 
     Raises:
@@ -123,7 +123,7 @@ def decode(file: Path) -> Sound:
     """
     info = probe_audio(file)
     samples = read_audio(file, rate=info.rate)
-    return Sound(len(samples), info.rate, info.channels, _digest(samples))
+    return AudioFile(len(samples), info.rate, info.channels, _digest(samples))
 
 
 def _digest(samples: NDArray[np.float32]) -> bytes:

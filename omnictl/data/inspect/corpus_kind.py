@@ -101,9 +101,9 @@ def _beginning(file: Path) -> tuple[list[str], list[str]]:
     if file.suffix.lower() == ".csv":
         rows = [[value.strip() for value in next(csv.reader(line.splitlines()), [])] for line in lines[:2]]
         return (rows[0], rows[-1]) if rows else ([], [])
-    objects = [found for line in lines if isinstance(found := _json_or_none(line), dict)]
-    values = [value for found in objects for name, value in found.items() if isinstance(value, str) and name != "text"]
-    return [name for found in objects for name in found], values
+    objects = [record for line in lines if isinstance(record := _json_or_none(line), dict)]
+    values = [value for record in objects for name, value in record.items() if isinstance(value, str) and name != "text"]
+    return [name for record in objects for name in record], values
 
 
 def _json_or_none(line: str) -> object:

@@ -1,4 +1,4 @@
-"""The dialogues of a source with what is known of their images and sounds: from headers alone, or from all pixels and samples."""
+"""The dialogues of a source with what is known of their images and recordings: from headers, or from all pixels and samples."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ from omnictl.data.dialogues.chat_template import Role
 from omnictl.data.dialogues.manifest import DialogueRow, MediaFile, read_dialogues
 from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
-from omnictl.data.inspect.audio_files import Sound, spoken
-from omnictl.data.inspect.image_files import ImageFile, drawn
+from omnictl.data.inspect.audio_files import AudioFile, speak_split
+from omnictl.data.inspect.image_files import ImageFile, render_scene
 from omnictl.data.manifest.parallel import measure_in_parallel
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_seed
@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 
 
 class DialogueFacts(NamedTuple):
-    """A dialogue whose images and sounds are there."""
+    """A dialogue whose images and recordings are there."""
 
     id: str
     where: str
@@ -35,7 +35,7 @@ class DialogueFacts(NamedTuple):
     characters: int
     images: Mapping[str, ImageFile]
     """By path, or by place in TinyWorld; of one that is shown twice there is one."""
-    sounds: Mapping[str, Sound]
+    sounds: Mapping[str, AudioFile]
     num_replies: int
     """Answers with a sound beside them that can be read."""
 
@@ -45,8 +45,8 @@ class DialogueSource(NamedTuple):
 
     seen: Sequence[DialogueFacts]
     unreadable: Sequence[tuple[MediaKind, BrokenRow]]
-    """Rows with an image or a sound that cannot be read, and of which kind the first of these is."""
-    mute: Sequence[BrokenRow]
+    """Rows with an image or a recording that cannot be read, and of which kind the first of these is."""
+    broken_replies: Sequence[BrokenRow]
     """Rows with a spoken reply that cannot be read; they are trained on, for the reply's text."""
     broken: Sequence[BrokenRow]
     """Rows that cannot be used whatever their media."""
@@ -56,16 +56,16 @@ class Look(NamedTuple):
     """How files are looked at."""
 
     image: Callable[[Path], ImageFile]
-    sound: Callable[[Path], Sound]
+    sound: Callable[[Path], AudioFile]
 
 
-def look(source: str, limit: int | None, at: Look, doing: str) -> DialogueSource:
+def look(source: str, limit: int | None, measures: Look, doing: str) -> DialogueSource:
     """Looks once at every image and every sound of the dialogues of a source.
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld, whose dialogues have no files and are drawn and spoken.
         limit: so many rows of each split at most.
-        at: of a file, `probe` or `decode`.
+        measures: of a file, `probe` or `decode`.
         doing: what to call this in notes of progress: "checking".
 
     Raises:
@@ -74,12 +74,12 @@ def look(source: str, limit: int | None, at: Look, doing: str) -> DialogueSource
     seed = tinyworld_seed(source)
     if seed is not None:
         count = limit or DIALOGUES
-        return DialogueSource(list(_made(TinyWorldDialogues.few(seed, count, count))), (), (), ())
-    found = read_dialogues(Path(source).expanduser())
-    splits = fill_splits(found.rows, {row.id: row.split for row in found.rows}, val_fraction=None, test_fraction=None)
+        return DialogueSource(list(_make_dialogues(TinyWorldDialogues.few(seed, count, count))), (), (), ())
+    manifest = read_dialogues(Path(source).expanduser())
+    splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
-    images = _measured((row for _, row in rows), "image", at.image, f"{doing} images")
-    sounds = _measured((row for _, row in rows), "audio", at.sound, f"{doing} sounds")
+    images = _measured((row for _, row in rows), "image", measures.image, f"{doing} images")
+    sounds = _measured((row for _, row in rows), "audio", measures.sound, f"{doing} sounds")
     seen, unreadable = [], []
     for split, row in rows:
         flaw = _flaw(row, {**images, **sounds})
@@ -87,7 +87,9 @@ def look(source: str, limit: int | None, at: Look, doing: str) -> DialogueSource
             seen.append(_conversation(split, row, images, sounds))
         else:
             unreadable.append(flaw)
-    return DialogueSource(seen, unreadable, [flaw for _, row in rows for flaw in _mute(row, sounds)], found.broken)
+    return DialogueSource(
+        seen, unreadable, [flaw for _, row in rows for flaw in _find_broken_replies(row, sounds)], manifest.broken
+    )
 
 
 def _measured(
@@ -104,12 +106,12 @@ def _replies(row: DialogueRow) -> Iterator[MediaFile]:
     return (media for message in row.messages for media in message.spoken)
 
 
-def _flaw(row: DialogueRow, found: Mapping[MediaFile, object]) -> tuple[MediaKind, BrokenRow] | None:
-    errors = ((media.kind, found[media]) for media in row.media)
+def _flaw(row: DialogueRow, measured: Mapping[MediaFile, object]) -> tuple[MediaKind, BrokenRow] | None:
+    errors = ((media.kind, measured[media]) for media in row.media)
     return next(((kind, BrokenRow(row.id, row.where, e.message)) for kind, e in errors if isinstance(e, DataError)), None)
 
 
-def _mute(row: DialogueRow, sounds: Mapping[MediaFile, Sound | DataError]) -> Iterator[BrokenRow]:
+def _find_broken_replies(row: DialogueRow, sounds: Mapping[MediaFile, AudioFile | DataError]) -> Iterator[BrokenRow]:
     for reply in _replies(row):
         error = sounds[reply]
         if isinstance(error, DataError):
@@ -120,26 +122,26 @@ def _conversation(
     split: Split,
     row: DialogueRow,
     images: Mapping[MediaFile, ImageFile | DataError],
-    sounds: Mapping[MediaFile, Sound | DataError],
+    sounds: Mapping[MediaFile, AudioFile | DataError],
 ) -> DialogueFacts:
-    shown = {str(media.file): image for media in row.media if isinstance(image := images.get(media), ImageFile)}
-    heard = {str(media.file): sound for media in row.media if isinstance(sound := sounds.get(media), Sound)}
+    images_shown = {str(media.file): image for media in row.media if isinstance(image := images.get(media), ImageFile)}
+    recordings_heard = {str(media.file): sound for media in row.media if isinstance(sound := sounds.get(media), AudioFile)}
     characters = sum(len(part) for message in row.messages for part in message.parts if isinstance(part, str))
-    replies = sum(isinstance(sounds[reply], Sound) for reply in _replies(row))
+    replies = sum(isinstance(sounds[reply], AudioFile) for reply in _replies(row))
     roles = [message.role for message in row.messages]
-    return DialogueFacts(row.id, row.where, split, row.task, roles, characters, shown, heard, replies)
+    return DialogueFacts(row.id, row.where, split, row.task, roles, characters, images_shown, recordings_heard, replies)
 
 
-def _made(world: TinyWorldDialogues) -> Iterator[DialogueFacts]:
+def _make_dialogues(world: TinyWorldDialogues) -> Iterator[DialogueFacts]:
     """Every dialogue of TinyWorld; nothing of it is in a file."""
     for split in SPLITS:
-        sounds = list(spoken(world.sounds, split))
+        sounds = list(speak_split(world.audio, split))
         places = [(task, number) for task, count in world.tasks(split).items() for number in range(count)]
         for task, number in log_progress(places, f"making dialogues of the {split} split", len(places)):
             dialogue = world.dialogue(split, task, number)
-            images = [drawn(world.seed, split, media.number) for media in dialogue.media if media.kind == "image"]
-            heard = {f"{split}/{m.number}": sounds[m.number] for m in dialogue.media if m.kind == "audio"}
+            images = [render_scene(world.seed, split, media.number) for media in dialogue.media if media.kind == "image"]
+            recordings = {f"{split}/{m.number}": sounds[m.number] for m in dialogue.media if m.kind == "audio"}
             roles = [message.role for message in dialogue.messages]
             characters = sum(len(message.text) for message in dialogue.messages)
-            shown = {image.name: image for image in images}
-            yield DialogueFacts(dialogue.id, dialogue.where, split, task, roles, characters, shown, heard, 0)
+            images_by_name = {image.name: image for image in images}
+            yield DialogueFacts(dialogue.id, dialogue.where, split, task, roles, characters, images_by_name, recordings, 0)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.inspect import audio_files, image_files
-from omnictl.data.inspect.audio_files import Sound
+from omnictl.data.inspect.audio_files import AudioFile
 from omnictl.data.inspect.dialogue_files import DialogueFacts, DialogueSource, Look, look
 from omnictl.data.inspect.findings import Finding, FindingsReport
 from omnictl.data.inspect.image_files import ImageFile
 from omnictl.data.inspect.summary import dialogue_summary
 
-Media = Mapping[str, ImageFile | Sound]
+Media = Mapping[str, ImageFile | AudioFile]
 
 
 def check_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
@@ -27,11 +27,11 @@ def check_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
     Raises:
         DataError: no such source, or no row of it can be used.
     """
-    found = look(source, limit, Look(image_files.decode, audio_files.decode), "checking")
-    warnings = [*_duplicates("image", found.seen, lambda each: each.images)]
-    warnings += [*_duplicates("sound", found.seen, lambda each: each.sounds), *_too_long(found.seen)]
-    warnings += [Finding("reply", *row) for row in found.mute]
-    return _report(source, found, warnings)
+    dialogues = look(source, limit, Look(image_files.decode, audio_files.decode), "checking")
+    warnings = [*_duplicates("image", dialogues.seen, lambda dialogue: dialogue.images)]
+    warnings += [*_duplicates("sound", dialogues.seen, lambda dialogue: dialogue.sounds), *_too_long(dialogues.seen)]
+    warnings += [Finding("reply", *row) for row in dialogues.broken_replies]
+    return _report(source, dialogues, warnings)
 
 
 def measure_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
@@ -47,38 +47,38 @@ def measure_dialogues(source: str, *, limit: int | None = None) -> FindingsRepor
     return _report(source, look(source, limit, Look(image_files.probe, audio_files.probe), "reading headers of"), ())
 
 
-def _report(source: str, found: DialogueSource, warnings: Sequence[Finding]) -> FindingsReport:
-    broken = [*(Finding("row", *row) for row in found.broken), *(Finding(kind, *row) for kind, row in found.unreadable)]
-    total = len(found.seen) + len(broken)
-    return FindingsReport(source, "dialogues", "rows", total, dialogue_summary(found.seen), broken, warnings)
+def _report(source: str, dialogues: DialogueSource, warnings: Sequence[Finding]) -> FindingsReport:
+    broken = [*(Finding("row", *row) for row in dialogues.broken), *(Finding(kind, *row) for kind, row in dialogues.unreadable)]
+    total = len(dialogues.seen) + len(broken)
+    return FindingsReport(source, "dialogues", "rows", total, dialogue_summary(dialogues.seen), broken, warnings)
 
 
-def _duplicates(what: str, seen: Iterable[DialogueFacts], media: Callable[[DialogueFacts], Media]) -> Iterator[Finding]:
-    """Images or sounds that are in an earlier split too, whatever their files are called; each once in a split."""
+def _duplicates(kind: str, seen: Iterable[DialogueFacts], media: Callable[[DialogueFacts], Media]) -> Iterator[Finding]:
+    """Images or recordings that are in an earlier split too, whatever their files are called; each once in a split."""
     first: dict[bytes, DialogueFacts] = {}
-    for each, found in _once_a_split(seen, media):
-        other = first.setdefault(found.digest, each)
-        if other.split != each.split:
-            message = f"the same {what} is in the {other.split} split, this one in {each.split}: {other.where}"
-            yield Finding("duplicate", each.id, each.where, message)
+    for dialogue, file in _once_a_split(seen, media):
+        earlier = first.setdefault(file.digest, dialogue)
+        if earlier.split != dialogue.split:
+            message = f"the same {kind} is in the {earlier.split} split, this one in {dialogue.split}: {earlier.where}"
+            yield Finding("duplicate", dialogue.id, dialogue.where, message)
 
 
 def _once_a_split(
     seen: Iterable[DialogueFacts], media: Callable[[DialogueFacts], Media]
-) -> Iterator[tuple[DialogueFacts, ImageFile | Sound]]:
-    """The first dialogue of each image or sound in each split."""
-    known: set[tuple[str, str]] = set()
-    for each in seen:
-        for name, found in media(each).items():
-            if (each.split, name) not in known:
-                known.add((each.split, name))
-                yield each, found
+) -> Iterator[tuple[DialogueFacts, ImageFile | AudioFile]]:
+    """The first dialogue of each image or recording in each split."""
+    listed: set[tuple[str, str]] = set()
+    for dialogue in seen:
+        for name, file in media(dialogue).items():
+            if (dialogue.split, name) not in listed:
+                listed.add((dialogue.split, name))
+                yield dialogue, file
 
 
 def _too_long(seen: Iterable[DialogueFacts]) -> Iterator[Finding]:
-    most = DialogueDataConfig().max_seconds
-    for each in seen:
-        for sound in each.sounds.values():
-            if sound.seconds > most:
-                message = f"a sound of {sound.seconds:.1f} s: training sets it aside unless data.max_seconds is more than {most:g}"
-                yield Finding("long", each.id, each.where, message)
+    limit = DialogueDataConfig().max_seconds
+    for dialogue in seen:
+        for sound in dialogue.sounds.values():
+            if sound.seconds > limit:
+                message = f"a sound of {sound.seconds:.1f} s: training sets it aside unless data.max_seconds is more than {limit:g}"
+                yield Finding("long", dialogue.id, dialogue.where, message)

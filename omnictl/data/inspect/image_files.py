@@ -78,9 +78,9 @@ def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], d
     seed = tinyworld_seed(source)
     if seed is not None:
         count = limit or SCENES
-        return ImageSource(list(log_progress(_drawn(seed, count), "drawing images", len(SPLITS) * count)), (), (), ())
-    found = find_images(Path(source).expanduser())
-    splits = fill_splits(found.rows, {row.id: row.split for row in found.rows}, val_fraction=None, test_fraction=None)
+        return ImageSource(list(log_progress(_render_scenes(seed, count), "drawing images", len(SPLITS) * count)), (), (), ())
+    manifest = find_images(Path(source).expanduser())
+    splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     files = list(dict.fromkeys(row.image for _, row in rows))  # of some images there are several rows
     images = dict(zip(files, log_progress(measure_in_parallel(files, measure), doing, len(files)), strict=True))
@@ -92,24 +92,24 @@ def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], d
         else:
             seen.append(ImageFacts(row.id, row.where, split, row.labels, row.caption, image))
     training = [row.labels for row in splits["train"] if not isinstance(images.get(row.image), DataError)]
-    return ImageSource(seen, unreadable, found.broken, training)
+    return ImageSource(seen, unreadable, manifest.broken, training)
 
 
-def _drawn(seed: int, count: int) -> Iterator[ImageFacts]:
+def _render_scenes(seed: int, count: int) -> Iterator[ImageFacts]:
     for split in SPLITS:
         for index in range(count):
-            found, image = scene(seed, split, index), drawn(seed, split, index)
-            yield ImageFacts(f"{split}/{index}", image.name, split, found.labels(), found.caption, image)
+            drawn_scene, image = scene(seed, split, index), render_scene(seed, split, index)
+            yield ImageFacts(f"{split}/{index}", image.name, split, drawn_scene.labels(), drawn_scene.caption, image)
 
 
-def drawn(seed: int, split: Split, index: int) -> ImageFile:
+def render_scene(seed: int, split: Split, index: int) -> ImageFile:
     """A scene of TinyWorld, which is drawn for it."""
-    return ImageFile(f"tinyworld:{seed}/{split}/{index}", SIDE, SIDE, "drawn", _digest(pixels_of(scene(seed, split, index))))
+    return ImageFile(f"tinyworld:{seed}/{split}/{index}", SIDE, SIDE, "drawn", _digest(render_pixels(scene(seed, split, index))))
 
 
-def pixels_of(found: Scene) -> NDArray[np.uint8]:
+def render_pixels(drawn_scene: Scene) -> NDArray[np.uint8]:
     """`(H, W, 3)`: a scene as the file of an image has it."""
-    return np.ascontiguousarray(draw(found, SIDE).picture.transpose(1, 2, 0))
+    return np.ascontiguousarray(draw(drawn_scene, SIDE).picture.transpose(1, 2, 0))
 
 
 def probe(file: Path) -> ImageFile:

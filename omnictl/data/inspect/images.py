@@ -30,11 +30,11 @@ def check_images(source: str, *, limit: int | None = None) -> FindingsReport:
     Raises:
         DataError: no such source, or no row of it can be used.
     """
-    found = look(source, limit, decode, "checking images")
-    once = list(_once_a_split(found.seen))
-    warnings = [*_duplicates(once), *_conflicts(found.seen), *_small(once)]
-    warnings += [*_rare(found.training, source), *_missing(found.training, source)]
-    return _report(source, found, [*_unreadable(found), *_untold(found)], warnings)
+    images = look(source, limit, decode, "checking images")
+    once = list(_once_a_split(images.seen))
+    warnings = [*_duplicates(once), *_conflicts(images.seen), *_small(once)]
+    warnings += [*_rare(images.training, source), *_missing(images.training, source)]
+    return _report(source, images, [*_unreadable(images), *_unknown_labels(images)], warnings)
 
 
 def measure_images(source: str, *, limit: int | None = None) -> FindingsReport:
@@ -47,30 +47,30 @@ def measure_images(source: str, *, limit: int | None = None) -> FindingsReport:
     Raises:
         DataError: no such source, or no row of it can be used.
     """
-    found = look(source, limit, probe, "reading headers")
-    return _report(source, found, list(_unreadable(found)), ())
+    images = look(source, limit, probe, "reading headers")
+    return _report(source, images, list(_unreadable(images)), ())
 
 
-def _report(source: str, found: ImageSource, broken: Sequence[Finding], warnings: Sequence[Finding]) -> FindingsReport:
-    total = len(found.seen) + len(found.unreadable) + len(found.broken)
-    return FindingsReport(source, "images", "rows", total, image_summary(found.seen), broken, warnings)
+def _report(source: str, images: ImageSource, broken: Sequence[Finding], warnings: Sequence[Finding]) -> FindingsReport:
+    total = len(images.seen) + len(images.unreadable) + len(images.broken)
+    return FindingsReport(source, "images", "rows", total, image_summary(images.seen), broken, warnings)
 
 
 # What is broken
 
 
-def _unreadable(found: ImageSource) -> Iterator[Finding]:
-    yield from (Finding("row", *row) for row in found.broken)
-    yield from (Finding("image", *row) for row in found.unreadable)
+def _unreadable(images: ImageSource) -> Iterator[Finding]:
+    yield from (Finding("row", *row) for row in images.broken)
+    yield from (Finding("image", *row) for row in images.unreadable)
 
 
-def _untold(found: ImageSource) -> Iterator[Finding]:
+def _unknown_labels(images: ImageSource) -> Iterator[Finding]:
     """Labels that training never shows, if it shows any."""
-    values = label_values(found.training)
-    for each in found.seen if values else ():
-        flaw = label_flaw(each.labels, values)
+    values = label_values(images.training)
+    for row in images.seen if values else ():
+        flaw = label_flaw(row.labels, values)
         if flaw is not None:
-            yield Finding("label", each.id, each.where, flaw)
+            yield Finding("label", row.id, row.where, flaw)
 
 
 # What looks wrong
@@ -79,38 +79,38 @@ def _untold(found: ImageSource) -> Iterator[Finding]:
 def _once_a_split(seen: Iterable[ImageFacts]) -> Iterable[ImageFacts]:
     """The first row of each image in each split."""
     first: dict[tuple[str, str], ImageFacts] = {}
-    for each in seen:
-        first.setdefault((each.split, each.image.name), each)
+    for row in seen:
+        first.setdefault((row.split, row.image.name), row)
     return first.values()
 
 
 def _duplicates(once: Iterable[ImageFacts]) -> Iterator[Finding]:
     """Images that are in an earlier split too, pixel by pixel, whatever their files are called."""
     first: dict[bytes, ImageFacts] = {}
-    for each in once:
-        other = first.setdefault(each.image.digest, each)
-        if other.split != each.split:
-            message = f"the same image is in the {other.split} split, this one in {each.split}: {other.where}"
-            yield Finding("duplicate", each.id, each.where, message)
+    for row in once:
+        earlier = first.setdefault(row.image.digest, row)
+        if earlier.split != row.split:
+            message = f"the same image is in the {earlier.split} split, this one in {row.split}: {earlier.where}"
+            yield Finding("duplicate", row.id, row.where, message)
 
 
 def _conflicts(seen: Iterable[ImageFacts]) -> Iterator[Finding]:
     """Images that are in their split before, under another label."""
     first: dict[tuple[str, bytes, str], ImageFacts] = {}
-    for each in seen:
-        for name, value in each.labels.items():
-            other = first.setdefault((each.split, each.image.digest, name), each)
-            if other.labels[name] != value:
-                message = f"the {name} of this image is {value!r} here and {other.labels[name]!r} there: {other.where}"
-                yield Finding("conflict", each.id, each.where, message)
+    for row in seen:
+        for name, value in row.labels.items():
+            earlier = first.setdefault((row.split, row.image.digest, name), row)
+            if earlier.labels[name] != value:
+                message = f"the {name} of this image is {value!r} here and {earlier.labels[name]!r} there: {earlier.where}"
+                yield Finding("conflict", row.id, row.where, message)
 
 
 def _small(once: Iterable[ImageFacts]) -> Iterator[Finding]:
-    for each in once:
-        width, height = each.image.width, each.image.height
+    for row in once:
+        width, height = row.image.width, row.image.height
         if min(width, height) < LEAST_SIDE:
             message = f"{width:,} × {height:,} pixels: fewer than {LEAST_SIDE} a side show hardly anything"
-            yield Finding("small", each.id, each.where, message)
+            yield Finding("small", row.id, row.where, message)
 
 
 def _rare(training: Iterable[Labels], source: str) -> Iterator[Finding]:
@@ -118,8 +118,8 @@ def _rare(training: Iterable[Labels], source: str) -> Iterator[Finding]:
         rare = [f"{value!r} ({count})" for value, count in reversed(counts.most_common()) if count < FEW]
         if rare:
             more = f" and {len(rare) - _SHOWN:,} more" if len(rare) > _SHOWN else ""
-            shown = f"{', '.join(rare[:_SHOWN])}{more}"
-            message = f"{len(rare):,} of {len(counts):,} values of {name!r} are in fewer than {FEW} training rows: {shown}"
+            listed = f"{', '.join(rare[:_SHOWN])}{more}"
+            message = f"{len(rare):,} of {len(counts):,} values of {name!r} are in fewer than {FEW} training rows: {listed}"
             yield Finding("rare", name, source, message)
 
 

@@ -17,24 +17,24 @@ if TYPE_CHECKING:  # sounds need torch, which takes seconds to load; images and 
     from omnictl.data.inspect.image_files import ImageFacts
 
 
-def speech_summary(heard: Sequence["AudioFacts"]) -> dict[str, object]:
+def speech_summary(recordings: Sequence["AudioFacts"]) -> dict[str, object]:
     """Hours and speakers of each split, and how lengths, speaking rates, sample rates, channels and speakers are distributed."""
-    texts = {split: {each.text for each in heard if each.split == split and each.text} for split in SPLITS}
+    texts = {split: {row.text for row in recordings if row.split == split and row.text} for split in SPLITS}
     return {
-        "splits": {split: _size([each for each in heard if each.split == split]) for split in SPLITS},
-        **_quantiles("seconds", [each.sound.seconds for each in heard]),
-        **_quantiles("characters_per_second", [len(each.text) / each.sound.seconds for each in heard if each.text]),
-        "utterances_by_rate_hz": _counts(each.sound.rate for each in heard),
-        "utterances_by_channels": _counts(each.sound.channels for each in heard),
-        "utterances_by_speaker": _counts(each.recording.speaker for each in heard if each.recording.speaker is not None),
+        "splits": {split: _speech_size([row for row in recordings if row.split == split]) for split in SPLITS},
+        **_quantiles("seconds", [row.sound.seconds for row in recordings]),
+        **_quantiles("characters_per_second", [len(row.text) / row.sound.seconds for row in recordings if row.text]),
+        "utterances_by_rate_hz": _counts(row.sound.rate for row in recordings),
+        "utterances_by_channels": _counts(row.sound.channels for row in recordings),
+        "utterances_by_speaker": _counts(row.recording.speaker for row in recordings if row.recording.speaker is not None),
         "texts_in_train_and_test": len(texts["train"] & texts["test"]),
     }
 
 
-def _size(heard: Sequence["AudioFacts"]) -> dict[str, float]:
-    speakers = {each.recording.speaker for each in heard} - {None}
-    hours = sum(each.sound.seconds for each in heard) / 3600
-    return {"utterances": len(heard), "hours": hours, "speakers": len(speakers)}
+def _speech_size(recordings: Sequence["AudioFacts"]) -> dict[str, float]:
+    speakers = {row.recording.speaker for row in recordings} - {None}
+    hours = sum(row.sound.seconds for row in recordings) / 3600
+    return {"utterances": len(recordings), "hours": hours, "speakers": len(speakers)}
 
 
 def _quantiles(name: str, values: Sequence[float]) -> dict[str, float]:
@@ -49,17 +49,17 @@ def _counts(values: Iterable[str | int]) -> dict[str, int]:
     return {str(value): count for value, count in Counter(values).most_common()}
 
 
-def image_summary(seen: Sequence["ImageFacts"]) -> dict[str, object]:
+def image_summary(rows: Sequence["ImageFacts"]) -> dict[str, object]:
     """Images and what is said of them in each split, and how labels, captions, sizes and formats are distributed.
 
     Labels and captions are counted by rows, the rest by images, of which some may have several rows.
     """
-    images = {each.image.name: each.image for each in seen}.values()
-    words = [len(each.caption.split()) for each in seen if each.caption is not None]
-    names = sorted({name for each in seen for name in each.labels})
+    images = {row.image.name: row.image for row in rows}.values()
+    words = [len(row.caption.split()) for row in rows if row.caption is not None]
+    names = sorted({name for row in rows for name in row.labels})
     return {
-        "splits": {split: _shown([each for each in seen if each.split == split]) for split in SPLITS},
-        "labels": {name: _counts(each.labels[name] for each in seen if name in each.labels) for name in names},
+        "splits": {split: _image_size([row for row in rows if row.split == split]) for split in SPLITS},
+        "labels": {name: _counts(row.labels[name] for row in rows if name in row.labels) for name in names},
         **({"words_per_caption_mean": float(np.mean(words))} if words else {}),
         **_extent("shorter_side_pixels", [min(image.width, image.height) for image in images]),
         **_extent("longer_side_pixels", [max(image.width, image.height) for image in images]),
@@ -67,11 +67,11 @@ def image_summary(seen: Sequence["ImageFacts"]) -> dict[str, object]:
     }
 
 
-def _shown(seen: Sequence["ImageFacts"]) -> dict[str, int]:
+def _image_size(rows: Sequence["ImageFacts"]) -> dict[str, int]:
     return {
-        "pictures": len({each.image.name for each in seen}),
-        "labelled": sum(bool(each.labels) for each in seen),
-        "captions": sum(each.caption is not None for each in seen),
+        "pictures": len({row.image.name for row in rows}),
+        "labelled": sum(bool(row.labels) for row in rows),
+        "captions": sum(row.caption is not None for row in rows),
     }
 
 
@@ -81,33 +81,33 @@ def _extent(name: str, values: Sequence[int]) -> dict[str, float]:
     return {f"{name}_min": min(values), f"{name}_median": float(np.median(values)), f"{name}_max": max(values)}
 
 
-def dialogue_summary(seen: Sequence["DialogueFacts"]) -> dict[str, object]:
-    """Dialogues, images and sounds of each split, dialogues of each task, messages of each role, and how long dialogues are.
+def dialogue_summary(dialogues: Sequence["DialogueFacts"]) -> dict[str, object]:
+    """Dialogues, images and recordings of each split, dialogues of each task, messages of each role, and how long dialogues are.
 
-    Images and sounds are counted once in each split, however many dialogues have them.
+    Images and recordings are counted once in each split, however many dialogues have them.
     """
-    tasks = dict.fromkeys(each.task for each in seen)
-    sounds = {name: sound for each in seen for name, sound in each.sounds.items()}
+    tasks = dict.fromkeys(row.task for row in dialogues)
+    sounds = {name: sound for row in dialogues for name, sound in row.sounds.items()}
     return {
-        "splits": {split: _told([each for each in seen if each.split == split]) for split in SPLITS},
-        "tasks": {task: _by_split(each for each in seen if each.task == task) for task in tasks},
-        "messages_by_role": _counts(role for each in seen for role in each.roles),
-        "spoken_replies": sum(each.num_replies for each in seen),
-        **_extent("characters_per_dialogue", [each.characters for each in seen]),
+        "splits": {split: _dialogue_size([row for row in dialogues if row.split == split]) for split in SPLITS},
+        "tasks": {task: _by_split(row for row in dialogues if row.task == task) for task in tasks},
+        "messages_by_role": _counts(role for row in dialogues for role in row.roles),
+        "spoken_replies": sum(row.num_replies for row in dialogues),
+        **_extent("characters_per_dialogue", [row.characters for row in dialogues]),
         **_quantiles("seconds_per_sound", [sound.seconds for sound in sounds.values()]),
     }
 
 
-def _by_split(seen: Iterable["DialogueFacts"]) -> dict[Split, int]:
-    counts = Counter(each.split for each in seen)
+def _by_split(dialogues: Iterable["DialogueFacts"]) -> dict[Split, int]:
+    counts = Counter(row.split for row in dialogues)
     return {split: counts[split] for split in SPLITS}
 
 
-def _told(seen: Sequence["DialogueFacts"]) -> dict[str, float]:
-    sounds = {name: sound for each in seen for name, sound in each.sounds.items()}
+def _dialogue_size(dialogues: Sequence["DialogueFacts"]) -> dict[str, float]:
+    sounds = {name: sound for row in dialogues for name, sound in row.sounds.items()}
     return {
-        "dialogues": len(seen),
-        "pictures": len({name for each in seen for name in each.images}),
+        "dialogues": len(dialogues),
+        "pictures": len({name for row in dialogues for name in row.images}),
         "sounds": len(sounds),
         "seconds": sum(sound.seconds for sound in sounds.values()),
     }

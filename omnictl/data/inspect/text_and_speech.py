@@ -44,14 +44,16 @@ def check_speech(source: str, *, limit: int | None = None) -> FindingsReport:
         DataError: no such source, or no row of it can be used.
     """
     speech = open_source(source, limit, decode)
-    heard, broken = _hear(speech, "checking recordings")
-    transcripts = [_problem("transcript", each, flaw) for _, each in speech.recordings if (flaw := _transcript_flaw(each.text))]
-    fitting = [each for each in heard if each.text]
+    recordings, broken = _measure(speech, "checking recordings")
+    transcripts = [
+        _problem("transcript", recording, flaw) for _, recording in speech.recordings if (flaw := _transcript_flaw(recording.text))
+    ]
+    fitting = [recording for recording in recordings if recording.text]
     broken += [*transcripts, *_infeasible(fitting, emissions=2)]
     too_short = {problem.id for problem in broken}
     warnings = [problem for problem in _infeasible(fitting, emissions=1) if problem.id not in too_short]
-    warnings += [*_odd_rates(fitting), *_too_long(heard), *_duplicates(heard)]
-    return _speech_report(source, speech, heard, broken, warnings)
+    warnings += [*_odd_rates(fitting), *_too_long(recordings), *_duplicates(recordings)]
+    return _speech_report(source, speech, recordings, broken, warnings)
 
 
 def measure_speech(source: str, *, limit: int | None = None) -> FindingsReport:
@@ -65,21 +67,21 @@ def measure_speech(source: str, *, limit: int | None = None) -> FindingsReport:
         DataError: no such source, or no row of it can be used.
     """
     speech = open_source(source, limit, probe)
-    heard, broken = _hear(speech, "reading headers")
-    return _speech_report(source, speech, heard, broken, ())
+    recordings, broken = _measure(speech, "reading headers")
+    return _speech_report(source, speech, recordings, broken, ())
 
 
-def _hear(speech: SpeechSource, doing: str) -> tuple[list[AudioFacts], list[Finding]]:
+def _measure(speech: SpeechSource, doing: str) -> tuple[list[AudioFacts], list[Finding]]:
     """The recordings that have a sound, and a problem for every other row."""
-    heard, broken = [], [Finding("row", *row) for row in speech.broken]
+    recordings, broken = [], [Finding("row", *row) for row in speech.broken]
     sounds = log_progress(speech.sounds, doing, len(speech.recordings))
     for (split, recording), sound in zip(speech.recordings, sounds, strict=True):
         if isinstance(sound, DataError):
             broken.append(_problem("audio", recording, sound.message))
         else:
             text = "" if foreign_characters(recording.text) else normalise(recording.text)
-            heard.append(AudioFacts(split, recording, sound, text))
-    return heard, broken
+            recordings.append(AudioFacts(split, recording, sound, text))
+    return recordings, broken
 
 
 def _problem(kind: str, recording: Recording, message: str) -> Finding:
@@ -93,52 +95,52 @@ def _transcript_flaw(text: str) -> str | None:
     return None if normalise(text) else f"the transcript {text!r} has no words"
 
 
-def _infeasible(heard: Iterable[AudioFacts], *, emissions: int) -> Iterator[Finding]:
+def _infeasible(recordings: Iterable[AudioFacts], *, emissions: int) -> Iterator[Finding]:
     """The recordings too short for their transcripts, if the CTC head emits so many symbols a frame of the encoder."""
     hertz = f"{_MEL.frames_hz / SUBSAMPLING * emissions:g}"
-    for each in heard:
-        samples = -(-each.sound.frames * _MEL.sample_rate // each.sound.rate)  # as many as resampling gives
+    for row in recordings:
+        samples = -(-row.sound.frames * _MEL.sample_rate // row.sound.rate)  # as many as resampling gives
         steps = -(-(1 + samples // _MEL.hop) // SUBSAMPLING) * emissions
-        needed = frames_needed(encode(each.text))
+        needed = frames_needed(encode(row.text))
         if steps < needed:
             message = f"too short for its transcript: {steps} steps at {hertz} Hz, CTC needs {needed}"
-            yield _problem(f"infeasible_{hertz}hz", each.recording, message)
+            yield _problem(f"infeasible_{hertz}hz", row.recording, message)
 
 
-def _odd_rates(heard: Iterable[AudioFacts]) -> Iterator[Finding]:
-    for each in heard:
-        rate = len(each.text) / each.sound.seconds
+def _odd_rates(recordings: Iterable[AudioFacts]) -> Iterator[Finding]:
+    for row in recordings:
+        rate = len(row.text) / row.sound.seconds
         if rate > FASTEST:
             hint = "is the transcript that of another recording, or the recording cut off?"
         elif rate < SLOWEST:
             hint = "does the transcript lack words, or is the recording mostly silence?"
         else:
             continue
-        yield _problem("rate", each.recording, f"{rate:.1f} characters a second: {hint}")
+        yield _problem("rate", row.recording, f"{rate:.1f} characters a second: {hint}")
 
 
-def _too_long(heard: Iterable[AudioFacts]) -> Iterator[Finding]:
-    most = SpeechDataConfig().max_seconds
-    for each in heard:
-        if each.sound.seconds > most:
-            message = f"{each.sound.seconds:.1f} s long: training sets it aside unless data.max_seconds is more than {most:g}"
-            yield _problem("long", each.recording, message)
+def _too_long(recordings: Iterable[AudioFacts]) -> Iterator[Finding]:
+    limit = SpeechDataConfig().max_seconds
+    for row in recordings:
+        if row.sound.seconds > limit:
+            message = f"{row.sound.seconds:.1f} s long: training sets it aside unless data.max_seconds is more than {limit:g}"
+            yield _problem("long", row.recording, message)
 
 
-def _duplicates(heard: Iterable[AudioFacts]) -> Iterator[Finding]:
+def _duplicates(recordings: Iterable[AudioFacts]) -> Iterator[Finding]:
     """Sounds that are in an earlier split too, sample by sample, whatever their files are called."""
     first: dict[bytes, AudioFacts] = {}
-    for each in heard:
-        other = first.setdefault(each.sound.digest, each)
-        if other.split != each.split:
-            message = f"the same sound is in the {other.split} split, this one in {each.split}: {other.recording.where}"
-            yield _problem("duplicate", each.recording, message)
+    for row in recordings:
+        earlier = first.setdefault(row.sound.digest, row)
+        if earlier.split != row.split:
+            message = f"the same sound is in the {earlier.split} split, this one in {row.split}: {earlier.recording.where}"
+            yield _problem("duplicate", row.recording, message)
 
 
 def _speech_report(
-    source: str, speech: SpeechSource, heard: Sequence[AudioFacts], broken: Sequence[Finding], warnings: Sequence[Finding]
+    source: str, speech: SpeechSource, recordings: Sequence[AudioFacts], broken: Sequence[Finding], warnings: Sequence[Finding]
 ) -> FindingsReport:
-    summary = speech_summary(heard)
+    summary = speech_summary(recordings)
     return FindingsReport(source, "speech", "rows", len(speech.recordings) + len(speech.broken), summary, broken, warnings)
 
 

@@ -86,7 +86,7 @@ class SpeechCorpus(Protocol):
         """
         ...
 
-    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+    def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         """The sounds of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz.
 
         A sound that cannot be read is the error that says why.

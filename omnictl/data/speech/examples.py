@@ -104,25 +104,25 @@ def _aside(recording: Recording, flaw: str) -> BrokenRow:
     return BrokenRow(recording.id, recording.where, flaw)
 
 
-def infeasible(found: SpeechSet, emissions: int, mel: MelConfig) -> dict[int, str]:
+def find_infeasible(utterances: SpeechSet, emissions: int, mel: MelConfig) -> dict[int, str]:
     """The utterances too short for their transcripts at some speed, by index, each with the reason.
 
     Args:
-        found: the utterances.
+        utterances: the utterances.
         emissions: symbols that the model may emit a frame of its own.
         mel: the features' settings.
     """
-    shortest = np.min([found.lengths(speed) for speed in range(len(found.stores))], axis=0)  # (n,)
+    shortest = np.min([utterances.lengths(speed) for speed in range(len(utterances.stores))], axis=0)  # (n,)
     hertz = mel.frames_hz / SUBSAMPLING * emissions
     reasons = {}
-    for index, target in enumerate(found.targets):
+    for index, target in enumerate(utterances.targets):
         steps, needed = -(-int(shortest[index]) // SUBSAMPLING) * emissions, frames_needed(target)
         if steps < needed:
             reasons[index] = f"too short for its transcript: {steps} steps at {hertz:g} Hz, CTC needs {needed}"
     return reasons
 
 
-def without_infeasible(found: SpeechSet, emissions: int, mel: MelConfig) -> SpeechSet:
+def drop_infeasible(utterances: SpeechSet, emissions: int, mel: MelConfig) -> SpeechSet:
     """The utterances that CTC can align, the others set aside with the reason."""
     reasons = infeasible(found, emissions, mel)
     keep = [index for index in range(len(found)) if index not in reasons]

@@ -36,15 +36,15 @@ class SpeechFiles:
         digest = hashlib.sha256(repr(self._max_seconds).encode())
         for split, rows in self._splits.items():
             for row in rows:
-                found = row.audio.stat()
-                digest.update(repr((split, row.id, row.text, row.speaker, found.st_size, found.st_mtime_ns)).encode())
+                stat = row.audio.stat()
+                digest.update(repr((split, row.id, row.text, row.speaker, stat.st_size, stat.st_mtime_ns)).encode())
         return digest.hexdigest()
 
     def recordings(self, split: Split) -> Sequence[Recording]:
         """See `SpeechCorpus`."""
         rows = self._splits[split]
         if not rows:
-            sizes = ", ".join(f"{name} {len(found)}" for name, found in self._splits.items())
+            sizes = ", ".join(f"{name} {len(members)}" for name, members in self._splits.items())
             raise DataError(
                 f"the {split} split of {self.folder} is empty ({sizes} utterances)",
                 where=str(self.folder),
@@ -52,7 +52,7 @@ class SpeechFiles:
             )
         return [Recording(row.id, row.text, row.speaker, row.where, row.audio) for row in rows]
 
-    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+    def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         """See `SpeechCorpus`."""
         for row in self._splits[split][block * BLOCK : (block + 1) * BLOCK]:
             try:

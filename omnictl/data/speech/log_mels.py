@@ -70,8 +70,8 @@ def open_features(corpus: SpeechCorpus, split: Split, mel: MelConfig, cache: Pat
         DataError: the split is empty, or the cache cannot be written.
         DiskFull: no space left for it.
     """
-    made_of = repr((_FORMAT, corpus.fingerprint, split, mel, speed))
-    folder = cache / "features" / sha256(made_of.encode()).hexdigest()[:32]
+    key = repr((_FORMAT, corpus.fingerprint, split, mel, speed))
+    folder = cache / "features" / sha256(key.encode()).hexdigest()[:32]
     return read_or_build(folder, partial(_read, bins=mel.bins), partial(_write, corpus, split, mel, speed))
 
 
@@ -97,7 +97,7 @@ def _write(corpus: SpeechCorpus, split: Split, mel: MelConfig, speed: float, fol
     broken: dict[int, str] = {}
     num_bytes = 0
     with (folder / "frames.bin").open("wb") as file:
-        for features in _told(_all_features(corpus, split, mel, speed, count), split, count):
+        for features in _log_progress(_all_features(corpus, split, mel, speed, count), split, count):
             if isinstance(features, DataError):
                 broken[len(lengths)] = features.message
                 lengths.append(0)
@@ -120,7 +120,7 @@ def _all_features(corpus: SpeechCorpus, split: Split, mel: MelConfig, speed: flo
     """Features of all utterances in order, blocks computed side by side on all cores."""
 
     def of_block(block: int) -> Sequence[Features | DataError]:
-        sounds = corpus.sounds(split, block, mel.sample_rate)
+        sounds = corpus.samples(split, block, mel.sample_rate)
         return [sound if isinstance(sound, DataError) else _features(sound, mel, speed) for sound in sounds]
 
     pool = ThreadPoolExecutor(os.cpu_count())
@@ -149,11 +149,11 @@ def _one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _told(found: Iterator["Features | DataError"], split: Split, count: int) -> Iterator["Features | DataError"]:
+def _log_progress(features: Iterator["Features | DataError"], split: Split, count: int) -> Iterator["Features | DataError"]:
     """The same, with a line in the log every few seconds."""
     began = last = time.monotonic()
-    for number, each in enumerate(found, start=1):
-        yield each
+    for number, utterance in enumerate(features, start=1):
+        yield utterance
         now = time.monotonic()
         if now - last > SECONDS_BETWEEN_NOTES:
             last = now

@@ -51,7 +51,7 @@ class TinyWorldSpeech:
         """See `SpeechCorpus`."""
         return _recordings(self.seed, split, self._count(split), self.voices)
 
-    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+    def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         """See `SpeechCorpus`."""
         numbers = range(block * BLOCK, min((block + 1) * BLOCK, self._count(split)))
         plans = [self._plan(split, number) for number in numbers]

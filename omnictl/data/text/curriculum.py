@@ -37,21 +37,25 @@ class CurriculumBatches:
 
     def ids(self, step: int) -> Sequence[int]:
         """The example ids of a step (0-based)."""
-        read = dict.fromkeys(self._kinds, 0)  # windows of each kind before this step
+        windows_read = dict.fromkeys(self._kinds, 0)  # windows of each kind before this step
         for phase in self._config.phases:
             if step < phase.steps:
-                start = read[phase.kind] + step * phase.windows
+                start = windows_read[phase.kind] + step * phase.windows
                 return [self._id(1 + self._kinds.index(phase.kind), start + row) for row in range(phase.windows)]
-            read[phase.kind] += phase.steps * phase.windows
+            windows_read[phase.kind] += phase.steps * phase.windows
             step -= phase.steps
-        return [self._document_or_lesson(step * self._rows + row, read[self._kinds[-1]]) for row in range(self._rows)]
+        return [self._document_or_lesson(step * self._rows + row, windows_read[self._kinds[-1]]) for row in range(self._rows)]
 
     def collate(self, ids: Sequence[int]) -> TextBatch:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         parts = []
         for number, text in enumerate(self._texts):
-            if own := [position for position, which in (divmod(each, len(self._texts)) for each in ids) if which == number]:
-                parts.append(text.collate(own))
+            if positions := [
+                position
+                for position, text_number in (divmod(example_id, len(self._texts)) for example_id in ids)
+                if text_number == number
+            ]:
+                parts.append(text.collate(positions))
         return parts[0] if len(parts) == 1 else _stack(parts)
 
     def largest(self, size: int) -> Sequence[int]:

@@ -110,9 +110,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             offset += len(line)
 
 
-def _not_text(path: Path, number: int, offset: int, found: str) -> DataError:
+def _not_text(path: Path, number: int, offset: int, culprit: str) -> DataError:
     return DataError(
-        f"{path} is not UTF-8 text: {found} at offset {offset}",
+        f"{path} is not UTF-8 text: {culprit} at offset {offset}",
         where=f"{path}:{number}",
         fix="give a text file, or convert this one to UTF-8 (`iconv -f latin1 -t utf-8`)",
     )
@@ -134,8 +134,8 @@ def _read_jsonl(path: Path) -> Iterator[TextRow]:
                 fix='write one object a line: {"text": "..."}',
             )
         if "text" not in value:
-            found = ", ".join(map(repr, value)) or "no keys"
-            raise DataError(f"no key 'text' (found {found})", where=where, fix="put the document's text under the key 'text'")
+            keys = ", ".join(map(repr, value)) or "no keys"
+            raise DataError(f"no key 'text' (found {keys})", where=where, fix="put the document's text under the key 'text'")
         yield _row(value["text"], value.get("split"), where)
 
 

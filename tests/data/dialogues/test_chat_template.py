@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, media_of, place, without_media
+from omnictl.data.dialogues.chat_template import (
+    ChatTemplate,
+    Dialogue,
+    Media,
+    Message,
+    Tokens,
+    compute_positions,
+    list_media,
+    strip_media,
+)
 from omnictl.data.text.tokenizer import AUDIO, END, IM_END, IM_START, IMAGE, SPECIAL_TOKENS, Tokenizer
 from omnictl.nn.losses.cross_entropy import IGNORE
 from omnictl.tinyworld import document
@@ -96,7 +105,7 @@ def test_media_are_runs_of_placeholders_in_their_places(tokenizer, template):
     assert whole.tokens[start : start + 4] == [IMAGE] * 4
     assert whole.tokens[start + 4 :][: len(what_is) + 4] == [*what_is, *[AUDIO] * 3, IM_END]
     assert (whole.tokens.count(IMAGE), whole.tokens.count(AUDIO)) == (12, 3)
-    assert whole.media == media_of(SHOWN) == (Media("image", 3), Media("audio", 1), Media("image", 4), Media("image", 3))
+    assert whole.media == list_media(SHOWN) == (Media("image", 3), Media("audio", 1), Media("image", 4), Media("image", 3))
 
 
 @pytest.mark.parametrize("role", ["user", "assistant", "system"])
@@ -111,10 +120,10 @@ def test_nothing_that_is_said_can_forge_a_token(tokenizer, template, role):
 
 def test_what_a_dialogue_holds():
     found = Dialogue("1", "any", tuple(SHOWN), "here")
-    assert found.media == media_of(SHOWN)
+    assert found.media == list_media(SHOWN)
     assert found.answer == "A dog."
-    assert without_media(SHOWN)[2] == Message("user", ("And ",))
-    assert media_of(without_media(SHOWN)) == ()
+    assert strip_media(SHOWN)[2] == Message("user", ("And ",))
+    assert list_media(strip_media(SHOWN)) == ()
     assert SHOWN[0].text == "What is"
 
 
@@ -144,7 +153,7 @@ def slowly_placed(found, grids):
 def test_places(template, grid):
     whole = template.dialogue(SHOWN, count)
     grids = {"image": grid, "audio": None}
-    positions = place(whole, count, grids)
+    positions = compute_positions(whole, count, grids)
     assert positions.dtype == np.int64
     assert positions.tolist() == [list(position) for position in slowly_placed(whole, grids)]
 
@@ -153,9 +162,9 @@ def test_media_side_by_side_and_at_the_edges():
     media = (Media("image", 3), Media("audio", 1), Media("image", 4))
     found = Tokens([IMAGE] * 4 + [AUDIO] * 3 + [IMAGE] * 4, [IGNORE] * 11, media)
     grids = {"image": (2, 2), "audio": None}
-    assert place(found, count, grids).tolist() == [list(position) for position in slowly_placed(found, grids)]
+    assert compute_positions(found, count, grids).tolist() == [list(position) for position in slowly_placed(found, grids)]
 
 
 def test_text_alone_counts_on(template):
     found = template.dialogue(TEXTS, count)
-    assert place(found, count, {}).tolist() == [[number] * 3 for number in range(len(found.tokens))]
+    assert compute_positions(found, count, {}).tolist() == [[number] * 3 for number in range(len(found.tokens))]

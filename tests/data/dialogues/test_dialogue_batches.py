@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from omnictl.data.dialogues.batches import DialogueBatches, Mixture, side_by_side
-from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, place
-from omnictl.data.dialogues.examples import DialogueSet, Example, open_dialogue_set, spell, spell_last
+from omnictl.data.dialogues.batches import DialogueBatches, Mixture, pack_examples
+from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, compute_positions
+from omnictl.data.dialogues.examples import DialogueSet, Example, encode_dialogue, encode_last_answer, open_dialogue_set
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.token_store import TokenStore
@@ -29,7 +29,7 @@ class Source:
     def value(self, number):
         return np.full((self.counts[number] + self.extra, 2), number, np.float32)
 
-    def many(self, value):
+    def num_features(self, value):
         return len(value)
 
     def flaw(self, number):
@@ -131,15 +131,15 @@ def examples_of(batch):
 def test_an_example_is_the_same_beside_others_as_alone(template, texts, placed):
     made = batches(template, texts, replay=0.3, placed=placed)
     examples = [made.example(position) for position in range(40)]
-    together = examples_of(side_by_side(examples, CONTEXT, placed=placed))
+    together = examples_of(pack_examples(examples, CONTEXT, placed=placed))
     for example, seen in zip(examples, together, strict=True):
-        (alone,) = examples_of(side_by_side([example], CONTEXT, placed=placed))
+        (alone,) = examples_of(pack_examples([example], CONTEXT, placed=placed))
         assert seen == alone
         tokens, targets, positions, _ = seen
-        assert (tokens, targets) == (example.found.tokens, example.found.targets)
-        if placed and example.shown:
-            assert positions == place(example.found, SHOWN.count, SHOWN.grids).tolist()
-        if placed and not example.shown:
+        assert (tokens, targets) == (example.encoded.tokens, example.encoded.targets)
+        if placed and example.features:
+            assert positions == compute_positions(example.encoded, SHOWN.count, SHOWN.grids).tolist()
+        if placed and not example.features:
             assert positions == [[number] * 3 for number in range(len(tokens))]
 
 
@@ -159,19 +159,19 @@ def test_a_value_with_more_features_than_places_is_named(template):
     shown = MediaFeatures({"image": Source([4, 4, 4], (2, 2)), "audio": Source([3, 5, 7, 9], extra=1)})
     dialogue = asked("seen", 3, Media("image", 0), Media("audio", 2), Media("image", 1))
     with pytest.raises(DataError) as error:
-        side_by_side([spell(dialogue, template, shown)], CONTEXT, placed=False)
+        pack_examples([encode_dialogue(dialogue, template, shown)], CONTEXT, placed=False)
     assert error.value.message == "audio 1 has 8 features, 7 places were kept for it"
     assert error.value.where == "rows.jsonl:seen/3"
     assert "delete the cache" in error.value.fix
     shown = MediaFeatures({"image": Source([4, 4, 4], (2, 2), extra=-1), "audio": Source([3])})
     with pytest.raises(DataError, match="image 1 has 3 features, 4 places were kept for it"):
-        side_by_side([spell(asked("seen", 1, Media("image", 1)), template, shown)], CONTEXT, placed=False)
+        pack_examples([encode_dialogue(asked("seen", 1, Media("image", 1)), template, shown)], CONTEXT, placed=False)
 
 
 def test_only_the_last_answer_is_judged(template):
     messages = (*asked("a", 1, "Who?", said="One.").messages, *asked("a", 1, Media("audio", 0), said="Two.").messages)
     dialogue = Dialogue("1", "a", messages, "here")
-    whole, last = spell(dialogue, template, SHOWN).found, spell_last(dialogue, template, SHOWN).found
+    whole, last = encode_dialogue(dialogue, template, SHOWN).encoded, encode_last_answer(dialogue, template, SHOWN).encoded
     assert last.tokens == whole.tokens
     predicted = [target for target in last.targets if target != IGNORE]
     alone = template.dialogue(messages[2:], SHOWN.count)
@@ -216,7 +216,7 @@ def test_tasks_are_drawn_as_they_are_weighed(template, texts):
     drawn = Counter()
     for position in range(3000):
         example = made.example(position)
-        drawn["replay" if example.shown is None else example.where.split(":")[1].split("/")[0]] += 1
+        drawn["replay" if example.features is None else example.where.split(":")[1].split("/")[0]] += 1
     shares = {"replay": 0.2, "text": 0.1, "seen": 0.2, "heard": 0.5}
     assert {name: drawn[name] / 3000 for name in shares} == pytest.approx(shares, abs=0.03)
 
@@ -228,7 +228,7 @@ def test_a_task_without_weight_is_not_drawn(template):
 
 def test_without_texts_nothing_is_replayed(template):
     made = batches(template, None, replay=0.9)
-    assert all(made.example(position).shown is not None for position in range(50))
+    assert all(made.example(position).features is not None for position in range(50))
 
 
 # Replayed texts
@@ -239,7 +239,7 @@ def test_replayed_documents_are_whole_or_pieces_of_the_context(template, texts):
     starts, lengths = set(), Counter()
     stream = texts.tokens.tolist()
     for position in range(300):
-        tokens, targets, media = made.example(position).found
+        tokens, targets, media = made.example(position).encoded
         assert media == ()
         place_found = [
             number
@@ -261,10 +261,10 @@ def test_replayed_documents_are_whole_or_pieces_of_the_context(template, texts):
 def test_a_replayed_document_begins_after_an_end(template, texts):
     for position in range(100):
         example = batches(template, texts, replay=1.0).example(position)
-        if len(example.found.tokens) < CONTEXT:
-            assert example.found.tokens[0] == END
-            assert example.found.targets[-1] == END
-            assert IGNORE not in example.found.targets
+        if len(example.encoded.tokens) < CONTEXT:
+            assert example.encoded.tokens[0] == END
+            assert example.encoded.targets[-1] == END
+            assert IGNORE not in example.encoded.targets
 
 
 # What can be used
@@ -313,7 +313,7 @@ def test_generated_training_dialogues_are_looked_at_when_they_are_drawn(template
     made = DialogueBatches(
         endless, None, template, SHOWN, Mixture({"text": 1}, 0), batch_size=4, seed=0, context=40, warmup=0, placed=False
     )
-    lengths = [len(made.example(position).found.tokens) for position in range(50)]
+    lengths = [len(made.example(position).encoded.tokens) for position in range(50)]
     assert max(lengths) <= 40
     assert len(set(lengths)) > 2
 
@@ -328,4 +328,4 @@ def test_a_context_that_holds_no_dialogue_is_told(template):
 
 def test_an_example_longer_than_the_context_is_our_own_mistake():
     with pytest.raises(AssertionError):
-        side_by_side([Example(Tokens([1] * 9, [1] * 9, ()), None, "")], 8, placed=False)
+        pack_examples([Example(Tokens([1] * 9, [1] * 9, ()), None, "")], 8, placed=False)

@@ -96,7 +96,7 @@ def test_messages_of_the_world(world):
 
 def test_sounds_of_the_world_are_what_is_asked(world):
     for split in SPLITS:
-        recordings = world.sounds.recordings(split)
+        recordings = world.audio.recordings(split)
         numbers = []
         for task in SPOKEN_TASKS:
             for number in range(world.tasks(split)[task]):
@@ -110,7 +110,7 @@ def test_sounds_of_the_world_are_what_is_asked(world):
 
 def test_sounds_are_spoken_as_they_are_asked(world):
     plans = world.utterances("val")
-    spoken = list(world.sounds.sounds("val", 0, 16_000))
+    spoken = list(world.audio.samples("val", 0, 16_000))
     assert len(spoken) == len(plans) == 6
     for sound, again in zip(spoken, say(plans, 16_000), strict=True):
         np.testing.assert_array_equal(sound, again)
@@ -121,7 +121,7 @@ def test_few_dialogues_are_of_all_tasks_in_turn():
     world = TinyWorldDialogues.few(7, 15, 2)
     assert world.tasks("train") == dict.fromkeys(TASKS, 1) | {"text": 2, "image_colour": 2}
     assert world.tasks("val") == world.tasks("test") == {"text": 1, "image_colour": 1}
-    assert [len(world.sounds.recordings(split)) for split in SPLITS] == [3, 0, 0]
+    assert [len(world.audio.recordings(split)) for split in SPLITS] == [3, 0, 0]
     usual = TinyWorldDialogues.of(7, DialogueDataConfig())
     assert world.exchanges("train", "spoken_image", 0) == usual.exchanges("train", "spoken_image", 0)
 
@@ -131,7 +131,7 @@ def test_a_world_is_known_by_what_it_says_and_shows(world):
         DialogueDataConfig(source="tinyworld:8", counts={"spoken": 3, "spoken_image": 2, "transcribe": 4}, num_eval_dialogues=8),
         DialogueDataConfig(source="tinyworld:7", counts={"spoken": 4, "spoken_image": 2, "transcribe": 4}, num_eval_dialogues=8),
     ]
-    prints = [world.sounds.fingerprint, *(open_dialogues(other, None).sounds.fingerprint for other in others)]
+    prints = [world.audio.fingerprint, *(open_dialogues(other, None).audio.fingerprint for other in others)]
     assert len(set(prints)) == 3
     shown = [TinyWorldDialogues(seed, {}, count).images("val").fingerprint for seed, count in ((7, 30), (7, 30), (8, 30), (7, 31))]
     assert shown[0] == shown[1]
@@ -167,8 +167,8 @@ def test_files_named_twice_are_one(corpus):
     assert second.media == (Media("audio", 0), Media("image", 1))
     assert third.media == (Media("audio", 1), Media("audio", 0), Media("image", 0))
     assert len(found.images("train")) == 2
-    assert [recording.audio.name for recording in found.sounds.recordings("train")] == ["x.wav", "y.wav"]
-    sounds = list(found.sounds.sounds("train", 0, 16_000))
+    assert [recording.audio.name for recording in found.audio.recordings("train")] == ["x.wav", "y.wav"]
+    sounds = list(found.audio.samples("train", 0, 16_000))
     assert [len(sound) for sound in sounds] == [1600, 1600]
     np.testing.assert_array_equal(found.images("train").image(1, 16), load_image(corpus.folder / "a.png", 16))
     assert found.images("train").image(0, 16).shape == (3, 16, 16)
@@ -214,10 +214,10 @@ def test_sounds_that_cannot_be_read_are_told_when_they_are_heard(corpus):
     corpus.cut("x.wav")
     found = corpus.open()
     assert list(found.broken) == []
-    sounds = list(found.sounds.sounds("train", 0, 8_000))
+    sounds = list(found.audio.samples("train", 0, 8_000))
     assert isinstance(sounds[0], DataError)
     assert len(sounds[1]) == 800
-    (long,) = corpus.open(max_seconds=0.05).sounds.sounds("val", 0, 8_000)
+    (long,) = corpus.open(max_seconds=0.05).audio.samples("val", 0, 8_000)
     assert isinstance(long, DataError)
 
 
@@ -225,14 +225,14 @@ def test_files_are_known_by_size_and_time(corpus):
     corpus.add("a.png", "x.wav", split="train")
     corpus.add("b.png", "y.wav", split="val")
     before, again = corpus.open(), corpus.open()
-    heard = before.sounds.fingerprint
-    assert heard == again.sounds.fingerprint != corpus.open(max_seconds=3).sounds.fingerprint
+    heard = before.audio.fingerprint
+    assert heard == again.audio.fingerprint != corpus.open(max_seconds=3).audio.fingerprint
     shown = before.images("train").fingerprint
     assert shown == again.images("train").fingerprint != before.images("val").fingerprint
     for name in ("a.png", "x.wav"):
         (corpus.folder / name).write_bytes((corpus.folder / name).read_bytes() + b"\0\0")
     changed = corpus.open()
-    assert changed.sounds.fingerprint != heard
+    assert changed.audio.fingerprint != heard
     assert changed.images("train").fingerprint != shown
 
 
@@ -241,7 +241,7 @@ def test_text_alone_has_no_media(corpus):
     corpus.add("Who?", split="val")
     found = corpus.open()
     assert found.kinds == frozenset()
-    assert (len(found.images("train")), found.sounds.recordings("train")) == (0, [])
+    assert (len(found.images("train")), found.audio.recordings("train")) == (0, [])
 
 
 def test_real_pictures_and_sounds(test_data, tmp_path):
@@ -256,7 +256,7 @@ def test_real_pictures_and_sounds(test_data, tmp_path):
     found = corpus.open(val_fraction=0.1, test_fraction=0.1)
     assert list(found.broken) == []
     assert [sum(found.tasks(split).values()) for split in SPLITS] == [16, 2, 2]
-    heard = [sound for split in SPLITS for sound in found.sounds.sounds(split, 0, 16_000)]
+    heard = [sound for split in SPLITS for sound in found.audio.samples(split, 0, 16_000)]
     assert len(heard) == 10
     assert not any(isinstance(sound, DataError) for sound in heard)
     assert all(found.images(split).image(n, 32).std() > 5 for split in SPLITS for n in range(len(found.images(split))))

@@ -8,7 +8,7 @@ import soundfile
 from omnictl.data.inspect import audio_files
 from omnictl.data.inspect.text_and_speech import check_speech, check_text, measure_speech
 from omnictl.data.speech.corpus import SpeechDataConfig
-from omnictl.data.speech.examples import infeasible, open_set
+from omnictl.data.speech.examples import find_infeasible, open_set
 from omnictl.data.speech.source import open_speech
 from omnictl.data.speech.tinyworld import TinyWorldSpeech
 from omnictl.data.speech.transcripts.targets import CharacterTargets
@@ -173,7 +173,7 @@ def test_infeasible_is_what_training_sets_aside(corpus, tmp_path_factory, rate):
     found = open_set(speech, "train", MelConfig(), CharacterTargets(), tmp_path_factory.mktemp("cache"))
     report = check_speech(str(corpus))
     for emissions, problems in ((1, [*report.broken, *report.warnings]), (2, report.broken)):
-        expected = {(found.recordings[i].where, why) for i, why in infeasible(found, emissions, MelConfig()).items()}
+        expected = {(found.recordings[i].where, why) for i, why in find_infeasible(found, emissions, MelConfig()).items()}
         hertz = f" {25 * emissions} Hz"
         assert {(each.where, each.message) for each in problems if hertz in each.message} <= expected
         assert {each.where for each in problems if each.kind.startswith("infeasible")} == {where for where, _ in expected}
@@ -249,7 +249,7 @@ def test_headers_say_the_same_without_decoding(corpus, monkeypatch):
 def test_tinyworld_is_spoken():
     report = check_speech("tinyworld:7", limit=3)
     world = TinyWorldSpeech(7, 3, 3)
-    seconds = [len(sound) / 16_000 for split in ("train", "val", "test") for sound in world.sounds(split, 0, 16_000)]
+    seconds = [len(sound) / 16_000 for split in ("train", "val", "test") for sound in world.samples(split, 0, 16_000)]
     assert (report.source, report.total, report.broken) == ("tinyworld:7", 9, [])
     assert (report.summary["seconds_min"], report.summary["seconds_max"]) == (min(seconds), max(seconds))
     assert report.summary["utterances_by_rate_hz"] == {"16000": 9}

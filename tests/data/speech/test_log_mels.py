@@ -51,7 +51,7 @@ class Hums:
     def recordings(self, split: Split) -> Sequence[Recording]:
         return [Recording(f"{number}", "one", None, "here", None) for number in range(len(self.sounds_of))]
 
-    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+    def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         assert rate == MEL.sample_rate
         self.asked.append(block)
         return iter(self.sounds_of[block * BLOCK : (block + 1) * BLOCK])
@@ -187,14 +187,14 @@ def test_another_speed_makes_sounds_shorter_and_higher(speed: float, tmp_path: P
 def test_threads_change_nothing(speed: float, corpus: Hums, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first block is the last to be ready."""
     used: set[str] = set()
-    really = corpus.sounds
+    really = corpus.samples
 
     def slow(split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         used.add(threading.current_thread().name)
         time.sleep(0.1 if block == 0 else 0.02)
         return really(split, block, rate)
 
-    monkeypatch.setattr(corpus, "sounds", slow)
+    monkeypatch.setattr(corpus, "samples", slow)
     found = []
     for count in (1, 3):
         used.clear()
@@ -220,7 +220,7 @@ def test_a_corpus_that_breaks_leaves_nothing(corpus: Hums, tmp_path: Path, monke
             raise DataError("espeak-ng failed", fix="reinstall it")
         return iter(corpus.sounds_of[:BLOCK])
 
-    monkeypatch.setattr(corpus, "sounds", broken)
+    monkeypatch.setattr(corpus, "samples", broken)
     with pytest.raises(DataError, match="espeak-ng failed"):
         open_features(corpus, "train", MEL, tmp_path)
     assert names_below(tmp_path) == []

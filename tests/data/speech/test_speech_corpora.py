@@ -34,7 +34,7 @@ SIZES: dict[Split, int] = {"train": 5, "val": 3, "test": 3}
 
 
 def sounds(corpus: SpeechCorpus, split: Split, block: int = 0) -> list[Samples]:
-    found = list(corpus.sounds(split, block, RATE))
+    found = list(corpus.samples(split, block, RATE))
     assert all(not isinstance(each, DataError) for each in found)
     return [each for each in found if not isinstance(each, DataError)]
 
@@ -214,7 +214,7 @@ def test_a_sound_that_cannot_be_read_says_why_and_the_others_follow(tmp_path: Pa
     soundfile.write(tmp_path / "b.wav", chord(RATE, 2.5), RATE)
     write_corpus(tmp_path, [(name, "one", "train") for name in ("a.wav", "b.wav", "c.wav")])
     corpus = files(tmp_path, max_seconds=2, val_fraction=0)
-    broken, long, good = corpus.sounds("train", 0, RATE)
+    broken, long, good = corpus.samples("train", 0, RATE)
     assert isinstance(broken, DataError)
     assert "is not a WAV, FLAC, OGG or MP3 file" in broken.message
     assert isinstance(long, DataError)

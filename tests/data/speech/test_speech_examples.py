@@ -39,7 +39,7 @@ class Said:
     def recordings(self, split: Split) -> Sequence[Recording]:
         return [Recording(f"id{n}", text, "ann", f"here:{n}", None) for n, text in enumerate(self.texts)]
 
-    def sounds(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
+    def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         return iter(self.heard)
 
 
@@ -83,12 +83,12 @@ def test_the_others_keep_their_order_and_their_sounds(mixed: SpeechSet) -> None:
 
 def test_a_part_keeps_what_was_set_aside_and_adds_to_it(mixed: SpeechSet) -> None:
     reason = BrokenRow("id0", "here:0", "too short")
-    part = mixed.only([1], [reason])
+    part = mixed.select([1], [reason])
     assert [row.id for row in part.recordings] == ["id4"]
     assert (part.texts, part.targets) == (mixed.texts[1:], mixed.targets[1:])
     assert np.array_equal(part.features(0), mixed.features(1))
     assert part.set_aside == (*mixed.set_aside, reason)
-    assert len(mixed.only([], [])) == 0
+    assert len(mixed.select([], [])) == 0
     assert len(mixed) == 2
 
 
@@ -108,32 +108,32 @@ def test_what_is_too_short_is_told_apart_to_the_frame(num_frames: int, emissions
     found = opened(Said(["hello"], [noise(num_frames)]), tmp_path)
     hertz = 25 * emissions
     expected = {} if steps is None else {0: f"too short for its transcript: {steps} steps at {hertz} Hz, CTC needs 6"}
-    assert infeasible(found, emissions, MEL) == expected
+    assert find_infeasible(found, emissions, MEL) == expected
 
 
 def test_the_fastest_speed_decides(tmp_path: Path) -> None:
     corpus = Said(["hello"] * 3, [noise(num_frames) for num_frames in (21, 23, 30)])
-    assert list(infeasible(opened(corpus, tmp_path), 1, MEL)) == []
-    assert list(infeasible(opened(corpus, tmp_path, (1.0, 1.25)), 1, MEL)) == [0, 1]
-    assert list(infeasible(opened(corpus, tmp_path, (1.0, 0.8)), 1, MEL)) == []
+    assert list(find_infeasible(opened(corpus, tmp_path), 1, MEL)) == []
+    assert list(find_infeasible(opened(corpus, tmp_path, (1.0, 1.25)), 1, MEL)) == [0, 1]
+    assert list(find_infeasible(opened(corpus, tmp_path, (1.0, 0.8)), 1, MEL)) == []
 
 
 def test_what_is_too_short_is_set_aside(tmp_path: Path) -> None:
     corpus = Said(["hello", "ah", "?", "hello", "hello"], [noise(num_frames) for num_frames in (8, 8, 8, 40, 8)])
     found = opened(corpus, tmp_path)
     assert [row.id for row in found.set_aside] == ["id2"]
-    feasible = without_infeasible(found, 1, MEL)
+    feasible = drop_infeasible(found, 1, MEL)
     assert [row.id for row in feasible.recordings] == ["id1", "id3"]
     assert [row.id for row in feasible.set_aside] == ["id2", "id0", "id4"]
     assert feasible.set_aside[1].where == "here:0"
     assert feasible.set_aside[1].message == "too short for its transcript: 2 steps at 25 Hz, CTC needs 6"
-    assert len(without_infeasible(feasible, 1, MEL)) == 2
+    assert len(drop_infeasible(feasible, 1, MEL)) == 2
 
 
 def test_nothing_may_be_left(tmp_path: Path) -> None:
-    found = without_infeasible(opened(Said(["hello"], [noise(8)]), tmp_path), 1, MEL)
+    found = drop_infeasible(opened(Said(["hello"], [noise(8)]), tmp_path), 1, MEL)
     assert len(found) == 0
-    assert infeasible(found, 1, MEL) == {}
+    assert find_infeasible(found, 1, MEL) == {}
 
 
 def test_statistics_are_those_of_the_utterances_in_the_set(mixed: SpeechSet) -> None:

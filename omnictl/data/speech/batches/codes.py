@@ -81,9 +81,9 @@ class CodedBatches:
         corruption: share of the codes read back that are replaced by any others.
     """
 
-    def __init__(self, found: CodedSpeech, layout: CodesLayout, *, batch_size: int, seed: int, corruption: float) -> None:
-        self.found, self.layout, self.batch_size, self.seed, self.corruption = found, layout, batch_size, seed, corruption
-        lengths = np.array([[codes.shape[1] for codes in found.codes]], np.int64)  # (1, n)
+    def __init__(self, speech: CodedSpeech, layout: CodesLayout, *, batch_size: int, seed: int, corruption: float) -> None:
+        self.speech, self.layout, self.batch_size, self.seed, self.corruption = speech, layout, batch_size, seed, corruption
+        lengths = np.array([[codes.shape[1] for codes in speech.codes]], np.int64)  # (1, n)
         self.order = LengthBuckets(lengths, batch_size=batch_size, seed=seed)
 
     def ids(self, step: int) -> Sequence[int]:
@@ -93,8 +93,8 @@ class CodedBatches:
     def collate(self, ids: Sequence[int]) -> CodedBatch:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         indices = [self.order.example(position)[0] for position in ids]
-        read = [self._corrupted(self.found.codes[index], position) for index, position in zip(indices, ids, strict=True)]
-        return side_by_side(self.found, indices, read, self.layout)
+        corrupted = [self._corrupt(self.speech.codes[index], position) for index, position in zip(indices, ids, strict=True)]
+        return collate_codes(self.speech, indices, corrupted, self.layout)
 
     @property
     def typical_step(self) -> int:
@@ -105,51 +105,53 @@ class CodedBatches:
         """The last ones, which are the longest, of the batch with the longest utterance."""
         return self.order.longest(size)
 
-    def _corrupted(self, codes: NDArray[np.int16], position: int) -> NDArray[np.int16]:
+    def _corrupt(self, codes: NDArray[np.int16], position: int) -> NDArray[np.int16]:
         rng = np.random.default_rng([self.seed, 1, position])
         others = rng.integers(self.layout.codes, size=codes.shape, dtype=np.int16)
         return np.where(rng.random(codes.shape) < self.corruption, others, codes)
 
 
-def evaluation_batches(found: CodedSpeech, layout: CodesLayout, frames: int) -> Iterator[tuple[list[int], CodedBatch]]:
+def evaluation_batches(speech: CodedSpeech, layout: CodesLayout, frames: int) -> Iterator[tuple[list[int], CodedBatch]]:
     """All utterances, shortest first, about `frames` frames of codes at a time; each batch with its utterances' indices."""
-    lengths = np.array([codes.shape[1] for codes in found.codes])
+    lengths = np.array([codes.shape[1] for codes in speech.codes])
     indices: list[int] = []
     for index in np.argsort(lengths, kind="stable").tolist():
         if indices and (len(indices) + 1) * lengths[index] > frames:
-            yield indices, _as_it_is(found, indices, layout)
+            yield indices, _collate_unchanged(speech, indices, layout)
             indices = []
         indices.append(index)
     if indices:
-        yield indices, _as_it_is(found, indices, layout)
+        yield indices, _collate_unchanged(speech, indices, layout)
 
 
-def _as_it_is(found: CodedSpeech, indices: Sequence[int], layout: CodesLayout) -> CodedBatch:
-    return side_by_side(found, indices, [found.codes[index] for index in indices], layout)
+def _collate_unchanged(speech: CodedSpeech, indices: Sequence[int], layout: CodesLayout) -> CodedBatch:
+    return collate_codes(speech, indices, [speech.codes[index] for index in indices], layout)
 
 
-def side_by_side(found: CodedSpeech, indices: Sequence[int], read: Sequence[NDArray[np.int16]], layout: CodesLayout) -> CodedBatch:
-    """These utterances as a batch in which `read` `(K, S)` each is what the Talker reads back."""
-    symbols = _padded([np.array(found.symbols[index], np.int64) for index in indices], 0)
-    durations = [found.durations[index] for index in indices]
-    said = [found.codes[index] for index in indices]
-    history = one_later(_delayed(read, layout.codes), layout.codes)
+def collate_codes(
+    speech: CodedSpeech, indices: Sequence[int], context_codes: Sequence[NDArray[np.int16]], layout: CodesLayout
+) -> CodedBatch:
+    """These utterances as a batch in which `context_codes` `(K, S)` each is what the Talker reads back."""
+    symbols = _pad_rows([np.array(speech.symbols[index], np.int64) for index in indices], 0)
+    durations = [speech.durations[index] for index in indices]
+    codes = [speech.codes[index] for index in indices]
+    history = one_later(_delay_rows(context_codes, layout.codes), layout.codes)
     return CodedBatch(
         symbols=symbols,
-        symbol_lengths=torch.tensor([len(found.symbols[index]) for index in indices]),
-        speakers=torch.tensor([found.speakers[index] for index in indices]),
-        durations=_padded(durations, 0),
+        symbol_lengths=torch.tensor([len(speech.symbols[index]) for index in indices]),
+        speakers=torch.tensor([speech.speakers[index] for index in indices]),
+        durations=_pad_rows(durations, 0),
         spread=spread_text(durations, layout.subframes),
-        lengths=torch.tensor([codes.shape[1] for codes in said]),
+        lengths=torch.tensor([row.shape[1] for row in codes]),
         history=history,
-        targets=_delayed(said, NOTHING),
+        targets=_delay_rows(codes, NOTHING),
         thinker_states=None
-        if found.thinker_states is None
-        else pad_sequence([found.thinker_states[i] for i in indices], batch_first=True),
+        if speech.thinker_states is None
+        else pad_sequence([speech.thinker_states[i] for i in indices], batch_first=True),
     )
 
 
-def _delayed(rows: Sequence[NDArray[np.int16]], empty: int) -> Tensor:
+def _delay_rows(rows: Sequence[NDArray[np.int16]], empty: int) -> Tensor:
     longest = max(row.shape[1] for row in rows)
     padded = np.full((len(rows), len(rows[0]), longest), empty, np.int64)
     for place, row in zip(padded, rows, strict=True):
@@ -157,7 +159,7 @@ def _delayed(rows: Sequence[NDArray[np.int16]], empty: int) -> Tensor:
     return delay(torch.from_numpy(padded), empty)
 
 
-def _padded(rows: Sequence[Int64], value: int) -> Tensor:
+def _pad_rows(rows: Sequence[Int64], value: int) -> Tensor:
     padded = np.full((len(rows), max(map(len, rows))), value, np.int64)
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row

@@ -1,6 +1,6 @@
 """Batches of stretches of sound, all of one length, in an order that is a function of the seed and the position alone.
 
-`Crops` are log-mels, for the codec; `SoundCrops` log-mels and the samples to be made of them, for the vocoder.
+`Crops` are log-mels, for the codec; `AudioCrops` log-mels and the samples to be made of them, for the vocoder.
 """
 
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ class CropBatches:
         dropout: share of the stretches that are coded with fewer of them, any number alike (Zeghidour et al. 2021).
     """
 
-    def __init__(self, found: SpeechSet, *, frames: int, batch_size: int, seed: int, books: int, dropout: float) -> None:
-        self.found, self.frames, self.batch_size, self.seed = found, frames, batch_size, seed
+    def __init__(self, utterances: SpeechSet, *, frames: int, batch_size: int, seed: int, books: int, dropout: float) -> None:
+        self.utterances, self.frames, self.batch_size, self.seed = utterances, frames, batch_size, seed
         self.books, self.dropout = books, dropout
         self._epochs: dict[int, list[int]] = {}
 
@@ -48,11 +48,11 @@ class CropBatches:
 
     def collate(self, ids: Sequence[int]) -> Crops:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
-        mel = np.full((len(ids), self.frames, self.found.stores[0].frames.shape[1]), -RANGE, np.float32)
+        mel = np.full((len(ids), self.frames, self.utterances.stores[0].frames.shape[1]), -RANGE, np.float32)
         books = np.full(len(ids), self.books, np.int64)
         for row, position in enumerate(ids):
             rng = np.random.default_rng([self.seed, 1, position])
-            whole = self.found.features(self._utterance(position))
+            whole = self.utterances.features(self._utterance(position))
             start = int(rng.integers(max(1, len(whole) - self.frames + 1)))
             crop = whole[start : start + self.frames]
             mel[row, : len(crop)] = crop
@@ -70,16 +70,16 @@ class CropBatches:
         return range(size)
 
     def _utterance(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.found))
+        epoch, place = divmod(position, len(self.utterances))
         if epoch not in self._epochs:
             while len(self._epochs) > 1:  # a batch may span two
                 del self._epochs[min(self._epochs)]
-            self._epochs[epoch] = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.found)).tolist()
+            self._epochs[epoch] = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.utterances)).tolist()
         return self._epochs[epoch][place]
 
 
 @dataclass(frozen=True)
-class SoundCrops:
+class AudioCrops:
     """Stretches side by side."""
 
     mel: Tensor
@@ -88,7 +88,7 @@ class SoundCrops:
     """(B, T · hop) fp32, the first of them in the middle of the first frame"""
 
 
-class SoundCropBatches:
+class AudioCropBatches:
     """A stretch of every utterance an epoch.
 
     Args:
@@ -110,8 +110,8 @@ class SoundCropBatches:
         batch_size: int,
         seed: int,
     ) -> None:
-        whole = [min(len(mel), len(sound) // hop) for mel, sound in zip(mels, sounds, strict=True)]
-        self._long = [(index, length) for index, length in enumerate(whole) if length >= frames]
+        lengths = [min(len(mel), len(sound) // hop) for mel, sound in zip(mels, sounds, strict=True)]
+        self._long = [(index, length) for index, length in enumerate(lengths) if length >= frames]
         assert self._long, "not one utterance is as long as a stretch"
         self.mels, self.sounds = mels, sounds
         self.hop, self.frames, self.batch_size, self.seed = hop, frames, batch_size, seed
@@ -120,11 +120,11 @@ class SoundCropBatches:
         """The example ids of a step (0-based)."""
         return range(step * self.batch_size, (step + 1) * self.batch_size)
 
-    def collate(self, ids: Sequence[int]) -> SoundCrops:
+    def collate(self, ids: Sequence[int]) -> AudioCrops:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         crops = [self._crop(position) for position in ids]
         mel = np.stack([mel for mel, _ in crops]).astype(np.float32)
-        return SoundCrops(torch.from_numpy(mel), torch.from_numpy(np.stack([sound for _, sound in crops])))
+        return AudioCrops(torch.from_numpy(mel), torch.from_numpy(np.stack([sound for _, sound in crops])))
 
     @property
     def typical_step(self) -> int:

@@ -37,9 +37,9 @@ class SpeechBatch:
 class SpeechBatches:
     """Utterances of similar length side by side; an example id is a position in the endless order of `LengthBuckets`."""
 
-    def __init__(self, found: SpeechSet, config: SpeechDataConfig, *, batch_size: int, seed: int, fill: Float32) -> None:
-        self.found, self.config, self.batch_size, self.seed, self.fill = found, config, batch_size, seed, fill
-        lengths = np.stack([found.lengths(speed) for speed in range(len(found.stores))])  # (speeds, n)
+    def __init__(self, utterances: SpeechSet, config: SpeechDataConfig, *, batch_size: int, seed: int, fill: Float32) -> None:
+        self.utterances, self.config, self.batch_size, self.seed, self.fill = utterances, config, batch_size, seed, fill
+        lengths = np.stack([utterances.lengths(speed) for speed in range(len(utterances.stores))])  # (speeds, n)
         self.order = LengthBuckets(lengths, batch_size=batch_size, seed=seed)
 
     def ids(self, step: int) -> Sequence[int]:
@@ -52,8 +52,8 @@ class SpeechBatches:
         for position in ids:
             index, speed = self.order.example(position)
             rng = np.random.default_rng([self.seed, 1, position])
-            features.append(self._mask(self.found.features(index, speed), rng))
-            targets.append(self.found.targets[index])
+            features.append(self._mask(self.utterances.features(index, speed), rng))
+            targets.append(self.utterances.targets[index])
         return pad(features, targets)
 
     @property
@@ -78,34 +78,34 @@ class SpeechBatches:
         return features
 
 
-def evaluation_batches(found: SpeechSet, frames: int) -> Iterator[tuple[list[int], SpeechBatch]]:
+def evaluation_batches(utterances: SpeechSet, frames: int) -> Iterator[tuple[list[int], SpeechBatch]]:
     """All utterances, shortest first, about `frames` mel frames at a time; each batch with its utterances' indices."""
-    lengths = found.lengths()
+    lengths = utterances.lengths()
     indices: list[int] = []
     for index in np.argsort(lengths, kind="stable").tolist():
         if indices and (len(indices) + 1) * lengths[index] > frames:
-            yield indices, _unchanged(found, indices)
+            yield indices, _unchanged(utterances, indices)
             indices = []
         indices.append(index)
     if indices:
-        yield indices, _unchanged(found, indices)
+        yield indices, _unchanged(utterances, indices)
 
 
-def _unchanged(found: SpeechSet, indices: Sequence[int]) -> SpeechBatch:
-    return pad([found.features(index) for index in indices], [found.targets[index] for index in indices])
+def _unchanged(utterances: SpeechSet, indices: Sequence[int]) -> SpeechBatch:
+    return pad([utterances.features(index) for index in indices], [utterances.targets[index] for index in indices])
 
 
 def pad(features: Sequence[Float32], targets: Sequence[Sequence[int]]) -> SpeechBatch:
     """Utterances `(T, F)` and their targets as one batch."""
     longest = max(map(len, features))
     padded = np.zeros((len(features), longest, features[0].shape[1]), np.float32)
-    spelled = np.zeros((len(features), max(1, *map(len, targets))), np.int64)
-    for row, (sound, target) in enumerate(zip(features, targets, strict=True)):
-        padded[row, : len(sound)] = sound
-        spelled[row, : len(target)] = target
+    padded_targets = np.zeros((len(features), max(1, *map(len, targets))), np.int64)
+    for row, (frames, target) in enumerate(zip(features, targets, strict=True)):
+        padded[row, : len(frames)] = frames
+        padded_targets[row, : len(target)] = target
     return SpeechBatch(
         features=torch.from_numpy(padded),
-        lengths=torch.tensor([len(sound) for sound in features]),
-        targets=torch.from_numpy(spelled),
+        lengths=torch.tensor([len(frames) for frames in features]),
+        targets=torch.from_numpy(padded_targets),
         target_lengths=torch.tensor([len(target) for target in targets]),
     )

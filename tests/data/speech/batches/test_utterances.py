@@ -241,7 +241,7 @@ def test_evaluation_reads_everything_once_as_it_is(frames: int) -> None:
 
 
 def test_evaluation_of_nothing() -> None:
-    assert list(evaluation_batches(set_of([5]).only([], []), 100)) == []
+    assert list(evaluation_batches(set_of([5]).select([], []), 100)) == []
 
 
 def test_padding() -> None:
