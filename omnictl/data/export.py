@@ -122,7 +122,7 @@ def export_images(world: TinyWorldImages, out: Path, *, num: int) -> dict[Split,
     Args:
         world: the images.
         out: a new or empty folder.
-        num: so many of the endless training scenes.
+        num: how many of the endless training scenes.
 
     Returns:
         Images of each split.
@@ -185,7 +185,7 @@ def _write_audio(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple[
     """What is asked aloud, by the number of the sound, and what is answered."""
     questions = [(split, number) for split in SPLITS for number in range(len(world.audio.recordings(split)))]
     sounds = (sound for split in SPLITS for sound in _speak(world.audio, split))
-    for (split, number), sound in zip(log_progress(questions, "writing sounds", len(questions)), sounds, strict=True):
+    for (split, number), sound in zip(log_progress(questions, "writing recordings", len(questions)), sounds, strict=True):
         (draft / _file_of(Media("audio", number), split)).write_bytes(_flac(sound))
     plans = [world.spoken_answer(*place) for place in places]
     answers = (sound for start in range(0, len(plans), BLOCK) for sound in say(plans[start : start + BLOCK], RATE))

@@ -28,8 +28,8 @@ class RecognitionResult(NamedTuple):
     """An utterance and what was heard in it."""
 
     recording: Recording
-    spelled: str  # its transcript in the model's characters
-    heard: str
+    target: str  # its transcript in the model's characters
+    prediction: str
 
     @property
     def reference(self) -> str:
@@ -39,7 +39,7 @@ class RecognitionResult(NamedTuple):
     @property
     def hypothesis(self) -> str:
         """What was heard, normalised."""
-        return normalise_english(self.heard)
+        return normalise_english(self.prediction)
 
 
 class TranscriptionResult(NamedTuple):
@@ -63,107 +63,114 @@ class TranscriptionResult(NamedTuple):
 
 def error_rates(found: Sequence[RecognitionResult]) -> dict[str, float]:
     """The three rates over some utterances."""
-    heard = [one.heard for one in found]
+    predictions = [result.prediction for result in results]
     return {
-        "wer": word_errors([one.reference for one in found], [one.hypothesis for one in found]).rate,
-        "cer": character_errors([one.spelled for one in found], heard).rate,
-        "wer_raw": word_errors([one.recording.text for one in found], heard).rate,
+        "wer": word_errors([result.reference for result in results], [result.hypothesis for result in results]).rate,
+        "cer": character_errors([result.target for result in results], predictions).rate,
+        "wer_raw": word_errors([result.recording.text for result in results], predictions).rate,
     }
 
 
-def rates_by_voices(found: Sequence[RecognitionResult], speakers: Collection[str]) -> dict[str, float]:
+def rates_by_voices(results: Sequence[RecognitionResult], speakers: Collection[str]) -> dict[str, float]:
     """The rates, and the word error rate of voices that are new: of speakers who are none of the training's `speakers`.
 
     Where some speakers are known from training and some are not, the rates are of the known ones.
     """
-    judged, unseen = _by_voices(found, speakers)
-    rates = error_rates(judged)
+    reported, unseen = _by_voices(results, speakers)
+    rates = error_rates(reported)
     return rates | {"wer_unseen_voices": error_rates(unseen)["wer"]} if unseen else rates
 
 
-def estimates_by_voices(found: Sequence[RecognitionResult], speakers: Collection[str]) -> dict[str, Estimate]:
+def estimates_by_voices(results: Sequence[RecognitionResult], speakers: Collection[str]) -> dict[str, Estimate]:
     """As `rates_by_voices`, with intervals over utterances, the word error rates compared with those of shuffled audio."""
-    judged, unseen = _by_voices(found, speakers)
+    reported, unseen = _by_voices(results, speakers)
     estimates = {
-        "wer": _word_estimate(judged),
-        "cer": by_pair(character_errors, [one.spelled for one in judged], [one.heard for one in judged]),
-        "wer_raw": by_pair(word_errors, [one.recording.text for one in judged], [one.heard for one in judged]),
+        "wer": _word_estimate(reported),
+        "cer": by_pair(character_errors, [result.target for result in reported], [result.prediction for result in reported]),
+        "wer_raw": by_pair(word_errors, [result.recording.text for result in reported], [result.prediction for result in reported]),
     }
     if unseen:
         estimates["wer_unseen_voices"] = _word_estimate(unseen)
-    shuffled = _shuffled(found)
+    shuffled = _shuffled(results)
     return {
-        name: one.against("wer_shuffled", shuffled, "lower") if name.startswith("wer") else one for name, one in estimates.items()
+        name: estimate.against("wer_shuffled", shuffled, "lower") if name.startswith("wer") else estimate
+        for name, estimate in estimates.items()
     }
 
 
 def _by_voices(
-    found: Sequence[RecognitionResult], speakers: Collection[str]
+    results: Sequence[RecognitionResult], speakers: Collection[str]
 ) -> tuple[list[RecognitionResult], list[RecognitionResult]]:
     """The utterances whose rates are reported, and those of new voices."""
-    unseen = [one for one in found if one.recording.speaker is not None and one.recording.speaker not in speakers]
-    known = [one for one in found if one.recording.speaker in speakers]
-    return (known if known and unseen else list(found)), unseen
+    unseen = [result for result in results if result.recording.speaker is not None and result.recording.speaker not in speakers]
+    familiar = [result for result in results if result.recording.speaker in speakers]
+    return (familiar if familiar and unseen else list(results)), unseen
 
 
-def _word_estimate(found: Sequence[RecognitionResult]) -> Estimate:
-    return by_pair(word_errors, [one.reference for one in found], [one.hypothesis for one in found])
+def _word_estimate(results: Sequence[RecognitionResult]) -> Estimate:
+    return by_pair(word_errors, [result.reference for result in results], [result.hypothesis for result in results])
 
 
-def _shuffled(found: Sequence[RecognitionResult]) -> Estimate:
+def _shuffled(results: Sequence[RecognitionResult]) -> Estimate:
     """The word error rate where every utterance is given the audio of another."""
-    references = [one.reference for one in found]
+    references = [result.reference for result in results]
     floor = shuffled_floor(references, seed=SHUFFLE_SEED)
-    return by_pair(word_errors, references, [found[index].hypothesis for index in floor.permutation])
+    return by_pair(word_errors, references, [results[index].hypothesis for index in floor.permutation])
 
 
 def recognition_report(
-    found: Sequence[RecognitionResult], metrics: Mapping[str, float], estimates: Mapping[str, Estimate]
+    results: Sequence[RecognitionResult], metrics: Mapping[str, float], estimates: Mapping[str, Estimate]
 ) -> Report:
     """The report of a split: `metrics`, how exact they are, the control with shuffled audio, predictions, speakers, the worst."""
-    references, hypotheses = [one.reference for one in found], [one.hypothesis for one in found]
-    rates = [word_errors([one], [other]).rate for one, other in zip(references, hypotheses, strict=True)]
+    references, hypotheses = [result.reference for result in results], [result.hypothesis for result in results]
+    rates = [word_errors([reference], [hypothesis]).rate for reference, hypothesis in zip(references, hypotheses, strict=True)]
     floor = shuffled_floor(references, seed=SHUFFLE_SEED)
     return Report(
         "wer",
         "lower",
         metrics,
-        len(found),
+        len(results),
         controls={
             "wer_shuffled": word_errors(references, [hypotheses[index] for index in floor.permutation]).rate,
             "wer_shuffled_floor": floor.rate,
         },
-        predictions=[_prediction(one, rate) for one, rate in zip(found, rates, strict=True)],
-        groups=_by_speaker(found),
-        texts={"worst.txt": _worst(found, rates)},
+        predictions=[_prediction(result, rate) for result, rate in zip(results, rates, strict=True)],
+        groups=_by_speaker(results),
+        texts={"worst.txt": _worst(results, rates)},
         estimates=estimates,
         verdict=judge_recognition(estimates),
     )
 
 
-def _by_speaker(found: Sequence[RecognitionResult]) -> dict[str, dict[str, float]]:
+def _by_speaker(results: Sequence[RecognitionResult]) -> dict[str, dict[str, float]]:
     """Error rates of every speaker who is named."""
-    speakers = sorted({one.recording.speaker for one in found if one.recording.speaker is not None})
-    own = {speaker: [one for one in found if one.recording.speaker == speaker] for speaker in speakers}
-    return {speaker: {"utterances": len(spoken), **error_rates(spoken)} for speaker, spoken in own.items()}
+    speakers = sorted({result.recording.speaker for result in results if result.recording.speaker is not None})
+    by_speaker = {speaker: [result for result in results if result.recording.speaker == speaker] for speaker in speakers}
+    return {speaker: {"utterances": len(spoken), **error_rates(spoken)} for speaker, spoken in by_speaker.items()}
 
 
-def _prediction(one: RecognitionResult, rate: float) -> dict[str, object]:
-    row = one.recording
-    shown: dict[str, object] = {"id": row.id, "task": "transcribe", "reference": row.text, "prediction": one.heard, "wer": rate}
+def _prediction(result: RecognitionResult, rate: float) -> dict[str, object]:
+    row = result.recording
+    line: dict[str, object] = {
+        "id": row.id,
+        "task": "transcribe",
+        "reference": row.text,
+        "prediction": result.prediction,
+        "wer": rate,
+    }
     if row.speaker is not None:
-        shown["speaker"] = row.speaker
+        line["speaker"] = row.speaker
     if row.audio is not None:
-        shown["audio"] = str(row.audio)
-    return shown
+        line["audio"] = str(row.audio)
+    return line
 
 
-def _worst(found: Sequence[RecognitionResult], rates: Sequence[float]) -> str:
+def _worst(results: Sequence[RecognitionResult], rates: Sequence[float]) -> str:
     """The utterances with the highest error rates, aligned for people to read."""
     worst = sorted(range(len(rates)), key=lambda index: -rates[index])[:WORST_UTTERANCES]
     blocks = []
     for index in worst:
-        row = found[index].recording
+        row = results[index].recording
         title = f"{row.id}  {row.speaker or ''}  WER {rates[index]:.2f}"
-        blocks.append(f"{title}\n{alignment_lines(found[index].reference, found[index].hypothesis)}\n")
+        blocks.append(f"{title}\n{alignment_lines(results[index].reference, results[index].hypothesis)}\n")
     return "\n".join(blocks)

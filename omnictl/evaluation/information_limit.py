@@ -63,7 +63,9 @@ def information_limit(
                 total[number] += 1
                 right[number] += bool(scores.is_likeliest[start + first : start + stop].all())
     nats = {"excess_ratio": scores.nats, "ngram_excess_ratio": ngram_nats}
-    estimates = {name: ratio(document_sums(each, store), limits, "share").plus(-1) for name, each in nats.items()}
+    estimates = {
+        name: ratio(document_sums(nats_of_tokens, store), limits, "share").plus(-1) for name, nats_of_tokens in nats.items()
+    }
     estimates["excess_ratio"] = estimates["excess_ratio"].against("ngram_excess_ratio", estimates["ngram_excess_ratio"], "lower")
     if total.any():  # a handful of documents may have no such word
         estimates["determined_accuracy"] = error_rate(right, total)

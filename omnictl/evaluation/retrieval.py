@@ -42,26 +42,26 @@ class SharedSpace(NamedTuple):
         return right
 
 
-def retrieval_rates(found: SharedSpace) -> dict[str, float]:
+def retrieval_rates(space: SharedSpace) -> dict[str, float]:
     """Recall at each of `RECALLS`, in both directions."""
-    similarity, relevant = found.similarity, found.relevant
+    similarity, relevant = space.similarity, space.relevant
     rates = {f"recall_at_{k}": recall_at(similarity, relevant, k) for k in (_K, *(k for k in RECALLS if k != _K))}
     return rates | {f"recall_at_{k}_captions": recall_at(similarity.T, relevant.T, k) for k in RECALLS}
 
 
-def retrieval_report(found: SharedSpace, metrics: Mapping[str, float], by_class: Report | None) -> Report:
+def retrieval_report(space: SharedSpace, metrics: Mapping[str, float], by_class: Report | None) -> Report:
     """The report of a split, with what the zero-shot classes say if there are any.
 
     The control looks for captions with other images; its floor is what a random order would find.
     """
-    similarity, relevant = found.similarity, found.relevant
+    similarity, relevant = space.similarity, space.relevant
     shuffled = similarity[shuffled_pairs(np.arange(len(similarity)), seed=0)]
     controls = {
         f"{HEADLINE}_shuffled": recall_at(shuffled, relevant, _K),
         f"{HEADLINE}_shuffled_floor": chance_recall_at(relevant, _K),
     }
-    count = len(found.rows)
-    estimates = {name: rate_from(rate, count) for name, rate in retrieval_rates(found).items()}
+    count = len(space.rows)
+    estimates = {name: rate_from(rate, count) for name, rate in retrieval_rates(space).items()}
     shuffled_rate, chance = (
         rate_from(controls[f"{HEADLINE}_shuffled"], count),
         certain(controls[f"{HEADLINE}_shuffled_floor"], count),
@@ -69,14 +69,14 @@ def retrieval_report(found: SharedSpace, metrics: Mapping[str, float], by_class:
     estimates[HEADLINE] = compared_with_chance(estimates[HEADLINE], shuffled_rate, chance, f"{HEADLINE}_shuffled")
     best = similarity.argmax(1)
     predictions = [
-        {"id": row.id, "task": "retrieve", "reference": row.caption, "prediction": found.rows[index].caption}
-        for row, index in zip(found.rows, best.tolist(), strict=True)
+        {"id": row.id, "task": "retrieve", "reference": row.caption, "prediction": space.rows[index].caption}
+        for row, index in zip(space.rows, best.tolist(), strict=True)
     ]
     return Report(
         HEADLINE,
         "higher",
         metrics,
-        len(found.rows),
+        len(space.rows),
         controls=controls | (dict(by_class.controls) if by_class else {}),
         predictions=predictions,
         pictures=by_class.pictures if by_class else {},

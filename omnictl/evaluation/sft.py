@@ -56,7 +56,7 @@ class DialogueResult(NamedTuple):
 
     @property
     def right(self) -> bool:
-        """Whether it is."""
+        """Whether the answer counts as right."""
         judge = is_true if self.dialogue.task == CAPTION else is_same
         return judge(self.answer, self.dialogue.answer)
 
@@ -78,29 +78,29 @@ class Respondent:
     """Features `(N, width)` of some values of one kind, one after the other; None: the values are such themselves."""
 
     @torch.no_grad()
-    def embed(self, found: Sequence[Tokens], shown: MediaFeatures) -> Prompt:
+    def embed(self, prompts: Sequence[Tokens], media_features: MediaFeatures) -> Prompt:
         """Prompts of equal length, ready for the Thinker."""
         weight = self.model.thinker.embedding.weight
         values: dict[MediaKind, list[NDArray[Any]]] = {}
-        for each in found:
-            for media, value in shown.values(each, "the conversation"):
+        for prompt in prompts:
+            for media, value in media_features.values(prompt, "the conversation"):
                 values.setdefault(media.kind, []).append(value)
         features = {
             kind: self.features(kind, some) if self.features else concatenate(some, weight) for kind, some in values.items()
         }
-        tokens = torch.tensor([each.tokens for each in found], device=weight.device)
+        tokens = torch.tensor([prompt.tokens for prompt in prompts], device=weight.device)
         embeddings = self.model.embed(tokens, features)
         if not self.placed:
             return Prompt(embeddings, None)
-        positions = np.stack([compute_positions(each, shown.count, shown.grids) for each in found])
+        positions = np.stack([compute_positions(prompt, media_features.count, media_features.grids) for prompt in prompts])
         return Prompt(embeddings, torch.from_numpy(positions).to(weight.device))
 
-    def answer_all(self, dialogues: Sequence[Dialogue], shown: MediaFeatures, *, max_reply: int) -> list[DialogueResult]:
+    def answer_all(self, dialogues: Sequence[Dialogue], media_features: MediaFeatures, *, max_reply: int) -> list[DialogueResult]:
         """What it says in the place of each dialogue's last answer, always the likeliest."""
-        found = [self.template.prompt(dialogue.messages[:-1], shown.count) for dialogue in dialogues]
-        answers = [""] * len(found)
-        for numbers in _of_equal_length([len(each.tokens) for each in found]):
-            prompt = self.embed([found[number] for number in numbers], shown)
+        prompts = [self.template.prompt(dialogue.messages[:-1], media_features.count) for dialogue in dialogues]
+        answers = [""] * len(prompts)
+        for numbers in _of_equal_length([len(prompt.tokens) for prompt in prompts]):
+            prompt = self.embed([prompts[number] for number in numbers], media_features)
             written = answer_greedily(self.model.thinker, prompt, max_tokens=max_reply, stop=STOP)
             for number, tokens in zip(numbers, written, strict=True):
                 answers[number] = self.template.tokenizer.decode(tokens).strip()
@@ -117,31 +117,31 @@ def _of_equal_length(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 def rates(answered: Sequence[DialogueResult]) -> dict[str, Estimate]:
     """Accuracy of each task, or word error rate of transcripts, by the names of metrics."""
-    return {metric_of(task): _rate(task, found) for task, found in _by_task(answered).items()}
+    return {metric_of(task): _rate(task, results) for task, results in _by_task(answered).items()}
 
 
 def find_commonest(answered: Sequence[DialogueResult]) -> dict[str, Estimate]:
     """As `rates`, of always giving the commonest answer of the task's other dialogues; tasks with transcripts left out."""
-    by_task = {task: found for task, found in _by_task(answered).items() if task != TRANSCRIBE}
-    return {metric_of(task): _rate(task, _with_commonest(found)) for task, found in by_task.items()}
+    by_task = {task: results for task, results in _by_task(answered).items() if task != TRANSCRIBE}
+    return {metric_of(task): _rate(task, _with_commonest(results)) for task, results in by_task.items()}
 
 
-def _with_commonest(found: Sequence[DialogueResult]) -> list[DialogueResult]:
+def _with_commonest(results: Sequence[DialogueResult]) -> list[DialogueResult]:
     """Dialogues of a task, each answered as most of the others are; where there is no other, with nothing."""
-    counts = Counter(one.dialogue.answer for one in found)
+    counts = Counter(result.dialogue.answer for result in results)
 
-    def answer(own: str) -> str:
-        others = {text: count - (text == own) for text, count in counts.most_common(2)}  # one less changes no more than these
+    def answer(reference: str) -> str:
+        others = {text: count - (text == reference) for text, count in counts.most_common(2)}  # one less changes no more than these
         best = max(others, key=lambda text: others[text])
         return best if others[best] else ""
 
-    return [one._replace(answer=answer(one.dialogue.answer)) for one in found]
+    return [result._replace(answer=answer(result.dialogue.answer)) for result in results]
 
 
 def _by_task(answered: Sequence[DialogueResult]) -> dict[str, list[DialogueResult]]:
     by_task: dict[str, list[DialogueResult]] = {}
-    for one in answered:
-        by_task.setdefault(one.dialogue.task, []).append(one)
+    for result in answered:
+        by_task.setdefault(result.dialogue.task, []).append(result)
     return by_task
 
 
@@ -150,42 +150,42 @@ def metric_of(task: str) -> str:
     return f"wer_{task}" if task == TRANSCRIBE else f"accuracy_{task}"
 
 
-def _rate(task: str, found: Sequence[DialogueResult]) -> Estimate:
+def _rate(task: str, results: Sequence[DialogueResult]) -> Estimate:
     if task == TRANSCRIBE:
-        said, heard = (
-            [normalise(text) for text in texts] for texts in zip(*((o.dialogue.answer, o.answer) for o in found), strict=True)
+        references, predictions = (
+            [normalise(text) for text in texts] for texts in zip(*((o.dialogue.answer, o.answer) for o in results), strict=True)
         )
-        return by_pair(word_errors, said, heard)
-    return rate([one.right for one in found])
+        return by_pair(word_errors, references, predictions)
+    return rate([result.right for result in results])
 
 
-def mean_accuracy(found: Mapping[str, Estimate]) -> Estimate:
+def mean_accuracy(estimates: Mapping[str, Estimate]) -> Estimate:
     """Over the tasks that have one; of none, nothing is right."""
-    return mean_of_rates([one for name, one in found.items() if name.startswith("accuracy_")])
+    return mean_of_rates([estimate for name, estimate in estimates.items() if name.startswith("accuracy_")])
 
 
 def with_controls(
-    found: Mapping[str, Estimate], exchanged: Mapping[str, Estimate], commonest: Mapping[str, Estimate]
+    estimates_of_rates: Mapping[str, Estimate], exchanged: Mapping[str, Estimate], commonest: Mapping[str, Estimate]
 ) -> dict[str, Estimate]:
     """The mean accuracy, that of tasks with media if there are any, and all rates, each with what it is compared with.
 
     Args:
-        found: the rates.
+        estimates_of_rates: the rates.
         exchanged: those with exchanged media, of the tasks that have media.
         commonest: those of the commonest answers.
     """
-    estimates = {"accuracy": mean_accuracy(found).against("accuracy_commonest", mean_accuracy(commonest), "higher")}
+    estimates = {"accuracy": mean_accuracy(estimates_of_rates).against("accuracy_commonest", mean_accuracy(commonest), "higher")}
     if any(name.startswith("accuracy_") for name in exchanged):
-        with_media = mean_accuracy({name: found[name] for name in exchanged})
+        with_media = mean_accuracy({name: estimates_of_rates[name] for name in exchanged})
         estimates["accuracy_media"] = with_media.against("accuracy_shuffled", mean_accuracy(exchanged), "higher")
-    for name, one in found.items():
+    for name, estimate in estimates_of_rates.items():
         better: Better = "higher" if name.startswith("accuracy_") else "lower"
         if name in exchanged:
-            estimates[name] = one.against(f"{name}_shuffled", exchanged[name], better)
+            estimates[name] = estimate.against(f"{name}_shuffled", exchanged[name], better)
         elif name in commonest:
-            estimates[name] = one.against(f"{name}_commonest", commonest[name], better)
+            estimates[name] = estimate.against(f"{name}_commonest", commonest[name], better)
         else:
-            estimates[name] = one
+            estimates[name] = estimate
     return estimates
 
 
@@ -202,7 +202,7 @@ def exchange_media(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
 
 
 def _with_media(dialogue: Dialogue, kind: MediaKind, others: Sequence[Media]) -> Dialogue:
-    """A dialogue with the other images (or sounds) in the place of its own, taken in turn; its own if there are no others."""
+    """A dialogue with the other images (or recordings) in the place of its own, taken in turn; its own if there are no others."""
     if not others:
         return dialogue
     taken = cycle(others)
@@ -218,15 +218,15 @@ def text_only(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
     return [dialogue._replace(messages=strip_media(dialogue.messages)) for dialogue in dialogues if dialogue.media]
 
 
-def prediction(one: DialogueResult, corpus: DialogueCorpus, split: Split) -> dict[str, object]:
+def prediction(result: DialogueResult, corpus: DialogueCorpus, split: Split) -> dict[str, object]:
     """An answer as a line of a report's predictions; `image` and `audio` are the files it is about, if they are files."""
-    dialogue = one.dialogue
+    dialogue = result.dialogue
     line: dict[str, object] = {
         "id": dialogue.id,
         "task": dialogue.task,
         "prompt": dialogue.messages[-2].text,
         "reference": dialogue.answer,
-        "prediction": one.answer,
+        "prediction": result.answer,
     }
     for media in dialogue.media:
         if (file := corpus.file(split, media)) is not None:
@@ -236,14 +236,17 @@ def prediction(one: DialogueResult, corpus: DialogueCorpus, split: Split) -> dic
 
 def answer_sheet(answered: Sequence[DialogueResult], images: ImageCollection) -> bytes:
     """Questions about images with their answers as a PNG, of all tasks in turn."""
-    seen = [one for one in answered if any(media.kind == "image" for media in one.dialogue.media)]
-    by_task = [[one for one in seen if one.dialogue.task == task] for task in dict.fromkeys(one.dialogue.task for one in seen)]
-    in_turn = (one for row in zip_longest(*by_task) for one in row if one is not None)
-    return contact_sheet([_tile(one, images) for one in islice(in_turn, MOST_TILES)])
+    with_images = [result for result in answered if any(media.kind == "image" for media in result.dialogue.media)]
+    by_task = [
+        [result for result in with_images if result.dialogue.task == task]
+        for task in dict.fromkeys(result.dialogue.task for result in with_images)
+    ]
+    in_turn = (result for row in zip_longest(*by_task) for result in row if result is not None)
+    return contact_sheet([_tile(result, images) for result in islice(in_turn, MOST_TILES)])
 
 
-def _tile(one: DialogueResult, images: ImageCollection) -> Tile:
-    first = next(media for media in one.dialogue.media if media.kind == "image")
+def _tile(result: DialogueResult, images: ImageCollection) -> Tile:
+    first = next(media for media in result.dialogue.media if media.kind == "image")
     pixels = images.image(first.number, SHOWN_SIDE).transpose(1, 2, 0)
     question = one.dialogue.messages[-2].text or f"({one.dialogue.task})"
     return Tile(pixels, (question, one.answer, "right" if one.right else f"not: {one.dialogue.answer}"))

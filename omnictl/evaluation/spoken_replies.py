@@ -7,7 +7,7 @@ from typing import NamedTuple
 from omnictl.data.audio.files import wav_bytes
 from omnictl.data.speech.transcripts.spoken_text import speech_text, spell_out
 from omnictl.data.speech.transcripts.transcript import foreign_characters
-from omnictl.evaluation.talker import SHUFFLE_SEED, Ladder
+from omnictl.evaluation.talker import SHUFFLE_SEED, TalkerEvaluator
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.shuffle import shuffled_inputs
 from omnictl.metrics.speech import by_pair, character_errors
@@ -28,19 +28,21 @@ class SpokenReplies(NamedTuple):
     estimates: Mapping[str, Estimate]
 
 
-def say_replies(answers: Sequence[str], ladder: Ladder) -> SpokenReplies:
+def say_replies(answers: Sequence[str], evaluator: TalkerEvaluator) -> SpokenReplies:
     """Say some of the answers, and let the judge write down what it hears; what has no sound counts as said and not heard."""
     chosen = answers if len(answers) <= SAID else Random(SHUFFLE_SEED).sample(answers, SAID)
     sayable = [not foreign_characters(answer) and bool(speech_text(spell_out(answer))) for answer in chosen]
-    texts = [speech_text(spell_out(answer)) if can else answer for answer, can in zip(chosen, sayable, strict=True)]
-    heard = [ladder.hear(answer, 0) if can else "" for answer, can in zip(chosen, sayable, strict=True)]
+    texts = [speech_text(spell_out(answer)) if is_sayable else answer for answer, is_sayable in zip(chosen, sayable, strict=True)]
+    transcripts = [
+        evaluator.transcribe(answer, 0) if is_sayable else "" for answer, is_sayable in zip(chosen, sayable, strict=True)
+    ]
     exchanged = [texts[number] for number in shuffled_inputs(len(texts), SHUFFLE_SEED)]
-    rate = ladder.voice.vocoder.sample_rate
-    kept = [answer for answer, can in zip(chosen, sayable, strict=True) if can][:KEPT]
-    understood, shuffled = by_pair(character_errors, texts, heard), by_pair(character_errors, exchanged, heard)
+    rate = evaluator.voice.vocoder.sample_rate
+    kept = [answer for answer, is_sayable in zip(chosen, sayable, strict=True) if is_sayable][:KEPT]
+    understood, shuffled = by_pair(character_errors, texts, transcripts), by_pair(character_errors, exchanged, transcripts)
     return SpokenReplies(
         {"speech_reply_cer": understood.value},
         {"speech_reply_cer_shuffled": shuffled.value},
-        {f"reply_{number}.wav": wav_bytes(ladder.sound(answer, 0), rate) for number, answer in enumerate(kept, start=1)},
+        {f"reply_{number}.wav": wav_bytes(evaluator.synthesise(answer, 0), rate) for number, answer in enumerate(kept, start=1)},
         {"speech_reply_cer": understood.against("speech_reply_cer_shuffled", shuffled, "lower")},
     )

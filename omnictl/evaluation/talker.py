@@ -67,12 +67,12 @@ class Sentence:
 
 @dataclass(frozen=True)
 class SpokenSentence:
-    """What became of a sentence; sounds and words by rung."""
+    """What became of a sentence; audio and words by rung."""
 
     text: str
     """Without marks."""
-    sounds: Mapping[str, Samples]
-    heard: Mapping[str, str]
+    audio: Mapping[str, Samples]
+    transcripts: Mapping[str, str]
     first_seconds: float
     """Until the Talker's first sound."""
     seconds: float
@@ -80,7 +80,7 @@ class SpokenSentence:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class TalkerEvaluator:
     """A voice and who judges it."""
 
     voice: Voice
@@ -88,7 +88,7 @@ class Ladder:
     seed: int
     """Of what is drawn."""
 
-    def climb(self, example: Sentence) -> SpokenSentence:
+    def evaluate(self, example: Sentence) -> SpokenSentence:
         """Every rung of one sentence."""
         spoken = time_speech(self._say(example.text, example.speaker))
         sounds = {
@@ -97,14 +97,14 @@ class Ladder:
             "teacher_forced": self._sound(example.guessed),
             "free_running": spoken.sound,
         }
-        heard = {rung: self._read(sound) for rung, sound in sounds.items()}
-        return SpokenSentence(speech_text(example.text), sounds, heard, spoken.first_seconds, spoken.seconds)
+        transcripts = {rung: self._read(sound) for rung, sound in sounds.items()}
+        return SpokenSentence(speech_text(example.text), sounds, transcripts, spoken.first_seconds, spoken.seconds)
 
-    def hear(self, text: str, speaker: int) -> str:
+    def transcribe(self, text: str, speaker: int) -> str:
         """What the judge understands of a text that the Talker says."""
-        return self._read(self.sound(text, speaker))
+        return self._read(self.synthesise(text, speaker))
 
-    def sound(self, text: str, speaker: int) -> Samples:
+    def synthesise(self, text: str, speaker: int) -> Samples:
         """`(n,)` samples of a text that the Talker says."""
         return np.concatenate(list(self._say(text, speaker)))
 
@@ -120,76 +120,90 @@ class Ladder:
         return self.judge.read(resample(sound, self.voice.vocoder.sample_rate, self.judge.rate))
 
 
-def ladder_report(
-    recordings: Sequence[Recording], said: Sequence[SpokenSentence], voice: Voice, metrics: Mapping[str, float], untrained: Estimate
+def talker_report(
+    recordings: Sequence[Recording],
+    sentences: Sequence[SpokenSentence],
+    voice: Voice,
+    metrics: Mapping[str, float],
+    untrained: Estimate,
 ) -> Report:
     """The report of a split.
 
     Args:
         recordings: the sentences' ids.
-        said: what became of each.
+        sentences: what became of each.
         voice: who said it.
         metrics: what else was measured.
         untrained: the character error rate of a Talker that has learned nothing.
     """
     rate = voice.vocoder.sample_rate
-    texts = [one.text for one in said]
-    shuffled = shuffled_inputs(len(said), SHUFFLE_SEED)
-    free = [one.heard["free_running"] for one in said]
+    texts = [sentence.text for sentence in sentences]
+    shuffled = shuffled_inputs(len(sentences), SHUFFLE_SEED)
+    free = [sentence.transcripts["free_running"] for sentence in sentences]
     exchanged = [texts[i] for i in shuffled]
     controls = dict(_rates(texts, [free[i] for i in shuffled]))
     estimates = {
-        f"{kind}_{rung}": one.against(f"{kind}_shuffled_text", controls[kind], "lower")
+        f"{kind}_{rung}": estimate.against(f"{kind}_shuffled_text", controls[kind], "lower")
         for rung in reversed(RUNGS)
-        for kind, one in _rates(texts, [one.heard[rung] for one in said])
+        for kind, estimate in _rates(texts, [sentence.transcripts[rung] for sentence in sentences])
     }
-    sounds_like = _quality(said, rate)
-    shown = list(zip(recordings, said, strict=True))[:SHOWN]
+    quality_of_speech = _quality(sentences, rate)
+    kept = list(zip(recordings, sentences, strict=True))[:SHOWN]
     return Report(
         "cer_free_running",
         "lower",
         {
-            **{name: one.value for name, one in estimates.items()},
+            **{name: estimate.value for name, estimate in estimates.items()},
             **metrics,
-            **{name: one.value for name, one in sounds_like.items()},
-            "real_time_factor": sum(one.seconds for one in said) * rate / sum(len(one.sounds["free_running"]) for one in said),
-            "first_audio_seconds": median(one.first_seconds for one in said),
+            **{name: estimate.value for name, estimate in quality_of_speech.items()},
+            "real_time_factor": sum(sentence.seconds for sentence in sentences)
+            * rate
+            / sum(len(sentence.audio["free_running"]) for sentence in sentences),
+            "first_audio_seconds": median(sentence.first_seconds for sentence in sentences),
         },
-        len(said),
+        len(sentences),
         controls={
             "cer_shuffled_text": controls["cer"].value,
             "cer_shuffled_text_floor": character_errors(texts, exchanged).rate,
             "cer_untrained": untrained.value,
             "wer_shuffled_text": controls["wer"].value,
         },
-        estimates={**estimates, **sounds_like},
+        estimates={**estimates, **quality_of_speech},
         verdict=judge_talker(estimates, untrained),
         predictions=[
-            {"id": row.id, "task": "say", "reference": one.text, "prediction": one.heard["free_running"], **_others(one)}
-            for row, one in zip(recordings, said, strict=True)
+            {
+                "id": row.id,
+                "task": "say",
+                "reference": sentence.text,
+                "prediction": sentence.transcripts["free_running"],
+                **_others(sentence),
+            }
+            for row, sentence in zip(recordings, sentences, strict=True)
         ],
-        pictures={f"{_file_name(row)}.png": _image(one, voice) for row, one in shown},
-        sounds={f"{_file_name(row)}_{rung}.wav": wav_bytes(one.sounds[rung], rate) for row, one in shown for rung in RUNGS},
+        pictures={f"{_file_name(row)}.png": _image(sentence, voice) for row, sentence in kept},
+        sounds={f"{_file_name(row)}_{rung}.wav": wav_bytes(sentence.audio[rung], rate) for row, sentence in kept for rung in RUNGS},
     )
 
 
-def _rates(texts: Sequence[str], heard: Sequence[str]) -> list[tuple[str, Estimate]]:
-    return [("cer", by_pair(character_errors, texts, heard)), ("wer", by_pair(word_errors, texts, heard))]
+def _rates(texts: Sequence[str], transcripts: Sequence[str]) -> list[tuple[str, Estimate]]:
+    return [("cer", by_pair(character_errors, texts, transcripts)), ("wer", by_pair(word_errors, texts, transcripts))]
 
 
-def _quality(said: Sequence[SpokenSentence], rate: int) -> dict[str, Estimate]:
+def _quality(sentences: Sequence[SpokenSentence], rate: int) -> dict[str, Estimate]:
     """How much the resynthesis sounds like the recordings, by what of STOI and PESQ is installed."""
-    pairs = [[resample(one.sounds[rung], rate, RATE) for rung in ("original", "resynthesis")] for one in said]
+    pairs = [[resample(sentence.audio[rung], rate, RATE) for rung in ("original", "resynthesis")] for sentence in sentences]
     return {f"{name}_resynthesis": value for name, value in quality_estimates([quality(*pair) for pair in pairs]).items()}
 
 
-def _others(one: SpokenSentence) -> dict[str, str]:
-    return {f"heard_{rung}": one.heard[rung] for rung in RUNGS if rung != "free_running"}
+def _others(sentence: SpokenSentence) -> dict[str, str]:
+    return {f"heard_{rung}": sentence.transcripts[rung] for rung in RUNGS if rung != "free_running"}
 
 
-def _image(one: SpokenSentence, voice: Voice) -> bytes:
+def _image(sentence: SpokenSentence, voice: Voice) -> bytes:
     mel = voice.codec.config.mel
-    return spectrogram_image({f"{rung}: {one.heard[rung]}": log_mel(sound, mel).numpy() for rung, sound in one.sounds.items()})
+    return spectrogram_image(
+        {f"{rung}: {sentence.transcripts[rung]}": log_mel(sound, mel).numpy() for rung, sound in sentence.audio.items()}
+    )
 
 
 def _file_name(recording: Recording) -> str:

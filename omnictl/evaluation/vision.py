@@ -44,9 +44,11 @@ class Classes(NamedTuple):
         fix = f"choose from {', '.join(attributes)}: --set data.top1={json.dumps(list(attributes)[:1])}"
         if missing := [name for name in top1 if name not in attributes]:
             raise ConfigError(f"there is no attribute {missing[0]!r}", where="data.top1", fix=fix)
-        many = prod(len(attributes[name]) for name in top1)
-        if many > MOST_CLASSES:
-            raise ConfigError(f"{many:,} combinations of {', '.join(top1)} are too many for top1", where="data.top1", fix=fix)
+        num_classes = prod(len(attributes[name]) for name in top1)
+        if num_classes > MOST_CLASSES:
+            raise ConfigError(
+                f"{num_classes:,} combinations of {', '.join(top1)} are too many for top1", where="data.top1", fix=fix
+            )
         return cls(tuple(top1), tuple(product(*(attributes[name] for name in top1))), unseen)
 
     @property
@@ -56,8 +58,8 @@ class Classes(NamedTuple):
 
     def number(self, labels: Mapping[str, str]) -> int:
         """The class of an image, -1 if one of the attributes is not known."""
-        found = tuple(labels.get(name, "") for name in self.attributes)
-        return self.values.index(found) if found in self.values else -1
+        values = tuple(labels.get(name, "") for name in self.attributes)
+        return self.values.index(values) if values in self.values else -1
 
     def is_unseen(self, number: int) -> bool:
         """Whether training never shows this class."""
@@ -91,21 +93,23 @@ def joint(probabilities: Sequence[Float32]) -> Float32:
     return combined
 
 
-def class_rates(found: ClassificationResult, classes: Classes) -> dict[str, float]:
+def class_rates(results: ClassificationResult, classes: Classes) -> dict[str, float]:
     """`top1` and `top5`; where some classes are new and some are not, these are of the known ones, and the new apart."""
-    chosen, unseen = _numbers(found, classes)
-    rates = {f"top{k}": top_k(found.probabilities[chosen], found.targets[chosen], k) for k in (1, 5)}
-    return rates | {"top1_heldout_pairs": top_k(found.probabilities[unseen], found.targets[unseen], 1)} if unseen.any() else rates
+    reported, unseen = _numbers(results, classes)
+    rates = {f"top{k}": top_k(results.probabilities[reported], results.targets[reported], k) for k in (1, 5)}
+    return (
+        rates | {"top1_heldout_pairs": top_k(results.probabilities[unseen], results.targets[unseen], 1)} if unseen.any() else rates
+    )
 
 
-def class_estimates(found: ClassificationResult, classes: Classes) -> dict[str, Estimate]:
+def class_estimates(results: ClassificationResult, classes: Classes) -> dict[str, Estimate]:
     """As `class_rates`, with intervals, those of a first guess compared with shuffled images or with chance."""
-    chosen, unseen = _numbers(found, classes)
-    shuffled, floor = _controls(found)
+    reported, unseen = _numbers(results, classes)
+    shuffled, floor = _controls(results)
     estimates = {}
-    for name, value in class_rates(found, classes).items():
-        one = rate_from(value, int((unseen if name == "top1_heldout_pairs" else chosen).sum()))
-        estimates[name] = one if name == "top5" else compared_with_chance(one, shuffled, floor)
+    for name, value in class_rates(results, classes).items():
+        estimate = rate_from(value, int((unseen if name == "top1_heldout_pairs" else reported).sum()))
+        estimates[name] = estimate if name == "top5" else compared_with_chance(estimate, shuffled, floor)
     return estimates
 
 
@@ -116,36 +120,36 @@ def compared_with_chance(estimate: Estimate, shuffled: Estimate, floor: Estimate
     return estimate.against(name, shuffled, "higher")
 
 
-def _controls(found: ClassificationResult) -> tuple[Estimate, Estimate]:
+def _controls(results: ClassificationResult) -> tuple[Estimate, Estimate]:
     """How often the first guess is right with the images shuffled, and the commonest class without any."""
-    known = int((found.targets >= 0).sum())
-    shuffled = found.probabilities[shuffled_pairs(found.targets, seed=0)]
-    return rate_from(top_k(shuffled, found.targets, 1), known), certain(commonest_share(found.targets), known)
+    num_labelled = int((results.targets >= 0).sum())
+    shuffled = results.probabilities[shuffled_pairs(results.targets, seed=0)]
+    return rate_from(top_k(shuffled, results.targets, 1), num_labelled), certain(commonest_share(results.targets), num_labelled)
 
 
-def _numbers(found: ClassificationResult, classes: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _numbers(results: ClassificationResult, classes: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """`(N,)` which images `class_rates` is of, and which show classes that training never does."""
-    unseen = np.array([classes.is_unseen(int(target)) for target in found.targets])
-    known = ~unseen & (found.targets >= 0)
-    return (known if known.any() else unseen), unseen
+    unseen = np.array([classes.is_unseen(int(target)) for target in results.targets])
+    familiar = ~unseen & (results.targets >= 0)
+    return (familiar if familiar.any() else unseen), unseen
 
 
-def patch_rates(patches: Int64, shows: Int64) -> dict[str, float]:
+def patch_rates(patches: Int64, truth: Int64) -> dict[str, float]:
     """Shares of patches `(N, P, A)` all of whose attributes are right: of those that show something, and of the background's."""
-    if not shows.size:
+    if not truth.size:
         return {}
-    right, something = (patches == shows).all(-1), shows.any(-1)
-    return {"patch_accuracy": float(right[something].mean()), "patch_accuracy_background": float(right[~something].mean())}
+    right, covered = (patches == truth).all(-1), truth.any(-1)
+    return {"patch_accuracy": float(right[covered].mean()), "patch_accuracy_background": float(right[~covered].mean())}
 
 
-def patch_estimates(patches: Int64, shows: Int64) -> dict[str, Estimate]:
+def patch_estimates(patches: Int64, truth: Int64) -> dict[str, Estimate]:
     """As `patch_rates`, with intervals over images."""
-    if not shows.size:
+    if not truth.size:
         return {}
-    right, something = (patches == shows).all(-1), shows.any(-1)
+    right, covered = (patches == truth).all(-1), truth.any(-1)
     return {
-        "patch_accuracy": error_rate((right & something).sum(1), something.sum(1)),
-        "patch_accuracy_background": error_rate((right & ~something).sum(1), (~something).sum(1)),
+        "patch_accuracy": error_rate((right & covered).sum(1), covered.sum(1)),
+        "patch_accuracy_background": error_rate((right & ~covered).sum(1), (~covered).sum(1)),
     }
 
 
@@ -171,7 +175,7 @@ def attribute_estimates(judged: ImagePredictions, names: Sequence[str]) -> dict[
 
 
 def classification_report(
-    found: ClassificationResult,
+    results: ClassificationResult,
     classes: Classes,
     metrics: Mapping[str, float],
     show: Callable[[int], Pixels],
@@ -180,41 +184,41 @@ def classification_report(
     """The report of a split: `metrics`, the control with the images shuffled, every prediction, each class, the worst mistakes.
 
     Args:
-        found: the images and what they were taken for.
+        results: the images and what they were taken for.
         classes: the classes.
         metrics: what was measured, the headline among it.
-        show: `(3, S, S)` pixels of an image by its place in `found`.
+        show: `(3, S, S)` pixels of an image by its place in `results`.
         further: estimates of what was measured beside the classes.
     """
-    best = found.probabilities.argmax(1)
-    matrix = confusion_matrix(best, found.targets, len(classes.values))
-    correct = best == found.targets
-    sure = calibration(found.probabilities.max(1)[found.targets >= 0], correct[found.targets >= 0])
-    shuffled, floor = _controls(found)
+    best = results.probabilities.argmax(1)
+    matrix = confusion_matrix(best, results.targets, len(classes.values))
+    correct = best == results.targets
+    calibrated = calibration(results.probabilities.max(1)[results.targets >= 0], correct[results.targets >= 0])
+    shuffled, floor = _controls(results)
     names = classes.names
     rates = zip(names, per_class(matrix), strict=True)
     return Report(
         "top1",
         "higher",
-        {**metrics, "calibration_error": sure.error},
-        len(found.rows),
+        {**metrics, "calibration_error": calibrated.error},
+        len(results.rows),
         controls={"top1_shuffled": shuffled.value, "top1_shuffled_floor": floor.value},
-        predictions=[_prediction(*each, names) for each in zip(found.rows, found.probabilities, found.targets, strict=True)],
+        predictions=[_prediction(*each, names) for each in zip(results.rows, results.probabilities, results.targets, strict=True)],
         groups={
             name: {"top1": each.accuracy, "precision": each.precision, "pictures": each.count} for name, each in rates if each.count
         },
         pictures={
             "confusion.png": confusion_image(matrix, names),
-            "calibration.png": calibration_image(sure),
-            "worst.png": contact_sheet(_worst(found, names, show)),
+            "calibration.png": calibration_image(calibrated),
+            "worst.png": contact_sheet(_worst(results, names, show)),
         },
-        estimates={**class_estimates(found, classes), **further},
+        estimates={**class_estimates(results, classes), **further},
     )
 
 
 def _prediction(row: ImageRecord, probabilities: Float32, target: int, names: Sequence[str]) -> dict[str, object]:
     best = int(probabilities.argmax())
-    shown: dict[str, object] = {
+    line: dict[str, object] = {
         "id": row.id,
         "task": "classify",
         "reference": names[target] if target >= 0 else None,
@@ -222,20 +226,24 @@ def _prediction(row: ImageRecord, probabilities: Float32, target: int, names: Se
         "probability": round(float(probabilities[best]), 4),
     }
     if row.image is not None:
-        shown["image"] = str(row.image)
-    return shown
+        line["image"] = str(row.image)
+    return line
 
 
-def _worst(found: ClassificationResult, names: Sequence[str], show: Callable[[int], Pixels]) -> list[Tile]:
+def _worst(results: ClassificationResult, names: Sequence[str], show: Callable[[int], Pixels]) -> list[Tile]:
     """The mistakes that the model was surest of; the images it was least sure of if it made none."""
-    best, sure = found.probabilities.argmax(1), found.probabilities.max(1)
-    known = np.flatnonzero(found.targets >= 0)
-    wrong = known[best[known] != found.targets[known]]
-    order = wrong[np.argsort(-sure[wrong], kind="stable")] if len(wrong) else known[np.argsort(sure[known], kind="stable")]
+    best, confidence = results.probabilities.argmax(1), results.probabilities.max(1)
+    labelled = np.flatnonzero(results.targets >= 0)
+    wrong = labelled[best[labelled] != results.targets[labelled]]
+    order = (
+        wrong[np.argsort(-confidence[wrong], kind="stable")]
+        if len(wrong)
+        else labelled[np.argsort(confidence[labelled], kind="stable")]
+    )
     return [
         Tile(
             show(int(index)).transpose(1, 2, 0),
-            (f"{names[best[index]]} {sure[index]:.2f}", f"is {names[found.targets[index]]}", found.rows[index].id),
+            (f"{names[best[index]]} {confidence[index]:.2f}", f"is {names[results.targets[index]]}", results.rows[index].id),
         )
         for index in order[:WORST_IMAGES]
     ]

@@ -13,7 +13,7 @@ from omnictl.models.caption_encoder import CaptionEncoder
 from omnictl.models.vision_encoder import VisionEncoder
 
 MAX_CAPTION_TOKENS = 64
-"""What a caption says after so many is not read."""
+"""Later tokens of a caption are not read."""
 
 Float32 = NDArray[np.float32]
 

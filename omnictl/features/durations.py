@@ -23,21 +23,21 @@ class Alignment(Protocol):
         ...
 
 
-def between(letters: list[int], spans: list[Span] | None, symbols: int, frames: int, scale: float) -> NDArray[np.int64]:
+def spread_durations(places: list[int], spans: list[Span] | None, symbols: int, frames: int, scale: float) -> NDArray[np.int64]:
     """Durations `(symbols + 2,)` of a text and its edges, that add up to `frames`, at least one each.
 
     Args:
-        letters: places in the text of what is emitted.
+        places: places in the text of what is emitted.
         spans: of each, in emissions; None: unknown.
         symbols: of the text, marks included.
         frames: at 50 Hz, of the utterance.
         scale: frames of an emission.
     """
-    places, peaks = [-1, symbols], [0.0, float(frames)]
+    knots, peaks = [-1, symbols], [0.0, float(frames)]
     if spans is not None:
-        places[1:1] = letters
+        knots[1:1] = places
         peaks[1:1] = [scale * (span.start + span.stop) / 2 for span in spans]
-    centres = np.interp(np.arange(-1, symbols + 1), places, peaks)  # (T,) the edges' and the marks' too
+    centres = np.interp(np.arange(-1, symbols + 1), knots, peaks)  # (T,) the edges' and the marks' too
     bounds = np.concatenate([[0.0], (centres[1:] + centres[:-1]) / 2, [frames]]).round().astype(np.int64)
     steps = np.arange(len(bounds))
     bounds = np.maximum.accumulate(bounds - steps) + steps  # at least one frame each, from the front

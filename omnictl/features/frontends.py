@@ -121,43 +121,43 @@ class VisionFrontend(nn.Module):
 
     @property
     def width(self) -> int:
-        """See `MediaEncoder`."""
+        """Of a feature."""
         return self.encoder.config.merged_width
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """See `MediaEncoder`."""
+        """Rows and columns of features, of what has them."""
         return self.encoder.config.merged_grid, self.encoder.config.merged_grid
 
     def load(self, file: Path) -> Raw:
-        """See `MediaEncoder`."""
+        """The input that a file holds."""
         return load_image(file, self.encoder.config.image_size)
 
     def count(self, raw: Raw) -> int:  # noqa: ARG002
-        """See `MediaEncoder`; of every image the same."""
+        """How many features an input will be; of every image the same."""
         return self.encoder.config.merged_grid**2
 
     def inputs(self, corpus: DialogueCorpus, split: Split, cache: Path) -> Inputs:  # noqa: ARG002
-        """See `MediaEncoder`; drawn or decoded when asked for."""
+        """All inputs of a split of a corpus; drawn or decoded when asked for."""
         return _Views(corpus.images(split), self.encoder.config.image_size, self.encoder.config.merged_grid**2)
 
     @property
     def names_features(self) -> bool:
-        """See `MediaEncoder`; of one's own images nothing is known patch by patch."""
+        """Whether its heads have words for its features; of one's own images nothing is known patch by patch."""
         return bool(self._patch_attributes)
 
     def words(self, features: Sequence[Tensor]) -> list[Words]:
-        """See `MediaEncoder`: the values of all attributes, as probable as the patch heads find them; the background is no word."""
+        """The values of all attributes, as probable as the patch heads find them; the background is no word."""
         patches, texts, weights = torch.cat(list(features)), [], []
         for head, values in zip(self.encoder.head["patch"], self._patch_attributes, strict=True):  # type: ignore[call-overload]
-            shown = [number for number, value in enumerate(values) if value != BACKGROUND]
-            texts += [values[number] for number in shown]
-            weights.append(head(patches).softmax(-1)[:, shown] / len(self._patch_attributes))
-        each = torch.split(torch.cat(weights, 1), [len(found) for found in features])
-        return [Words(tuple(texts), of_image) for of_image in each]
+            named = [number for number, value in enumerate(values) if value != BACKGROUND]
+            texts += [values[number] for number in named]
+            weights.append(head(patches).softmax(-1)[:, named] / len(self._patch_attributes))
+        images = torch.split(torch.cat(weights, 1), [len(image) for image in features])
+        return [Words(tuple(texts), of_image) for of_image in images]
 
     def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
-        """See `MediaEncoder`."""
+        """The features `(n, width)` of each input."""
         images = torch.from_numpy(np.stack(raws)).to(self.encoder.positions.device)
         return list(self.encoder.merge(self.encoder(images)))
 
@@ -179,35 +179,35 @@ class AudioFrontend(nn.Module):
 
     @property
     def width(self) -> int:
-        """See `MediaEncoder`."""
+        """Of a feature."""
         return 2 * self.encoder.config.width
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """See `MediaEncoder`; sounds have none."""
+        """Rows and columns of features, of what has them; sounds have none."""
         return None
 
     def load(self, file: Path) -> Raw:
-        """See `MediaEncoder`."""
+        """The input that a file holds."""
         mel = self.encoder.config.mel
         return log_mel(read_audio(file, rate=mel.sample_rate), mel).numpy()
 
     def count(self, raw: Raw) -> int:
-        """See `MediaEncoder`."""
+        """How many features an input will be."""
         return frames_heard(len(raw))
 
     def inputs(self, corpus: DialogueCorpus, split: Split, cache: Path) -> Inputs:
-        """See `MediaEncoder`; log-mels from the cache."""
+        """All inputs of a split of a corpus; log-mels from the cache."""
         audio = corpus.audio
         store = open_features(audio, split, self.encoder.config.mel, cache)
         return _Mels(store, f"{audio.fingerprint}/{split}")
 
     def words(self, features: Sequence[Tensor]) -> list[Words]:
-        """See `MediaEncoder`: the words of the likeliest path, each from its first letter to its last."""
+        """The words of the likeliest path, each from its first letter to its last."""
         frames = torch.cat(list(features))
         scores = self.encoder.head(frames.view(-1, self.encoder.config.width))  # of two frames each
         best = scores.view(-1, self.encoder.num_symbols).argmax(-1).view(len(frames), -1)  # (N, symbols a feature)
-        return [self._words(path) for path in torch.split(best, [len(found) for found in features])]
+        return [self._words(path) for path in torch.split(best, [len(recording) for recording in features])]
 
     def _words(self, path: Tensor) -> Words:
         """The words of a path `(n, symbols a feature)`."""
@@ -218,15 +218,15 @@ class AudioFrontend(nn.Module):
         return Words(tuple(word.text for word in spoken), weights / weights.sum(-1, keepdim=True).clamp(min=1))
 
     def forward(self, raws: Sequence[Raw]) -> list[Tensor]:
-        """See `MediaEncoder`."""
+        """The features `(n, width)` of each input."""
         batch = pad(list(raws), [[]] * len(raws))
         device = self.encoder.mean.device
-        found = self.encoder.halve(self.encoder(batch.features.to(device), batch.lengths.to(device)))
-        return [frames[:length] for frames, length in zip(found.frames, found.lengths.tolist(), strict=True)]
+        encoded = self.encoder.halve(self.encoder(batch.features.to(device), batch.lengths.to(device)))
+        return [frames[:length] for frames, length in zip(encoded.frames, encoded.lengths.tolist(), strict=True)]
 
 
 def frames_heard(mel_frames: int) -> int:
-    """Features of so many mel frames: an eighth, rounded up thrice."""
+    """Number of features of `mel_frames` mel frames: an eighth, rounded up three times."""
     return int(halve(halve(halve(torch.tensor(mel_frames)))))
 
 

@@ -37,19 +37,19 @@ class FrozenFeatures:
     """(number of inputs + 1,)"""
 
     def count(self, number: int) -> int:
-        """See `Source`."""
+        """Features of one; 0 if it cannot be read."""
         return self.inputs.count(number)
 
     def value(self, number: int) -> NDArray[np.float32]:
-        """See `Source`."""
+        """These features, `(n, width)`, or what an encoder makes them of."""
         return self.frames[self.bounds[number] : self.bounds[number + 1]].astype(np.float32)
 
     def num_features(self, value: NDArray[Any]) -> int:
-        """See `Source`."""
+        """Features that a value is, or will be."""
         return len(value)
 
     def flaw(self, number: int) -> str | None:
-        """See `Source`."""
+        """Why one cannot be read, if it cannot."""
         return self.inputs.flaw(number)
 
 
@@ -62,23 +62,23 @@ class EncoderInputs:
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """See `Source`."""
+        """Rows and columns of features, of what has them."""
         return self.encoder.grid
 
     def count(self, number: int) -> int:
-        """See `Source`."""
+        """Features of one; 0 if it cannot be read."""
         return self.inputs.count(number)
 
     def value(self, number: int) -> Raw:
-        """See `Source`."""
+        """These features, `(n, width)`, or what an encoder makes them of."""
         return self.inputs.raw(number)
 
     def num_features(self, value: Raw) -> int:
-        """See `Source`."""
+        """Features that a value is, or will be."""
         return self.encoder.count(value)
 
     def flaw(self, number: int) -> str | None:
-        """See `Source`."""
+        """Why one cannot be read, if it cannot."""
         return self.inputs.flaw(number)
 
 
@@ -122,8 +122,8 @@ def _write(encoder: MediaEncoder, inputs: Inputs, bounds: Int64, what: str, fold
     frames = np.memmap(file, np.float16, "w+", shape=shape)
     usable = [number for number in np.argsort(np.diff(bounds), kind="stable").tolist() if bounds[number + 1] > bounds[number]]
     runs = (usable[start : start + AT_ONCE] for start in range(0, len(usable), AT_ONCE))
-    for numbers, found in log_progress(_encoded(encoder, inputs, runs), what, -(-len(usable) // AT_ONCE)):
-        for number, features in zip(numbers, found, strict=True):
+    for numbers, arrays in log_progress(_encoded(encoder, inputs, runs), what, -(-len(usable) // AT_ONCE)):
+        for number, features in zip(numbers, arrays, strict=True):
             frames[bounds[number] : bounds[number + 1]] = features
     frames.flush()
     with file.open("rb+") as opened:

@@ -23,7 +23,7 @@ OpenAlignment = Callable[[Path, torch.device, Path], Alignment]
 
 
 def code_speech(
-    found: SpeechSet,
+    utterances: SpeechSet,
     split: Split,
     speakers: Sequence[int],
     codec: Codec,
@@ -34,7 +34,7 @@ def code_speech(
     """The utterances in codes, from the cache if they were made before.
 
     Args:
-        found: the utterances.
+        utterances: the utterances.
         split: which they are.
         speakers: the number of who says each.
         codec: the trained codec.
@@ -42,9 +42,9 @@ def code_speech(
         open_alignment: opens the aligner's.
         cache: folder of the cache.
     """
-    frames = [-(-int(length) // codec.config.stride) for length in found.lengths()]
-    sizes = [len(target) for target in found.targets]
-    digest = hashlib.sha256(repr((_FORMAT, split, frames, found.targets)).encode())
+    frames = [-(-int(length) // codec.config.stride) for length in utterances.lengths()]
+    sizes = [len(target) for target in utterances.targets]
+    digest = hashlib.sha256(repr((_FORMAT, split, frames, utterances.targets)).encode())
     for name in ("codec", "aligner"):
         digest.update((parts[name] / "config.json").read_bytes())
         digest.update((parts[name] / "model.safetensors").read_bytes())
@@ -53,10 +53,10 @@ def code_speech(
     codes, durations = read_or_build(
         folder,
         partial(_read, shapes=((sum(frames), books), (sum(sizes),))),
-        partial(_write, found, codec, parts["aligner"], open_alignment, cache),
+        partial(_write, utterances, codec, parts["aligner"], open_alignment, cache),
     )
     return CodedSpeech(
-        symbols=found.targets,
+        symbols=utterances.targets,
         speakers=speakers,
         codes=[part.T for part in np.split(codes, np.cumsum(frames)[:-1])],
         durations=[part.astype(np.int64) for part in np.split(durations, np.cumsum(sizes)[:-1])],
@@ -71,18 +71,18 @@ def _read(folder: Path, shapes: tuple[tuple[int, ...], ...]) -> tuple[NDArray[np
         return None
 
 
-def _write(found: SpeechSet, codec: Codec, aligner: Path, open_alignment: OpenAlignment, cache: Path, folder: Path) -> None:
+def _write(utterances: SpeechSet, codec: Codec, aligner: Path, open_alignment: OpenAlignment, cache: Path, folder: Path) -> None:
     device = codec.mean.device
     # A stage that is opened draws weights. A split may be coded in the midst of training, or before, or lie in the cache.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         alignment = open_alignment(aligner, device, cache)
-    times = alignment.durations(found)
+    times = alignment.durations(utterances)
     with (folder / "durations.bin").open("wb") as file:
         file.write(np.concatenate(times).astype(np.int16).tobytes())
         flush(file)
     with (folder / "codes.bin").open("wb") as file:
-        for index in range(len(found)):
+        for index in range(len(utterances)):
             with torch.no_grad():
-                codes = codec.encode(torch.from_numpy(found.features(index)).to(device)[None])[0]  # (K, S)
+                codes = codec.encode(torch.from_numpy(utterances.features(index)).to(device)[None])[0]  # (K, S)
             file.write(codes.T.cpu().numpy().astype(np.int16).tobytes())
         flush(file)

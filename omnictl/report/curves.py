@@ -18,7 +18,7 @@ LOG_RATIO = 30.0
 
 
 class Point(NamedTuple):
-    """A value after so many steps."""
+    """A value at a step."""
 
     step: int
     value: float
@@ -48,11 +48,11 @@ def curve(name: str, points: Sequence[Point], *, best: Point | None = None) -> H
     """
     if not points:
         return Html("")
-    shown = average_curve(points)
+    averaged = average_curve(points)
     x = _Axis(0, max(1, points[-1].step), LEFT, WIDTH - RIGHT)
-    y = _value_axis([point.value for point in shown])
-    path = " ".join(f"{x.at(point.step):.1f},{y.at(point.value):.1f}" for point in shown)
-    dots = shown if len(shown) <= 30 else []
+    y = _value_axis([point.value for point in averaged])
+    path = " ".join(f"{x.at(point.step):.1f},{y.at(point.value):.1f}" for point in averaged)
+    dots = averaged if len(averaged) <= 30 else []
     drawing = element(
         "svg",
         *_grid(x, y),
@@ -61,7 +61,7 @@ def curve(name: str, points: Sequence[Point], *, best: Point | None = None) -> H
         *([_dot(x, y, best, "best", 5)] if best else []),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=f"{name} from {shown[0].value:.4g} to {shown[-1].value:.4g} over {points[-1].step} steps",
+        aria_label=f"{name} from {averaged[0].value:.4g} to {averaged[-1].value:.4g} over {points[-1].step} steps",
     )
     at_best = f", best {best.value:.4g} at step {best.step}" if best else ""
     scale = ", logarithmic" if y.log else ""
@@ -69,7 +69,7 @@ def curve(name: str, points: Sequence[Point], *, best: Point | None = None) -> H
 
 
 def average_curve(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """At most so many points, each the mean of its neighbours; the last step stays where it is."""
+    """At most `most` points, each the mean of its neighbours; the last step stays where it is."""
     size = math.ceil(len(points) / most)
     parts = [points[start : start + size] for start in range(0, len(points), size)]
     return [Point(part[-1].step, math.fsum(point.value for point in part) / len(part)) for part in parts]

@@ -80,10 +80,10 @@ def element(tag: str, *content: str, **attributes: str) -> Html:
         content: texts and elements.
         attributes: `class_` is written `class`, `stroke_width` is written `stroke-width`.
     """
-    given = "".join(f' {_attribute(name)}="{html.escape(value)}"' for name, value in attributes.items())
+    attribute_text = "".join(f' {_attribute(name)}="{html.escape(value)}"' for name, value in attributes.items())
     if tag in VOID:
-        return Html(f"<{tag}{given}>" if tag in ("meta", "img") else f"<{tag}{given}/>")
-    return Html(f"<{tag}{given}>{concat(content)}</{tag}>")
+        return Html(f"<{tag}{attribute_text}>" if tag in ("meta", "img") else f"<{tag}{attribute_text}/>")
+    return Html(f"<{tag}{attribute_text}>{concat(content)}</{tag}>")
 
 
 def concat(content: Iterable[str]) -> Html:

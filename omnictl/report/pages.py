@@ -31,14 +31,14 @@ def write_report(run: Run) -> Path:
         RunError: the run's files are damaged, or its folder cannot be written.
         DiskFull: no space left.
     """
-    judged = evaluations(run)
+    stored_evaluations = evaluations(run)
     parents = [(f"from {name}", path) for name, path in run.record()["parents"].items()]
     content = [_title(run), definition_list([*_facts(run), *parents]), *_training(run)]
-    for found in judged[:1]:
-        content += [element("h2", _described(found)), *_in_full(found)]
-    for found in judged[1:]:
-        content += [element("h2", _described(found)), *_in_numbers(found)]
-    if not judged:
+    for evaluation in stored_evaluations[:1]:
+        content += [element("h2", _described(evaluation)), *_in_full(evaluation)]
+    for evaluation in stored_evaluations[1:]:
+        content += [element("h2", _described(evaluation)), *_in_numbers(evaluation)]
+    if not stored_evaluations:
         content.append(element("p", f"Not judged yet: omnictl eval {run.stage} --run {run.path}", class_="about"))
     content.append(_config(run))
     return _write(run, content)
@@ -59,17 +59,17 @@ def write_pipeline_report(run: Run, folders: Sequence[Path], missing: Mapping[st
         RunError: a file is damaged, or the run's folder cannot be written.
         DiskFull: no space left.
     """
-    judged = [read_judged(folder) for folder in folders]
+    stored_evaluations = [read_judged(folder) for folder in folders]
     absent = (element("p", f"{stage}: {why}", class_="about") for stage, why in missing.items())
-    content = [_title(run), definition_list(_facts(run)), _overview(judged), *absent]
-    for found in judged:
-        stage = found.report["stage"]
+    content = [_title(run), definition_list(_facts(run)), _overview(stored_evaluations), *absent]
+    for evaluation in stored_evaluations:
+        stage = evaluation.report["stage"]
         content += [
             element("h2", stage, id=stage),
-            element("p", str(found.run.path), class_="about"),
-            *_training(found.run),
-            element("h3", _described(found)),
-            *_in_full(found),
+            element("p", str(evaluation.run.path), class_="about"),
+            *_training(evaluation.run),
+            element("h3", _described(evaluation)),
+            *_in_full(evaluation),
         ]
     content.append(_config(run))
     return _write(run, content)
@@ -95,11 +95,11 @@ def _fact(value: object) -> str:
 
 def _training(run: Run) -> list[Html]:
     """The curves."""
-    found = history(run)
-    drawn = [curve("training loss", found.loss)]
-    if found.headline is not None:
-        drawn.append(curve(f"validation {found.headline}", found.values, best=found.best))
-    return [element("div", *drawn, class_="curves")]
+    training = history(run)
+    curves = [curve("training loss", training.loss)]
+    if training.headline is not None:
+        curves.append(curve(f"validation {training.headline}", training.values, best=training.best))
+    return [element("div", *curves, class_="curves")]
 
 
 def _described(judged: StoredEvaluation) -> str:
@@ -152,10 +152,10 @@ def _estimated(metrics: Mapping[str, float], estimates: Mapping[str, Any]) -> li
     """A row for each metric, with its interval and its control if it has them."""
     rows: list[list[str]] = []
     for name, value in metrics.items():
-        found = estimates.get(name, {})
-        bounds = ["?" if found[bound] is None else number(found[bound]) for bound in ("low", "high")] if found else []
-        compared = f"{'yes' if found['beats_control'] else 'no'}, {found['control']}" if "control" in found else ""
-        rows.append([name, number(value), Number(" to ".join(bounds)), Number(found.get("n", "")), compared])
+        estimate = estimates.get(name, {})
+        bounds = ["?" if estimate[bound] is None else number(estimate[bound]) for bound in ("low", "high")] if estimate else []
+        compared = f"{'yes' if estimate['beats_control'] else 'no'}, {estimate['control']}" if "control" in estimate else ""
+        rows.append([name, number(value), Number(" to ".join(bounds)), Number(estimate.get("n", "")), compared])
     return rows
 
 
@@ -184,7 +184,7 @@ def _groups(report: Mapping[str, Any]) -> list[Html]:
 
 
 def _samples(rows: Sequence[Mapping[str, object]], attached: Sequence[Mapping[str, Path]], total: int) -> list[Html]:
-    """A table of predictions, with the images and sounds that they name."""
+    """A table of predictions, with the images and recordings that they name."""
     if not rows:
         return []
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -212,22 +212,22 @@ def _attached(judged: StoredEvaluation, row: Mapping[str, object]) -> dict[str, 
 def _images(files: Sequence[Path]) -> list[Html]:
     if not files:
         return []
-    shown = [element("figure", embed_file(file), element("figcaption", file.stem)) for file in files[:MOST_IMAGES]]
+    figures = [element("figure", embed_file(file), element("figcaption", file.stem)) for file in files[:MOST_IMAGES]]
     return [
         element("h3", "images"),
-        element("div", *shown, class_="row"),
-        _left_out(len(files) - len(shown), _within_run(files[0].parent)),
+        element("div", *figures, class_="row"),
+        _left_out(len(files) - len(figures), _within_run(files[0].parent)),
     ]
 
 
 def _sounds(files: Sequence[Path], most: int) -> list[Html]:
     if not files:
         return []
-    shown = [element("figure", element("figcaption", _spaced(file.stem)), embed_file(file)) for file in files[:most]]
+    figures = [element("figure", element("figcaption", _spaced(file.stem)), embed_file(file)) for file in files[:most]]
     return [
         element("h3", "sounds"),
-        element("div", *shown, class_="row"),
-        _left_out(len(files) - len(shown), _within_run(files[0].parent)),
+        element("div", *figures, class_="row"),
+        _left_out(len(files) - len(figures), _within_run(files[0].parent)),
     ]
 
 
@@ -244,16 +244,16 @@ def _left_out(count: int, place: str) -> Html:
     return element("p", f"{count} more in {place}", class_="about") if count > 0 else Html("")
 
 
-def _overview(judged: Sequence[StoredEvaluation]) -> Html:
+def _overview(stored_evaluations: Sequence[StoredEvaluation]) -> Html:
     """A row for each stage."""
     rows = []
-    for found in judged:
-        report = found.report
+    for evaluation in stored_evaluations:
+        report = evaluation.report
         metrics, controls = key_figures(report)
         headline = {report["headline"]["name"]: report["headline"]["value"]}
         named = element("a", report["stage"], href=f"#{report['stage']}")
         word = _word(report["verdict"]["word"]) if "verdict" in report else Html("")
-        rows.append([named, word, found.run.path.name, *(_short(values) for values in (headline, metrics, controls))])
+        rows.append([named, word, evaluation.run.path.name, *(_short(values) for values in (headline, metrics, controls))])
     return table(["stage", "verdict", "run", "headline", "further metrics", "controls"], rows)
 
 

@@ -54,7 +54,7 @@ from omnictl.evaluation.sft import (
     with_controls,
 )
 from omnictl.evaluation.spoken_replies import SpokenReplies, say_replies
-from omnictl.evaluation.talker import Judge, Ladder
+from omnictl.evaluation.talker import Judge, TalkerEvaluator
 from omnictl.features.frontends import MediaEncoder, Raw
 from omnictl.features.frozen_features import EncoderInputs, perceive
 from omnictl.features.projector_alignment import alignment_loss, can_align, projector_flops

@@ -37,7 +37,7 @@ from omnictl.data.speech.source import Recordings, first_utterances, read_record
 from omnictl.data.speech.transcripts.spoken_text import speech_text
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.data.text.tokenizer import Tokenizer
-from omnictl.evaluation.talker import Judge, Ladder, Sentence, ladder_report
+from omnictl.evaluation.talker import Judge, Sentence, TalkerEvaluator, talker_report
 from omnictl.features.speech_codes import code_speech
 from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder
 from omnictl.generate.thinker_conditioning import ThinkerConditioner
@@ -294,13 +294,13 @@ class TalkerStage:
         ladder = Ladder(voice, judge, self.config.train.seed)
         originals = read_recordings(self.data.corpus, split, found, voice.vocoder.sample_rate)
         said = [
-            ladder.climb(
+            evaluator.evaluate(
                 Sentence(text, sound, torch.from_numpy(coded.codes[index]).long(), self.guess(coded, index), coded.speakers[index])
             )
             for index, (text, sound) in enumerate(zip(found.texts, originals, strict=True))
         ]
-        return ladder_report(
-            found.recordings, said, voice, self._codec_metrics(found, coded), self._untrained(ladder, found, coded)
+        return talker_report(
+            found.recordings, said, voice, self._codec_metrics(found, coded), self._untrained(evaluator, found, coded)
         )
 
     def _codec_metrics(self, found: SpeechSet, coded: CodedSpeech) -> dict[str, float]:
@@ -314,14 +314,14 @@ class TalkerStage:
             counts += torch.stack([torch.bincount(book, minlength=shape.codes) for book in codes])
         return {"mel_mse": error / frames, "codebook_perplexity_min_ratio": float(perplexity(counts).min()) / shape.codes}
 
-    def _untrained(self, ladder: Ladder, found: SpeechSet, coded: CodedSpeech) -> Estimate:
+    def _untrained(self, evaluator: TalkerEvaluator, found: SpeechSet, coded: CodedSpeech) -> Estimate:
         """The control: what is understood of a Talker that has learned nothing, but how long symbols last on average."""
         fresh = Talker(self.config.model, self.model.interface).to(self.codec.mean.device).eval()
         typical = np.concatenate(coded.durations).clip(1)
         fresh.expect_durations(float(np.log(typical).mean()))
         some = range(min(UNTRAINED_SENTENCES, len(found)))
-        mute = replace(ladder, voice=replace(ladder.voice, talker=fresh))
-        heard = [mute.hear(found.texts[index], coded.speakers[index]) for index in some]
+        mute = replace(evaluator, voice=replace(evaluator.voice, talker=fresh))
+        heard = [mute.transcribe(found.texts[index], coded.speakers[index]) for index in some]
         return by_pair(character_errors, [speech_text(found.texts[index]) for index in some], heard)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The ladder on which a Talker is judged, with a judge that is known."""
+"""The evaluator on which a Talker is judged, with a judge that is known."""
 
 import io
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from PIL import Image
 from stage_factory import make_stage
 
 from omnictl.data.speech.corpus import Samples
-from omnictl.evaluation.talker import RUNGS, Ladder, Sentence
+from omnictl.evaluation.talker import RUNGS, Sentence, TalkerEvaluator
 from omnictl.metrics import intelligibility
 from omnictl.stages.talker import TalkerStage
 
@@ -91,8 +91,8 @@ def test_the_judge_hears_at_its_own_rate(stage: TalkerStage) -> None:
     original = np.zeros(16_000, np.float32)
     said = Ladder(voice, judge, 0).climb(Sentence("hello.", original, codes, codes, 0))
     assert judge.lengths[0] == 8_000
-    assert judge.lengths == [-(-len(said.sounds[rung]) // 2) for rung in RUNGS]
-    assert np.array_equal(said.sounds["resynthesis"], said.sounds["teacher_forced"])
+    assert judge.lengths == [-(-len(said.audio[rung]) // 2) for rung in RUNGS]
+    assert np.array_equal(said.audio["resynthesis"], said.audio["teacher_forced"])
     assert 0 < said.first_seconds <= said.seconds
 
 

@@ -16,26 +16,26 @@ class Attentive:
         self.misheard = misheard
         self.said: list[str] = []
 
-    def hear(self, text: str, speaker: int) -> str:
+    def transcribe(self, text: str, speaker: int) -> str:
         self.said.append(text)
         return "" if text == self.misheard else text
 
-    def sound(self, text: str, speaker: int) -> Any:
+    def synthesise(self, text: str, speaker: int) -> Any:
         return np.zeros(160, np.float32)
 
 
 def test_of_tasks_that_take_turns_all_are_heard() -> None:
-    ladder: Any = Attentive()
-    report = say_replies([task for _ in range(400) for task in TASKS], ladder)
-    assert len(ladder.said) == SAID
-    assert all(10 <= ladder.said.count(task) <= 30 for task in TASKS)
+    evaluator: Any = Attentive()
+    report = say_replies([task for _ in range(400) for task in TASKS], evaluator)
+    assert len(evaluator.said) == SAID
+    assert all(10 <= evaluator.said.count(task) <= 30 for task in TASKS)
     assert report.metrics == {"speech_reply_cer": 0.0}
     assert report.controls["speech_reply_cer_shuffled"] > 0.5
 
 
 def test_few_answers_are_all_said_and_what_is_not_heard_counts() -> None:
-    ladder: Any = Attentive(misheard="two")
-    report = say_replies(["one", "two", "четыре"], ladder)
-    assert ladder.said == ["one", "two"]  # the last one has no sound, and is as good as not heard
+    evaluator: Any = Attentive(misheard="two")
+    report = say_replies(["one", "two", "четыре"], evaluator)
+    assert evaluator.said == ["one", "two"]  # the last one has no sound, and is as good as not heard
     assert report.metrics["speech_reply_cer"] == 9 / 12
     assert len(report.sounds) == 2

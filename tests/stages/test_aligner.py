@@ -8,14 +8,14 @@ from stage_factory import make_stage, untrained
 from omnictl.data.cache import cache_dir
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.errors import ConfigError
-from omnictl.features.durations import between
+from omnictl.features.durations import spread_durations
 from omnictl.generate.ctc_search import Span
 from omnictl.stages.aligner import AlignerStage, RecogniserAlignment, open_alignment
 
 
 def test_a_letter_lasts_from_midway_to_midway() -> None:
     # "ab," in 20 frames; "a" is emitted at 4 to 6 (in frames at 50 Hz), "b" at 12 to 14; the mark lies between "b" and the end
-    found = between([0, 1], [Span(2, 3), Span(6, 7)], 3, 20, 2.0)
+    found = spread_durations([0, 1], [Span(2, 3), Span(6, 7)], 3, 20, 2.0)
     assert found.tolist() == [2, 7, 6, 3, 2]  # bounds at 2.5, 9, 14.75, 18.25, rounded
 
 
@@ -26,14 +26,14 @@ def test_every_symbol_lasts_and_all_fill_the_utterance() -> None:
         symbols = (letters[-1] + 1 if letters else 1) + int(rng.integers(3))
         frames = symbols + 2 + int(rng.integers(30))
         starts = sorted(rng.integers(0, max(1, frames // 2), len(letters)).tolist())
-        found = between(letters, [Span(start, start + 1) for start in starts], symbols, frames, 2.0)
+        found = spread_durations(letters, [Span(start, start + 1) for start in starts], symbols, frames, 2.0)
         assert len(found) == symbols + 2
         assert found.min() >= 1
         assert found.sum() == frames
 
 
 def test_unknown_times_are_even() -> None:
-    found = between([0, 1, 2], None, 3, 50, 2.0)
+    found = spread_durations([0, 1, 2], None, 3, 50, 2.0)
     assert found[1:-1].max() - found[1:-1].min() <= 1
     assert found.sum() == 50
 

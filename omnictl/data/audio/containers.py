@@ -38,7 +38,7 @@ def read_claim(path: Path) -> Claim:
         if not path.exists():
             raise DataError(f"no such file: {path}", where=where, fix=fix)
         if not path.is_file():  # a pipe would block
-            raise DataError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not audio", where=where, fix=fix)
+            raise DataError(f"{path} is {'a folder' if path.is_dir() else 'a pipe or a device'}, not audio", where=where, fix=fix)
         with path.open("rb") as file:
             return _claim_in(file, path)
     except OSError as error:

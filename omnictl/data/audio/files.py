@@ -81,7 +81,7 @@ def read_audio(path: Path, *, rate: int, max_seconds: float = MAX_SECONDS) -> ND
         (samples,) in [-1, 1]; a file of floats may peak a little above, and is left so.
 
     Raises:
-        DataError: not there, not audio, not whole, without samples, out of bounds, or samples that are no sound.
+        DataError: not there, not audio, not whole, without samples, out of bounds, or samples far out of range or not finite.
     """
     with _opened(path, max_seconds) as (sound, info, claim):
         samples = _decode(sound, info, claim, path)
@@ -171,7 +171,7 @@ def _check_level(block: NDArray[np.float32], seconds: float, path: Path) -> None
         message = f"{path} has samples up to {level:,.0f} after {seconds:,.1f} s; between -1 and 1 was expected"
         fix = "write it anew within that (whole numbers of 16 bits are divided by 32768), or take it out of the data"
         raise DataError(message, where=str(path), fix=fix)
-    message = f"{path} has samples that are no finite numbers after {seconds:,.1f} s"
+    message = f"{path} has samples that are not finite numbers after {seconds:,.1f} s"
     raise DataError(message, where=str(path), fix="write it anew without NaN and infinity, or take it out of the data")
 
 

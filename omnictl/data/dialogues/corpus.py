@@ -42,7 +42,7 @@ class DialogueDataConfig(Config):
     """Of files: the share validated on. Without it 0.05, unless rows name their split."""
     test_fraction: float | None = Field(None, ge=0, lt=1)
     """Of files: the share kept for the test. Without it 0.05, or none if rows name their split."""
-    max_seconds: float = Field(30.0, gt=0, description="longer sounds are set aside")
+    max_seconds: float = Field(30.0, gt=0, description="longer recordings are set aside")
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
 
     def with_source(self, source: str) -> "DialogueDataConfig":
@@ -94,7 +94,7 @@ class DialogueCorpus(Protocol):
 
     @property
     def audio(self) -> SpeechCorpus:
-        """All sounds; their texts are not known to everybody, and not asked for."""
+        """All recordings; their texts are not known to everybody, and not asked for."""
         ...
 
     def images(self, split: Split) -> ImageCollection:

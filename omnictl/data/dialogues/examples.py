@@ -39,7 +39,7 @@ class DialogueSet:
 def open_dialogue_set(
     corpus: DialogueCorpus, split: Split, template: ChatTemplate, features: MediaFeatures, context: int
 ) -> DialogueSet:
-    """The dialogues of a split whose sounds can be heard and which fit into the context; of endless ones none is looked at yet."""
+    """The dialogues of a split whose recordings can be read and which fit into the context; endless ones are not checked yet."""
     tasks = corpus.tasks(split)
     if corpus.generated and split == "train":
         return DialogueSet(corpus, split, {task: range(number) for task, number in tasks.items()}, ())

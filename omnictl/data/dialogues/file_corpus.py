@@ -45,20 +45,20 @@ class DialogueFiles:
 
     @cached_property
     def audio(self) -> SpeechCorpus:
-        """See `DialogueCorpus`."""
+        """All recordings; their texts are not known to everybody, and not asked for."""
         files: Mapping[Split, tuple[Path, ...]] = {split: rows.files["audio"] for split, rows in self._splits.items()}
         return AudioFileCorpus(self.name, files, self._max_seconds)
 
     def images(self, split: Split) -> ImageCollection:
-        """See `DialogueCorpus`."""
+        """All images of a split."""
         return ImageFileCollection(self._splits[split].files["image"])
 
     def tasks(self, split: Split) -> Mapping[str, int]:
-        """See `DialogueCorpus`."""
+        """How many dialogues of each task there are."""
         return {task: len(rows) for task, rows in self._splits[split].tasks.items()}
 
     def dialogue(self, split: Split, task: str, number: int) -> Dialogue:
-        """See `DialogueCorpus`."""
+        """One of them."""
         split_rows = self._splits[split]
         row = split_rows.tasks[task][number]
         messages = tuple(Message(message.role, tuple(map(split_rows.part, message.parts))) for message in row.messages)
@@ -69,7 +69,7 @@ class DialogueFiles:
         return self._splits[split].files[kind]
 
     def file(self, split: Split, media: Media) -> Path | None:
-        """See `DialogueCorpus`."""
+        """Where an image or a recording lies, if it is a file."""
         return self._splits[split].files[media.kind][media.number]
 
 
@@ -110,7 +110,7 @@ class ImageFileCollection:
         return _files_fingerprint(self.files)
 
     def image(self, number: int, size: int) -> Pixels:
-        """See `ImageCollection`."""
+        """`(3, size, size)` RGB."""
         return load_image(self.files[number], size)
 
 
@@ -129,11 +129,11 @@ class AudioFileCorpus:
         return "-".join([repr(self.max_seconds), *(_files_fingerprint(self.files[split]) for split in SPLITS)])
 
     def recordings(self, split: Split) -> Sequence[Recording]:
-        """See `SpeechCorpus`; nothing is known of what is said."""
+        """The utterances of a split in a fixed order; nothing is known of what is said."""
         return [Recording(str(file), "", None, str(file), file) for file in self.files[split]]
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
-        """See `SpeechCorpus`."""
+        """The sounds of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
         for file in self.files[split][block * BLOCK : (block + 1) * BLOCK]:
             try:
                 yield read_audio(file, rate=rate, max_seconds=self.max_seconds)

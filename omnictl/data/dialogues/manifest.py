@@ -4,8 +4,8 @@
                   {"role": "assistant", "content": "A red circle."}], "task": "naming", "split": "train"}
 
 `content` is a string, or a list of parts; texts that follow one another are one. Paths are relative to the file, and none may leave
-its folder. What the assistant says is text; a sound beside it is that text spoken, which is there to be checked and heard, not to
-be trained on. A row that cannot be used becomes a `BrokenRow`.
+its folder. What the assistant says is text; a recording beside it is that text spoken, which is there to be checked and heard, not
+to be trained on. A row that cannot be used becomes a `BrokenRow`.
 """
 
 import json
@@ -108,7 +108,7 @@ def read_dialogues(path: Path) -> DialogueManifest:
     """The dialogues of a `.jsonl` file, or of a folder with one.
 
     Raises:
-        DataError: no such file, not JSONL, no UTF-8, or no row that can be used.
+        DataError: no such file, not JSONL, not valid UTF-8, or no row that can be used.
     """
     file = find_dialogues(path)
     if file.suffix.lower() != ".jsonl":
@@ -117,7 +117,7 @@ def read_dialogues(path: Path) -> DialogueManifest:
     find = cache(partial(find_media_file, folder=folder))
     rows: dict[str, DialogueRow] = {}
     broken: list[BrokenRow] = []
-    for number, line in read_lines(file, f"write a line a dialogue into it; {_NEEDS}"):
+    for number, line in read_lines(file, f"write one line per dialogue; {_NEEDS}"):
         where = f"{file}:{number}"
         try:
             row = _row(_object(line), f"line {number}", where, lambda what, name: find(what, path=name))
@@ -184,7 +184,7 @@ def _message(value: object, number: int, find: Find) -> MessageRow:
     if any(part.kind == "image" for part in media):
         raise Flaw(f"{name} is the {role}'s and shows an image; only what the user says may")
     if media and role == "system":
-        raise Flaw(f"{name} is the system's and has a sound; only those of the user and the assistant may")
+        raise Flaw(f"{name} is the system's and has audio; only those of the user and the assistant may")
     texts = tuple(_joined(part for part in parts if isinstance(part, str)))
     if not texts:
         raise Flaw(f"{name} is the {role}'s and has no text")

@@ -60,7 +60,7 @@ class TinyWorldDialogues:
 
     @classmethod
     def few(cls, seed: int, num: int, num_eval: int) -> "TinyWorldDialogues":
-        """So many dialogues of the training split, and of each other one, over all tasks in turn."""
+        """`num` training dialogues, and `num_eval` of each other split, over all tasks in turn."""
         few = _in_turn(num_eval)
         return cls(seed, {"train": _in_turn(num), "val": few, "test": few}, DialogueDataConfig().num_pictures)
 
@@ -71,19 +71,19 @@ class TinyWorldDialogues:
 
     @cached_property
     def audio(self) -> SpeechCorpus:
-        """See `DialogueCorpus`."""
+        """All recordings; their texts are not known to everybody, and not asked for."""
         return TinyWorldAudio(self)
 
     def images(self, split: Split) -> ImageCollection:
-        """See `DialogueCorpus`."""
+        """All images of a split."""
         return TinyWorldScenes(self.seed, split, self.num_images(split))
 
     def tasks(self, split: Split) -> Mapping[str, int]:
-        """See `DialogueCorpus`."""
+        """How many dialogues of each task there are."""
         return self._counts[split]
 
     def dialogue(self, split: Split, task: str, number: int) -> Dialogue:
-        """See `DialogueCorpus`."""
+        """One of them."""
         exchanges = self.exchanges(split, task, number)
         messages: list[Message] = []
         for exchange in exchanges:
@@ -100,7 +100,7 @@ class TinyWorldDialogues:
         return ()
 
     def file(self, split: Split, media: Media) -> Path | None:  # noqa: ARG002
-        """See `DialogueCorpus`; nothing is."""
+        """Where an image or a recording lies, if it is a file; nothing is."""
         return None
 
     def exchanges(self, split: Split, task: str, number: int) -> tuple[Exchange, ...]:
@@ -129,7 +129,7 @@ class TinyWorldDialogues:
 
 
 def _in_turn(total: int) -> dict[str, int]:
-    """So many dialogues over all tasks, those that have some: the first of each task, the second of each, and so on."""
+    """`total` dialogues over the tasks that have any: the first of each task, the second of each, and so on."""
     counts = {task: (total - place - 1) // len(TASKS) + 1 for place, task in enumerate(TASKS)}
     return {task: count for task, count in counts.items() if count}
 
@@ -149,14 +149,14 @@ class TinyWorldAudio:
         return hashlib.sha256(repr([self._utterances(split) for split in SPLITS]).encode()).hexdigest()
 
     def recordings(self, split: Split) -> Sequence[Recording]:
-        """See `SpeechCorpus`."""
+        """The utterances of a split in a fixed order."""
         return [
             Recording(f"{split}/{number}", plan.text, plan.voice, f"{self.name}/{split}/{number}", None)
             for number, plan in enumerate(self._utterances(split))
         ]
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
-        """See `SpeechCorpus`."""
+        """The sounds of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
         return say(self._utterances(split)[block * BLOCK : (block + 1) * BLOCK], rate)
 
 
@@ -192,5 +192,5 @@ class TinyWorldScenes:
         return digest.hexdigest()
 
     def image(self, number: int, size: int) -> Pixels:
-        """See `ImageCollection`."""
+        """`(3, size, size)` RGB."""
         return draw(scene(self.seed, self.split, number), size).picture

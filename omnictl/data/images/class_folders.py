@@ -97,7 +97,7 @@ def _flaw(entry: _Entry, depth: int) -> str | None:
     if _is_outside(path, depth):
         return f"the folder {path.parts[0]!r} is none of the splits {', '.join(SPLITS)}"
     if not _is_image(path):
-        return f"it is no image: expected one of {', '.join(SUFFIXES)}"
+        return f"it is not an image: expected one of {', '.join(SUFFIXES)}"
     if len(path.parts) > depth + 1:
         return f"it lies deeper than {_FORMS[depth]}: move it up to {PurePath(*path.parts[:depth], path.name).as_posix()}"
     return None

@@ -28,7 +28,7 @@ def read_coco(folder: Path, indexes: Iterable[Path]) -> ImageManifest:
     """The captions of all indexes in their order; their split is told by the name of their index.
 
     Raises:
-        DataError: an index that is no object with `images` and `annotations`, or no usable caption.
+        DataError: an index that is not an object with `images` and `annotations`, or no usable caption.
     """
     return IMAGES.collect(folder, folder.resolve(), chain.from_iterable(_records(index, folder) for index in indexes))
 
@@ -93,7 +93,7 @@ def _list(content: Mapping[str, object], key: str, index: Path) -> list[Any]:
 
 
 def _flaw(value: object, key: str, other: str) -> str | None:
-    """Why this is no object with an id under a key, and something under another."""
+    """Why a value is not an object with an id under one key and something under another."""
     if not isinstance(value, dict):
         return f"an object was expected, found {json_type(value)}"
     missing = next((name for name in (key, other) if name not in value), None)

@@ -34,7 +34,7 @@ from omnictl.data.manifest.splits import fill_splits
 from omnictl.errors import DataError
 
 FINER = 2
-"""Files are kept at so many times the model's resolution before a part of them is cut out."""
+"""Files are decoded at this multiple of the model's resolution before a part of them is cut out."""
 
 
 def load_image(file: Path, size: int) -> Pixels:
@@ -67,17 +67,17 @@ class ImageFiles:
 
     @cached_property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """See `ImageCorpus`."""
+        """The values that each attribute has in training, in the order of their numbers."""
         return label_values(row.labels for row in self._splits["train"])
 
     @property
     def patch_attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """See `ImageCorpus`: nobody says what parts of these images show."""
+        """The same of what a patch shows; none if that is not known; nobody says what parts of these images show."""
         return {}
 
     @property
     def top1(self) -> tuple[str, ...]:
-        """See `ImageCorpus`."""
+        """The attributes that name an image's class."""
         if self._top1:
             return self._top1
         names = tuple(self.attributes)
@@ -85,7 +85,7 @@ class ImageFiles:
         return names[: sum(count <= MOST_CLASSES for count in counts)] or names[:1]
 
     def images(self, split: Split, needs: Literal["labels", "caption"], known: Mapping[str, tuple[str, ...]]) -> ImageSet:
-        """See `ImageCorpus`."""
+        """The images of a split that have what is needed, and no other label than the `known` ones."""
         flaws = [_flaw(row, needs, known) for row in self._splits[split]]
         pairs = list(zip(self._splits[split], flaws, strict=True))
         rows = tuple(row for row, flaw in pairs if flaw is None)
@@ -104,14 +104,14 @@ class ImageFiles:
 
     @property
     def unseen(self) -> frozenset[tuple[str, ...]]:
-        """See `ImageCorpus`."""
+        """Combinations of values of the `top1` attributes, each known, that training never shows together."""
         if len(self.top1) < 2 or prod(len(self.attributes.get(name, ())) for name in self.top1) > MOST_CLASSES:
             return frozenset()
         seen = {tuple(row.labels.get(name, "") for name in self.top1) for row in self._splits["train"]}
         return frozenset(product(*(self.attributes.get(name, ()) for name in self.top1))) - seen
 
     def captions(self) -> Iterator[str]:
-        """See `ImageCorpus`."""
+        """Captions of the training split to learn a vocabulary from."""
         captions = [row.caption for row in self._splits["train"] if row.caption]
         if not captions:
             raise DataError(
@@ -140,12 +140,12 @@ class ImageRows:
         return len(self.rows)
 
     def row(self, index: int) -> ImageRecord:
-        """See `ImageSet`."""
+        """What is known of an image."""
         row = self.rows[index]
         return ImageRecord(row.id, row.where, row.labels, row.caption, row.image)
 
     def example(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:
-        """See `ImageSet`."""
+        """An image, varied as that seed says, or (None) as it is."""
         pixels = read_image(self.rows[index].image, shorter=FINER * view.size)
         if seed is None or self.augmentation == "none":
             image = prepare(pixels, view.size, crop=1.0)

@@ -75,7 +75,7 @@ IMAGES = Schema(
     needed=(("image",), ("label", "caption")),
     row=_row,
     needs="a label or a caption, and the path of an image file",
-    first_line="write a line an image into it: its image file, and its label or caption",
+    first_line="write one line per image: its image file, and its label or caption",
 )
 
 
@@ -83,7 +83,7 @@ def read_manifest(path: Path) -> ImageManifest:
     """The rows of a `.csv` or `.jsonl` manifest; image paths are relative to its folder.
 
     Raises:
-        DataError: no such file, not of these formats, no UTF-8, a header without `image` and one of `label` and `caption`, or
+        DataError: no such file, not of these formats, not valid UTF-8, a header without `image` and one of `label` and `caption`, or
             no usable row.
     """
     return IMAGES.read(path)

@@ -46,29 +46,29 @@ class TinyWorldImages:
 
     @property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """See `ImageCorpus`."""
+        """The values that each attribute has in training, in the order of their numbers."""
         return attribute_values()
 
     @property
     def patch_attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """See `ImageCorpus`."""
+        """The same of what a patch shows; none if that is not known."""
         return {name: (BACKGROUND, *attribute_values()[name]) for name in PATCH_ATTRIBUTES}
 
     def images(self, split: Split, needs: Literal["labels", "caption"], known: Mapping[str, tuple[str, ...]]) -> ImageSet:  # noqa: ARG002
-        """See `ImageCorpus`; every scene has everything."""
+        """The images of a split that have what is needed, and no other label than the `known` ones; every scene has everything."""
         sizes = {"train": ENDLESS, "val": self.num_eval_images // 2, "test": self.num_eval_images}
         return Scenes(self.seed, split, sizes[split])
 
     @property
     def unseen(self) -> frozenset[tuple[str, ...]]:
-        """See `ImageCorpus`."""
+        """Combinations of values of the `top1` attributes, each known, that training never shows together."""
         if set(self.top1) != {"shape", "colour"}:
             return frozenset()
         pairs = ({"colour": colour, "shape": shape} for colour, shape in HELDOUT_PAIRS)
         return frozenset(tuple(pair[name] for name in self.top1) for pair in pairs)
 
     def captions(self) -> Iterator[str]:
-        """See `ImageCorpus`."""
+        """Captions of the training split to learn a vocabulary from."""
         return (scene(self.seed, "train", index).caption for index in range(VOCABULARY_SCENES))
 
 
@@ -85,13 +85,13 @@ class Scenes:
         return self.size
 
     def row(self, index: int) -> ImageRecord:
-        """See `ImageSet`."""
+        """What is known of an image."""
         drawn_scene = scene(self.seed, self.split, index)
         where = f"tinyworld:{self.seed}/{self.split}/{index}"
         return ImageRecord(f"{self.split}/{index}", where, drawn_scene.labels(), drawn_scene.caption, None)
 
     def example(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:  # noqa: ARG002
-        """See `ImageSet`; scenes are never varied, a change would make their labels wrong."""
+        """An image, never varied: a change would make its labels wrong."""
         drawn_scene = scene(self.seed, self.split, index)
         drawing = draw(drawn_scene, view.size)
         return ImageExample(drawing.picture, label_patches(drawn_scene, drawing.owners, view.grid))

@@ -64,7 +64,7 @@ def open_source(source: str, limit: int | None, measure: Callable[[Path], AudioF
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld, which has no files and is spoken.
-        limit: so many of each split at most.
+        limit: at most this many recordings of each split.
         measure: of a file, `probe` or `decode`.
 
     Raises:
@@ -119,7 +119,7 @@ def decode(file: Path) -> AudioFile:
     """What is there, every sample read.
 
     Raises:
-        DataError: not there, not audio, not whole, out of bounds, or samples that are no sound.
+        DataError: not there, not audio, not whole, out of bounds, or samples far out of range or not finite.
     """
     info = probe_audio(file)
     samples = read_audio(file, rate=info.rate)

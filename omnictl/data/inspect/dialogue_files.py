@@ -64,7 +64,7 @@ def look(source: str, limit: int | None, measures: Look, doing: str) -> Dialogue
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld, whose dialogues have no files and are drawn and spoken.
-        limit: so many rows of each split at most.
+        limit: at most this many rows of each split.
         measures: of a file, `probe` or `decode`.
         doing: what to call this in notes of progress: "checking".
 
@@ -79,7 +79,7 @@ def look(source: str, limit: int | None, measures: Look, doing: str) -> Dialogue
     splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     images = _measured((row for _, row in rows), "image", measures.image, f"{doing} images")
-    sounds = _measured((row for _, row in rows), "audio", measures.sound, f"{doing} sounds")
+    sounds = _measured((row for _, row in rows), "audio", measures.sound, f"{doing} recordings")
     seen, unreadable = [], []
     for split, row in rows:
         flaw = _flaw(row, {**images, **sounds})

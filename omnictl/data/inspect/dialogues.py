@@ -22,14 +22,14 @@ def check_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld.
-        limit: so many rows of each split at most.
+        limit: at most this many rows of each split.
 
     Raises:
         DataError: no such source, or no row of it can be used.
     """
     dialogues = look(source, limit, Look(image_files.decode, audio_files.decode), "checking")
     warnings = [*_duplicates("image", dialogues.seen, lambda dialogue: dialogue.images)]
-    warnings += [*_duplicates("sound", dialogues.seen, lambda dialogue: dialogue.sounds), *_too_long(dialogues.seen)]
+    warnings += [*_duplicates("recording", dialogues.seen, lambda dialogue: dialogue.sounds), *_too_long(dialogues.seen)]
     warnings += [Finding("reply", *row) for row in dialogues.broken_replies]
     return _report(source, dialogues, warnings)
 
@@ -39,7 +39,7 @@ def measure_dialogues(source: str, *, limit: int | None = None) -> FindingsRepor
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld.
-        limit: so many rows of each split at most.
+        limit: at most this many rows of each split.
 
     Raises:
         DataError: no such source, or no row of it can be used.
@@ -80,5 +80,7 @@ def _too_long(seen: Iterable[DialogueFacts]) -> Iterator[Finding]:
     for dialogue in seen:
         for sound in dialogue.sounds.values():
             if sound.seconds > limit:
-                message = f"a sound of {sound.seconds:.1f} s: training sets it aside unless data.max_seconds is more than {limit:g}"
+                message = (
+                    f"a recording of {sound.seconds:.1f} s: training sets it aside unless data.max_seconds is more than {limit:g}"
+                )
                 yield Finding("long", dialogue.id, dialogue.where, message)

@@ -22,7 +22,7 @@ from omnictl.tinyworld.images.renderer import draw
 from omnictl.tinyworld.images.scenes import Scene, scene
 
 SCENES = 1_000
-"""Of TinyWorld's endless ones, so many of each split are looked at."""
+"""How many of TinyWorld's endless scenes are inspected in each split."""
 SIDE = 112
 """At which scenes are drawn, in pixels: as large as the vision encoder is usually shown them."""
 
@@ -68,7 +68,7 @@ def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], d
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld, which has no files and is drawn.
-        limit: so many rows of each split at most.
+        limit: at most this many rows of each split.
         measure: of a file, `probe` or `decode`.
         doing: what to call this in notes of progress.
 

@@ -25,7 +25,7 @@ def check_images(source: str, *, limit: int | None = None) -> FindingsReport:
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld.
-        limit: so many rows of each split at most.
+        limit: at most this many rows of each split.
 
     Raises:
         DataError: no such source, or no row of it can be used.
@@ -42,7 +42,7 @@ def measure_images(source: str, *, limit: int | None = None) -> FindingsReport:
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld.
-        limit: so many rows of each split at most.
+        limit: at most this many rows of each split.
 
     Raises:
         DataError: no such source, or no row of it can be used.

@@ -38,7 +38,7 @@ def check_speech(source: str, *, limit: int | None = None) -> FindingsReport:
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld.
-        limit: so many of each split at most.
+        limit: at most this many recordings of each split.
 
     Raises:
         DataError: no such source, or no row of it can be used.
@@ -61,7 +61,7 @@ def measure_speech(source: str, *, limit: int | None = None) -> FindingsReport:
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld.
-        limit: so many of each split at most.
+        limit: at most this many recordings of each split.
 
     Raises:
         DataError: no such source, or no row of it can be used.
@@ -96,7 +96,7 @@ def _transcript_flaw(text: str) -> str | None:
 
 
 def _infeasible(recordings: Iterable[AudioFacts], *, emissions: int) -> Iterator[Finding]:
-    """The recordings too short for their transcripts, if the CTC head emits so many symbols a frame of the encoder."""
+    """The recordings too short for their transcripts, if the CTC head emits `emissions` symbols per frame of the encoder."""
     hertz = f"{_MEL.frames_hz / SUBSAMPLING * emissions:g}"
     for row in recordings:
         samples = -(-row.sound.frames * _MEL.sample_rate // row.sound.rate)  # as many as resampling gives
@@ -133,7 +133,7 @@ def _duplicates(recordings: Iterable[AudioFacts]) -> Iterator[Finding]:
     for row in recordings:
         earlier = first.setdefault(row.sound.digest, row)
         if earlier.split != row.split:
-            message = f"the same sound is in the {earlier.split} split, this one in {row.split}: {earlier.recording.where}"
+            message = f"the same recording is in the {earlier.split} split, this one in {row.split}: {earlier.recording.where}"
             yield _problem("duplicate", row.recording, message)
 
 

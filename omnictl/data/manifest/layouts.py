@@ -26,7 +26,7 @@ def choose_layout(path: Path, layouts: Sequence[Layout[Row]], kind: str, recogni
         path: of the folder.
         layouts: all that it seems to have.
         kind: "speech data", "images".
-        recognised: the layouts there are, one a line.
+        recognised: the layouts that exist, one per line.
 
     Raises:
         DataError: none, or several.
@@ -64,6 +64,6 @@ def read_columns(file: Path, schema: Schema[Row]) -> list[str]:
 
 
 def read_first_line(file: Path) -> str:
-    """Of a text file, the beginning at least; bytes that are no UTF-8 are replaced."""
+    """Of a text file, the beginning at least; bytes that are not valid UTF-8 are replaced."""
     with open_bytes(file) as opened:
         return opened.readline(100_000).decode("utf-8-sig", errors="replace")

@@ -69,7 +69,7 @@ class Schema(Generic[Row]):
         """The rows of a `.csv` or `.jsonl` manifest; paths are relative to its folder.
 
         Raises:
-            DataError: no such file, not of these formats, no UTF-8, a header without what is needed, or no usable row.
+            DataError: no such file, not of these formats, not valid UTF-8, a header without what is needed, or no usable row.
         """
         if not path.exists():
             raise missing_path_error(path)

@@ -17,7 +17,7 @@ def tinyworld_seed(source: str) -> int | None:
     """The seed of `tinyworld` or `tinyworld:SEED`; None for a source that is a path.
 
     Raises:
-        DataError: no such path, and it looks like `tinyworld` misspelled; or a seed that is no number.
+        DataError: no such path, and it looks like `tinyworld` misspelled; or a seed that is not a number.
     """
     word, colon, seed = source.partition(":")
     if word == "tinyworld":

@@ -103,10 +103,10 @@ def csv_records(path: Path, first_line: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def check_columns(columns: Sequence[str], needed: Sequence[Sequence[str]], where: str) -> None:
-    """Sees to it that a header has a column of every needed group, and none of these twice.
+    """Check that a header has a column of every needed group, and none of these twice.
 
     Raises:
-        DataError: a group is lacking, or a column is there twice.
+        DataError: a group is missing, or a column appears twice.
     """
     for group in needed:
         repeated = next((name for name in group if columns.count(name) > 1), None)

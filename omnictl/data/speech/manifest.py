@@ -52,7 +52,7 @@ SPEECH = Schema(
     needed=(("audio",), ("text",)),
     row=_row,
     needs="a text and the path of an audio file",
-    first_line="write a line a recording into it: its audio file and its text",
+    first_line="write one line per recording: its audio file and its text",
 )
 
 
@@ -60,6 +60,6 @@ def read_manifest(path: Path) -> SpeechManifest:
     """The rows of a `.csv` or `.jsonl` manifest; audio paths are relative to its folder.
 
     Raises:
-        DataError: no such file, not of these formats, no UTF-8, a header without `audio` and `text`, or no usable row.
+        DataError: no such file, not of these formats, not valid UTF-8, a header without `audio` and `text`, or no usable row.
     """
     return SPEECH.read(path)

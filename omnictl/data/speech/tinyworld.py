@@ -48,11 +48,11 @@ class TinyWorldSpeech:
         return digest.hexdigest()
 
     def recordings(self, split: Split) -> Sequence[Recording]:
-        """See `SpeechCorpus`."""
+        """The utterances of a split in a fixed order."""
         return _recordings(self.seed, split, self._count(split), self.voices)
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
-        """See `SpeechCorpus`."""
+        """The sounds of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
         numbers = range(block * BLOCK, min((block + 1) * BLOCK, self._count(split)))
         plans = [self._plan(split, number) for number in numbers]
         spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])

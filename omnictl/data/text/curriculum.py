@@ -21,7 +21,7 @@ class CurriculumBatches:
     Args:
         documents: the batches of documents.
         config: the phases.
-        open_lessons: batches of so many windows of one kind of lesson.
+        open_lessons: opens the batches of one kind of lesson.
     """
 
     def __init__(self, documents: TextBatches, config: CurriculumConfig, open_lessons: Callable[[LessonKind], TextBatches]) -> None:

@@ -55,7 +55,7 @@ class TextFiles:
         return digest.hexdigest()
 
     def documents(self, split: Split) -> Iterator[str]:
-        """See `Corpus`."""
+        """The documents of a split in a fixed order."""
         plan = self._plan
         if plan.sizes[split] == 0:
             raise self._empty(split, plan)

@@ -35,7 +35,7 @@ class TinyWorldText:
         return digest.hexdigest()
 
     def documents(self, split: Split) -> Iterator[str]:
-        """See `Corpus`."""
+        """The documents of a split in a fixed order."""
         count = self.num_documents if split == "train" else self.num_eval_documents
         return (document(self.seed, split, index) for index in range(count))
 

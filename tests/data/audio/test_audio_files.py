@@ -236,7 +236,7 @@ def test_samples_that_are_no_numbers(tmp_path, monkeypatch, value, channels):
     sound[5_000, -1] = value
     path = write_audio(tmp_path / "a.wav", sound, 16_000, subtype="FLOAT")
     error = refused(path)
-    assert error.message == f"{path} has samples that are no finite numbers after 0.2 s"
+    assert error.message == f"{path} has samples that are not finite numbers after 0.2 s"
     assert error.fix == "write it anew without NaN and infinity, or take it out of the data"
 
 

@@ -76,7 +76,7 @@ def test_missing_file(tmp_path):
 
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
-    for path, found in ((tmp_path, "a folder"), (tmp_path / "pipe.wav", "no regular file")):
+    for path, found in ((tmp_path, "a folder"), (tmp_path / "pipe.wav", "a pipe or a device")):
         error = refused(path)
         assert error.message == f"{path} is {found}, not audio"
         assert error.fix == "give the path of a WAV, FLAC, OGG or MP3 file"

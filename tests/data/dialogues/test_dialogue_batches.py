@@ -277,7 +277,7 @@ def test_what_cannot_be_heard_or_is_too_long_is_set_aside_with_the_reason(templa
     reasons = {row.id: row for row in usable.set_aside}
     assert reasons["heard/1"] == BrokenRow("heard/1", "rows.jsonl:heard/1", "b.wav is cut off")
     length = len(template.dialogue(Corpus().dialogue("train", "heard", 3).messages, shown.count).tokens)
-    message = f"the dialogue is {length} positions long, 90 of them images and sounds; the context has {CONTEXT}"
+    message = f"the dialogue is {length} positions long, 90 of them images and recordings; the context has {CONTEXT}"
     assert reasons["heard/3"].message == message
     assert len(usable) + len(usable.set_aside) == 30
     assert list(usable.numbers["seen"]) == list(range(10))

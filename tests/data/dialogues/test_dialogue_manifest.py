@@ -198,7 +198,7 @@ def test_empty_files_and_files_that_are_no_text(folder, content):
                     SAID,
                 ]
             },
-            "message 1 is the system's and has a sound; only those of the user and the assistant may",
+            "message 1 is the system's and has audio; only those of the user and the assistant may",
         ),
     ],
 )

@@ -109,9 +109,9 @@ def test_a_link_to_a_picture_inside_is_followed(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cat/notes.txt", "it is no image: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
-        ("cat/README", "it is no image: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
-        ("cat/film.mp4", "it is no image: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
+        ("cat/notes.txt", "it is not an image: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
+        ("cat/README", "it is not an image: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
+        ("cat/film.mp4", "it is not an image: expected one of .bmp, .gif, .jpeg, .jpg, .png, .webp"),
         ("cat/indoors/2.jpg", "it lies deeper than CLASS/IMAGE: move it up to cat/2.jpg"),
         ("cat/at/home/2.jpg", "it lies deeper than CLASS/IMAGE: move it up to cat/2.jpg"),
         ("cow/train/1.jpg", "it lies deeper than CLASS/IMAGE: move it up to cow/1.jpg"),

@@ -303,7 +303,7 @@ def test_empty_file(folder, name):
     (folder / name).write_bytes(b"\n")
     error = error_of(folder / name)
     assert error.message == f"{folder / name} is empty"
-    assert error.fix == "write a line an image into it: its image file, and its label or caption"
+    assert error.fix == "write one line per image: its image file, and its label or caption"
 
 
 def test_no_usable_row(folder):

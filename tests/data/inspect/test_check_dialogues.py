@@ -144,7 +144,7 @@ def test_a_picture_or_a_sound_in_two_splits_whatever_its_file(corpus):
     picture, sound = check_dialogues(str(corpus)).warnings
     assert (picture.kind, picture.where) == (sound.kind, test) == ("duplicate", test)
     assert picture.message == f"the same image is in the train split, this one in test: {train}"
-    assert (sound.where, sound.message) == (val, f"the same sound is in the train split, this one in val: {train}")
+    assert (sound.where, sound.message) == (val, f"the same recording is in the train split, this one in val: {train}")
 
 
 def test_a_very_long_sound(corpus):
@@ -152,7 +152,7 @@ def test_a_very_long_sound(corpus):
     where = corpus.add("long.wav")
     (warning,) = check_dialogues(str(corpus)).warnings
     assert (warning.kind, warning.where) == ("long", where)
-    assert warning.message == "a sound of 31.0 s: training sets it aside unless data.max_seconds is more than 30"
+    assert warning.message == "a recording of 31.0 s: training sets it aside unless data.max_seconds is more than 30"
 
 
 def test_every_file_is_read_once(corpus, monkeypatch):
@@ -195,7 +195,7 @@ def test_progress_is_told(corpus, monkeypatch, caplog):
         check_dialogues(str(corpus))
     assert [record.message for record in caplog.records] == [
         "checking images: 1 of 1, 0 s left",
-        "checking sounds: 1 of 1, 0 s left",
+        "checking recordings: 1 of 1, 0 s left",
     ]
 
 

@@ -205,7 +205,7 @@ def test_a_sound_in_two_splits_whatever_its_file(corpus):
     val = corpus.add(name="b.flac", split="val")
     warnings = check_speech(str(corpus)).warnings
     assert kinds_and_places(warnings) == [("duplicate", val), ("duplicate", test)]
-    assert warnings[1].message == f"the same sound is in the train split, this one in test: {train}"
+    assert warnings[1].message == f"the same recording is in the train split, this one in test: {train}"
 
 
 def test_splits_are_those_of_training(corpus):

@@ -259,7 +259,7 @@ def test_empty_file(folder, name, content):
     path.write_bytes(content)
     error = error_of(path)
     assert error.message == f"{path} is empty"
-    assert error.fix == "write a line a recording into it: its audio file and its text"
+    assert error.fix == "write one line per recording: its audio file and its text"
 
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])

@@ -34,7 +34,7 @@ from omnictl.data.images.files.stored_image import StoredImage
 from omnictl.errors import DataError
 
 _MAX_FACTOR = 8
-"""Of averaging squares into pixels: so many rows are turned into RGB at once."""
+"""Side of the squares that are averaged into pixels, and a divisor of the rows that become RGB at once."""
 _BAND_PIXELS = _MAX_FACTOR * MAX_SIDE
 """Pixels that are turned into RGB at once, in several copies: 32 bytes for each."""
 _LEAST_RATIO = 2
@@ -53,7 +53,7 @@ _PILLOW_ERRORS = (
     Image.DecompressionBombError,
 )
 """Pillow promises no set of errors. Its parsers index, unpack and divide what they read, and let through whatever that raises.
-No `MemoryError`: memory is bounded before, so that running out of it is no fault of the file."""
+No `MemoryError`: memory is bounded before, so that running out of it is not the fault of the file."""
 
 
 class ImageInfo(NamedTuple):

@@ -60,7 +60,7 @@ def _read(path: Path) -> bytes:
         if not path.exists():
             raise DataError(f"no such file: {path}", where=where, fix=fix)
         if not path.is_file():  # a pipe would block
-            kind = "a folder" if path.is_dir() else "no regular file"
+            kind = "a folder" if path.is_dir() else "a pipe or a device"
             raise DataError(f"{path} is {kind}, not an image", where=where, fix=fix)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -43,15 +43,15 @@ class CharacterTargets:
     num_symbols = 1 + len(transcript.ALPHABET)
 
     def normalise(self, text: str) -> str:
-        """See `Spelling`."""
+        """What of a transcript can be spelled."""
         return transcript.normalise(text)
 
     def encode(self, text: str) -> list[int]:
-        """See `Targets`."""
+        """The ids of a normalised text."""
         return transcript.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See `Targets`."""
+        """The text of ids without blanks."""
         return transcript.decode(ids)
 
     def save(self, folder: Path) -> None:
@@ -69,7 +69,7 @@ class BpeTargets:
         """Learn `vocab_size` pieces from normalised transcripts.
 
         Raises:
-            DataError: they hold too little for so many.
+            DataError: they hold too little text for that many.
         """
         return cls(Tokenizer.train_bpe(texts, vocab_size))
 
@@ -80,19 +80,19 @@ class BpeTargets:
 
     @property
     def num_symbols(self) -> int:
-        """See `Targets`."""
+        """Ids, 0 included, which stands for nothing that is written."""
         return 1 + self.tokenizer.vocab_size
 
     def normalise(self, text: str) -> str:
-        """See `Spelling`."""
+        """What of a transcript can be spelled."""
         return transcript.normalise(text)
 
     def encode(self, text: str) -> list[int]:
-        """See `Targets`."""
+        """The ids of a normalised text."""
         return [1 + token for token in self.tokenizer.encode(text, markup=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See `Targets`."""
+        """The text of ids without blanks."""
         return self.tokenizer.decode(symbol - 1 for symbol in ids)
 
     def save(self, folder: Path) -> None:
@@ -110,9 +110,9 @@ class ReadAloud:
     num_symbols = 1 + spoken_text.NUM_SYMBOLS
 
     def normalise(self, text: str) -> str:
-        """See `Spelling`."""
+        """What of a transcript can be spelled."""
         return spoken_text.spell_out(text)
 
     def encode(self, text: str) -> list[int]:
-        """See `Spelling`."""
+        """The ids of a normalised text."""
         return [EDGE, *spoken_text.spoken_ids(text), EDGE]

@@ -34,7 +34,7 @@ _NUMBER = re.compile(
     rf"|(?P<number>{_WHOLE}(?:\.[0-9]+)*|(?<!\w)\.[0-9]+)"
 )
 _LONGEST = 15
-"""Digits; what is longer is no quantity and read digit by digit, as are numbers that start with a zero."""
+"""Digits; a longer number is not a quantity and is read digit by digit, as are numbers that start with a zero."""
 
 
 def normalise(text: str) -> str:

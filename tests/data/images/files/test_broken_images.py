@@ -77,7 +77,7 @@ def test_missing_file(tmp_path):
 
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    for path, found in ((tmp_path, "a folder"), (tmp_path / "pipe.png", "no regular file")):
+    for path, found in ((tmp_path, "a folder"), (tmp_path / "pipe.png", "a pipe or a device")):
         error = refused(path)
         assert error.message == f"{path} is {found}, not an image"
         assert error.fix == "give the path of a JPEG, PNG, WebP, GIF or BMP file"
