@@ -61,7 +61,7 @@ class TranscriptionResult(NamedTuple):
         return {"loss": self.nats / self.num_symbols} if self.num_symbols else {}
 
 
-def error_rates(found: Sequence[RecognitionResult]) -> dict[str, float]:
+def error_rates(results: Sequence[RecognitionResult]) -> dict[str, float]:
     """The three rates over some utterances."""
     predictions = [result.prediction for result in results]
     return {

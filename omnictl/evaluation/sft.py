@@ -248,8 +248,8 @@ def answer_sheet(answered: Sequence[DialogueResult], images: ImageCollection) ->
 def _tile(result: DialogueResult, images: ImageCollection) -> Tile:
     first = next(media for media in result.dialogue.media if media.kind == "image")
     pixels = images.image(first.number, SHOWN_SIDE).transpose(1, 2, 0)
-    question = one.dialogue.messages[-2].text or f"({one.dialogue.task})"
-    return Tile(pixels, (question, one.answer, "right" if one.right else f"not: {one.dialogue.answer}"))
+    question = result.dialogue.messages[-2].text or f"({result.dialogue.task})"
+    return Tile(pixels, (question, result.answer, "right" if result.right else f"not: {result.dialogue.answer}"))
 
 
 class Writing(NamedTuple):
@@ -260,6 +260,6 @@ class Writing(NamedTuple):
     controls: Mapping[str, float]
 
 
-def name_as_text(found: Mapping[str, T]) -> dict[str, T]:
+def name_as_text(metrics: Mapping[str, T]) -> dict[str, T]:
     """What stage A says, its loss named so that it is none of this stage."""
-    return {"text_loss": found["loss"], **{name: one for name, one in found.items() if name != "loss"}}
+    return {"text_loss": metrics["loss"], **{name: metric for name, metric in metrics.items() if name != "loss"}}

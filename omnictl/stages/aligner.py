@@ -27,7 +27,7 @@ from omnictl.data.speech.transcripts.transcript import ALPHABET
 from omnictl.errors import ConfigError
 from omnictl.evaluation.aligner import AlignmentScores, UtteranceScores
 from omnictl.evaluation.talker import Judge
-from omnictl.features.durations import Alignment, Durations, between
+from omnictl.features.durations import Alignment, Durations, spread_durations
 from omnictl.generate.ctc_search import align
 from omnictl.metrics.verdict import judge_aligner
 from omnictl.models.aligner import STRIDE, Aligner, AlignerConfig, AlignerOutput, durations, training_flops
@@ -299,5 +299,5 @@ class RecogniserAlignment:
                 letters = [place for place, symbol in enumerate(text) if symbol in ALPHABET]
                 ids = CharacterTargets().encode("".join(text[place] for place in letters))
                 spans = align(log_probs, ids) if frames_needed(ids) <= len(log_probs) else None
-                times[index] = between(letters, spans, len(text), lengths[index], scale)
+                times[index] = spread_durations(letters, spans, len(text), lengths[index], scale)
         return times

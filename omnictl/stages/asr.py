@@ -23,7 +23,7 @@ from omnictl.config import Config
 from omnictl.config.split import Split
 from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, evaluation_batches, pad
 from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig
-from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, without_infeasible
+from omnictl.data.speech.examples import SpeechSet, drop_infeasible, find_infeasible, open_set
 from omnictl.data.speech.source import first_utterances, open_recordings, open_speech, take_statistics
 from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
@@ -134,7 +134,7 @@ class Asr:
         self.config, self.targets, self.speakers, self._language_model = config, targets, speakers, language_model
         emissions, mel = config.model.emissions, config.model.mel
         assert emissions != "auto"
-        trainable = partial(without_infeasible, emissions=emissions, mel=mel)
+        trainable = partial(drop_infeasible, emissions=emissions, mel=mel)
         self.data = open_recordings(config.data, mel, targets, cache, trainable=trainable, corpus=corpus)
         torch.manual_seed(config.train.seed)
         self.model = AudioEncoder(config.model, targets.num_symbols)
@@ -301,7 +301,7 @@ class Asr:
 
     def _real_time_factor(self, split: Split) -> float:
         """Seconds that a second of sound takes from samples to text, one utterance at a time."""
-        sounds = self.data.corpus.sounds(split, 0, self.rate)
+        sounds = self.data.corpus.samples(split, 0, self.rate)
         some = [sound for sound in islice(sounds, TIMED_UTTERANCES) if not isinstance(sound, DataError)]
         began = time.perf_counter()
         for sound in some:

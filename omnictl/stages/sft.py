@@ -415,8 +415,8 @@ class Sft:
         if "talker" not in self.parts or judge is None:
             return SpokenReplies({}, {}, {}, {})
         talker = open_model(TalkerStage, self.parts["talker"], device=self.device, cache=self._cache)
-        ladder = Ladder(talker.voice(), judge, self.config.train.seed)
-        return say_replies([one.answer for one in answered], ladder)
+        evaluator = TalkerEvaluator(talker.voice(), judge, self.config.train.seed)
+        return say_replies([one.answer for one in answered], evaluator)
 
     def _writing(self, split: Split, limit: int | None) -> Writing:
         """How well the Thinker still writes the text that is replayed: the metrics of stage A, named as there but for the loss."""

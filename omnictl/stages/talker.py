@@ -291,7 +291,7 @@ class TalkerStage:
         assert judge is not None, "a recogniser is to be chosen first"
         found = first_utterances(self.data.split(split), limit)
         coded, voice = self.coded(split), self.voice()
-        ladder = Ladder(voice, judge, self.config.train.seed)
+        evaluator = TalkerEvaluator(voice, judge, self.config.train.seed)
         originals = read_recordings(self.data.corpus, split, found, voice.vocoder.sample_rate)
         said = [
             evaluator.evaluate(

@@ -22,7 +22,7 @@ from torch import Tensor
 from omnictl.config import Config
 from omnictl.config.split import Split
 from omnictl.data.audio.resample import resample
-from omnictl.data.speech.batches.crops import SoundCropBatches, SoundCrops
+from omnictl.data.speech.batches.crops import AudioCropBatches, AudioCrops
 from omnictl.data.speech.corpus import Samples, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
 from omnictl.data.speech.source import first_utterances, open_recordings, read_recordings

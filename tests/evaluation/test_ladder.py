@@ -89,7 +89,7 @@ def test_the_judge_hears_at_its_own_rate(stage: TalkerStage) -> None:
     voice = stage.voice()
     codes = torch.from_numpy(stage.coded("test").codes[0]).long()
     original = np.zeros(16_000, np.float32)
-    said = Ladder(voice, judge, 0).climb(Sentence("hello.", original, codes, codes, 0))
+    said = TalkerEvaluator(voice, judge, 0).evaluate(Sentence("hello.", original, codes, codes, 0))
     assert judge.lengths[0] == 8_000
     assert judge.lengths == [-(-len(said.audio[rung]) // 2) for rung in RUNGS]
     assert np.array_equal(said.audio["resynthesis"], said.audio["teacher_forced"])

@@ -83,13 +83,13 @@ def encode_dialogue(dialogue: Dialogue, template: ChatTemplate, features: MediaF
 
 def encode_last_answer(dialogue: Dialogue, template: ChatTemplate, features: MediaFeatures) -> Example:
     """A dialogue of which only the last answer is to be predicted."""
-    found = template.dialogue(dialogue.messages, shown.count)
-    open_until = len(template.prompt(dialogue.messages[:-1], shown.count).tokens) - 1
-    targets = [IGNORE] * open_until + found.targets[open_until:]
-    return Example(found._replace(targets=targets), shown, dialogue.where)
+    encoded = template.dialogue(dialogue.messages, features.count)
+    open_until = len(template.prompt(dialogue.messages[:-1], features.count).tokens) - 1
+    targets = [IGNORE] * open_until + encoded.targets[open_until:]
+    return Example(encoded._replace(targets=targets), features, dialogue.where)
 
 
-def task_weights(found: DialogueSet, given: Mapping[str, float]) -> Mapping[str, float]:
+def task_weights(dialogues: DialogueSet, given: Mapping[str, float]) -> Mapping[str, float]:
     """How often each task is drawn, by what a config gives.
 
     What is said of the built-in world's tasks does not concern data that has none of them.
@@ -97,9 +97,9 @@ def task_weights(found: DialogueSet, given: Mapping[str, float]) -> Mapping[str,
     Raises:
         DataError: a task that is named is none, or one that there is is not named.
     """
-    counts = {task: len(numbers) for task, numbers in found.numbers.items()}
-    known = counts if found.corpus.generated else (*counts, *TASKS)
-    unknown = [task for task in given if task not in known]
+    counts = {task: len(numbers) for task, numbers in dialogues.numbers.items()}
+    allowed = counts if dialogues.corpus.generated else (*counts, *TASKS)
+    unknown = [task for task in given if task not in allowed]
     if unknown:
         raise DataError(
             f"data.weights names {unknown[0]!r}, the tasks are {', '.join(counts)}",
@@ -107,9 +107,9 @@ def task_weights(found: DialogueSet, given: Mapping[str, float]) -> Mapping[str,
             fix="name tasks that the training split has",
         )
     if not given.keys() & counts.keys():
-        return dict.fromkeys(counts, 1.0) if found.corpus.generated else counts
+        return dict.fromkeys(counts, 1.0) if dialogues.corpus.generated else counts
     unnamed = [task for task in counts if task not in given]
-    if unnamed and not found.corpus.generated:
+    if unnamed and not dialogues.corpus.generated:
         raise DataError(
             f"data.weights does not say how often {unnamed[0]!r} is drawn, beside {', '.join(given.keys() & counts.keys())}",
             where="data.weights",

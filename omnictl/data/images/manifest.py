@@ -83,8 +83,8 @@ def read_manifest(path: Path) -> ImageManifest:
     """The rows of a `.csv` or `.jsonl` manifest; image paths are relative to its folder.
 
     Raises:
-        DataError: no such file, not of these formats, not valid UTF-8, a header without `image` and one of `label` and `caption`, or
-            no usable row.
+        DataError: no such file, not of these formats, not valid UTF-8, a header without `image` and one of `label` and `caption`,
+            or no usable row.
     """
     return IMAGES.read(path)
 

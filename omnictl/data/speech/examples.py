@@ -57,7 +57,7 @@ class SpeechSet:
         frames = np.concatenate([self.features(int(index)) for index in order[:enough]])
         return frames.mean(0, dtype=np.float64).astype(np.float32), frames.std(0, dtype=np.float64).astype(np.float32) + 1e-3
 
-    def only(self, keep: Sequence[int], set_aside: Iterable[BrokenRow]) -> "SpeechSet":
+    def select(self, keep: Sequence[int], set_aside: Iterable[BrokenRow]) -> "SpeechSet":
         """The utterances of these indices, with a reason for each of the others."""
         return SpeechSet(
             tuple(self.recordings[i] for i in keep),
@@ -124,6 +124,6 @@ def find_infeasible(utterances: SpeechSet, emissions: int, mel: MelConfig) -> di
 
 def drop_infeasible(utterances: SpeechSet, emissions: int, mel: MelConfig) -> SpeechSet:
     """The utterances that CTC can align, the others set aside with the reason."""
-    reasons = infeasible(found, emissions, mel)
-    keep = [index for index in range(len(found)) if index not in reasons]
-    return found.only(keep, (_aside(found.recordings[index], reason) for index, reason in reasons.items()))
+    reasons = find_infeasible(utterances, emissions, mel)
+    keep = [index for index in range(len(utterances)) if index not in reasons]
+    return utterances.select(keep, (_aside(utterances.recordings[index], reason) for index, reason in reasons.items()))

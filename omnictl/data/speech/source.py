@@ -98,14 +98,14 @@ def _not_empty(found: SpeechSet, corpus: SpeechCorpus, split: Split) -> SpeechSe
 
 def first_utterances(found: SpeechSet, limit: int | None) -> SpeechSet:
     """The first so many utterances of a set; all of them if there are fewer, or no limit."""
-    return found.only(range(min(limit or len(found), len(found))), ())
+    return found.select(range(min(limit or len(found), len(found))), ())
 
 
 def read_recordings(corpus: SpeechCorpus, split: Split, found: SpeechSet, rate: int) -> Iterator[Samples]:
     """`(n,)` samples at `rate` Hz of every utterance of a set of a split, in the order of their numbers."""
     wanted = set(found.numbers.tolist())
     for block in range(max(wanted) // BLOCK + 1):
-        for number, sound in enumerate(corpus.sounds(split, block, rate), start=block * BLOCK):
+        for number, sound in enumerate(corpus.samples(split, block, rate), start=block * BLOCK):
             if number in wanted:
                 assert not isinstance(sound, DataError), "the features could be made of it"
                 yield sound

@@ -11,7 +11,7 @@ from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech import examples as speech_set
 from omnictl.data.speech.corpus import Recording, Samples
-from omnictl.data.speech.examples import SpeechSet, infeasible, open_set, without_infeasible
+from omnictl.data.speech.examples import SpeechSet, drop_infeasible, find_infeasible, open_set
 from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
