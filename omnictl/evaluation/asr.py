@@ -43,9 +43,9 @@ class RecognitionResult(NamedTuple):
 
 
 class TranscriptionResult(NamedTuple):
-    """A split as the model heard it."""
+    """A split as the model transcribed it."""
 
-    found: list[RecognitionResult]  # one for each utterance of the set
+    results: list[RecognitionResult]  # one for each utterance of the set
     nats: float  # of the transcripts that fit
     num_symbols: int  # of these transcripts
     by_utterance: Sequence[tuple[float, int]] = ()  # nats and symbols of each transcript that fits

@@ -241,21 +241,21 @@ class Asr:
         """Error rates and loss on the validation split."""
         found = self.data.split("val")
         heard = self._transcribe(found, self.decoding)
-        return Report("wer", "lower", error_rates(heard.found) | heard.loss(), len(found))
+        return Report("wer", "lower", error_rates(heard.results) | heard.loss(), len(found))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """Error rates on a split or its first `limit` utterances, by voices too, and with the sounds shuffled."""
         found = first_utterances(self.data.split(split), limit)
         heard = self._transcribe(found, self.decoding)
-        estimates = estimates_by_voices(heard.found, self.speakers)
-        metrics = rates_by_voices(heard.found, self.speakers)
+        estimates = estimates_by_voices(heard.results, self.speakers)
+        metrics = rates_by_voices(heard.results, self.speakers)
         if self.config.decoding.beam > 1:
-            unaided = self._transcribe(found, Decoding()).found
+            unaided = self._transcribe(found, Decoding()).results
             best_path = {name: one for name, one in estimates_by_voices(unaided, self.speakers).items() if name != "wer_raw"}
             estimates |= {f"{name}_best_path": one for name, one in best_path.items()}
             metrics |= {f"{name}_best_path": one.value for name, one in best_path.items()}
         metrics |= heard.loss() | {"real_time_factor": self._real_time_factor(split), "set_aside": len(found.set_aside)}
-        return recognition_report(heard.found, metrics, estimates | heard.loss_estimate())
+        return recognition_report(heard.results, metrics, estimates | heard.loss_estimate())
 
     def hear(self, sound: Samples) -> Encoded:
         """CTC log-probabilities `(1, S, V)` of one recording, `(n,)` samples at the features' rate."""

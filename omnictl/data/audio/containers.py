@@ -74,18 +74,18 @@ def _claim_in(file: BinaryIO, path: Path) -> Claim:
     return claim
 
 
-def refuse(path: Path, found: str, cause: Exception | None = None) -> NoReturn:
+def refuse(path: Path, flaw: str, cause: Exception | None = None) -> NoReturn:
     """Refuses a file that is not whole.
 
     Args:
         path: of the file.
-        found: what is wrong with it, to be read after the path.
+        flaw: what is wrong with it, to be read after the path.
         cause: the error that showed it.
 
     Raises:
         DataError: always.
     """
-    raise DataError(f"{path} {found}", where=str(path), fix="copy or download it anew, or take it out of the data") from cause
+    raise DataError(f"{path} {flaw}", where=str(path), fix="copy or download it anew, or take it out of the data") from cause
 
 
 def _refuse_format(head: bytes, path: Path) -> NoReturn:

@@ -89,10 +89,10 @@ class DialogueBatches:
     """The training order: at each position a task is drawn, and one of its dialogues, or a text.
 
     Args:
-        found: the dialogues.
+        dialogues: of the split.
         texts: to be replayed; None: none are.
         template: how dialogues are written down.
-        shown: their images and recordings.
+        features: of their images and recordings.
         mixture: of what batches are made.
         batch_size: examples of a batch.
         seed: of the order.

@@ -34,10 +34,10 @@ def find_speech(path: Path) -> SpeechManifest:
     if not path.is_dir():
         return read_manifest(path)
     files = find_manifest_files(path)
-    found = [*find_manifests(files, SPEECH), *public_corpora(path)]
-    if not found and files:
+    layouts = [*find_manifests(files, SPEECH), *public_corpora(path)]
+    if not layouts and files:
         return read_manifest(files[0])  # says what its header lacks
-    return choose_layout(path, found, "speech data", RECOGNISED).read()
+    return choose_layout(path, layouts, "speech data", RECOGNISED).read()
 
 
 def public_corpora(folder: Path) -> Iterator[Layout[SpeechRow]]:

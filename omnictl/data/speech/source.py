@@ -49,9 +49,9 @@ def open_speech(config: SpeechDataConfig) -> SpeechCorpus:
     return SpeechFiles(find_speech(Path(config.source).expanduser()), config)
 
 
-def select_all(found: SpeechSet) -> SpeechSet:
+def select_all(utterances: SpeechSet) -> SpeechSet:
     """A set as it is."""
-    return found
+    return utterances
 
 
 def open_recordings(
@@ -86,33 +86,33 @@ def open_recordings(
     return DataGate(open_corpus, open_split, open_training=open_training, max_broken=config.max_broken)
 
 
-def _not_empty(found: SpeechSet, corpus: SpeechCorpus, split: Split) -> SpeechSet:
-    if found:
-        return found
+def _not_empty(utterances: SpeechSet, corpus: SpeechCorpus, split: Split) -> SpeechSet:
+    if utterances:
+        return utterances
     raise DataError(
-        f"nothing in the {split} split of {corpus.name} can be used:\n{format_rows(found.set_aside)}",
+        f"nothing in the {split} split of {corpus.name} can be used:\n{format_rows(utterances.set_aside)}",
         where=corpus.name,
         fix=f"see all with `omnictl data check {corpus.name}`, and mend the rows or name others of the {split} split",
     )
 
 
-def first_utterances(found: SpeechSet, limit: int | None) -> SpeechSet:
+def first_utterances(utterances: SpeechSet, limit: int | None) -> SpeechSet:
     """The first so many utterances of a set; all of them if there are fewer, or no limit."""
-    return found.select(range(min(limit or len(found), len(found))), ())
+    return utterances.select(range(min(limit or len(utterances), len(utterances))), ())
 
 
-def read_recordings(corpus: SpeechCorpus, split: Split, found: SpeechSet, rate: int) -> Iterator[Samples]:
+def read_recordings(corpus: SpeechCorpus, split: Split, utterances: SpeechSet, rate: int) -> Iterator[Samples]:
     """`(n,)` samples at `rate` Hz of every utterance of a set of a split, in the order of their numbers."""
-    wanted = set(found.numbers.tolist())
-    for block in range(max(wanted) // BLOCK + 1):
+    numbers = set(utterances.numbers.tolist())
+    for block in range(max(numbers) // BLOCK + 1):
         for number, sound in enumerate(corpus.samples(split, block, rate), start=block * BLOCK):
-            if number in wanted:
+            if number in numbers:
                 assert not isinstance(sound, DataError), "the features could be made of it"
                 yield sound
 
 
-def take_statistics(model: Standardised, found: SpeechSet) -> None:
+def take_statistics(model: Standardised, utterances: SpeechSet) -> None:
     """Let a model's features have mean 0 and deviation 1 over a set."""
-    mean, std = found.statistics
+    mean, std = utterances.statistics
     model.mean.copy_(torch.from_numpy(mean))
     model.std.copy_(torch.from_numpy(std))

@@ -160,8 +160,8 @@ class _ByHash:
         return "test" if value < self.test_below else "train"
 
 
-def _fraction(asked: float | None, default: float) -> float:
-    return default if asked is None else asked
+def _fraction(configured: float | None, default: float) -> float:
+    return default if configured is None else configured
 
 
 def _hash(text: str) -> int:

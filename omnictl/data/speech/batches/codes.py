@@ -74,7 +74,7 @@ class CodedBatches:
     """Utterances of similar length side by side; an example id is a position in the endless order of `LengthBuckets`.
 
     Args:
-        found: the utterances.
+        speech: the utterances.
         layout: of codes and time.
         batch_size: utterances of a batch.
         seed: of order and corruption.

@@ -29,7 +29,7 @@ class CropBatches:
     """A stretch of every utterance an epoch; what is too short for one is filled up with silence.
 
     Args:
-        found: the utterances.
+        utterances: of the split.
         frames: mel frames of a stretch.
         batch_size: stretches of a batch.
         seed: of order, place and number of books.
