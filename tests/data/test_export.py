@@ -49,7 +49,7 @@ def spoken(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def render_scene(tmp_path_factory):
+def drawn(tmp_path_factory):
     """The folder of exported pictures; not to be changed."""
     out = tmp_path_factory.mktemp("exported") / "pictures"
     assert export_pictures(PICTURES, out) == {"train": NUM_PICTURES, "val": 4, "test": 8}

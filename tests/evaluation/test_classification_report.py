@@ -256,8 +256,8 @@ def test_the_worst_mistakes_are_the_surest_ones(monkeypatch: pytest.MonkeyPatch)
     tiles = tiles_of(classified(*pictures), monkeypatch)
     assert [tile.lines[2] for tile in tiles] == ["2", "4", "1"]
     assert tiles[0].lines == ("pink ring 0.92", "is blue star", "2")
-    assert tiles[0].picture.shape == (5, 5, 3)
-    assert [int(tile.picture[0, 0, 0]) for tile in tiles] == [2, 4, 1]
+    assert tiles[0].image.shape == (5, 5, 3)
+    assert [int(tile.image[0, 0, 0]) for tile in tiles] == [2, 4, 1]
 
 
 def test_without_mistakes_the_least_sure_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def test_nothing_that_is_known(tmp_path, name):
     assert [line for line in recognised if ":" not in line] == [
         "Recognised are",
         "Speech",
-        "Pictures",
+        "Images",
         "Dialogues",
         "Text",
         recognised[-1],
