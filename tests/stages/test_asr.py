@@ -12,7 +12,7 @@ from small_asr import RATE, SPLITS, TEXTS, Randomise, hiss, on_files, stage_of, 
 from torch import Tensor
 
 from omnictl.data.speech.batches.utterances import SpeechBatch
-from omnictl.data.speech.examples import infeasible
+from omnictl.data.speech.examples import find_infeasible
 from omnictl.errors import DataError
 from omnictl.nn.losses.ctc import ctc_nats
 from omnictl.stages import asr

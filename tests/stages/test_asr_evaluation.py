@@ -173,7 +173,7 @@ def test_a_recording_is_heard_as_in_the_split(randomise: Randomise) -> None:
     randomise(stage.model)
     stage.model.eval()
     found = stage.data.split("val")
-    sounds = list(stage.data.corpus.sounds("val", 0, RATE))
+    sounds = list(stage.data.corpus.samples("val", 0, RATE))
     for indices, batch in evaluation_batches(found, 1):
         (index,) = indices
         sound = sounds[index]
