@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixture, open_replayed_text, side_by_side
+from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixture, open_replayed_text, pack_examples
 from omnictl.data.dialogues.chat_template import ChatTemplate
 from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
-from omnictl.data.dialogues.examples import DialogueSet, open_dialogue_set, spell_last, task_weights
-from omnictl.data.dialogues.media_features import MediaFeatures, Source
+from omnictl.data.dialogues.examples import DialogueSet, encode_last_answer, open_dialogue_set, task_weights
+from omnictl.data.dialogues.media_features import FeatureSource, MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.manifest.data_gate import DataGate
