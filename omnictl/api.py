@@ -234,8 +234,8 @@ def train(
             f"there is no stage {stage!r}, expected one of: {', '.join(command_stages())}", where="stage", fix="name one of these"
         )
     recipe, root = command_recipe(stage), run_root(None if runs is None else Path(runs))
-    given = {} if data is None else {"data.source": absolute_source(str(data))}
-    overrides = [f"{key}={_as_setting(value)}" for key, value in (given | dict(settings or {})).items()]
+    source = {} if data is None else {"data.source": absolute_source(str(data))}
+    overrides = [f"{key}={_format_setting(value)}" for key, value in (source | dict(settings or {})).items()]
     config = resolve(recipe.config_type, preset=choose_preset(recipe.presets, preset), overrides=overrides)
     context = TrainContext(choose_device(device), lambda stage: _watch(stage, tell), cache_dir(), tell)
     parents: dict[str, Run] = {}
@@ -276,34 +276,34 @@ def evaluate(
         CheckpointError: it has no whole model yet.
         DataError: the data cannot be read.
     """
-    found = Run(Path(run))
-    root = found.path.absolute().parent.parent
-    return measure(found, Measure(root, judge, data, split, limit, choose_device(device), cache_dir(), tell))
+    trained_run = Run(Path(run))
+    root = trained_run.path.absolute().parent.parent
+    return measure(trained_run, Measure(root, judge, data, split, limit, choose_device(device), cache_dir(), tell))
 
 
-def _as_setting(value: object) -> str:
+def _format_setting(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
 class _Lines:
-    """An observer that tells evaluations and notes."""
+    """An observer that reports evaluations and notes."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
 
     def begin(self, run: Run, facts: dict[str, str], step: int) -> None:  # noqa: ARG002
-        """See `Observer`."""
+        """Report the run's folder."""
         self._tell(f"training in {run.path}")
 
     def step(self, record: StepRecord) -> None:
-        """See `Observer`; a step is worth no line."""
+        """Report nothing: a step is not worth a line."""
 
     def evaluated(self, step: int, report: Report, *, is_best: bool) -> None:
-        """See `Observer`."""
+        """Report the headline metric."""
         self._tell(f"step {step}: {report.headline} {report.value:.4f}{' (best so far)' if is_best else ''}")
 
     def note(self, text: str) -> None:
-        """See `Observer`."""
+        """Report the line."""
         self._tell(text)
 
 

@@ -138,10 +138,10 @@ def _parse_json(text: str) -> tuple[object, Lines]:
 def _json_lines(text: str) -> Lines:
     lines: Lines = {}
     place: list[str | int] = []  # the key or index reached in each open object or list
-    line, seen = 1, 0
+    line, scanned = 1, 0
     for token in _JSON_TOKEN.finditer(text):
-        line += text.count("\n", seen, token.start())
-        seen = token.start()
+        line += text.count("\n", scanned, token.start())
+        scanned = token.start()
         if token["key"]:
             place[-1] = json.loads(token["key"])
             _note_line(lines, tuple(map(str, place)), line)
@@ -244,15 +244,15 @@ def _parse_toml(text: str) -> tuple[object, Lines]:
 
 def _toml_lines(text: str) -> Lines:
     lines: Lines = {}
-    line, seen = 1, 0
+    line, scanned = 1, 0
     table: Key = ()
     num_tables: dict[Key, int] = {}
     names: list[str] = []  # the dotted name collected so far in this statement
     part = "name"  # of the statement: a "name" before its "=", a "header" in brackets, or a "value"
     depth = 0
     for token in _TOML_TOKEN.finditer(text):
-        line += text.count("\n", seen, token.start())
-        seen = token.start()
+        line += text.count("\n", scanned, token.start())
+        scanned = token.start()
         mark = token["mark"]
         if part != "value" and (token["word"] or token["string"]):
             names.append(token["word"] or tomllib.loads(f"name = {token['string']}")["name"])

@@ -19,7 +19,7 @@ class Override(NamedTuple):
         """The flag as the user wrote it."""
         return f"--set {self.text}"
 
-    def nested(self) -> dict[str, object]:
+    def as_mapping(self) -> dict[str, object]:
         """The value under its key path: `a.b=1` is `{"a": {"b": 1}}`."""
         inner: object = self.value
         for name in reversed(self.key[1:]):
@@ -36,13 +36,13 @@ def parse_override(text: str) -> Override:
     name, equals, value = text.partition("=")
     key = tuple(part.strip() for part in name.split("."))
     if not equals:
-        raise _malformed(text, "found no '=', expected key=value")
+        raise _syntax_error(text, "found no '=', expected key=value")
     if not all(key):
-        raise _malformed(text, f"found the key '{name.strip()}', expected names joined by dots, as train.lr")
+        raise _syntax_error(text, f"found the key '{name.strip()}', expected names joined by dots, as train.lr")
     return Override(text, key, _read_value(value.strip()))
 
 
-def _malformed(text: str, message: str) -> ConfigError:
+def _syntax_error(text: str, message: str) -> ConfigError:
     return ConfigError(message, fix="write it as --set key=value, as in --set train.lr=1e-3", where=f"--set {text}")
 
 

@@ -38,7 +38,7 @@ _EXPECTED = {
     "string_too_long": "at most {max_length} characters",
 }
 # Complaints without a found value.
-_SAID = {
+_MESSAGES = {
     "missing": "missing, expected a value",
     "union_tag_not_found": "missing, expected the kind that is meant",
     # All that can be wrong in JSON of our own writing.
@@ -107,22 +107,22 @@ def _of_likeliest_branches(complaints: list[_Complaint]) -> list[_Complaint]:
 
 def _problem(key: Key, complaints: Sequence[_Complaint], cls: type[Config], values: Mapping[str, object]) -> Problem:
     error = complaints[0].error
-    found = error["input"]
+    value = error["input"]
     if error["type"] == "extra_forbidden":
         return Problem(key, _unknown(key, cls, values), of_model=False)
-    if error["type"] in _SAID:
-        return Problem(key, _SAID[error["type"]], of_model=not key)
+    if error["type"] in _MESSAGES:
+        return Problem(key, _MESSAGES[error["type"]], of_model=not key)
     if error["type"] in _VALIDATOR:
-        said = str(error["ctx"]["error"])
-        of_model = isinstance(found, Mapping)
-        return Problem(key, said if of_model else f"found {_show(found)}, {said}", of_model)
+        message = str(error["ctx"]["error"])
+        of_model = isinstance(value, Mapping)
+        return Problem(key, message if of_model else f"found {_show(value)}, {message}", of_model)
     if error["type"] == "union_tag_invalid":
-        found = error["ctx"]["tag"]
-    expected = " or ".join(dict.fromkeys(_expected(complaint.error) for complaint in complaints))
-    return Problem(key, f"found {_show(found)}, expected {expected}", of_model=False)
+        value = error["ctx"]["tag"]
+    expected = " or ".join(dict.fromkeys(_expectation(complaint.error) for complaint in complaints))
+    return Problem(key, f"found {_show(value)}, expected {expected}", of_model=False)
 
 
-def _expected(error: ErrorDetails) -> str:
+def _expectation(error: ErrorDetails) -> str:
     template = _EXPECTED.get(error["type"])
     if template is None:
         return error["msg"].removeprefix("Input should be ")

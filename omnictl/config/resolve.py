@@ -48,12 +48,12 @@ def resolve(cls: type[C], *, preset: C | None, file: Path | None = None, overrid
         ConfigError: the file cannot be read; or there are unknown keys, wrong values or malformed texts, all of them
             in one error, a line each.
     """
-    read = read_config(file) if file is not None else None
-    given, lines = _parse_all(overrides)
+    config_file = read_config(file) if file is not None else None
+    parsed, lines = _parse_all(overrides)
 
-    user: dict[str, object] = read.values if read else {}
-    for override in given:
-        user = lay_over([], user, override.nested())
+    user: dict[str, object] = config_file.values if config_file else {}
+    for override in parsed:
+        user = lay_over([], user, override.as_mapping())
     # A class may have required fields, so its defaults are taken without validating them.
     base = (cls.model_construct() if preset is None else preset).model_dump(mode="json")
     values = lay_over([cls], base, user)
@@ -62,7 +62,7 @@ def resolve(cls: type[C], *, preset: C | None, file: Path | None = None, overrid
         # As JSON, so that strictness ("5" is not 5, true is not 1) still lets a list be a tuple and a text a path.
         config = cls.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        places = _places(read, given)
+        places = _places(config_file, parsed)
         lines += [_line(problem, places) for problem in explain(error, cls, values)]
     if lines:
         raise _all_at_once(lines)

@@ -1,4 +1,4 @@
-"""The valid name that a mistyped one was probably meant to be."""
+"""Suggests the valid name that a mistyped one was probably meant to be."""
 
 import difflib
 from collections.abc import Sequence

@@ -24,12 +24,12 @@ from omnictl.measure.untrained import in_fresh_processes, untrained_stage
 from omnictl.models.thinker import Thinker
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import apply_batch_statistics
-from omnictl.trainer.hardware.device import RiseOfMemory, keep_freed_memory, wait_for
+from omnictl.trainer.hardware.device import MemoryRise, keep_freed_memory, wait_for
 from omnictl.trainer.hardware.precision import Precision, matmul_rate
 from omnictl.trainer.loader import micro_batches
 from omnictl.trainer.optim.gradient import Gradients, add_gradients, forward, gradients_of, normalise
-from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
+from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.plan.dry_run import precision_for
 from omnictl.trainer.plan.free_memory import free_memory
 from omnictl.trainer.plan.memory import MemoryPlan, Steps, confirm_plan, plan_memory
@@ -48,7 +48,7 @@ SENTENCE = "The quick brown fox jumps over the lazy dog."
 
 
 class Machine(NamedTuple):
-    """What was measured on."""
+    """The machine of a measurement."""
 
     device: str
     processor: str
@@ -96,7 +96,7 @@ def describe_machine(device: torch.device) -> Machine:
 
 
 def processor_name() -> str:
-    """What the CPU calls itself."""
+    """The CPU's model name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -171,10 +171,10 @@ def time_step(stage: Any, device: torch.device, *, steps: int, seconds: float, a
     precision = precision_for(stage, few, config, kind, device, examples=max(1, number // TRIAL_PART))
     optimizers = Optimizers(stage.model, config, kind, precision.optimizer_dtype)
     plan = MemoryPlan(number, "off", None, None)
-    taken: list[Step] = []
-    while len(taken) <= steps and (not taken or time.monotonic() - began + taken[-1].seconds < seconds):
-        taken.append(take_step(stage, few, few.typical_step + len(taken), optimizers, plan, precision, device))
-    timed = taken[1:] or taken
+    steps_taken: list[Step] = []
+    while len(steps_taken) <= steps and (not steps_taken or time.monotonic() - began + steps_taken[-1].seconds < seconds):
+        steps_taken.append(take_step(stage, few, few.typical_step + len(steps_taken), optimizers, plan, precision, device))
+    timed = steps_taken[1:] or steps_taken
     passes = statistics.median(step.data + step.forward + step.backward for step in timed)
     return passes * len(ids) / number + statistics.median(step.optimizer for step in timed)
 
@@ -189,13 +189,13 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> TrainSpeed:
     choices = Steps(stage, batches, config, kind, precision)
     plan = confirm_plan(plan_memory(choices, free=free_memory(device), device=device), choices, device)
     set_checkpointing(stage.model, plan.checkpointing)
-    with RiseOfMemory(device) as rise:
+    with MemoryRise(device) as rise:
         all_taken = [
             take_step(stage, batches, batches.typical_step + step, optimizers, plan, precision, device)
             for step in range(WARM_UP + steps)
         ]
-    taken = all_taken[WARM_UP:]
-    seconds, work = sum(step.seconds for step in taken), reduce(Work.plus, (step.work for step in taken))
+    counted = all_taken[WARM_UP:]
+    seconds, work = sum(step.seconds for step in counted), reduce(Work.plus, (step.work for step in counted))
     return TrainSpeed(
         stage.name,
         precision.name,
@@ -203,11 +203,11 @@ def measure_steps(stage: Any, device: torch.device, steps: int) -> TrainSpeed:
         plan.micro_batch,
         -(-len(ids) // plan.micro_batch),
         plan.checkpointing,
-        step_seconds=statistics.median(step.seconds for step in taken),
-        data_seconds=statistics.median(step.data for step in taken),
-        forward_seconds=statistics.median(step.forward for step in taken),
-        backward_seconds=statistics.median(step.backward for step in taken),
-        optimizer_seconds=statistics.median(step.optimizer for step in taken),
+        step_seconds=statistics.median(step.seconds for step in counted),
+        data_seconds=statistics.median(step.data for step in counted),
+        forward_seconds=statistics.median(step.forward for step in counted),
+        backward_seconds=statistics.median(step.backward for step in counted),
+        optimizer_seconds=statistics.median(step.optimizer for step in counted),
         unit=stage.unit,
         units_per_second=work.units / seconds,
         matmul_share=work.flops / seconds / matmul_rate(device),
@@ -271,8 +271,8 @@ class _Laps:
         """Seconds since the last call."""
         wait_for(self._device)
         now = time.perf_counter()
-        taken, self._last = now - self._last, now
-        return taken
+        elapsed, self._last = now - self._last, now
+        return elapsed
 
 
 def measure_use(preset: str, device: torch.device, *, cache: Path) -> UseSpeed:

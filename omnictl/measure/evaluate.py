@@ -24,7 +24,7 @@ class NamedJudge(NamedTuple):
     name: str
     judge: Judge
     label: str = ""
-    """What sets its reports apart from those of the usual judge."""
+    """Distinguishes its reports from those of the default judge."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Evaluation:
 
     @property
     def shortfall(self) -> str | None:
-        """What the number of examples does not suffice for, in a line; None where it suffices."""
+        """One line if the number of examples is too small for a narrow interval, else None."""
         if self.is_narrow:
             return None
         name, number = self.report.headline, self.report.num_examples
-        found = self.report.estimates[name]
-        wanted = f"± {WANTED_HALF_WIDTH:g}" if found.unit == "share" else f"± {WANTED_HALF_WIDTH:.0%} of it"
+        estimate = self.report.estimates[name]
+        wanted = f"± {WANTED_HALF_WIDTH:g}" if estimate.unit == "share" else f"± {WANTED_HALF_WIDTH:.0%} of it"
         takes = "" if self.wanted_examples is None else f", {wanted} takes about {self.wanted_examples}"
         why = f"the {self.split} split has no more" if self.is_whole_split else "no more were judged"
-        return f"{name} {found.as_text} is of only {number} examples{takes}: {why}"
+        return f"{name} {estimate.as_text} is of only {number} examples{takes}: {why}"
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -121,9 +121,9 @@ def evaluate_run(
     write_text(evaluation.predictions, "".join(lines))
     for name, text in report.texts.items():
         write_text(folder / name, text)
-    for name, picture in report.pictures.items():
-        write_bytes(folder / name, picture)
-    for name, sound in report.sounds.items():
-        write_bytes(folder / name, sound)
+    for name, image in report.pictures.items():
+        write_bytes(folder / name, image)
+    for name, audio in report.sounds.items():
+        write_bytes(folder / name, audio)
     write_json(folder / "report.json", evaluation.as_json())
     return evaluation

@@ -43,12 +43,12 @@ class Pocketsphinx:
         self._decoder: Any = import_module(OUTSIDER).Decoder(samprate=self.rate, loglevel="FATAL")
 
     def read(self, sound: Samples) -> str:
-        """See `Judge`."""
+        """The text that the recogniser hears."""
         self._decoder.start_utt()
         self._decoder.process_raw((sound.clip(-1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
         self._decoder.end_utt()
-        found = self._decoder.hyp()
-        return "" if found is None else str(found.hypstr)
+        hypothesis = self._decoder.hyp()
+        return "" if hypothesis is None else str(hypothesis.hypstr)
 
 
 def open_judge(run: Run, device: torch.device, cache: Path) -> Judge:
@@ -60,27 +60,27 @@ def open_judge(run: Run, device: torch.device, cache: Path) -> Judge:
     return open_trained(Asr, run, device=device, cache=cache)
 
 
-class Choice(NamedTuple):
+class JudgeChoice(NamedTuple):
     """A judge and the newer runs that cannot be it, each with the reason."""
 
     judge: Run
     rejected: list[str]
 
 
-def newest_judge(root: Path, run: Run) -> Choice:
+def newest_judge(root: Path, run: Run) -> JudgeChoice:
     """The newest finished recogniser of the speech that a run was trained on.
 
     Raises:
         RunError: there is none.
     """
     source = data_source(run)
-    found, rejected = newest_compatible(root, JUDGE, source)
-    if found is not None:
-        return Choice(found, rejected)
+    judge, rejected = newest_compatible(root, JUDGE, source)
+    if judge is not None:
+        return JudgeChoice(judge, rejected)
     reasons = "".join(f"\n  {line}" for line in rejected)
-    own = "" if source.startswith("tinyworld") else f" --data {source}"
+    data_option = "" if source.startswith("tinyworld") else f" --data {source}"
     raise RunError(
         f"{run.path} needs a recogniser of the same speech ({source}) as judge, {root / JUDGE} has none{reasons}",
         where="--judge",
-        fix=f"make one with `omnictl {JUDGE}{own}`, or name one of other speech with --judge RUN",
+        fix=f"make one with `omnictl {JUDGE}{data_option}`, or name one of other speech with --judge RUN",
     )

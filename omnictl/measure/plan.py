@@ -31,7 +31,7 @@ PROCESS = 512 * 2**20
 GPU_TFLOPS = 25.6
 """Of an RTX 3060 with 12 GB: dense 16-bit matrix products with sums in fp32, half of what NVIDIA states for sums in 16 bits."""
 
-KEPT = 0.4
+ACHIEVED_SHARE = 0.4
 """Share of such a rate that training keeps; larger models on larger GPUs report 0.35 to 0.55 (PaLM, section 4; Megatron-LM)."""
 
 AFFORDABLE = 4e11
@@ -41,8 +41,8 @@ SAMPLED_STEPS, SAMPLED_EXAMPLES = 8, 4
 """From which the work of a step is estimated."""
 
 
-class Elsewhere(NamedTuple):
-    """A GPU that is not here."""
+class TargetGpu(NamedTuple):
+    """The GPU of another machine that a plan is made for."""
 
     memory: int
     """Bytes of it."""
@@ -51,7 +51,7 @@ class Elsewhere(NamedTuple):
 
 
 class StagePlan(NamedTuple):
-    """What the training of a stage takes."""
+    """The memory, steps, time and disk space that training a stage takes."""
 
     stage: str
     fits: bool
@@ -86,14 +86,14 @@ class StagePlan(NamedTuple):
 
 
 def make_plans(
-    configs: Mapping[str, Config], preset: str, elsewhere: Elsewhere | None, device: torch.device, *, cache: Path
+    configs: Mapping[str, Config], preset: str, target: TargetGpu | None, device: torch.device, *, cache: Path
 ) -> Iterator[StagePlan]:
     """The plans of stages, as they are made.
 
     Args:
         configs: by stage.
         preset: whose untrained models they stand on.
-        elsewhere: where they are to be trained; None: here.
+        target: where they are to be trained; None: here.
         device: of this machine.
         cache: folder of the cache.
 
@@ -101,30 +101,30 @@ def make_plans(
         ConfigError: shapes depend on what a model computes, so that nothing can be traced.
         DataError: data of one's own cannot be read.
     """
-    return in_fresh_processes(_plan_alone, configs, configs, preset, elsewhere, device, cache)
+    return in_fresh_processes(_plan_alone, configs, configs, preset, target, device, cache)
 
 
 def _plan_alone(
     name: str,
     configs: Mapping[str, Config],
     preset: str,
-    elsewhere: Elsewhere | None,
+    target: TargetGpu | None,
     device: torch.device,
     cache: Path,
     folder: Path,
 ) -> StagePlan:
     config: Any = configs[name]
     stage = untrained_stage(name, preset, cache, folder, config)
-    return plan_stage(stage, config.data, elsewhere, device)
+    return plan_stage(stage, config.data, target, device)
 
 
-def plan_stage(stage: Any, data: Config, elsewhere: Elsewhere | None, device: torch.device) -> StagePlan:
+def plan_stage(stage: Any, data: Config, target: TargetGpu | None, device: torch.device) -> StagePlan:
     """The plan of one stage.
 
     Args:
         stage: a fresh one, perhaps on a little of its data.
         data: all of its data.
-        elsewhere: where it is to be trained; None: here.
+        target: where it is to be trained; None: here.
         device: of this machine.
 
     Raises:
@@ -133,12 +133,12 @@ def plan_stage(stage: Any, data: Config, elsewhere: Elsewhere | None, device: to
     config, batches = stage.config.train, stage.batches()
     example, share = _work_of_an_example(stage, batches), len(batches.ids(batches.typical_step))
     optimizer = choose_optimizer(config, stage.model, example.flops * share)
-    if elsewhere is None:
+    if target is None:
         precision = precision_for(stage, batches, config, optimizer, device, examples=_affordable(example))
         room = budget(free_memory(device), device)
     else:
         precision = Precision("bf16" if config.precision == "auto" else config.precision, "planned")
-        room = budget(elsewhere.memory - PROCESS, torch.device("cuda"))
+        room = budget(target.memory - PROCESS, torch.device("cuda"))
     steps = Steps(stage, batches, config, optimizer, precision)
     try:
         step, evaluation = _largest_step(steps, room), steps.evaluation().total
@@ -148,12 +148,12 @@ def plan_stage(stage: Any, data: Config, elsewhere: Elsewhere | None, device: to
             where="model",
             fix="start the training: its largest step is tried out before the first one",
         ) from error
-    if elsewhere is None:
+    if target is None:
         set_checkpointing(stage.model, step.checkpointing)
         seconds = _measured_step(stage, batches, example, share, optimizer, precision, device)
     else:
-        seconds = example.flops * share / (elsewhere.tflops * 1e12 * KEPT)
-    checkpoint = step.peak.lasting + step.peak.parts["optimizer"]
+        seconds = example.flops * share / (target.tflops * 1e12 * ACHIEVED_SHARE)
+    checkpoint = step.peak.model_bytes + step.peak.parts["optimizer"]
     return StagePlan(
         stage.name,
         fits=step.fits and evaluation <= room,
@@ -172,7 +172,7 @@ def plan_stage(stage: Any, data: Config, elsewhere: Elsewhere | None, device: to
         total_steps=config.steps,
         step_seconds=seconds,
         hours=seconds * config.steps / 3600,
-        disk_bytes=checkpoint * (config.runtime.keep + 1) + step.peak.lasting + size_of(getattr(stage, "parts", {}).values()),
+        disk_bytes=checkpoint * (config.runtime.keep + 1) + step.peak.model_bytes + size_of(getattr(stage, "parts", {}).values()),
         data_bytes=data_bytes(data, _mel(stage), getattr(stage, "encoders", {})),
     )
 
@@ -186,19 +186,19 @@ class _Step(NamedTuple):
 
 def _largest_step(steps: Steps, room: int) -> _Step:
     """The fastest step that fits; if none does, the smallest. Raises as `Steps.peak`."""
-    found: dict[tuple[int, Checkpointing], Peak] = {}
+    peaks: dict[tuple[int, Checkpointing], Peak] = {}
 
     def peak(micro_batch: int, checkpointing: Checkpointing) -> int:
-        traced = found[micro_batch, checkpointing] = steps.peak(micro_batch, checkpointing)
+        traced = peaks[micro_batch, checkpointing] = steps.peak(micro_batch, checkpointing)
         return traced.total
 
     sizes, modes = steps.candidates()
     plan = fastest_that_fits(sizes, modes, room, peak)
     smallest = (sizes[-1], modes[-1])
-    if plan is None and smallest not in found:
+    if plan is None and smallest not in peaks:
         peak(*smallest)
     chosen = smallest if plan is None else (plan.micro_batch, plan.checkpointing)
-    return _Step(*chosen, found[chosen], plan is not None)
+    return _Step(*chosen, peaks[chosen], plan is not None)
 
 
 def _affordable(example: Work) -> int:

@@ -63,7 +63,7 @@ def untrained_stage(name: str, preset: str, cache: Path, folder: Path, config: C
     recipe = stage_recipe(name)
     chosen: Any = config or recipe.presets[preset]
     if chosen.data.source.startswith("tinyworld"):
-        chosen = resolve(recipe.config_type, preset=chosen, overrides=_little(name, folder))
+        chosen = resolve(recipe.config_type, preset=chosen, overrides=_small_data(name, folder))
     parts = {part: folder / part for part in kind.needs}
     for part, model in parts.items():
         if not model.exists():
@@ -78,17 +78,17 @@ def save_untrained(stage: Any, model: Path) -> None:
     save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
 
 
-def _little(name: str, folder: Path) -> tuple[str, ...]:
+def _small_data(name: str, folder: Path) -> tuple[str, ...]:
     if name != "pretrain":
         return STAGES[name].small_data
     file = folder / "made_up.jsonl"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _make_text_up(file)
+        _write_made_up_text(file)
     return (f"data.source={json.dumps(str(file))}",)
 
 
-def _make_text_up(file: Path) -> None:
+def _write_made_up_text(file: Path) -> None:
     rng = Random(0)
     words = ("".join(rng.choices(ascii_lowercase, k=rng.randint(3, 9))) for _ in range(NONSENSE))
     texts = [document(0, "train", number) for number in range(DOCUMENTS)]

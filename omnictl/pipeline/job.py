@@ -102,7 +102,9 @@ def begin_together(begin: Callable[[], Job], context: TrainContext) -> Job:
     Raises:
         FailedElsewhere: the leading process failed; in itself, whatever `begin` raised.
     """
-    return context.group.led(begin, lambda job: job.run.path.absolute(), lambda path: reopen_job(Run(path), cache=context.cache))
+    return context.group.begin_first(
+        begin, lambda job: job.run.path.absolute(), lambda path: reopen_job(Run(path), cache=context.cache)
+    )
 
 
 def train_job(

@@ -22,7 +22,7 @@ from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.data_budget import limit_data
 from omnictl.report import write_pipeline_report
 from omnictl.report.reading import history
-from omnictl.runs.compatible import needed_run
+from omnictl.runs.compatible import require_run
 from omnictl.runs.files import read_json, write_text
 from omnictl.runs.run import Run, Status
 from omnictl.stages import STAGES, command_recipe, command_stages, stage_type
@@ -109,7 +109,7 @@ def run_pipeline(run: Run, context: TrainContext, tell: Tell, *, deadline: float
         RunError: another process writes to the run, or a run that belongs to it is gone.
         OmniError: whatever a stage raises; the pipeline can be resumed.
     """
-    with run.lock(), run.end_recorded():
+    with run.lock(), run.record_end():
         run.update(status="running")
         exit_code = _train_stages(run, context, tell, deadline)
         if exit_code:
@@ -176,7 +176,7 @@ def _taken(root: Path, stage: str, source: str, tell: Tell) -> Run:
         RunError: there is none.
     """
     fix = f"make one with `omnictl {stage}`, or let the pipeline train it too: --only {stage} beside the others"
-    found = needed_run(root, stage, source, tell, where=stage, fix=fix)
+    found = require_run(root, stage, source, tell, where=stage, fix=fix)
     tell(f"{stage} is taken from {found.path}")
     return found
 

@@ -17,7 +17,7 @@ from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.unit_costs import UnitConfig
 from omnictl.pipeline.train_stage import StageJob
 from omnictl.runs.files import read_json
-from omnictl.runs.model_folder import held_parts
+from omnictl.runs.model_folder import parts_in
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type, unit_configs
 from omnictl.stages.aligner import open_alignable
@@ -54,7 +54,7 @@ class TalkerJob:
         if "init" in parents:
             other = parents["init"]
             short = parts_cut_short(other)
-            held = {part: folder for part, folder in held_parts(other.model, PARTS).items() if part not in short}
+            held = {part: folder for part, folder in parts_in(other.model, PARTS).items() if part not in short}
             folders = {"init": other.path, **held, **folders}
         for part, path in folders.items():
             _check_features(part, path, config.codec.model.mel)
@@ -169,7 +169,7 @@ def is_passed(run: Run, part: str) -> bool:
 def _open_together(run: Run, part: str, config: SpeakingConfig, cache: Path, group: ProcessGroup) -> tuple[TrainableStage, Run]:
     """A part to be trained and its run; the leading process begins it, the others find it begun."""
     begin = partial(_open, run, part, config, cache)
-    return group.led(begin, lambda begun: begun[1].path, lambda _: begin())
+    return group.begin_first(begin, lambda begun: begun[1].path, lambda _: begin())
 
 
 def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[TrainableStage, Run]:

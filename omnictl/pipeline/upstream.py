@@ -6,7 +6,7 @@ from pathlib import Path
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.errors import RunError
-from omnictl.runs.compatible import needed_run
+from omnictl.runs.compatible import require_run
 from omnictl.runs.run import Run, find_run, newest_run
 from omnictl.stages import STAGES
 from omnictl.stages.media_encoders import needed_parts
@@ -62,4 +62,4 @@ def _newest(root: Path, stage: str, source: str, tell: Callable[[str], None]) ->
         return newest_run(root, stage, "finished")
     flag = STAGES[stage].flag or ""
     fix = f"make one with `omnictl {stage}`, or name a run with {flag} RUN; `omnictl pipeline` makes all of them"
-    return needed_run(root, stage, source, tell, where=flag, fix=fix)
+    return require_run(root, stage, source, tell, where=flag, fix=fix)

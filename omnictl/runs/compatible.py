@@ -1,4 +1,4 @@
-"""Which runs fit together: those of the same kind of data."""
+"""Finds runs that fit together: those of the same kind of data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +9,14 @@ from omnictl.runs.files import read_json
 from omnictl.runs.run import Run, list_runs
 
 
-class Found(NamedTuple):
+class CompatibleRun(NamedTuple):
     """The newest run that fits, if any, and the newer ones that do not, each with the reason."""
 
     run: Run | None
     rejected: list[str]
 
 
-def newest_compatible(root: Path, stage: str, source: str) -> Found:
+def newest_compatible(root: Path, stage: str, source: str) -> CompatibleRun:
     """The newest finished run of a stage that was trained on the same kind of data.
 
     Args:
@@ -28,12 +28,12 @@ def newest_compatible(root: Path, stage: str, source: str) -> Found:
     for candidate in list_runs(root, stage):
         flaw = _flaw(candidate, source)
         if flaw is None:
-            return Found(candidate, rejected)
+            return CompatibleRun(candidate, rejected)
         rejected.append(f"{candidate.path}: {flaw}")
-    return Found(None, rejected)
+    return CompatibleRun(None, rejected)
 
 
-def needed_run(root: Path, stage: str, source: str, tell: Callable[[str], None], *, where: str, fix: str) -> Run:
+def require_run(root: Path, stage: str, source: str, tell: Callable[[str], None], *, where: str, fix: str) -> Run:
     """The run that `newest_compatible` finds.
 
     Args:
@@ -47,15 +47,15 @@ def needed_run(root: Path, stage: str, source: str, tell: Callable[[str], None],
     Raises:
         RunError: there is none.
     """
-    found, rejected = newest_compatible(root, stage, source)
-    if found is None:
+    run, rejected = newest_compatible(root, stage, source)
+    if run is None:
         reasons = "".join(f"\n  {line}" for line in rejected)
         raise RunError(
             f"this needs a finished run of stage `{stage}` on {source}, {root / stage} has none{reasons}", where=where, fix=fix
         )
     for line in rejected:
         tell(f"not taken: {line}")
-    return found
+    return run
 
 
 def data_source(run: Run) -> str:
@@ -70,8 +70,8 @@ def _flaw(candidate: Run, source: str) -> str | None:
     status = candidate.record()["status"]
     if status != "finished":
         return f"it is {status}"
-    found = data_source(candidate)
-    return None if _kind(found) == _kind(source) else f"it was trained on {found}, not {source}"
+    trained_on = data_source(candidate)
+    return None if _kind(trained_on) == _kind(source) else f"it was trained on {trained_on}, not {source}"
 
 
 def _kind(source: str) -> str:

@@ -1,4 +1,4 @@
-"""The deliverable of a run: a folder with weights, what they are, and everything needed to use them.
+"""The model folder of a run: weights, their description, and everything needed to use them.
 
 model/  config.json  model.safetensors  tokenizer.json
 """
@@ -49,7 +49,7 @@ def copy_parts(folder: Path, parts: Mapping[str, Path]) -> None:
             shutil.copytree(part, folder / name, dirs_exist_ok=True)
 
 
-def held_parts(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+def parts_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     """Those of the named copies that a model folder holds."""
     return {name: folder / name for name in names if (folder / name).is_dir()}
 
@@ -86,18 +86,18 @@ def read_stage(folder: Path) -> str:
         CheckpointError: it is no model folder.
     """
     path = folder / "config.json"
-    found = read_json(path) if path.is_file() else None
-    if not isinstance(found, dict) or not isinstance(found.get("stage"), str):
+    description = read_json(path) if path.is_file() else None
+    if not isinstance(description, dict) or not isinstance(description.get("stage"), str):
         raise CheckpointError(
             f"{folder} is not a model folder: {'its config.json names no stage' if path.is_file() else 'it has no config.json'}",
             where=str(folder),
             fix="name a run, or the model folder in it",
         )
-    return str(found["stage"])
+    return str(description["stage"])
 
 
 def read_description(folder: Path, stage: str) -> dict[str, Any]:
-    """What `write_description` wrote.
+    """The contents of the `config.json` that `write_description` wrote.
 
     Raises:
         CheckpointError: no such folder, of another stage, or of another version.
@@ -109,12 +109,12 @@ def read_description(folder: Path, stage: str) -> dict[str, Any]:
             where=str(folder),
             fix=f"name a run of `omnictl {stage}`, or its model folder",
         )
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT or found.get("stage") != stage:
-        shown = {key: found.get(key) for key in ("format", "stage")} if isinstance(found, dict) else found
+    description = read_json(path)
+    if not isinstance(description, dict) or description.get("format") != FORMAT or description.get("stage") != stage:
+        actual = {key: description.get(key) for key in ("format", "stage")} if isinstance(description, dict) else description
         raise CheckpointError(
-            f"{path} describes {shown}, expected format {FORMAT} of stage `{stage}`",
+            f"{path} describes {actual}, expected format {FORMAT} of stage `{stage}`",
             where=str(path),
             fix=f"name a run made by `omnictl {stage}` of this version",
         )
-    return found
+    return description

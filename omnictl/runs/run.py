@@ -23,7 +23,7 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory. Every path of DESIGN's layout is a property, so that nobody spells one twice."""
+    """A run directory. Every path in it is a property, so that none is spelled twice."""
 
     path: Path
 
@@ -78,7 +78,7 @@ class Run:
         return self.path / "report.html"
 
     def record(self) -> dict[str, Any]:
-        """What `run.json` holds."""
+        """The contents of `run.json`."""
         record = read_json(self.path / "run.json")
         if not isinstance(record, dict) or "stage" not in record or "status" not in record:
             raise RunError(
@@ -115,8 +115,8 @@ class Run:
             lock.release()
 
     @contextmanager
-    def end_recorded(self) -> Iterator[None]:
-        """Note in the record that the block was interrupted, or why it failed; what it raises goes on its way."""
+    def record_end(self) -> Iterator[None]:
+        """Note in the record that the block was interrupted, or why it failed; its exception is raised again."""
         try:
             yield
         except KeyboardInterrupt:
@@ -171,8 +171,8 @@ def list_runs(root: Path, stage: str) -> list[Run]:
     folder = root / stage
     if not folder.is_dir():
         return []
-    found = [Run(path) for path in folder.iterdir() if _is_run(path)]
-    return sorted(found, key=lambda run: (str(run.record().get("created", "")), run.path.name), reverse=True)
+    runs = [Run(path) for path in folder.iterdir() if _is_run(path)]
+    return sorted(runs, key=lambda run: (str(run.record().get("created", "")), run.path.name), reverse=True)
 
 
 def _is_run(path: Path) -> bool:

@@ -63,7 +63,7 @@ from omnictl.metrics.verdict import judge_answers
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
-from omnictl.runs.model_folder import copy_parts, held_parts, read_config, write_description
+from omnictl.runs.model_folder import copy_parts, parts_in, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.media_encoders import needed_parts, open_encoder
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
@@ -205,7 +205,7 @@ class Sft:
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Sft":
         """The omni model of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
         config = read_config(folder, cls.name, SftConfig, source=data)
-        return cls(config, held_parts(folder, cls.needs), cache=cache)
+        return cls(config, parts_in(folder, cls.needs), cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the parts among it: it needs no other run."""

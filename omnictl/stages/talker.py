@@ -50,7 +50,7 @@ from omnictl.models.thinker import Thinker
 from omnictl.nn.audio.delay_pattern import undelay
 from omnictl.nn.conv import valid_mask
 from omnictl.nn.rvq import perplexity
-from omnictl.runs.model_folder import copy_parts, held_parts, read_config, read_description, write_description
+from omnictl.runs.model_folder import copy_parts, parts_in, read_config, read_description, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.aligner import open_alignable, open_alignment
 from omnictl.stages.codec import CodecStage, CodecTraining
@@ -172,7 +172,7 @@ class TalkerStage:
         """The Talker of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
         config = read_config(folder, cls.name, TalkerTraining, source=data)
         speakers = read_description(folder, cls.name)["speakers"]
-        return cls(config, held_parts(folder, PARTS), speakers, cache=cache)
+        return cls(config, parts_in(folder, PARTS), speakers, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights, the codec and the aligner among it: it needs no other run."""

@@ -34,7 +34,7 @@ FILES = {"model.safetensors", "optimizer.safetensors", "rng.safetensors", "state
 
 @dataclass
 class TrainState:
-    """Where training stands; with weights, moments and generators it is all a resume needs."""
+    """The progress of a training; with weights, moments and generators it is all that a resume needs."""
 
     step: int = 0
     steps: int | None = None  # total, None until training begins
@@ -204,10 +204,10 @@ def newest_sound_checkpoint(run: Run, warn: Callable[[str], None]) -> Path | Non
     """
     folders = checkpoint_folders(run)
     for folder in folders:
-        found = damage(folder)
-        if found is None:
+        problem = damage(folder)
+        if problem is None:
             return folder
-        warn(f"checkpoint {folder.name} is damaged ({found}): taking the one before it")
+        warn(f"checkpoint {folder.name} is damaged ({problem}): taking the one before it")
     if folders:
         raise CheckpointError(
             f"all {len(folders)} checkpoints of {run.path} are damaged",
@@ -228,8 +228,8 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, devi
     load_weights(folder / "model.safetensors", model)
     optimizers.load_state_tensors(load_file(folder / "optimizer.safetensors"))
     states = load_file(folder / "rng.safetensors")
-    own = {name: states[_of_rank(name, rank)] for name in ("cpu", "cuda") if _of_rank(name, rank) in states}
-    set_generator_states(own, device)
+    generators = {name: states[_of_rank(name, rank)] for name in ("cpu", "cuda") if _of_rank(name, rank) in states}
+    set_generator_states(generators, device)
     return TrainState(**read_json(folder / "state.json"))
 
 
@@ -254,11 +254,11 @@ def load_weights(
             where=str(path),
             fix="name a run or model folder made by omnictl; if it was one, restore the file",
         ) from error
-    own = model.state_dict()
+    model_tensors = model.state_dict()
     wrong = [
-        f"{name}: found {_shape(tensors.get(name))}, expected {_shape(own.get(name))}"
-        for name in sorted(own.keys() | tensors.keys())
-        if _shape(tensors.get(name)) != _shape(own.get(name))
+        f"{name}: found {_shape(tensors.get(name))}, expected {_shape(model_tensors.get(name))}"
+        for name in sorted(model_tensors.keys() | tensors.keys())
+        if _shape(tensors.get(name)) != _shape(model_tensors.get(name))
     ]
     if wrong:
         more = f"\n… and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -267,7 +267,7 @@ def load_weights(
             where=str(path),
             fix="use the config the weights were trained with (config.json beside them)",
         )
-    model.load_state_dict({name: sliced_like(tensor, own[name]) for name, tensor in tensors.items()})
+    model.load_state_dict({name: sliced_like(tensor, model_tensors[name]) for name, tensor in tensors.items()})
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -10,7 +10,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ScheduleConfig(Config):
-    """Warmup–stable–decay schedule; see `omnictl.trainer.optim.schedule`."""
+    """Warmup–stable–decay schedule of the learning rate."""
 
     warmup_steps: int = Field(20, ge=0)
     decay_fraction: float = Field(0.4, ge=0, le=1, description="share of the steps over which the rate falls to zero")

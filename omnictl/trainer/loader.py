@@ -58,17 +58,17 @@ class Feed:
     def __init__(self, batches: Batches, *, micro_batch: int, first_step: int, workers: int) -> None:
         self._batches, self._micro_batch = batches, micro_batch
         ids = _all_ids(batches, micro_batch, first_step)
-        self._made: Iterator[Any] = _by_workers(batches, ids, workers) if workers else map(batches.collate, ids)
+        self._iterator: Iterator[Any] = _by_workers(batches, ids, workers) if workers else map(batches.collate, ids)
 
     def step(self, step: int) -> Iterator[Any]:
         """The micro-batches of a step; steps are asked for in order."""
         for _ in micro_batches(self._batches.ids(step), self._micro_batch):
-            yield next(self._made)
+            yield next(self._iterator)
 
     def close(self) -> None:
         """End the workers. Without it they outlive an error, whose traceback holds their iterator, and block the exit."""
-        if isinstance(self._made, _MultiProcessingDataLoaderIter):
-            self._made._shutdown_workers()
+        if isinstance(self._iterator, _MultiProcessingDataLoaderIter):
+            self._iterator._shutdown_workers()
 
 
 def _all_ids(batches: Batches, micro_batch: int, first_step: int) -> Iterator[Sequence[int]]:
@@ -78,7 +78,7 @@ def _all_ids(batches: Batches, micro_batch: int, first_step: int) -> Iterator[Se
 
 def _by_workers(batches: Batches, ids: Iterator[Sequence[int]], workers: int) -> Iterator[Any]:
     loader: DataLoader[Any] = DataLoader(
-        _Collated(batches),
+        _BatchDataset(batches),
         batch_size=None,
         sampler=_Ids(ids),
         num_workers=workers,
@@ -100,7 +100,7 @@ def _begin_worker(training: int, _worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Collated(Dataset[Any]):
+class _BatchDataset(Dataset[Any]):
     """Batches by the ids of their examples."""
 
     def __init__(self, batches: Batches) -> None:

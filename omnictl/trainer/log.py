@@ -1,4 +1,4 @@
-"""What training tells: two JSONL files in the run, optional TensorBoard, and an observer that may draw a progress bar."""
+"""The logs of a training: two JSONL files in the run, optional TensorBoard, and an observer that may draw a progress bar."""
 
 import json
 from pathlib import Path
@@ -48,12 +48,12 @@ def cut_after(path: Path, step: int) -> None:
     """Drop the lines of a log that lie after `step`, and a half-written last line, durably."""
     if not path.exists():
         return
-    kept = []
+    kept_lines = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if not line.endswith("\n") or json.loads(line)["step"] > step:
             break
-        kept.append(line)
-    write_text(path, "".join(kept))
+        kept_lines.append(line)
+    write_text(path, "".join(kept_lines))
 
 
 class RunLog:

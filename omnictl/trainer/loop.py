@@ -59,7 +59,7 @@ def train(
         RunError: another process writes to the run, or it is read-only.
         FailedElsewhere: another of the processes failed.
     """
-    with _held(run, group), listen_for_signals() as requests:
+    with _lock(run, group), listen_for_signals() as requests:
         trainer = Trainer(stage, config, run, device=device, observer=observer, group=group)
         state = trainer.state
         if max_steps is not None:
@@ -70,22 +70,22 @@ def train(
             observer.begin(run, _facts(trainer), state.step)
             if planner is not None:
                 trainer.follow(group.first(planner.begin))
-            asked = _run_steps(trainer, requests, planner)
+            requested = _run_steps(trainer, requests, planner)
         finally:
             trainer.close()
-        status: Status = "interrupted" if asked.stop else "finished"
+        status: Status = "interrupted" if requested.stop else "finished"
         if group.is_main:
             run.update(status=status, steps=state.step)
-        return Outcome(status, state.step, trainer.report, asked.exit_code)
+        return Outcome(status, state.step, trainer.report, requested.exit_code)
 
 
 @contextmanager
-def _held(run: Run, group: ProcessGroup) -> Iterator[None]:
+def _lock(run: Run, group: ProcessGroup) -> Iterator[None]:
     """Hold the run for writing, and note in it how this ends; both is the leading process's."""
     if not group.is_main:
         yield
         return
-    with run.lock(), run.end_recorded():
+    with run.lock(), run.record_end():
         yield
 
 
@@ -95,11 +95,11 @@ def _run_steps(trainer: Trainer, requests: Requests, planner: StepPlanner | None
     if state.step == 0 and state.best_step is None and trainer.evaluates_untrained:
         trainer.evaluate()  # untrained weights: the first point of the curve
     calibrated_at = max(state.step, trainer.batches.typical_step) + trainer.calibration_steps
-    asked = requests.of_all(group)
+    requested = requests.of_all(group)
     while state.steps is None or state.step < state.steps:
-        if asked.stop:
+        if requested.stop:
             trainer.save()
-            return asked
+            return requested
         trainer.take_step()
         if state.step == calibrated_at:
             trainer.reconsider_precision()
@@ -112,8 +112,8 @@ def _run_steps(trainer: Trainer, requests: Requests, planner: StepPlanner | None
         last = state.step == state.steps
         if last or state.step % trainer.eval_every == 0:
             trainer.evaluate()
-        asked = requests.of_all(group)
-        if last or state.step % config.save_every == 0 or asked.save:
+        requested = requests.of_all(group)
+        if last or state.step % config.save_every == 0 or requested.save:
             trainer.save()
     return Requests()
 

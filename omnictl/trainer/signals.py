@@ -21,8 +21,8 @@ class Requests:
     def of_all(self, group: "ProcessGroup") -> "Requests":
         """What any process of a group has been asked for since the last call; to stop, ever."""
         save, self.save = self.save, False
-        asked = group.gather((self.stop, save))
-        return Requests(next((stop for stop, _ in asked if stop), None), any(save for _, save in asked))
+        all_requests = group.gather((self.stop, save))
+        return Requests(next((stop for stop, _ in all_requests if stop), None), any(save for _, save in all_requests))
 
     @property
     def exit_code(self) -> int:

@@ -1,4 +1,4 @@
-"""What the loop asks of a stage. One loss, one optimizer, one checkpoint, one run."""
+"""The protocol of a stage, as the loop uses it: one loss, one optimizer, one checkpoint, one run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +26,9 @@ class LossSum:
 
 
 class Work(NamedTuple):
-    """What a micro-batch amounts to; all of it adds up over micro-batches."""
+    """The amount of work in a micro-batch; all of it adds up over micro-batches."""
 
-    units: float  # tokens, images, seconds of sound
+    units: float  # tokens, images, seconds of audio
     flops: float  # floating-point operations of the forward and the backward pass, padding not counted
     positions: int  # places of the batch that hold data
     slots: int  # places of the batch, padding included
@@ -43,7 +43,7 @@ NO_WORK = Work(0.0, 0.0, 0, 0)
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found. Rates are fractions."""
+    """The results of an evaluation. Rates are fractions."""
 
     headline: str
     better: Literal["lower", "higher"]

@@ -1,4 +1,4 @@
-"""What a training run does, one thing at a time: take a step, evaluate, save; `omnictl.trainer.loop` says when.
+"""The actions of a training run: take a step, evaluate, save; `trainer/loop.py` decides when.
 
 A step takes the whole batch's gradient, checks that everything is finite, and only then lets the optimizer move.
 """
@@ -38,9 +38,9 @@ from omnictl.trainer.hardware.device import peak_memory, return_freed_memory
 from omnictl.trainer.hardware.precision import Precision, matmul_rate
 from omnictl.trainer.loader import Feed, Share
 from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
-from omnictl.trainer.optim.gradient import Accumulated, accumulate, add_up, normalise
-from omnictl.trainer.optim.lanes import Lanes
+from omnictl.trainer.optim.gradient import GradientSums, accumulate, normalise, sum_over_processes
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
+from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.optim.schedule import learning_rate_factor
 from omnictl.trainer.plan.dry_run import precision_for
 from omnictl.trainer.plan.free_memory import free_memory
@@ -69,7 +69,7 @@ NOTABLE_CHANGE = 0.1
 
 @dataclass
 class Seconds:
-    """How long things take in this run."""
+    """How long the parts of this run take."""
 
     steps: deque[float]
     data: float = 0.0
@@ -90,7 +90,7 @@ class Seconds:
 
 
 class Trainer:
-    """What one training run holds while it runs, and the things it does; `train` below is its life.
+    """A training run: what it holds while it runs, and its actions; `train` in `trainer/loop.py` calls them in order.
 
     All processes of a group do the same things in the same order; what is written, the leading one writes.
     """
@@ -191,7 +191,7 @@ class Trainer:
         )
         self.optimizers.set_factor(factor)
         self.stage.model.train()
-        sums = add_up(self._accumulate(), self.stage.model, self.group)
+        sums = sum_over_processes(self._accumulate(), self.stage.model, self.group)
         accumulated = time.perf_counter()
         for part in self.optimizers.parts:
             self.scaler.unscale_(part)
@@ -207,7 +207,7 @@ class Trainer:
         self.seconds.data, self.seconds.optimizer = sums.data_seconds, time.perf_counter() - accumulated
         self._record(sums, norm, factor, time.perf_counter() - began)
 
-    def _accumulate(self) -> Accumulated:
+    def _accumulate(self) -> GradientSums:
         """The gradient of this process's share; where memory runs out in spite of the plan, in smaller micro-batches."""
         before = generator_states(self.device)
         while True:
@@ -226,18 +226,18 @@ class Trainer:
 
     def _halve_micro_batch(self, before: dict[str, Tensor]) -> None:
         """Begin the step anew with half the micro-batch, as if nothing had happened."""
-        step, found = self.state.step + 1, self.plan.micro_batch
-        if found == 1 or not self.stage.divisible or self.sliced:  # others wait for as many passes as were planned
-            raise step_does_not_fit(found, where=f"{self.run.path}, step {step}")
+        step, size = self.state.step + 1, self.plan.micro_batch
+        if size == 1 or not self.stage.divisible or self.sliced:  # others wait for as many passes as were planned
+            raise step_does_not_fit(size, where=f"{self.run.path}, step {step}")
         self.optimizers.zero_grad()
         forget_batch_statistics(self.stage.model)
         set_generator_states(before, self.device)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.plan = self.plan._replace(micro_batch=-(-found // 2), peak_bytes=None)
+        self.plan = self.plan._replace(micro_batch=-(-size // 2), peak_bytes=None)
         self.feed.close()
         self.feed = self._new_feed()
-        self.observer.note(f"step {step}: out of memory; going on with micro-batches of {self.plan.micro_batch} instead of {found}")
+        self.observer.note(f"step {step}: out of memory; going on with micro-batches of {self.plan.micro_batch} instead of {size}")
         if self.group.is_main:
             self.run.update(memory=self.plan._asdict())
 
@@ -261,19 +261,19 @@ class Trainer:
         self.skipped += 1
         if self.scaler.is_enabled() and self.skipped <= MAX_SKIPPED_STEPS:
             return False
-        raise self._diverged(f"loss {loss:.4g}, gradient norm {norm:.4g}, expected finite numbers; the weights were not touched")
+        raise self._divergence(f"loss {loss:.4g}, gradient norm {norm:.4g}, expected finite numbers; the weights were not touched")
 
-    def _diverged(self, found: str) -> Diverged:
+    def _divergence(self, problem: str) -> Diverged:
         config, step = self.config, self.state.step + 1
         return Diverged(
-            f"step {step}: {found}",
+            f"step {step}: {problem}",
             where=f"{self.run.path}, step {step}",
             fix=f"lower the learning rates (--set train.lr={config.lr / 3:.2g} --set train.muon_lr={config.muon_lr / 3:.2g}), "
             "or use --set train.precision=fp32",
         )
 
-    def _record(self, sums: Accumulated, norm: float, factor: float, seconds: float) -> None:
-        """Tell logs and observer about the step just taken."""
+    def _record(self, sums: GradientSums, norm: float, factor: float, seconds: float) -> None:
+        """Report the step just taken to the logs and the observer."""
         state, config = self.state, self.config
         if self.skipped:
             metrics = {"skipped": 1.0, "loss_scale": self.scaler.get_scale()}
@@ -298,7 +298,7 @@ class Trainer:
     def evaluate(self) -> None:
         """Validate, log, and keep the model if it is the best so far; of averaged weights the average."""
         judge = self._evaluate if self.sliced else partial(self.group.first, self._evaluate)  # of slices, all take part
-        with self.optimizers.averaged():
+        with self.optimizers.use_averages():
             self.report, self.state.best_step, self.state.best_value = judge()
 
     def _evaluate(self) -> tuple[Report, int | None, float | None]:
@@ -307,7 +307,7 @@ class Trainer:
         with torch.no_grad(), self.precision.autocast(self.device):
             report = self.stage.validate()
         if not math.isfinite(report.value):
-            raise self._diverged(f"{report.headline} is {report.value} on the validation split, expected a finite number")
+            raise self._divergence(f"{report.headline} is {report.value} on the validation split, expected a finite number")
         if self.log is not None:
             self.log.metrics(state.step, dict(report.metrics), split="val")
         sign = 1.0 if report.better == "lower" else -1.0

@@ -21,7 +21,7 @@ from omnictl.measure.untrained import untrained_stage
 from omnictl.trainer.hardware.device import keep_freed_memory
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.plan.dry_run import precision_for
-from omnictl.trainer.plan.memory import MemoryPlan, Steps, halves, quickest
+from omnictl.trainer.plan.memory import MemoryPlan, Steps, fastest_micro_batch, halves
 
 CPU = torch.device("cpu")
 PARTS = 4  # sizes: the whole batch, a half, a quarter, an eighth
@@ -37,7 +37,7 @@ def measure(name: str, preset: str) -> None:
     precision = precision_for(stage, batches, config, kind, CPU)
     optimizers = Optimizers(stage.model, config, kind, precision.optimizer_dtype)
     sizes = halves(len(ids))
-    chosen = quickest(sizes, partial(Steps(stage, batches, config, kind, precision).seconds, CPU))
+    chosen = fastest_micro_batch(sizes, partial(Steps(stage, batches, config, kind, precision).seconds, CPU))
     plans = [MemoryPlan(size, "off", None, None) for size in sizes[:PARTS]]
     taken: dict[int, list[Step]] = {plan.micro_batch: [] for plan in plans}
     for turn, plan in product(range(TURNS), plans):

@@ -25,11 +25,11 @@ from omnictl.data.cache import cache_dir
 from omnictl.measure.untrained import untrained_stage
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.nn.statistics import forget_batch_statistics
-from omnictl.trainer.hardware.device import RiseOfMemory
+from omnictl.trainer.hardware.device import MemoryRise
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.plan.free_memory import budget, free_memory
-from omnictl.trainer.plan.memory_trace import traced_passes, traced_step
+from omnictl.trainer.plan.memory_trace import trace_passes, trace_step
 
 CPU = torch.device("cpu")
 MODES = ("off", "full")
@@ -69,17 +69,17 @@ def measure(name: str, preset: str, mode: Any, part: int, precision: Precision, 
     kind = choose_optimizer(config, stage.model, stage.work(batch).flops * part)
     stage.model.to(device)
     set_checkpointing(stage.model, mode)
-    traced = traced_step(stage, batch, config, optimizer=kind, precision=precision, accumulates=False)
+    traced = trace_step(stage, batch, config, optimizer=kind, precision=precision, accumulates=False)
     if traced.total > budget(free_memory(device), device):
         sys.exit(TOO_LARGE)
     optimizers = Optimizers(stage.model, config, kind)
     take_step(stage, batches.collate(batches.ids(0)[:1] if stage.divisible else batches.ids(0)), optimizers, precision, device)
     moments = sum(tensor.nbytes for tensor in optimizers.state_tensors().values())
-    with RiseOfMemory(device) as rise:
+    with MemoryRise(device) as rise:
         began = time.perf_counter()
         take_step(stage, batch, optimizers, precision, device)
         seconds = time.perf_counter() - began
-    return Measured(size, traced.needed, rise.bytes + moments, size / seconds)
+    return Measured(size, traced.extra_bytes, rise.bytes + moments, size / seconds)
 
 
 def measure_evaluation(name: str, preset: str, precision: Precision, device: torch.device) -> Measured:
@@ -89,15 +89,17 @@ def measure_evaluation(name: str, preset: str, precision: Precision, device: tor
         batches = stage.batches()
     stage.model.to(device)
     passes = stage.heaviest_passes(batches)
-    traced = traced_passes(stage, passes, stage.config.train, optimizer="adamw", precision=precision)
+    traced = trace_passes(stage, passes, stage.config.train, optimizer="adamw", precision=precision)
     stage.model.eval()
     began = time.perf_counter()
     with torch.no_grad(), precision.autocast(device):
         stage.loss(batches.collate(batches.largest(1)))
-        with RiseOfMemory(device) as rise:
+        with MemoryRise(device) as rise:
             for each in passes:
                 each()
-    return Measured(len(passes), traced.needed - traced.parts["optimizer"], rise.bytes, len(passes) / (time.perf_counter() - began))
+    return Measured(
+        len(passes), traced.extra_bytes - traced.parts["optimizer"], rise.bytes, len(passes) / (time.perf_counter() - began)
+    )
 
 
 def take_step(stage: Any, batch: Any, optimizers: Optimizers, precision: Precision, device: torch.device) -> None:

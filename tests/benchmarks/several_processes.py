@@ -20,7 +20,7 @@ from omnictl.trainer.distributed.process_group import ProcessGroup, join_world
 from omnictl.trainer.hardware.device import keep_freed_memory
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import Share
-from omnictl.trainer.optim.gradient import accumulate, add_up
+from omnictl.trainer.optim.gradient import accumulate, sum_over_processes
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "benchmark")
@@ -41,7 +41,7 @@ def main(preset: str, name: str, group: ProcessGroup) -> None:
         working.append(time.perf_counter() - began)
         group.gather(None)  # nobody is still at work
         began = time.perf_counter()
-        add_up(found, stage.model, group)
+        sum_over_processes(found, stage.model, group)
         summing.append(time.perf_counter() - began)
     work, total = (statistics.median(seconds[WARM_UP:]) for seconds in (working, summing))
     moved = 2 * (group.size - 1) / group.size * 4 * sum(parameter.numel() for parameter in parameters)

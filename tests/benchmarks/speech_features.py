@@ -17,7 +17,7 @@ from omnictl.data.audio.resample import resample
 from omnictl.data.speech.corpus import Samples
 from omnictl.nn.audio.mel import MelConfig, log_mel
 from omnictl.tinyworld.speech.acoustics import record
-from omnictl.tinyworld.speech.espeak import Request, Spoken, speak
+from omnictl.tinyworld.speech.espeak import Request, SpeechBlock, speak
 from omnictl.tinyworld.speech.utterances import utterance
 
 UTTERANCES = 256
@@ -32,12 +32,12 @@ def for_an_hour(name: str, seconds_of_sound: float, work: Callable[[], object]) 
     print(f"{name:<36} {(time.perf_counter() - began) * 3600 / seconds_of_sound:6.1f} s")
 
 
-def say() -> Spoken:
+def say() -> SpeechBlock:
     """The first block."""
     return speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in PLANS])
 
 
-def at_the_rate_of_features(spoken: Spoken) -> list[Samples]:
+def at_the_rate_of_features(spoken: SpeechBlock) -> list[Samples]:
     """What espeak-ng said, resampled."""
     return [resample(samples.astype(np.float32) / np.float32(2**15), spoken.rate, MEL.sample_rate) for samples in spoken.samples]
 

@@ -18,10 +18,10 @@ from pydantic import ByteSize, TypeAdapter
 
 from omnictl.data.cache import cache_dir
 from omnictl.measure.bench import take_step
-from omnictl.measure.plan import Elsewhere, StagePlan, plan_stage
+from omnictl.measure.plan import StagePlan, TargetGpu, plan_stage
 from omnictl.measure.untrained import untrained_stage
 from omnictl.nn.recompute import set_checkpointing
-from omnictl.trainer.hardware.device import RiseOfMemory, return_freed_memory
+from omnictl.trainer.hardware.device import MemoryRise, return_freed_memory
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.optim.optimizers import Optimizers
 from omnictl.trainer.plan.memory import MemoryPlan
@@ -36,7 +36,7 @@ def measure(name: str, preset: str, memory: int) -> tuple[StagePlan, int]:
     with tempfile.TemporaryDirectory() as folder:
         stage = untrained_stage(name, preset, cache_dir(), Path(folder))
         batches = stage.batches()
-    made = plan_stage(stage, stage.config.data, Elsewhere(memory), CPU)
+    made = plan_stage(stage, stage.config.data, TargetGpu(memory), CPU)
     if not made.fits:
         return made, 0
     set_checkpointing(stage.model, made.checkpointing)
@@ -46,7 +46,7 @@ def measure(name: str, preset: str, memory: int) -> tuple[StagePlan, int]:
         Heaviest(batches, made.micro_batch, min(2, made.accumulation)),
     )
     before = psutil.Process().memory_info().rss
-    with RiseOfMemory(CPU) as rise:
+    with MemoryRise(CPU) as rise:
         for step in range(STEPS):
             take_step(stage, heaviest, step, optimizers, plan, precision, CPU)
     return made, before + rise.bytes

@@ -34,7 +34,7 @@ def test_a_value_is_json_or_else_text(text: str, value: object) -> None:
 
 def test_an_override_nests_and_remembers_its_text() -> None:
     override = parse_override("a.b . c=1")
-    assert override.nested() == {"a": {"b": {"c": 1}}}
+    assert override.as_mapping() == {"a": {"b": {"c": 1}}}
     assert override.where == "--set a.b . c=1"
 
 

@@ -8,7 +8,7 @@ from stage_factory import make_stage
 
 from omnictl.errors import ConfigError
 from omnictl.measure.disk_usage import data_bytes, size_of
-from omnictl.measure.plan import GPU_TFLOPS, KEPT, PROCESS, Elsewhere, StagePlan, make_plans, plan_stage
+from omnictl.measure.plan import ACHIEVED_SHARE, GPU_TFLOPS, PROCESS, StagePlan, TargetGpu, make_plans, plan_stage
 from omnictl.measure.untrained import untrained_stage
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.runs.run import create_run
@@ -20,10 +20,10 @@ from omnictl.trainer.checkpoint import checkpoint_folders
 from omnictl.trainer.loop import train
 
 CPU = torch.device("cpu")
-CARD = Elsewhere(12 * 10**9, 25.0)
+CARD = TargetGpu(12 * 10**9, 25.0)
 
 
-def planned(stage: str, elsewhere: Elsewhere | None = CARD, **settings: object) -> StagePlan:
+def planned(stage: str, elsewhere: TargetGpu | None = CARD, **settings: object) -> StagePlan:
     """The plan of a stage of its preset `debug`, with other settings of its training."""
     preset = stage_recipe(stage).presets["debug"]
     training = preset.train.model_copy(update={"micro_batch": "auto", **settings})
@@ -61,7 +61,7 @@ def test_a_whole_model_fits_one_gpu_one_disk_and_a_few_days(tmp_path: Path, monk
 def test_a_gpu_twice_as_fast_takes_half_the_time() -> None:
     slow, fast = (planned("pretrain", CARD._replace(tflops=rate)) for rate in (10.0, 20.0))
     assert slow.step_seconds == pytest.approx(2 * fast.step_seconds)
-    assert 0 < fast.step_seconds * 20e12 * KEPT < 1e12
+    assert 0 < fast.step_seconds * 20e12 * ACHIEVED_SHARE < 1e12
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_less_memory_takes_smaller_parts_of_the_batch_and_then_recomputes() -> N
     plans = []
     for share in (1.0, 0.85, 0.6, 0.0):
         memory = int((share * room + 512 * 2**20) / 0.92) + PROCESS + 4096
-        plans.append(planned("codec", Elsewhere(memory)))
+        plans.append(planned("codec", TargetGpu(memory)))
     assert plans[0].micro_batch == whole.micro_batch
     assert plans[1].micro_batch < whole.micro_batch
     assert [plan.fits for plan in plans] == [True, True, True, False]

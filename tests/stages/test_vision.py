@@ -171,7 +171,7 @@ def test_scenes_stay_as_they_are_or_their_patches_would_be_mislabelled() -> None
     batch = first_batch(stage_of("data.augmentation=strong"))
     assert (batch.shares == 1).all()
     for index, picture in enumerate(batch.images):
-        assert np.array_equal(picture, draw(scene(TINYWORLD_SEED, "train", index), 32).picture)
+        assert np.array_equal(picture, draw(scene(TINYWORLD_SEED, "train", index), 32).image)
 
 
 def batch_of(stage: Vision, count: int, *, shares: Sequence[float] = ()) -> ImageBatch:

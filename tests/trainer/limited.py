@@ -39,7 +39,7 @@ def main(name: str, preset: str, factor: float) -> None:
         kind = choose_optimizer(config, stage.model, stage.work(batches.collate(batches.ids(0))).flops)
         heaviest = Heaviest(batches, config.batch_size)
         vars(stage)["batches"] = lambda: heaviest
-        planned = Steps(stage, batches, config, kind, Precision("fp32", "")).peak(config.batch_size, "off").needed
+        planned = Steps(stage, batches, config, kind, Precision("fp32", "")).peak(config.batch_size, "off").extra_bytes
         vars(trainer)["matmul_rate"] = lambda device: 1e11  # it takes memory of its own, before the first step
         keep_freed_memory()
         small = untrained_stage(name, "debug", cache_dir(), Path(folder) / "debug")

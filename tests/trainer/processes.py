@@ -27,7 +27,7 @@ from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import Share
 from omnictl.trainer.log import StepRecord
 from omnictl.trainer.loop import train
-from omnictl.trainer.optim.gradient import accumulate, add_up, normalise
+from omnictl.trainer.optim.gradient import accumulate, normalise, sum_over_processes
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "")
@@ -61,7 +61,7 @@ def gradient(stage: Any, group: ProcessGroup) -> dict[str, Tensor]:
     halves = [ids for ids in (share.ids(0)[::2], share.ids(0)[1::2]) if ids]
     stage.model.train()
     sums = accumulate(stage, map(share.collate, halves), precision=FP32, scaler=FP32.scaler(CPU))
-    whole = add_up(sums, stage.model, group)
+    whole = sum_over_processes(sums, stage.model, group)
     normalise([*stage.model.parameters()], whole.count, stage.config.train.clip_norm)
     named = {name: parameter.grad.clone() for name, parameter in stage.model.named_parameters() if parameter.grad is not None}
     stage.model.zero_grad(set_to_none=True)
@@ -121,7 +121,7 @@ def go_on(folder: Path, group: ProcessGroup, victims: Sequence[int]) -> None:
     stage = Regression()
     stage.model.double()
     stage.inputs, stage.targets = stage.inputs.double(), stage.targets.double()
-    run = group.led(
+    run = group.begin_first(
         lambda: run_of_job(folder / "runs", stage.name, job()) or new_run(folder, stage.name, stage), lambda run: run.path, Run
     )
     config = alike(TrainConfig(batch_size=8, micro_batch=3)).model_copy(update={"save_every": 4})

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from omnictl.config import Config
-    from omnictl.measure.plan import Elsewhere, StagePlan
+    from omnictl.measure.plan import StagePlan, TargetGpu
 
 ALL = "all"
 
@@ -82,7 +82,7 @@ def plan(
     return OutOfMemory.exit_code if lacking else 0
 
 
-def _elsewhere(memory: str | None, tflops: float | None) -> "Elsewhere | None":
+def _elsewhere(memory: str | None, tflops: float | None) -> "TargetGpu | None":
     """The GPU that is meant.
 
     Raises:
@@ -90,7 +90,7 @@ def _elsewhere(memory: str | None, tflops: float | None) -> "Elsewhere | None":
     """
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
-    from omnictl.measure.plan import GPU_TFLOPS, Elsewhere
+    from omnictl.measure.plan import GPU_TFLOPS, TargetGpu
 
     if memory is None:
         if tflops is not None:
@@ -100,14 +100,14 @@ def _elsewhere(memory: str | None, tflops: float | None) -> "Elsewhere | None":
         size = TypeAdapter(ByteSize).validate_python(memory)
     except ValidationError as error:
         raise UsageError(f"{memory!r} is not a size", where="--memory", fix="write it like 12GB or 800MiB") from error
-    return Elsewhere(int(size), tflops or GPU_TFLOPS)
+    return TargetGpu(int(size), tflops or GPU_TFLOPS)
 
 
-def _tables(plans: "Sequence[StagePlan]", elsewhere: "Elsewhere | None") -> "list[Table | str]":
+def _tables(plans: "Sequence[StagePlan]", elsewhere: "TargetGpu | None") -> "list[Table | str]":
     from rich.table import Table
 
     from omnictl.cli.train.progress import clock
-    from omnictl.measure.plan import KEPT
+    from omnictl.measure.plan import ACHIEVED_SHARE
 
     table = Table(title="what training takes")
     for heading in ("stage", "weights", "memory", "of", "batch", "recomputes", "format", "a step", "steps", "time", "disk", "data"):
@@ -131,7 +131,8 @@ def _tables(plans: "Sequence[StagePlan]", elsewhere: "Elsewhere | None") -> "lis
     rate = (
         "time as measured here, evaluations not counted"
         if elsewhere is None
-        else f"time on a GPU that does {elsewhere.tflops:g} TFLOP/s in 16-bit matrix products, {KEPT:.0%} of it kept (--tflops)"
+        else f"time on a GPU that does {elsewhere.tflops:g} TFLOP/s in 16-bit matrix products, "
+        f"{ACHIEVED_SHARE:.0%} of it kept (--tflops)"
     )
     return [table, *parts, rate]
 

@@ -193,4 +193,4 @@ class TinyWorldScenes:
 
     def image(self, number: int, size: int) -> Pixels:
         """`(3, size, size)` RGB."""
-        return draw(scene(self.seed, self.split, number), size).picture
+        return draw(scene(self.seed, self.split, number), size).image

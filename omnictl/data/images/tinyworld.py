@@ -94,7 +94,7 @@ class Scenes:
         """An image, never varied: a change would make its labels wrong."""
         drawn_scene = scene(self.seed, self.split, index)
         drawing = draw(drawn_scene, view.size)
-        return ImageExample(drawing.picture, label_patches(drawn_scene, drawing.owners, view.grid))
+        return ImageExample(drawing.image, label_patches(drawn_scene, drawing.owners, view.grid))
 
 
 def label_patches(drawn_scene: Scene, owners: Pixels, grid: int) -> Int64:

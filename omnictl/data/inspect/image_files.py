@@ -109,7 +109,7 @@ def render_scene(seed: int, split: Split, index: int) -> ImageFile:
 
 def render_pixels(drawn_scene: Scene) -> NDArray[np.uint8]:
     """`(H, W, 3)`: a scene as the file of an image has it."""
-    return np.ascontiguousarray(draw(drawn_scene, SIDE).picture.transpose(1, 2, 0))
+    return np.ascontiguousarray(draw(drawn_scene, SIDE).image.transpose(1, 2, 0))
 
 
 def probe(file: Path) -> ImageFile:

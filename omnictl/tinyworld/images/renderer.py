@@ -1,4 +1,4 @@
-"""Draws TinyWorld's scenes with Pillow: the picture, and which shape covers which pixel."""
+"""Draws TinyWorld's scenes with Pillow: the image, and which shape covers which pixel."""
 
 import math
 from functools import lru_cache
@@ -24,25 +24,25 @@ _GRAINS = 64
 Polygon = NDArray[np.float64]
 
 
-class Drawn(NamedTuple):
-    """A scene as it looks."""
+class SceneImage(NamedTuple):
+    """A drawn scene."""
 
-    picture: NDArray[np.uint8]  # (3, S, S) RGB
+    image: NDArray[np.uint8]  # (3, S, S) RGB
     owners: NDArray[np.uint8]  # (S, S), number of the figure that covers a pixel, from 1 on; 0: none does
 
 
-def draw(scene: Scene, side: int) -> Drawn:
+def draw(scene: Scene, side: int) -> SceneImage:
     """Draw a scene at `side` × `side` pixels; small shapes lie on big ones."""
-    picture = _ground(scene.ground, side)
+    image = _ground(scene.ground, side)
     owners = np.zeros((side, side), np.uint8)
     for number, figure in enumerate(scene.figures, start=1):
-        (rows, columns), cover = _cover(_placed(figure) * side, side, parts=2 if figure.item.shape == "ring" else 1)
+        (rows, columns), cover = _cover(_place(figure) * side, side, parts=2 if figure.item.shape == "ring" else 1)
         paint = np.array(RGB[figure.item.colour], np.float32) + np.array(figure.shade, np.float32)
-        there = picture[:, rows, columns]
-        there += cover * (paint[:, None, None] - there)
+        region = image[:, rows, columns]
+        region += cover * (paint[:, None, None] - region)
         owners[rows, columns][cover > 0.5] = number
-    picture += _grain(scene.ground, side)
-    return Drawn(np.clip(picture, 0, 255, out=picture).astype(np.uint8), owners)
+    image += _grain(scene.ground, side)
+    return SceneImage(np.clip(image, 0, 255, out=image).astype(np.uint8), owners)
 
 
 def _cover(corners: Polygon, side: int, parts: int) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
@@ -50,25 +50,25 @@ def _cover(corners: Polygon, side: int, parts: int) -> tuple[tuple[slice, slice]
 
     A second part is a hole. Drawn in one with the first, it would leave a crack where they meet.
     """
-    left, top = (max(int(low), 0) for low in corners.min(0).tolist())
-    right, bottom = (min(math.ceil(high), side) for high in corners.max(0).tolist())
-    fine = Image.new("L", ((right - left) * _FINER, (bottom - top) * _FINER))
+    first_column, first_row = (max(int(low), 0) for low in corners.min(0).tolist())
+    last_column, last_row = (min(math.ceil(high), side) for high in corners.max(0).tolist())
+    fine = Image.new("L", ((last_column - first_column) * _FINER, (last_row - first_row) * _FINER))
     pen = ImageDraw.Draw(fine)
-    points = ((corners - (left, top)) * _FINER).reshape(parts, -1).tolist()
+    points = ((corners - (first_column, first_row)) * _FINER).reshape(parts, -1).tolist()
     for part, fill in zip(points, (255, 0), strict=False):
         pen.polygon(part, fill=fill)  # Pillow drops fractions: the pixel in which a corner lies
     cover = np.asarray(fine.reduce(_FINER), np.float32) * np.float32(1 / 255)
-    return (slice(top, bottom), slice(left, right)), cover
+    return (slice(first_row, last_row), slice(first_column, last_column)), cover
 
 
-def _placed(figure: Figure) -> Polygon:
-    """`(n, 2)` corners in the picture, as shares of its side, moved inside where they would leave it."""
+def _place(figure: Figure) -> Polygon:
+    """`(n, 2)` corners in the image, as shares of its side, moved inside where they would leave it."""
     cos, sin = math.cos(figure.angle), math.sin(figure.angle)
     turned = outline(figure.item.shape) @ np.array([[cos, sin], [-sin, cos]]) * figure.radius
     bounds = zip(turned.min(0).tolist(), turned.max(0).tolist(), strict=True)
     centre = [min(max(place, -low), 1 - high) for place, (low, high) in zip((figure.x, figure.y), bounds, strict=True)]
-    placed: Polygon = turned + centre
-    return placed
+    corners: Polygon = turned + centre
+    return corners
 
 
 @lru_cache(maxsize=len(SHAPES))

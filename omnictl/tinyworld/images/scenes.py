@@ -1,4 +1,4 @@
-"""What TinyWorld's pictures show: one to four shapes, each with size, colour and place, a pure function of (seed, split, index).
+"""What TinyWorld's images show: one to four shapes, each with size, colour and place, a pure function of (seed, split, index).
 
 A scene is a described picture of the texts (`pictures`) or two groups of like shapes (`groups`), so everything that is asked about
 those can be asked about it. One shape is clearly the largest, the main one; a second is clearly larger than the rest. In training,
@@ -31,7 +31,7 @@ ALONE = "alone"
 
 BIG_RADII = ((0.15, 0.16), (0.125, 0.13))
 SMALL_RADII = ((0.094, 0.1), (0.076, 0.08), (0.062, 0.065), (0.052, 0.054))
-"""Radii that the first, second … big or small shape may have, as shares of the picture's side, of a circle of equal area."""
+"""Radii that the first, second … big or small shape may have, as shares of the image's side, of a circle of equal area."""
 
 GROUP_SIDES = {
     "on the left": ("at the top left", "on the left", "at the bottom left"),
@@ -39,7 +39,7 @@ GROUP_SIDES = {
     "at the top": ("at the top left", "at the top", "at the top right"),
     "at the bottom": ("at the bottom left", "at the bottom", "at the bottom right"),
 }
-"""The places on each side of a picture."""
+"""The places on each side of an image."""
 
 _CENTRES = (0.2, 0.5, 0.8)
 _JITTER = 0.04
@@ -48,7 +48,7 @@ _TURN = 0.4
 
 
 class Figure(NamedTuple):
-    """A shape of a scene. Lengths are shares of the picture's side."""
+    """A shape of a scene. Lengths are shares of the image's side."""
 
     item: Item
     x: float
@@ -77,7 +77,7 @@ class Ground(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it is drawn."""
+    """An image before it is drawn."""
 
     figures: tuple[Figure, ...]
     """Largest first."""
@@ -142,17 +142,17 @@ class _Composer:
 
     def compose(self) -> tuple[Figure, ...]:
         """Like shapes in two groups in one scene of three, else all different."""
-        items = self._groups() if self._rng.random() < 1 / 3 else self._different()
+        items = self._grouped_items() if self._rng.random() < 1 / 3 else self._different_items()
         figures: list[Figure] = []
         for item in items:
             rank = sum(figure.item.size == item.size for figure in figures)
-            figures.append(self._placed(item, rank))
+            figures.append(self._place(item, rank))
         return tuple(figures)
 
-    def _different(self) -> list[Item]:
+    def _different_items(self) -> list[Item]:
         """Items of different shape, colour and place, big ones first."""
-        number = 1 + self._chosen((4, 4, 3, 3))
-        big = min(self._chosen((1, 1, 1)) if number > 1 else self._chosen((1, 1)), number)
+        number = 1 + self._choose((4, 4, 3, 3))
+        big = min(self._choose((1, 1, 1)) if number > 1 else self._choose((1, 1)), number)
         items: list[Item] = []
         for rank in range(number):
             shape = self._pick(others(SHAPES, tuple(item.shape for item in items)))
@@ -161,18 +161,18 @@ class _Composer:
             items.append(Item("big" if rank < big else "small", colour, shape, place))
         return items
 
-    def _groups(self) -> list[Item]:
+    def _grouped_items(self) -> list[Item]:
         """Two or three like items on one side, one or two on another."""
-        number = 2 + self._chosen((1, 1))
-        numbers = (number, 1 + self._chosen((1,) * (4 - number)))
+        number = 2 + self._choose((1, 1))
+        numbers = (number, 1 + self._choose((1,) * (4 - number)))
         if self._rng.random() < 0.5:
             numbers = numbers[::-1]
         items: list[Item] = []
-        for many, places in zip(numbers, self._group_places(numbers), strict=True):
+        for count, places in zip(numbers, self._group_places(numbers), strict=True):
             shape = self._pick(others(SHAPES, tuple(item.shape for item in items)))
             colour = self._colour(shape, tuple(item.colour for item in items), main=not items)
-            size = "big" if many == 1 and not items and self._rng.random() < 0.5 else "small"
-            for _ in range(many):
+            size = "big" if count == 1 and not items and self._rng.random() < 0.5 else "small"
+            for _ in range(count):
                 place = self._pick(places)
                 places = others(places, (place,))
                 items.append(Item(size, colour, shape, place))
@@ -181,14 +181,14 @@ class _Composer:
     def _group_places(self, numbers: tuple[int, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The places of two sides that each group may have, without the corner that both sides share."""
         pairs = [(others(one, other), others(other, one)) for one, other in permutations(GROUP_SIDES.values(), 2)]
-        fitting = [pair for pair in pairs if all(len(places) >= many for places, many in zip(pair, numbers, strict=True))]
+        fitting = [pair for pair in pairs if all(len(places) >= count for places, count in zip(pair, numbers, strict=True))]
         return fitting[int(self._rng.random() * len(fitting))]
 
     def _colour(self, shape: str, used: tuple[str, ...], *, main: bool) -> str:
         wanted = main and self._heldout
         return self._pick(tuple(c for c in COLOURS if c not in used and ((c, shape) in HELDOUT_PAIRS) == wanted))
 
-    def _placed(self, item: Item, rank: int) -> Figure:
+    def _place(self, item: Item, rank: int) -> Figure:
         row, column = PLACES[item.place]
         low, high = (BIG_RADII if item.size == "big" else SMALL_RADII)[rank]
         return Figure(
@@ -206,12 +206,12 @@ class _Composer:
     def _pick(self, options: tuple[str, ...]) -> str:
         return options[int(self._rng.random() * len(options))]
 
-    def _chosen(self, weights: tuple[int, ...]) -> int:
+    def _choose(self, weights: tuple[int, ...]) -> int:
         """A number below the number of weights, likely as they say."""
-        left = self._rng.random() * sum(weights)
+        remainder = self._rng.random() * sum(weights)
         for number, weight in enumerate(weights):
-            left -= weight
-            if left < 0:
+            remainder -= weight
+            if remainder < 0:
                 return number
         return len(weights) - 1
 

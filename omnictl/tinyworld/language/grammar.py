@@ -65,9 +65,9 @@ class Scored(NamedTuple):
 class NotInGrammar(DataError):
     """A text that the grammar cannot produce."""
 
-    def __init__(self, found: str, expected: str, start: int) -> None:
+    def __init__(self, actual: str, expected: str, start: int) -> None:
         super().__init__(
-            f"The grammar does not produce this text: at character {start} it has {found}, expected {expected}.",
+            f"The grammar does not produce this text: at character {start} it has {actual}, expected {expected}.",
             fix="Score only unchanged documents of the same version of TinyWorld.",
             where=f"character {start}",
         )
@@ -159,15 +159,15 @@ class Scorer:
         word = self._words[position]
         if word not in log_probs:
             start, end = self._spans[position]
-            raise NotInGrammar(_quoted(self._text[start:end]), _listed(log_probs), start)
+            raise NotInGrammar(_quote(self._text[start:end]), _list_words(log_probs), start)
         self._log_probs.append(log_probs[word])
         return word
 
     def _reject_form(self, rendered: str) -> None:
         """The words are right; report the first space or capital that is not."""
         pairs = enumerate(zip(self._text, rendered, strict=False))
-        start = next((i for i, (found, right) in pairs if found != right), min(len(self._text), len(rendered)))
-        raise NotInGrammar(_quoted(self._text[start : start + 1]), _quoted(rendered[start : start + 1]), start)
+        start = next((i for i, (character, expected) in pairs if character != expected), min(len(self._text), len(rendered)))
+        raise NotInGrammar(_quote(self._text[start : start + 1]), _quote(rendered[start : start + 1]), start)
 
 
 class _Node(NamedTuple):
@@ -213,11 +213,11 @@ def _cumulative(weights: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(accumulate(weights))
 
 
-def _quoted(found: str) -> str:
-    return repr(found) if found else "the end"
+def _quote(text: str) -> str:
+    return repr(text) if text else "the end"
 
 
-def _listed(words: dict[str, float], most: int = 8) -> str:
-    shown = ["the end" if word == END else repr(word) for word in list(words)[:most]]
+def _list_words(words: dict[str, float], most: int = 8) -> str:
+    names = ["the end" if word == END else repr(word) for word in list(words)[:most]]
     rest = f" or {len(words) - most} others" if len(words) > most else ""
-    return " or ".join(shown) + rest
+    return " or ".join(names) + rest

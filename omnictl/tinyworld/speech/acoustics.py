@@ -8,38 +8,38 @@ from omnictl.tinyworld.speech.utterances import Utterance
 Samples = NDArray[np.float32]
 
 
-def record(voice: Samples, how: Utterance, rate: int) -> Samples:
+def record(voice: Samples, utterance: Utterance, rate: int) -> Samples:
     """A voice as recorded: after its lead, with echo, noise and level.
 
     Args:
         voice: `(n,)` clean speech.
-        how: the utterance's room and microphone.
+        utterance: whose room and microphone are applied.
         rate: samples a second.
 
     Returns:
         `(lead + n,)` samples in [-1, 1].
     """
-    rng = np.random.default_rng(how.seed)
-    sound = np.concatenate([np.zeros(round(how.lead_seconds * rate), np.float32), voice])
-    if how.reverb > 0:
-        sound = sound + how.reverb * _echo(sound, how.reverb_seconds, rate, rng)
+    rng = np.random.default_rng(utterance.seed)
+    samples = np.concatenate([np.zeros(round(utterance.lead_seconds * rate), np.float32), voice])
+    if utterance.reverb > 0:
+        samples = samples + utterance.reverb * _echo(samples, utterance.reverb_seconds, rate, rng)
     level = np.sqrt(np.mean(np.square(voice))) + 1e-9
-    noise = _noise(len(sound), how.noise_tilt, rng)
-    sound = sound + noise * np.float32(level * 10 ** (-how.snr_db / 20))
-    peak = np.float32(10 ** (how.gain_db / 20) * 0.9)
-    recorded: Samples = (sound * (peak / np.abs(sound).max())).astype(np.float32)
+    noise = _noise(len(samples), utterance.noise_tilt, rng)
+    samples = samples + noise * np.float32(level * 10 ** (-utterance.snr_db / 20))
+    peak = np.float32(10 ** (utterance.gain_db / 20) * 0.9)
+    recorded: Samples = (samples * (peak / np.abs(samples).max())).astype(np.float32)
     return recorded
 
 
-def _echo(sound: Samples, seconds: float, rate: int, rng: np.random.Generator) -> Samples:
+def _echo(samples: Samples, seconds: float, rate: int, rng: np.random.Generator) -> Samples:
     """The sound in a room whose echo is decaying noise (Schroeder 1979): 60 dB less after `seconds`, as loud as the voice."""
     length = round(seconds * rate)
     decay = 1000 ** -(np.arange(length) / length)
     response = rng.standard_normal(length) * decay
     response /= np.sqrt(np.sum(np.square(response)))
-    size = _fast_length(len(sound) + length)
-    spectrum = np.fft.rfft(sound, size) * np.fft.rfft(response, size)
-    return np.fft.irfft(spectrum, size)[: len(sound)].astype(np.float32)
+    size = _fast_length(len(samples) + length)
+    spectrum = np.fft.rfft(samples, size) * np.fft.rfft(response, size)
+    return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
 
 
 def _noise(length: int, tilt: float, rng: np.random.Generator) -> Samples:

@@ -1,4 +1,4 @@
-"""Speech from espeak-ng, in blocks: the same block of requests gives the same sound to the bit, on every machine of a kind."""
+"""Speech from espeak-ng, in blocks: the same block of requests gives the same audio to the bit, on every machine of a kind."""
 
 import json
 import struct
@@ -19,7 +19,7 @@ _CHILD = Path(__file__).with_name("espeak_child.py")
 
 @dataclass(frozen=True)
 class Request:
-    """Something to say."""
+    """A text and how to say it."""
 
     text: str
     voice: str
@@ -29,8 +29,8 @@ class Request:
     """0 to 99; 50 is the voice's own."""
 
 
-class Spoken(NamedTuple):
-    """The sound of a block."""
+class SpeechBlock(NamedTuple):
+    """The audio of a block of requests."""
 
     rate: int
     """Samples a second."""
@@ -38,7 +38,7 @@ class Spoken(NamedTuple):
     """One array (n,) for each request."""
 
 
-def speak(requests: Sequence[Request]) -> Spoken:
+def speak(requests: Sequence[Request]) -> SpeechBlock:
     """Say a block of texts in order, in a fresh process.
 
     Raises:
@@ -54,16 +54,16 @@ def speak(requests: Sequence[Request]) -> Spoken:
     command = [sys.executable, "-I", str(_CHILD)]
     child = subprocess.run(command, input=json.dumps(job).encode(), capture_output=True, check=False)
     if child.returncode != 0:
-        found = child.stderr.decode(errors="replace").strip().splitlines()
+        error_lines = child.stderr.decode(errors="replace").strip().splitlines()
         raise DataError(
-            f"espeak-ng failed (exit code {child.returncode}): {found[-1] if found else 'without a word'}",
+            f"espeak-ng failed (exit code {child.returncode}): {error_lines[-1] if error_lines else 'no error message'}",
             where="data.source",
             fix="reinstall it with `pip install --force-reinstall espeakng-loader`, or train on recordings with --data PATH",
         )
     return _unpack(child.stdout, len(requests))
 
 
-def _unpack(stream: bytes, count: int) -> Spoken:
+def _unpack(stream: bytes, count: int) -> SpeechBlock:
     (rate,) = struct.unpack_from("<I", stream)
     samples, place = [], 4
     for _ in range(count):
@@ -71,4 +71,4 @@ def _unpack(stream: bytes, count: int) -> Spoken:
         samples.append(np.frombuffer(stream, "<i2", length, place + 4))
         place += 4 + 2 * length
     assert place == len(stream)
-    return Spoken(rate, samples)
+    return SpeechBlock(rate, samples)

@@ -113,7 +113,7 @@ def _sentences(rng: Random) -> Iterator[str]:
     """Sentences out of endless documents, one of each."""
     while True:
         text = _MARKUP.sub(" ", grammar.sample(write_spoken, rng))
-        sentences = [found.strip() for found in _SENTENCE.findall(text)]
+        sentences = [match.strip() for match in _SENTENCE.findall(text)]
         speakable = [sentence for sentence in sentences if len(sentence.split()) <= MOST_WORDS]
         if speakable:
             yield speakable[int(rng.random() * len(speakable))]

@@ -65,19 +65,19 @@ class Visit:
         w.pick(LANDMARKS)
         w.say(".")
 
-    def _pick_seen(self, w: Writer) -> str:
+    def _pick_sighted(self, w: Writer) -> str:
         singular = {animal: animal for animal in self.coats} | {plural(animal): animal for animal in self.counts}
         return singular[w.pick(tuple(singular))]
 
     def _draw(self, w: Writer) -> None:
         w.say(f"{self.visitor} drew the")
-        animal = self._pick_seen(w)
+        animal = self._pick_sighted(w)
         amount = f"all {count_noun(self.counts[animal], animal)}" if animal in self.counts else f"it {self.coats[animal]}"
         w.say(f"and painted {amount}.")
 
     def _talk(self, w: Writer) -> None:
         w.say(f"{she_or_he(self.visitor)} talked about the")
-        self._pick_seen(w)
+        self._pick_sighted(w)
         w.say(".")
 
     def _colour_and_sound(self, w: Writer) -> None:
@@ -94,7 +94,7 @@ class Visit:
         return f"{self.visitor} was {self.home}."
 
     def _ask_visitor(self, w: Writer) -> str:
-        self._pick_seen(w)
+        self._pick_sighted(w)
         w.say("?")
         return f"{self.visitor}."
 

@@ -49,7 +49,7 @@ class Chat:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.told: dict[str, str] = {}
+        self.facts: dict[str, str] = {}
 
     def remarks(self) -> dict[str, Remark]:
         """None: this is a dialogue."""
@@ -58,7 +58,7 @@ class Chat:
     def questions(self) -> dict[str, Question]:
         """About the person, about animals and numbers, and courtesies."""
         questions: dict[str, Question] = {
-            _FACTS[fact].question: fixed_question("?", _FACTS[fact].answer.format(value)) for fact, value in self.told.items()
+            _FACTS[fact].question: fixed_question("?", _FACTS[fact].answer.format(value)) for fact, value in self.facts.items()
         }
         questions["what is my name"] = fixed_question("?", f"your name is {self.name}.")
         questions["do you know my name"] = fixed_question("?", f"your name is {self.name}.")
@@ -69,8 +69,8 @@ class Chat:
 
     def tell_fact(self, w: Writer) -> None:
         """Write one more thing about the person."""
-        fact = w.pick(others(tuple(_FACTS), tuple(self.told)))
-        self.told[fact] = w.pick(_FACTS[fact].values)
+        fact = w.pick(others(tuple(_FACTS), tuple(self.facts)))
+        self.facts[fact] = w.pick(_FACTS[fact].values)
         w.say(".")
 
     def _thank(self, w: Writer) -> str:

@@ -61,7 +61,7 @@ class Groups:
     def _is_or_are(self, noun: str) -> str:
         return "is" if self.numbers[noun] == 1 else "are"
 
-    def _counted(self, noun: str) -> str:
+    def _count_group(self, noun: str) -> str:
         return f"{NUMBERS[self.numbers[noun]]} {self.items[noun].colour} {noun}"
 
     def _total(self) -> int:
@@ -111,15 +111,15 @@ class Groups:
 
     def _ask_about(self, w: Writer) -> str:
         """The rest of `what colour are the circles?`; returns the noun."""
-        asked = {f"{self._is_or_are(noun)} the {noun}?": noun for noun in self.items}
-        return asked[w.pick(tuple(asked))]
+        endings = {f"{self._is_or_are(noun)} the {noun}?": noun for noun in self.items}
+        return endings[w.pick(tuple(endings))]
 
     def _ask_what_is(self, w: Writer) -> str:
         by_place = {item.place: noun for noun, item in self.items.items()}
         place = w.pick(tuple(by_place))
         noun = by_place[place]
         w.say("?")
-        return f"{place} {self._is_or_are(noun)} {self._counted(noun)}."
+        return f"{place} {self._is_or_are(noun)} {self._count_group(noun)}."
 
     def _ask_noun(self, w: Writer) -> str:
         noun = self._pick_by_colour(w)
@@ -135,7 +135,7 @@ class Groups:
 
     def _ask_caption(self, w: Writer) -> str:
         w.say("see?")
-        return f"{listed([self._counted(noun) for noun in self.items])}."
+        return f"{listed([self._count_group(noun) for noun in self.items])}."
 
 
 def tell_groups(w: Writer) -> Groups:

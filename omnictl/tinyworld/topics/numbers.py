@@ -20,7 +20,7 @@ class Shopping:
         self.now: dict[str, int] = {}
 
     def remarks(self) -> dict[str, Remark]:
-        """What everybody had and has, in numbers and count_noun out."""
+        """What everybody had and has, as numbers and counted out."""
         return {
             "at first": self._recall,
             "let us count the": self._count_out,
@@ -62,7 +62,7 @@ class Shopping:
 
     def _count_out(self, w: Writer) -> None:
         food = w.pick(tuple(map(plural, self.foods.values())))
-        w.say(f". {_counting(self.now[self._owner(food)])}")
+        w.say(f". {_count_aloud(self.now[self._owner(food)])}")
 
     def _ask_number(self, w: Writer) -> str:
         food = w.pick(tuple(map(plural, self.foods.values())))
@@ -162,8 +162,8 @@ def tell_sums(w: Writer) -> Sums:
     w.say("and")
     second = w.pick(others(NAMES, (first,)))
     w.say("likes")
-    taken = NUMBERS[sums.favourites[first]]
-    sums.favourites[second] = NUMBERS.index(w.pick(others(NUMBERS[1:10], (taken,))))
+    first_favourite = NUMBERS[sums.favourites[first]]
+    sums.favourites[second] = NUMBERS.index(w.pick(others(NUMBERS[1:10], (first_favourite,))))
     w.say(".")
     for _ in range(3):
         tell_sum(w, pick_number(w, 1, 9))
@@ -208,7 +208,7 @@ def _ask_previous(w: Writer) -> str:
 def _ask_counting(w: Writer) -> str:
     number = pick_number(w, 2, 10)
     w.say(".")
-    return _counting(number)
+    return _count_aloud(number)
 
 
 SUM_QUESTIONS: dict[str, Question] = {
@@ -220,6 +220,6 @@ SUM_QUESTIONS: dict[str, Question] = {
 """Questions about numbers that need nothing told before."""
 
 
-def _counting(number: int) -> str:
+def _count_aloud(number: int) -> str:
     """`one, two, three.`"""
     return ", ".join(NUMBERS[1 : number + 1] or NUMBERS[:1]) + "."

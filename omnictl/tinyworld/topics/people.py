@@ -42,13 +42,13 @@ class People:
     """Two people; one has two of job, home, pet and hobby, the other has the other two."""
 
     def __init__(self) -> None:
-        self.told: dict[str, PersonFact] = {}  # by fact
+        self.facts: dict[str, PersonFact] = {}  # by fact
         self.kin = ("", "", "")  # a person, what the second is to them, the second
         self.day = ""
 
     def remarks(self) -> dict[str, Remark]:
         """Sentences in which job, home, pet and hobby come back."""
-        job, home, pet, hobby = (self.told[fact] for fact in _VALUES)
+        job, home, pet, hobby = (self.facts[fact] for fact in _VALUES)
         first, kin, second = self.kin
         return {
             f"so {first} has": fixed_remark(f"{with_article(kin)} called {second}."),
@@ -62,7 +62,7 @@ class People:
 
     def questions(self) -> dict[str, Question]:
         """Who has which job, home, pet, hobby, and the other way round."""
-        job, home, pet, hobby = (self.told[fact] for fact in _VALUES)
+        job, home, pet, hobby = (self.facts[fact] for fact in _VALUES)
         first, kin, second = self.kin
         return {
             f"who is {first}'s": fixed_question(f"{kin}?", f"{first}'s {kin} is {second}."),
@@ -88,11 +88,11 @@ class People:
         w.say(".")
 
     def _tell_fact(self, w: Writer, name: str) -> None:
-        fact = w.pick(others(tuple(_VALUES), tuple(self.told)))
+        fact = w.pick(others(tuple(_VALUES), tuple(self.facts)))
         detail = w.pick(_DETAILS[fact]) if fact in _DETAILS else ""
         if fact == HOME:
             w.say("near the")
-        self.told[fact] = PersonFact(name, detail, w.pick(_VALUES[fact]))
+        self.facts[fact] = PersonFact(name, detail, w.pick(_VALUES[fact]))
 
 
 def tell_people(w: Writer) -> People:

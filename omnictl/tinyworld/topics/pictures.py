@@ -179,12 +179,12 @@ class Picture:
 
     def _ask_what_is(self, w: Writer) -> str:
         """What is in a place; of two shapes, also what is beside the other."""
-        where = {f"{item.place}?": item for item in self.items.values()}
+        items = {f"{item.place}?": item for item in self.items.values()}
         if len(self.items) == 2:
             for first in self.items.values():
-                where |= {f"{way}?": first for way in self._ways_to_relate(first)}
-        asked = w.pick(tuple(where))
-        return f"{asked.removesuffix('?')} is the {where[asked].shape}."
+                items |= {f"{way}?": first for way in self._ways_to_relate(first)}
+        phrase = w.pick(tuple(items))
+        return f"{phrase.removesuffix('?')} is the {items[phrase].shape}."
 
     def _ask_presence(self, w: Writer) -> str:
         """Half of the shapes asked for are there."""

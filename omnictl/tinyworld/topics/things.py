@@ -82,11 +82,11 @@ class Things:
 
     def _search(self, w: Writer) -> None:
         thing = self._pick_thing(w)
-        w.say(f". {_found(thing)}")
+        w.say(f". {_place_sentence(thing)}")
 
     def _wish(self, w: Writer) -> None:
         thing = self._pick_by_colour(w)
-        w.say(f"{thing.noun}. {_found(thing)}")
+        w.say(f"{thing.noun}. {_place_sentence(thing)}")
 
     def _rest(self, w: Writer) -> None:
         thing = self._pick_thing(w)
@@ -165,5 +165,5 @@ def tell_things(w: Writer) -> Things:
     return things
 
 
-def _found(thing: Thing) -> str:
+def _place_sentence(thing: Thing) -> str:
     return f"{thing.holder} had it." if thing.holder else f"it was {thing.place}."

@@ -1,4 +1,4 @@
-"""What a document is about: facts told once, then recalled in remarks or asked for in questions."""
+"""The topic of a document: facts told once, then recalled in remarks or asked for in questions."""
 
 from collections.abc import Callable
 from typing import Protocol

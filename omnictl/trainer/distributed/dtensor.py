@@ -1,4 +1,4 @@
-"""Tensors of which a process may hold a slice (`omnictl.trainer.distributed.sharding`): made whole, cut, and told apart.
+"""Tensors of which a process may hold a slice (`trainer/distributed/sharding.py`): gathered, cut, and told apart.
 
 Torch's type of them takes as long to import as half of torch, so nothing here does until there are some.
 """
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 
 def is_slice(tensor: Tensor) -> bool:
-    """Whether this process holds but a slice of it."""
+    """Whether this process holds only a slice of the tensor."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of it; of a slice, all processes ask together."""
+    """The whole tensor; of a slice, all processes must call this together."""
     slice_: Any = tensor
-    made: Tensor = slice_.full_tensor() if is_slice(tensor) else tensor
-    return made
+    full: Tensor = slice_.full_tensor() if is_slice(tensor) else tensor
+    return full
 
 
 def sliced_like(tensor: Tensor, like: Tensor) -> Tensor:

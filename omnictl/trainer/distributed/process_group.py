@@ -1,4 +1,4 @@
-"""Training in several processes: what each does of a step, and how they stay one.
+"""Training in several processes: each one's share of a step, and how their weights stay equal.
 
 `torchrun` starts the processes, of one host or of many, and says in each one's environment which it is. Every process takes a
 share of each batch's examples; once a step, the sums of the loss and of its gradient are added up over all processes and divided by
@@ -8,7 +8,7 @@ the count over all of them, so that any number of them takes the same step. Weig
 
 Messages about a step (counts, signals) are small objects that go through gloo; tensors go where they lie, through NCCL on a GPU.
 Left out on purpose: hiding the sum of gradients behind the backward pass. Its order would differ where one process's examples use
-other parts of a model than another's (a picture here, a sound there); docs/several_processes.md says what it costs.
+other parts of a model than another's (an image here, a recording there); docs/several_processes.md says what it costs.
 """
 
 import datetime
@@ -59,7 +59,7 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether it is this process that writes and speaks."""
+        """Whether this process is the one that writes files and prints."""
         return self.rank == 0
 
     def share(self, ids: Sequence[Example]) -> Sequence[Example]:
@@ -67,7 +67,7 @@ class ProcessGroup:
         return ids[len(ids) * self.rank // self.size : len(ids) * (self.rank + 1) // self.size]
 
     def first(self, make: Callable[[], T]) -> T:
-        """What the leading process makes, in all of them.
+        """Return what the leading process makes, in every process.
 
         Raises:
             FailedElsewhere: it failed; in the leading process itself, what it raised.
@@ -75,31 +75,31 @@ class ProcessGroup:
         if self.size == 1:
             return make()
         if not self.is_main:
-            made, failed = self._broadcast(None, failed=False)
+            result, failed = self._broadcast(None, failed=False)
             if failed:
                 raise _elsewhere()
-            return made  # type: ignore[return-value]
+            return result  # type: ignore[return-value]
         try:
-            made = make()
+            result = make()
         except BaseException:
             self._broadcast(None, failed=True)
             raise
-        self._broadcast(made, failed=False)
-        return made
+        self._broadcast(result, failed=False)
+        return result
 
-    def led(self, begin: Callable[[], T], name: Callable[[T], Name], follow: Callable[[Name], T]) -> T:
-        """What the leading process begins, and the others take up by the name it has for it; raises as `first`."""
+    def begin_first(self, begin: Callable[[], T], name: Callable[[T], Name], follow: Callable[[Name], T]) -> T:
+        """Begin something in the leading process and let the others join it by its name; raises as `first`."""
         begun: list[T] = []
 
         def lead() -> Name:
             begun.append(begin())
             return name(begun[0])
 
-        known = self.first(lead)
-        return begun[0] if begun else follow(known)
+        shared_name = self.first(lead)
+        return begun[0] if begun else follow(shared_name)
 
-    def _broadcast(self, made: object, *, failed: bool) -> tuple[object, bool]:
-        box = [(made, failed)]
+    def _broadcast(self, value: object, *, failed: bool) -> tuple[object, bool]:
+        box = [(value, failed)]
         with _others_answer():
             dist.broadcast_object_list(box, src=0)
         return box[0]

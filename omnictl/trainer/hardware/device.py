@@ -1,4 +1,4 @@
-"""Where to train, and what the process has to know about it."""
+"""The device to train on: choosing it, waiting for it, its memory, and the heap of a CPU."""
 
 import ctypes
 import resource
@@ -38,7 +38,7 @@ def choose_device(requested: str) -> torch.device:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given; elsewhere it is done already."""
+    """Wait until a GPU has finished its work; on other devices it is already finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -51,7 +51,7 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-class RiseOfMemory:
+class MemoryRise:
     """A context that finds by how many bytes the memory of this process rises at most: allocated on a GPU, else resident.
 
     Only Linux can forget an earlier peak; elsewhere a rise below it is not seen.
@@ -77,7 +77,7 @@ class RiseOfMemory:
 
 
 def _give_back_freed_memory() -> None:
-    """What glibc holds though nobody uses it would hide a rise."""
+    """Return glibc's unused memory to the system; it would hide a rise."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

@@ -22,7 +22,7 @@ from omnictl.trainer.stage import NO_WORK, LossSum, Stage, Work
 
 
 @dataclass
-class Accumulated:
+class GradientSums:
     """Sums over the micro-batches of one batch."""
 
     total: Tensor  # () float64
@@ -51,7 +51,7 @@ class Accumulated:
 
 def accumulate(
     stage: Stage, micro_batches: Iterator[Any], *, precision: Precision, scaler: torch.amp.GradScaler, lanes: Lanes | None = None
-) -> Accumulated:
+) -> GradientSums:
     """Add the (scaled) gradient of the loss summed over all micro-batches to the parameters' `.grad`.
 
     Args:
@@ -63,7 +63,7 @@ def accumulate(
     """
     lanes = lanes or Lanes()
     device = next(stage.model.parameters()).device
-    sums = Accumulated(torch.zeros((), dtype=torch.float64, device=device))
+    sums = GradientSums(torch.zeros((), dtype=torch.float64, device=device))
     began = time.perf_counter()
     while some := list(islice(micro_batches, lanes.number)):
         sums.data_seconds += time.perf_counter() - began
@@ -117,7 +117,7 @@ def add_gradients(gradients: Gradients) -> None:
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
-def add_up(sums: Accumulated, model: nn.Module, group: ProcessGroup) -> Accumulated:
+def sum_over_processes(sums: GradientSums, model: nn.Module, group: ProcessGroup) -> GradientSums:
     """Sums and gradients over all processes, each of which has accumulated its share of the batch.
 
     A parameter gets a gradient if it has one in any process; one that the batch does not use stays without, everywhere.
@@ -125,8 +125,8 @@ def add_up(sums: Accumulated, model: nn.Module, group: ProcessGroup) -> Accumula
     if group.size == 1:
         return sums
     parameters = [p for p in model.parameters() if p.requires_grad and not is_slice(p)]  # of slices, it is done
-    found = (float(sums.total), sums.count, {name: float(value) for name, value in sums.scalars.items()}, sums.work)
-    shares = group.gather((found, [parameter.grad is not None for parameter in parameters]))
+    own_sums = (float(sums.total), sums.count, {name: float(value) for name, value in sums.scalars.items()}, sums.work)
+    shares = group.gather((own_sums, [parameter.grad is not None for parameter in parameters]))
     used = [any(flags) for flags in zip(*(flags for _, flags in shares), strict=True)]
     gradients = []
     for parameter in compress(parameters, used):
@@ -134,11 +134,11 @@ def add_up(sums: Accumulated, model: nn.Module, group: ProcessGroup) -> Accumula
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
     group.sum_(gradients)
-    whole = Accumulated(torch.zeros_like(sums.total), data_seconds=sums.data_seconds)
+    all_sums = GradientSums(torch.zeros_like(sums.total), data_seconds=sums.data_seconds)
     for (total, count, scalars, work), _ in shares:
-        of = {name: torch.tensor(value, dtype=torch.float64) for name, value in scalars.items()}
-        whole.add(LossSum(torch.tensor(total, dtype=torch.float64), count, of), work)
-    return whole
+        tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in scalars.items()}
+        all_sums.add(LossSum(torch.tensor(total, dtype=torch.float64), count, tensors), work)
+    return all_sums
 
 
 def normalise(parameters: Sequence[nn.Parameter], count: int, clip_norm: float) -> float:

@@ -38,7 +38,7 @@ def choose_optimizer(config: TrainConfig, model: nn.Module, step_flops: float) -
 
 
 def rate_of(parameter: nn.Parameter) -> float:
-    """Its learning rate as a share of the config's: what a model says by an attribute `rate` of the parameter, else 1."""
+    """The parameter's learning rate as a share of the config's: its attribute `rate` if the model set one, else 1."""
     return float(getattr(parameter, "rate", 1.0))
 
 
@@ -101,7 +101,7 @@ class Optimizers:
             torch._foreach_lerp_([self._averages[name] for name in self.named], list[Tensor](self.parameters), 1 - decay)
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def use_averages(self) -> Iterator[None]:
         """With the averages, if there are any, in the place of the weights."""
         self._exchange()
         try:

@@ -1,4 +1,4 @@
-"""Passes and steps that leave no trace: on them number formats are timed and memory plans are confirmed."""
+"""Passes and steps without lasting effects, to time number formats and confirm memory plans."""
 
 import math
 import time

@@ -24,21 +24,21 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return min(psutil.virtual_memory().available, _left_in_control_group())
+    return min(psutil.virtual_memory().available, _free_in_control_group())
 
 
-def _left_in_control_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int:
+def _free_in_control_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int:
     """Bytes below the tightest limit of the process's control groups; as good as endless if there is none."""
     try:
         lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
     except OSError:
         return ENDLESS
     paths = {controllers: path.lstrip("/") for _, controllers, path in lines}
-    left = [ENDLESS]
+    free = [ENDLESS]
     for controllers, files in _GROUP_FILES.items():
         folder = root / controllers / paths[controllers] if controllers in paths else None
-        left += [_left(group, files) for group in (folder, *folder.parents)] if folder else []
-    return max(0, min(left))
+        free += [_free_in_group(group, files) for group in (folder, *folder.parents)] if folder else []
+    return max(0, min(free))
 
 
 class _GroupFiles(NamedTuple):
@@ -56,7 +56,7 @@ _GROUP_FILES = {
 }
 
 
-def _left(group: Path, files: _GroupFiles) -> int:
+def _free_in_group(group: Path, files: _GroupFiles) -> int:
     try:
         limit, used = (group / files.limit).read_text().strip(), (group / files.used).read_text()
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

@@ -47,14 +47,14 @@ _FIX = "close other programs, or choose a smaller model or shorter examples"
 
 
 class MemoryPlan(NamedTuple):
-    """What goes through the model at a time."""
+    """The micro-batch and the checkpointing of a training, and the memory that they take."""
 
     micro_batch: int
     checkpointing: Checkpointing
     peak_bytes: int | None
     """What a step of it takes beyond the loaded model, traced; None for a whole batch on request, or if it cannot be traced."""
     budget_bytes: int | None
-    """What was there for it."""
+    """The memory that was free for it."""
     evaluation_bytes: int | None = None
     """What an evaluation takes beyond the loaded model, traced; None as above."""
     lanes: int = 1
@@ -110,10 +110,10 @@ class Steps:
         Raises:
             Untraceable: shapes depend on what the model computes.
         """
-        from omnictl.trainer.plan.memory_trace import traced_step  # noqa: PLC0415  slow
+        from omnictl.trainer.plan.memory_trace import trace_step  # noqa: PLC0415  slow
 
         set_checkpointing(self.stage.model, checkpointing)
-        return traced_step(
+        return trace_step(
             self.stage,
             self.batches.collate(self.batches.largest(micro_batch)),
             self.config,
@@ -124,10 +124,10 @@ class Steps:
 
     def evaluation(self) -> "Peak":
         """The traced peak of the evaluation between two steps. Raises as `peak`."""
-        from omnictl.trainer.plan.memory_trace import traced_passes  # noqa: PLC0415  slow
+        from omnictl.trainer.plan.memory_trace import trace_passes  # noqa: PLC0415  slow
 
         passes = self.stage.heaviest_passes(self.batches)
-        return traced_passes(self.stage, passes, self.config, optimizer=self.optimizer, precision=self.precision)
+        return trace_passes(self.stage, passes, self.config, optimizer=self.optimizer, precision=self.precision)
 
     def rehearse(self, device: torch.device, micro_batch: int) -> None:
         """Forward and backward pass of the largest micro-batch, which leave no trace."""
@@ -178,7 +178,7 @@ def plan_memory(steps: Steps, *, free: int, device: torch.device, slices: int = 
     from omnictl.trainer.plan.memory_trace import Untraceable  # noqa: PLC0415  slow
 
     try:
-        return _traced_plan(steps, budget(free, device), device, slices)
+        return _trace_plan(steps, budget(free, device), device, slices)
     except Untraceable:  # the whole batch, if it goes through a rehearsal
         return MemoryPlan(sizes[0], modes[0], None, None)
 
@@ -196,14 +196,14 @@ def confirm_plan(plan: MemoryPlan, steps: Steps, device: torch.device) -> Memory
     plan = confirm_micro_batch(plan, sizes, partial(steps.rehearse, device))
     if steps.config.runtime.deterministic:
         return plan
-    size = quickest(sizes[sizes.index(plan.micro_batch) :], partial(steps.seconds, device))
+    size = fastest_micro_batch(sizes[sizes.index(plan.micro_batch) :], partial(steps.seconds, device))
     if size != plan.micro_batch:
-        peak = None if plan.peak_bytes is None else steps.peak(size, plan.checkpointing).needed
+        peak = None if plan.peak_bytes is None else steps.peak(size, plan.checkpointing).extra_bytes
         plan = plan._replace(micro_batch=size, peak_bytes=peak)
-    return _in_lanes(plan, steps, device)
+    return _choose_lanes(plan, steps, device)
 
 
-def _in_lanes(plan: MemoryPlan, steps: Steps, device: torch.device) -> MemoryPlan:
+def _choose_lanes(plan: MemoryPlan, steps: Steps, device: torch.device) -> MemoryPlan:
     """The same examples in micro-batches of half the size, two at a time, if that is faster here; memory stays the same."""
     if plan.micro_batch == 1 or not can_share_steps(steps.stage, steps.config, device):
         return plan
@@ -215,8 +215,8 @@ def _in_lanes(plan: MemoryPlan, steps: Steps, device: torch.device) -> MemoryPla
     return plan._replace(micro_batch=half, lanes=LANES) if together * FASTER <= alone else plan
 
 
-def _traced_plan(steps: Steps, there: int, device: torch.device, slices: int) -> MemoryPlan:
-    """The fastest of the candidates that fits into `there` bytes; what the config fixes, fit or not.
+def _trace_plan(steps: Steps, room: int, device: torch.device, slices: int) -> MemoryPlan:
+    """The fastest of the candidates that fits into `room` bytes; what the config fixes, fit or not.
 
     Raises:
         OutOfMemory: none fits, or the evaluation does not.
@@ -224,21 +224,21 @@ def _traced_plan(steps: Steps, there: int, device: torch.device, slices: int) ->
     """
 
     def peak(micro_batch: int, checkpointing: Checkpointing) -> int:
-        found = steps.peak(micro_batch, checkpointing)
-        return found.needed if slices == 1 else _in_slices(found, steps.stage, slices)
+        step = steps.peak(micro_batch, checkpointing)
+        return step.extra_bytes if slices == 1 else _in_slices(step, steps.stage, slices)
 
     sizes, modes = steps.candidates()
-    evaluation = steps.evaluation().needed
+    evaluation = steps.evaluation().extra_bytes
     if steps.config.micro_batch != "auto":
-        return MemoryPlan(sizes[0], modes[0], peak(sizes[0], modes[0]), there, evaluation)
-    plan = fastest_that_fits(sizes, modes, there, peak)
+        return MemoryPlan(sizes[0], modes[0], peak(sizes[0], modes[0]), room, evaluation)
+    plan = fastest_that_fits(sizes, modes, room, peak)
     if plan is None:
-        what, least = f"a step of {sizes[-1]} of {steps.share} examples", peak(sizes[-1], modes[-1])
+        name, least = f"a step of {sizes[-1]} of {steps.share} examples", peak(sizes[-1], modes[-1])
     else:
-        what, least = "the evaluation between steps", evaluation
-    if least > there:
+        name, least = "the evaluation between steps", evaluation
+    if least > room:
         raise OutOfMemory(
-            f"{what} takes {least / 2**20:,.0f} MiB, {there / 2**20:,.0f} MiB are free for it on {device}",
+            f"{name} takes {least / 2**20:,.0f} MiB, {room / 2**20:,.0f} MiB are free for it on {device}",
             where="model" if steps.stage.divisible else "train.batch_size",
             fix=_FIX,
         )
@@ -264,7 +264,7 @@ def halves(batch_size: int) -> list[int]:
 
 
 def fastest_that_fits(
-    sizes: Sequence[int], modes: Sequence[Checkpointing], there: int, peak: Callable[[int, Checkpointing], int]
+    sizes: Sequence[int], modes: Sequence[Checkpointing], room: int, peak: Callable[[int, Checkpointing], int]
 ) -> MemoryPlan | None:
     """The largest part of the batch that fits without recomputing anything; if none does, that with the least recomputation.
 
@@ -273,18 +273,18 @@ def fastest_that_fits(
     Args:
         sizes: micro-batches, largest first.
         modes: kinds of checkpointing, fastest first.
-        there: bytes that may be used.
+        room: bytes that may be used.
         peak: bytes that a micro-batch takes; never less for a larger one.
     """
     for mode in modes:
         low, high = 0, len(sizes)  # sizes[high:] fit, sizes[:low] do not
-        found: dict[int, int] = {}
+        peaks: dict[int, int] = {}
         while low < high:
             middle = (low + high) // 2 if low else 0  # more often than not, everything fits
-            found[middle] = peak(sizes[middle], mode)
-            low, high = (low, middle) if found[middle] <= there else (middle + 1, high)
+            peaks[middle] = peak(sizes[middle], mode)
+            low, high = (low, middle) if peaks[middle] <= room else (middle + 1, high)
         if low < len(sizes):
-            return MemoryPlan(sizes[low], mode, found[low], there)
+            return MemoryPlan(sizes[low], mode, peaks[low], room)
     return None
 
 
@@ -305,7 +305,7 @@ def confirm_micro_batch(plan: MemoryPlan, sizes: Sequence[int], rehearse: Callab
     raise step_does_not_fit(sizes[-1], where="model")
 
 
-def quickest(sizes: Sequence[int], seconds: Callable[[int], float]) -> int:
+def fastest_micro_batch(sizes: Sequence[int], seconds: Callable[[int], float]) -> int:
     """The micro-batch to go on with: smaller ones pad less and stay in caches, larger ones keep more of a device busy.
 
     Args:

@@ -57,17 +57,17 @@ class Peak(NamedTuple):
     """By what they are for: parameters, buffers, gradients, optimizer, activations, temporary."""
 
     @property
-    def lasting(self) -> int:
+    def model_bytes(self) -> int:
         """Bytes of parameters and buffers, which were there before the step."""
         return self.parts["parameters"] + self.parts["buffers"]
 
     @property
-    def needed(self) -> int:
+    def extra_bytes(self) -> int:
         """Bytes beyond the loaded model."""
-        return self.total - self.lasting
+        return self.total - self.model_bytes
 
 
-def traced_step(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str, precision: Precision, accumulates: bool) -> Peak:
+def trace_step(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str, precision: Precision, accumulates: bool) -> Peak:
     """The fullest moment of a step that is not the first one, which has no moments yet.
 
     Args:
@@ -87,7 +87,7 @@ def traced_step(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str
             _fill_gradients(optimizers)
         gradients = [parameter.grad for parameter in optimizers.parameters if parameter.grad is not None]
         tracker.track_external(*gradients)
-        with _RealWhereKnown(), tracker:  # type: ignore[no-untyped-call]
+        with _ComputeRealShapes(), tracker:  # type: ignore[no-untyped-call]
             with precision.autocast(CPU):
                 loss = stage.loss(batch)
             torch.autograd.backward(loss.sum)
@@ -95,7 +95,7 @@ def traced_step(stage: Stage, batch: Any, config: TrainConfig, *, optimizer: str
     return _peak(tracker)
 
 
-def traced_passes(
+def trace_passes(
     stage: Stage, passes: Iterable[Callable[[], object]], config: TrainConfig, *, optimizer: str, precision: Precision
 ) -> Peak:
     """The fullest moment of passes that learn nothing, one after the other, between two steps.
@@ -113,14 +113,14 @@ def traced_passes(
     stage.model.eval()
     with (
         _between_steps(stage, config, optimizer, precision) as (tracker, _),
-        _RealWhereKnown(),  # type: ignore[no-untyped-call]
+        _ComputeRealShapes(),  # type: ignore[no-untyped-call]
         tracker,
         torch.no_grad(),
         precision.autocast(CPU),
     ):
-        for each in passes:
+        for run_pass in passes:
             tracker.reset_mod_stats()  # it refuses to see a module twice
-            each()
+            run_pass()
     return _peak(tracker)
 
 
@@ -133,7 +133,7 @@ def _between_steps(
     Raises:
         Untraceable: shapes depend on contents.
     """
-    with torch.random.fork_rng(devices=()), FakeTensorMode(allow_non_fake_inputs=True) as mode, _faked(stage.model, mode):
+    with torch.random.fork_rng(devices=()), FakeTensorMode(allow_non_fake_inputs=True) as mode, _fake_model(stage.model, mode):
         optimizers, tracker = Optimizers(stage.model, config, optimizer, precision.optimizer_dtype), MemTracker()
         _fill_gradients(optimizers)
         _step(optimizers, config)
@@ -146,11 +146,11 @@ def _between_steps(
 
 
 def _peak(tracker: MemTracker) -> Peak:
-    found = tracker.get_tracker_snapshot("peak")[CPU]
+    snapshot = tracker.get_tracker_snapshot("peak")[CPU]
     parts = dict.fromkeys(_PARTS.values(), 0)
     for kind, part in _PARTS.items():
-        parts[part] += found[kind]
-    return Peak(found["Total"], parts)
+        parts[part] += snapshot[kind]
+    return Peak(snapshot["Total"], parts)
 
 
 def _fill_gradients(optimizers: Optimizers) -> None:
@@ -167,32 +167,32 @@ def _step(optimizers: Optimizers, config: TrainConfig) -> None:
 
 
 @contextmanager
-def _faked(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+def _fake_model(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
     """With fake parameters and buffers in the place of the model's own; what is shared stays shared."""
     fakes: dict[int, Tensor] = {}
 
     def fake(tensor: Tensor) -> Tensor:
         if id(tensor) not in fakes:
             with mode:  # on a CPU wherever the model is: shapes are known there, and memory is counted by device
-                made = torch.empty_like(mode.from_tensor(tensor.detach()), device=CPU)
+                fake_tensor = torch.empty_like(mode.from_tensor(tensor.detach()), device=CPU)
             is_parameter = isinstance(tensor, nn.Parameter)
-            fakes[id(tensor)] = nn.Parameter(made, requires_grad=tensor.requires_grad) if is_parameter else made
+            fakes[id(tensor)] = nn.Parameter(fake_tensor, requires_grad=tensor.requires_grad) if is_parameter else fake_tensor
         return fakes[id(tensor)]
 
     holders: list[dict[str, Tensor | None]] = []
     for module in model.modules():
         holders += [module._parameters, module._buffers]  # type: ignore[list-item]
-    own = [dict(holder) for holder in holders]
+    originals = [dict(holder) for holder in holders]
     try:
         for holder in holders:
             holder.update({name: fake(tensor) for name, tensor in holder.items() if tensor is not None})
         yield
     finally:
-        for holder, tensors in zip(holders, own, strict=True):
+        for holder, tensors in zip(holders, originals, strict=True):
             holder.update(tensors)
 
 
-class _RealWhereKnown(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _ComputeRealShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What depends on the batch alone (lengths, masks, counts) is computed really, so that shapes may depend on it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -212,8 +212,8 @@ class _RealWhereKnown(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
 
-def _is_small(made: Any) -> bool:
-    return isinstance(made, Tensor) and made.numel() <= SMALL
+def _is_small(result: Any) -> bool:
+    return isinstance(result, Tensor) and result.numel() <= SMALL
 
 
 def _places(index: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -1,6 +1,6 @@
-"""What a training may take: the steps that are planned for it, and how often it is evaluated so that evaluations cost little.
+"""The time of a training: the steps that are planned for it, and how often it is evaluated so that evaluations cost little.
 
-Pure arithmetic, without torch: `omnictl.pipeline.time_budget` plans with it, `omnictl.trainer.trainer` keeps to it.
+Pure arithmetic, without torch: `pipeline/time_budget.py` plans with it, `trainer/trainer.py` follows the plan.
 """
 
 import math
@@ -28,7 +28,7 @@ class StepPlan(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """What a training has been seen to take."""
+    """The measured times of a training so far."""
 
     step: int
     """Steps taken so far."""
@@ -39,7 +39,7 @@ class Speed(NamedTuple):
 
 
 class StepPlanner(Protocol):
-    """Whoever shares out the time that a training and others have."""
+    """Shares out the available time among trainings."""
 
     def begin(self) -> StepPlan:
         """The plan, when all is ready for the next step."""

@@ -8,7 +8,7 @@ import torch
 from omnictl.cli.app import run
 from omnictl.config import Config
 from omnictl.measure import plan
-from omnictl.measure.plan import Elsewhere, StagePlan
+from omnictl.measure.plan import StagePlan, TargetGpu
 from omnictl.measure.untrained import WHOLE_MODEL
 
 KEYS = {"stage", "peak_bytes", "micro_batch", "accumulation", "checkpointing", "precision", "total_steps", "disk_bytes"}
@@ -24,12 +24,12 @@ def test_a_stage_is_planned_for_this_machine(capsys: pytest.CaptureFixture[str])
     assert found["memory"] is None
 
 
-def without_tracing(monkeypatch: pytest.MonkeyPatch, *, fits: bool) -> list[Elsewhere | None]:
+def without_tracing(monkeypatch: pytest.MonkeyPatch, *, fits: bool) -> list[TargetGpu | None]:
     """Let every plan be made up; returns what they were asked for."""
-    asked: list[Elsewhere | None] = []
+    asked: list[TargetGpu | None] = []
 
     def make_plans(
-        configs: Mapping[str, Config], preset: str, elsewhere: Elsewhere | None, device: torch.device, *, cache: Path
+        configs: Mapping[str, Config], preset: str, elsewhere: TargetGpu | None, device: torch.device, *, cache: Path
     ) -> Iterator[StagePlan]:
         asked.append(elsewhere)
         parts = {"parameters": 2**20, "activations": 3 * 2**30}
@@ -45,7 +45,7 @@ def without_tracing(monkeypatch: pytest.MonkeyPatch, *, fits: bool) -> list[Else
 def test_all_stages_are_shown_in_one_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked = without_tracing(monkeypatch, fits=True)
     assert run(["plan", "all", "--preset", "small", "--memory", "12GB", "--tflops", "50"]) == 0
-    assert asked == [Elsewhere(12 * 10**9, 50.0)]
+    assert asked == [TargetGpu(12 * 10**9, 50.0)]
     shown = capsys.readouterr().out
     for word in (*WHOLE_MODEL, "4.0 GiB", "2 × 4", "nothing", "bf16 muon", "50 TFLOP/s", "omnictl pipeline --preset small"):
         assert word in shown

@@ -52,7 +52,7 @@ def test_tinyworld_looks_as_it_is_drawn_whatever_the_seed() -> None:
         drawn = draw(scene(0, "train", index), VIEW.size)
         for seed in (None, (1, 2), (3, 4)):
             shown = found.example(index, VIEW, seed)
-            assert np.array_equal(shown.image, drawn.picture)
+            assert np.array_equal(shown.image, drawn.image)
             assert np.array_equal(shown.patches, label_patches(scene(0, "train", index), drawn.owners, VIEW.grid))
 
 

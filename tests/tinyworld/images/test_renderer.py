@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from omnictl.tinyworld.images.renderer import RGB, Drawn, draw, outline
+from omnictl.tinyworld.images.renderer import RGB, SceneImage, draw, outline
 from omnictl.tinyworld.images.scenes import Figure, Ground, Scene, scene
 from omnictl.tinyworld.language.lexicon import COLOURS, PLACES, SHAPES
 from omnictl.tinyworld.topics.pictures import Item
@@ -27,7 +27,7 @@ def plain(found: Scene) -> Scene:
 
 
 @cache
-def plainly_drawn() -> tuple[tuple[Scene, Drawn], ...]:
+def plainly_drawn() -> tuple[tuple[Scene, SceneImage], ...]:
     return tuple((found, draw(plain(found), SIDE)) for found in (scene(0, "train", index) for index in range(NUM_SCENES)))
 
 
@@ -126,7 +126,7 @@ def test_edges_are_smooth(shape: str, side: int) -> None:
     x, y = pixel_centres(side * fine)
     polygon = [(side * a, side * b) for a, b in corners(found.figures[0])]
     covered = inside(polygon, x / fine, y / fine).reshape(side, fine, side, fine).mean((1, 3))
-    red = draw(found, side).picture[0].astype(float)
+    red = draw(found, side).image[0].astype(float)
     share = (red - 150) / (RGB["red"][0] - 150)
     edge = (covered > 0) & (covered < 1)
     assert np.abs(share - covered).sum() < 0.3 * edge.sum()
@@ -142,7 +142,7 @@ def test_pure_colours_are_nearest_to_themselves_of_all_ten() -> None:
     seen = set()
     for found, drawn in plainly_drawn():
         for number, figure in enumerate(found.figures, start=1):
-            pixels = drawn.picture[:, interior(drawn.owners == number)].T.astype(float)  # (n, 3)
+            pixels = drawn.image[:, interior(drawn.owners == number)].T.astype(float)  # (n, 3)
             nearest = np.linalg.norm(pixels[:, None] - table, axis=-1).argmin(-1)
             assert set(nearest.tolist()) == {COLOURS.index(figure.item.colour)}  # and no shape has a crack
             assert tuple(np.median(pixels, 0)) == RGB[figure.item.colour]
@@ -166,7 +166,7 @@ def test_shade_and_grain_leave_colours_what_they_are() -> None:
         drawn = draw(found, SIDE)
         for number, figure in enumerate(found.figures, start=1):
             owned = drawn.owners == number
-            mean = drawn.picture[:, interior(owned)].mean(1)
+            mean = drawn.image[:, interior(owned)].mean(1)
             assert np.linalg.norm(mean - table, axis=-1).argmin() == COLOURS.index(figure.item.colour)
             assert np.abs(mean - np.clip(table[COLOURS.index(figure.item.colour)] + figure.shade, 0, 255)).max() < 5
 
@@ -220,15 +220,15 @@ def test_small_shapes_lie_on_big_ones() -> None:
     small = big._replace(item=Item("small", "blue", "circle", "in the middle"), radius=0.05)
     drawn = draw(Scene((big, small), GREY, ""), 112)
     assert drawn.owners[56, 56] == 2
-    assert tuple(drawn.picture[:, 56, 56]) == RGB["blue"]
+    assert tuple(drawn.image[:, 56, 56]) == RGB["blue"]
     assert drawn.owners[56, 45] == 1
-    assert tuple(drawn.picture[:, 56, 45]) == RGB["red"]
+    assert tuple(drawn.image[:, 56, 45]) == RGB["red"]
 
 
 def test_a_ring_has_a_hole() -> None:
     drawn = draw(alone("ring"), 112)
     assert drawn.owners[56, 56] == 0
-    assert tuple(drawn.picture[:, 56, 56]) == (150, 150, 150)
+    assert tuple(drawn.image[:, 56, 56]) == (150, 150, 150)
     assert (drawn.owners == 1).any(0).sum() > 30
 
 
@@ -250,11 +250,11 @@ def test_a_picture_is_planar_and_a_function_of_the_scene(side: int) -> None:
     for index in range(5):
         found = scene(1, "val", index)
         one, two = draw(found, side), draw(found, side)
-        assert one.picture.shape == (3, side, side)
+        assert one.image.shape == (3, side, side)
         assert one.owners.shape == (side, side)
-        assert one.picture.dtype == one.owners.dtype == np.uint8
-        assert one.picture.flags.c_contiguous
-        assert np.array_equal(one.picture, two.picture)
+        assert one.image.dtype == one.owners.dtype == np.uint8
+        assert one.image.flags.c_contiguous
+        assert np.array_equal(one.image, two.image)
         assert np.array_equal(one.owners, two.owners)
         assert one.owners.max() == len(found.figures)
 
@@ -267,8 +267,8 @@ def test_a_picture_is_the_same_scaled(side: int) -> None:
         found = scene(2, "val", index)
         found = replace(found, ground=found.ground._replace(grain=0.0))
         large, small = draw(found, 224), draw(found, side)
-        averaged = large.picture.reshape(3, side, times, side, times).mean((2, 4))
-        difference = np.abs(averaged - small.picture)
+        averaged = large.image.reshape(3, side, times, side, times).mean((2, 4))
+        difference = np.abs(averaged - small.image)
         assert difference.mean() < 1.0 * 112 / side
         assert np.median(difference) < 1.5
         for number, figure in enumerate(found.figures, start=1):
@@ -279,12 +279,12 @@ def test_a_picture_is_the_same_scaled(side: int) -> None:
 @pytest.mark.parametrize("grain", [0.0, 2.0, 8.0])
 def test_the_grain_is_as_strong_as_asked_and_alike_in_all_colours(grain: float) -> None:
     drawn = draw(Scene((), GREY._replace(grain=grain, seed=77), ""), 112)
-    noise = drawn.picture.astype(float) - 150
+    noise = drawn.image.astype(float) - 150
     assert noise.std() == pytest.approx(grain, rel=0.05, abs=0.01)
     assert np.array_equal(noise[0], noise[1])
     assert np.array_equal(noise[0], noise[2])
     again = draw(Scene((), GREY._replace(grain=grain, seed=78), ""), 112)
-    assert np.array_equal(drawn.picture, again.picture) == (grain == 0)
+    assert np.array_equal(drawn.image, again.image) == (grain == 0)
 
 
 @pytest.mark.parametrize("direction", [0.0, 0.7, 2.0, 4.5])
@@ -292,7 +292,7 @@ def test_the_ground_changes_in_its_direction(direction: float) -> None:
     drawn = draw(Scene((), Ground((100, 120, 140), (200, 180, 160), direction, 0.0, 0), ""), 112)
     rows, columns = np.mgrid[-1:1:112j, -1:1:112j]
     along = columns * math.cos(direction) + rows * math.sin(direction)
-    for plane, step in zip(drawn.picture.astype(float), (100, 60, 20), strict=True):
+    for plane, step in zip(drawn.image.astype(float), (100, 60, 20), strict=True):
         slope = np.sum(along * (plane - plane.mean())) / np.sum(along**2)
         assert slope == pytest.approx(0.35 * step, rel=0.02)
         assert plane.mean() == pytest.approx(149.5, abs=0.5)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from omnictl.config.split import Split
 from omnictl.errors import DataError
 from omnictl.tinyworld.speech.acoustics import Samples, record
-from omnictl.tinyworld.speech.espeak import Request, Spoken, speak
+from omnictl.tinyworld.speech.espeak import Request, SpeechBlock, speak
 from omnictl.tinyworld.speech.utterances import FEWEST_UNSEEN_WORDS, MOST_WORDS, Utterance, reply, utterance
 from omnictl.tinyworld.speech.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
 
@@ -211,24 +211,24 @@ def same(one: Sequence[NDArray[np.int16]], two: Sequence[NDArray[np.int16]]) -> 
 
 
 @pytest.fixture(scope="module")
-def spoken() -> Spoken:
+def spoken() -> SpeechBlock:
     """The first block, or what a small corpus has of it."""
     return speak(block(range(64)))
 
 
-def test_a_block_sounds_the_same_every_time(spoken: Spoken) -> None:
+def test_a_block_sounds_the_same_every_time(spoken: SpeechBlock) -> None:
     again = speak(block(range(64)))
     assert again.rate == spoken.rate == 22_050
     assert same(again.samples, spoken.samples)
 
 
-def test_the_beginning_of_a_block_sounds_as_in_the_whole(spoken: Spoken) -> None:
+def test_the_beginning_of_a_block_sounds_as_in_the_whole(spoken: SpeechBlock) -> None:
     """So the utterances of a corpus do not change when it grows."""
     for count in (1, 17):
         assert same(speak(block(range(count))).samples, spoken.samples[:count])
 
 
-def test_speech_is_as_long_and_as_loud_as_speech(spoken: Spoken) -> None:
+def test_speech_is_as_long_and_as_loud_as_speech(spoken: SpeechBlock) -> None:
     for request, samples in zip(block(range(64)), spoken.samples, strict=True):
         words_a_second = len(request.text.split()) / (len(samples) / spoken.rate)
         assert 1 < words_a_second < 6, request

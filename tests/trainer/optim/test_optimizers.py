@@ -164,7 +164,7 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
 
 
 def averages_of(optimizers: Optimizers, model: nn.Module) -> dict[str, Tensor]:
-    with optimizers.averaged():
+    with optimizers.use_averages():
         return snapshot(model)
 
 
@@ -209,7 +209,7 @@ def test_averages_take_the_place_of_the_weights_for_a_while() -> None:
     take_averaged_steps(optimizers, model, range(3))
     weights, tokens = snapshot(model), torch.arange(8)[None]
     parameters = list(model.parameters())
-    with optimizers.averaged():
+    with optimizers.use_averages():
         inside = snapshot(model)
         assert not any(torch.equal(inside[name], tensor) for name, tensor in weights.items())
         assert all(one is two for one, two in zip(parameters, model.parameters(), strict=True))
@@ -226,7 +226,7 @@ def test_weights_come_back_after_an_error() -> None:
     optimizers = Optimizers(model, AVERAGED, "adamw")
     take_averaged_steps(optimizers, model, range(3))
     weights = snapshot(model)
-    with pytest.raises(KeyboardInterrupt), optimizers.averaged():
+    with pytest.raises(KeyboardInterrupt), optimizers.use_averages():
         raise KeyboardInterrupt
     assert same(snapshot(model), weights)
 

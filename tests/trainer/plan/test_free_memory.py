@@ -21,9 +21,9 @@ def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
     group(tmp_path / "user", "1000", 600, 150)
     own = tmp_path / "cgroup"
     own.write_text("0::/user/job\n")
-    assert free_memory._left_in_control_group(tmp_path, own) == 1000 - 600 + 150
+    assert free_memory._free_in_control_group(tmp_path, own) == 1000 - 600 + 150
     group(tmp_path / "user" / "job", "500", 300, 0)
-    assert free_memory._left_in_control_group(tmp_path, own) == 200
+    assert free_memory._free_in_control_group(tmp_path, own) == 200
 
 
 def test_control_groups_of_version_1_count_too(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_control_groups_of_version_1_count_too(tmp_path: Path) -> None:
         (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
         (folder / "memory.usage_in_bytes").write_text(f"{used}\n")
         (folder / "memory.stat").write_text("cache 90\ninactive_file 1\ntotal_inactive_file 50\n")
-    assert free_memory._left_in_control_group(tmp_path, own) == 1000 - 700 + 50
+    assert free_memory._free_in_control_group(tmp_path, own) == 1000 - 700 + 50
 
 
 @pytest.mark.parametrize("text", [None, "", "3:cpu:/user\n", "0::/gone\n", "4:memory:/gone\n"])
@@ -43,7 +43,7 @@ def test_without_a_control_group_there_is_no_limit(tmp_path: Path, text: str | N
     own = tmp_path / "cgroup"
     if text is not None:
         own.write_text(text)
-    assert free_memory._left_in_control_group(tmp_path, own) == 2**63
+    assert free_memory._free_in_control_group(tmp_path, own) == 2**63
 
 
 def test_not_all_that_is_free_is_planned_for() -> None:

@@ -21,11 +21,11 @@ from omnictl.trainer.plan.memory import (
     MemoryPlan,
     Steps,
     confirm_micro_batch,
+    fastest_micro_batch,
     fastest_that_fits,
     halves,
-    quickest,
 )
-from omnictl.trainer.plan.memory_trace import Peak, traced_passes, traced_step
+from omnictl.trainer.plan.memory_trace import Peak, trace_passes, trace_step
 from omnictl.trainer.stage import LossSum
 
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def equally_fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def traced(stage: Regression, size: int, *, accumulates: bool = False, average: float = 0.0) -> Peak:
     config = changed(CONFIG, average=average)
     batch = stage.collate(stage.largest(size))
-    return traced_step(stage, batch, config, optimizer="adamw", precision=FP32, accumulates=accumulates)
+    return trace_step(stage, batch, config, optimizer="adamw", precision=FP32, accumulates=accumulates)
 
 
 def num_bytes(stage: Regression) -> int:
@@ -57,7 +57,7 @@ def test_what_lasts_through_a_step_is_counted_to_the_byte() -> None:
     stage = Regression()
     steps = 4 * len(list(stage.model.parameters()))  # of Adam, fp32 numbers
     found = traced(stage, 8)
-    assert found.parts["parameters"] == found.lasting == num_bytes(stage)
+    assert found.parts["parameters"] == found.model_bytes == num_bytes(stage)
     assert found.parts["optimizer"] == 2 * num_bytes(stage) + steps
     assert traced(stage, 8, average=0.9).parts["optimizer"] == 3 * num_bytes(stage) + steps
     assert found.total == sum(found.parts.values())
@@ -95,10 +95,10 @@ def test_an_evaluation_keeps_nothing_for_a_backward_pass() -> None:
     stage = Wide()
     stage.evaluated = 64
     passes = [*stage.heaviest_passes(stage)] * 2  # one after the other
-    found = traced_passes(stage, passes, CONFIG, optimizer="adamw", precision=FP32)
+    found = trace_passes(stage, passes, CONFIG, optimizer="adamw", precision=FP32)
     moments = traced(stage, 1).parts["optimizer"]
-    assert found.lasting == num_bytes(stage)
-    assert found.needed - moments == pytest.approx(2 * 64 * WIDE * 4 * 4, rel=0.02)
+    assert found.model_bytes == num_bytes(stage)
+    assert found.extra_bytes - moments == pytest.approx(2 * 64 * WIDE * 4 * 4, rel=0.02)
     assert not any(parameter.grad is not None for parameter in stage.model.parameters())
 
 
@@ -204,13 +204,13 @@ def test_a_batch_that_must_stay_whole_is_not_halved() -> None:
     ],
 )
 def test_smaller_micro_batches_are_taken_if_they_are_clearly_faster(seconds: dict[int, float], chosen: int) -> None:
-    assert quickest(halves(8), seconds.__getitem__) == chosen
+    assert fastest_micro_batch(halves(8), seconds.__getitem__) == chosen
 
 
 def test_a_busy_moment_does_not_decide() -> None:
     def of_eights_and_fours(*seconds: float) -> int:
         taken = iter([1.0, *seconds])  # eights once, then both in turn
-        return quickest([8, 4], lambda _: next(taken))
+        return fastest_micro_batch([8, 4], lambda _: next(taken))
 
     assert of_eights_and_fours(1.0, 0.5, 0.6, 0.5) == 4
     assert of_eights_and_fours(1.0, 0.5, 0.4, 0.5) == 8
@@ -285,7 +285,7 @@ def test_what_is_faster_here_is_found_out_and_planned_for(tmp_path: Path, monkey
     trained(run, Wide(), AUTO)
     plan = MemoryPlan(**run.record()["memory"])
     assert plan[:2] == (4, "off")
-    assert plan.peak_bytes == Steps(Wide(), Wide(), AUTO, "adamw", FP32).peak(4, "off").needed
+    assert plan.peak_bytes == Steps(Wide(), Wide(), AUTO, "adamw", FP32).peak(4, "off").extra_bytes
 
 
 def test_a_run_that_must_be_repeatable_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +337,7 @@ def test_too_little_memory_is_said_before_the_first_step(tmp_path: Path, monkeyp
 def test_an_evaluation_that_does_not_fit_is_said_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage, observer = Wide(), Recorder()
     stage.evaluated = 64
-    evaluation = Steps(stage, stage, AUTO, "adamw", FP32).evaluation().needed
+    evaluation = Steps(stage, stage, AUTO, "adamw", FP32).evaluation().extra_bytes
     with_free(monkeypatch, evaluation - 1)
     with pytest.raises(OutOfMemory, match="the evaluation between steps takes 8 MiB"):
         trained(new_run(tmp_path, stage), stage, AUTO, observer=observer)
