@@ -28,8 +28,8 @@ from omnictl.trainer.hardware.device import MemoryRise, keep_freed_memory, wait_
 from omnictl.trainer.hardware.precision import Precision, matmul_rate
 from omnictl.trainer.loader import micro_batches
 from omnictl.trainer.optim.gradient import Gradients, add_gradients, forward, gradients_of, normalise
-from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.optim.lanes import Lanes
+from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.plan.dry_run import precision_for
 from omnictl.trainer.plan.free_memory import free_memory
 from omnictl.trainer.plan.memory import MemoryPlan, Steps, confirm_plan, plan_memory

@@ -39,8 +39,8 @@ from omnictl.trainer.hardware.precision import Precision, matmul_rate
 from omnictl.trainer.loader import Feed, Share
 from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
 from omnictl.trainer.optim.gradient import GradientSums, accumulate, normalise, sum_over_processes
-from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.optim.lanes import Lanes
+from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.optim.schedule import learning_rate_factor
 from omnictl.trainer.plan.dry_run import precision_for
 from omnictl.trainer.plan.free_memory import free_memory

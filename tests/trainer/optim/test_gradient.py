@@ -1,12 +1,12 @@
 import pytest
 import torch
-from omnictl.trainer.optim.lanes import Lanes
 from regression import Regression
 from torch import Tensor, nn
 
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import micro_batches
 from omnictl.trainer.optim.gradient import accumulate, normalise
+from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.stage import Work
 
 FP32 = Precision("fp32", "")

@@ -3,11 +3,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from omnictl.trainer.optim.lanes import Lanes, can_share_steps
 from regression import CONFIG, Regression
 from torch import nn
 
 from omnictl.trainer.config import RuntimeConfig
+from omnictl.trainer.optim.lanes import Lanes, can_share_steps
 
 CPU = torch.device("cpu")
 
