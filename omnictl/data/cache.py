@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def cache_dir() -> Path:
-    """Where it is: `$OMNICTL_CACHE`, else `$XDG_CACHE_HOME/omnictl`, else `~/.cache/omnictl`."""
+    """The cache folder: `$OMNICTL_CACHE`, else `$XDG_CACHE_HOME/omnictl`, else `~/.cache/omnictl`."""
     if chosen := os.environ.get("OMNICTL_CACHE"):
         return Path(chosen)
     xdg = os.environ.get("XDG_CACHE_HOME")
@@ -69,7 +69,7 @@ def _build(folder: Path, read: Callable[[Path], T | None], write: Callable[[Path
 
 
 def flush(file: IO[Any]) -> None:
-    """Hand a file's content to the disk."""
+    """Force a file's content onto the disk."""
     file.flush()
     os.fsync(file.fileno())
 

@@ -182,7 +182,7 @@ def _in_turn(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
 
 
 def _write_audio(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple[Split, str, int]]) -> None:
-    """What is asked aloud, by the number of the sound, and what is answered."""
+    """Write the spoken questions, by the number of the recording, and the spoken answers."""
     questions = [(split, number) for split in SPLITS for number in range(len(world.audio.recordings(split)))]
     sounds = (sound for split in SPLITS for sound in _speak(world.audio, split))
     for (split, number), sound in zip(log_progress(questions, "writing recordings", len(questions)), sounds, strict=True):
@@ -194,7 +194,7 @@ def _write_audio(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple[
 
 
 def _write_images(world: TinyWorldDialogues, split: Split, media_of_dialogue: Sequence[Media], draft: Path) -> None:
-    """Those that are not there yet."""
+    """Write the images that are not there yet."""
     for media in media_of_dialogue:
         file = draft / _file_of(media, split)
         if media.kind == "image" and not file.exists():

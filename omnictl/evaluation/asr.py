@@ -1,4 +1,4 @@
-"""How well speech was recognised: error rates over a split, by voices, with a control; and what went wrong, for people to read.
+"""How well speech was recognised: error rates over a split, by voices, with a control; and the worst mistakes, for people to read.
 
 `wer` compares words after Whisper's English normaliser (Radford et al. 2022), `cer` the characters that the model spells, and
 `wer_raw` words as they are written.
@@ -25,7 +25,7 @@ SHUFFLE_SEED = 0
 
 
 class RecognitionResult(NamedTuple):
-    """An utterance and what was heard in it."""
+    """An utterance and its transcription."""
 
     recording: Recording
     target: str  # its transcript in the model's characters
@@ -38,7 +38,7 @@ class RecognitionResult(NamedTuple):
 
     @property
     def hypothesis(self) -> str:
-        """What was heard, normalised."""
+        """The transcription, normalised."""
         return normalise_english(self.prediction)
 
 

@@ -49,7 +49,7 @@ STOP = frozenset({END, IM_END, IM_START})
 
 
 class DialogueResult(NamedTuple):
-    """A dialogue and what the model said in the place of its last answer."""
+    """A dialogue and the model's answer in place of its last one."""
 
     dialogue: Dialogue
     answer: str
@@ -96,7 +96,7 @@ class Respondent:
         return Prompt(embeddings, torch.from_numpy(positions).to(weight.device))
 
     def answer_all(self, dialogues: Sequence[Dialogue], media_features: MediaFeatures, *, max_reply: int) -> list[DialogueResult]:
-        """What it says in the place of each dialogue's last answer, always the likeliest."""
+        """The model's answer in place of each dialogue's last one, decoded greedily."""
         prompts = [self.template.prompt(dialogue.messages[:-1], media_features.count) for dialogue in dialogues]
         answers = [""] * len(prompts)
         for numbers in _of_equal_length([len(prompt.tokens) for prompt in prompts]):

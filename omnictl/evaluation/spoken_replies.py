@@ -20,7 +20,7 @@ KEPT = 5
 
 
 class SpokenReplies(NamedTuple):
-    """What was understood."""
+    """How well the judge understood the spoken replies."""
 
     metrics: Mapping[str, float]
     controls: Mapping[str, float]

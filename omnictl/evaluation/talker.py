@@ -67,7 +67,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class SpokenSentence:
-    """What became of a sentence; audio and words by rung."""
+    """A sentence after its evaluation: audio and transcripts by rung."""
 
     text: str
     """Without marks."""
@@ -81,7 +81,7 @@ class SpokenSentence:
 
 @dataclass(frozen=True)
 class TalkerEvaluator:
-    """A voice and who judges it."""
+    """Evaluates a voice with a recogniser as its judge."""
 
     voice: Voice
     judge: Judge
@@ -89,7 +89,7 @@ class TalkerEvaluator:
     """Of what is drawn."""
 
     def evaluate(self, example: Sentence) -> SpokenSentence:
-        """Every rung of one sentence."""
+        """Evaluate one sentence on every rung."""
         spoken = time_speech(self._say(example.text, example.speaker))
         sounds = {
             "original": example.original,

@@ -1,4 +1,4 @@
-"""How well images were told apart: rates over a split, with a control; and what went wrong, for people to look at.
+"""How well images were classified: rates over a split, with a control; and the worst mistakes, for people to look at.
 
 A class is a combination of the values of the attributes that `top1` wants right; its probability is the product of theirs.
 """

@@ -19,7 +19,7 @@ Float32 = NDArray[np.float32]
 
 
 class CaptionReader:
-    """Places images and captions beside each other."""
+    """Embeds images and captions in one space."""
 
     def __init__(self, encoder: VisionEncoder, captions: CaptionEncoder, tokenizer: Tokenizer) -> None:
         self.encoder, self.captions, self.tokenizer = encoder, captions, tokenizer

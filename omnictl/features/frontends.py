@@ -37,7 +37,7 @@ class Inputs(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Over all of them."""
+        """SHA-256 over all of them."""
         ...
 
     def __len__(self) -> int: ...
@@ -68,7 +68,7 @@ class MediaEncoder(Protocol):
 
     @property
     def width(self) -> int:
-        """Of a feature."""
+        """Width of a feature."""
         ...
 
     @property
@@ -121,7 +121,7 @@ class VisionFrontend(nn.Module):
 
     @property
     def width(self) -> int:
-        """Of a feature."""
+        """Width of a feature."""
         return self.encoder.config.merged_width
 
     @property
@@ -179,7 +179,7 @@ class AudioFrontend(nn.Module):
 
     @property
     def width(self) -> int:
-        """Of a feature."""
+        """Width of a feature."""
         return 2 * self.encoder.config.width
 
     @property
@@ -257,7 +257,7 @@ class _Views:
 
 @dataclass(frozen=True)
 class _Mels:
-    """Log-mels of sounds."""
+    """Log-mels of recordings."""
 
     store: FeatureStore
     fingerprint: str

@@ -21,7 +21,7 @@ from omnictl.pipeline.run_folder import new_run
 from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.data_budget import limit_data
 from omnictl.report import write_pipeline_report
-from omnictl.report.reading import history
+from omnictl.report.run_files import history
 from omnictl.runs.compatible import require_run
 from omnictl.runs.files import read_json, write_text
 from omnictl.runs.run import Run, Status

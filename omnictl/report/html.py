@@ -67,7 +67,7 @@ pre { background: var(--card); border-radius: .4rem; font-size: .8rem; line-heig
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """Text that is already HTML."""
 
     __slots__ = ()
 
@@ -130,7 +130,7 @@ def _cell(value: str) -> Html:
 
 
 def number(value: object) -> Number:
-    """A figure of four digits, or whatever else it is."""
+    """A number with four significant digits; any other value as text."""
     return Number(f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
@@ -150,7 +150,7 @@ def details(summary: str, *content: str) -> Html:
 
 
 def embed_file(file: Path) -> Html:
-    """An image or a player of a sound, its file within the page."""
+    """An image, or a player of a recording, with its file embedded in the page."""
     data = base64.b64encode(file.read_bytes()).decode()
     source = f"data:{MEDIA_TYPES[file.suffix]};base64,{data}"
     if file.suffix == ".png":

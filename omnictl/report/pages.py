@@ -6,7 +6,7 @@ from typing import Any
 
 from omnictl.report.curves import curve
 from omnictl.report.html import Html, Number, concat, definition_list, details, element, embed_file, items, number, page, table
-from omnictl.report.reading import StoredEvaluation, evaluations, history, key_figures, read_judged
+from omnictl.report.run_files import StoredEvaluation, evaluations, history, key_figures, read_judged
 from omnictl.runs.files import write_text
 from omnictl.runs.run import Run
 
@@ -94,7 +94,7 @@ def _fact(value: object) -> str:
 
 
 def _training(run: Run) -> list[Html]:
-    """The curves."""
+    """The curves of a training."""
     training = history(run)
     curves = [curve("training loss", training.loss)]
     if training.headline is not None:
@@ -138,7 +138,7 @@ def _in_full(judged: StoredEvaluation) -> list[Html]:
 
 
 def _verdict(report: Mapping[str, Any]) -> list[Html]:
-    """The word and its reason."""
+    """The verdict and its reason."""
     if "verdict" not in report:
         return []
     return [element("p", _word(report["verdict"]["word"]), f" — {report['verdict']['reason']}", class_="verdict")]
@@ -240,7 +240,7 @@ def _spaced(stem: str) -> str:
 
 
 def _left_out(count: int, place: str) -> Html:
-    """Where the rest is, if there is one."""
+    """A line that says where the remaining items are, if any."""
     return element("p", f"{count} more in {place}", class_="about") if count > 0 else Html("")
 
 

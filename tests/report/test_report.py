@@ -12,7 +12,7 @@ import pytest
 from omnictl.report import write_pipeline_report, write_report
 from omnictl.report.curves import Point, average_curve, curve
 from omnictl.report.html import VOID, element
-from omnictl.report.reading import key_figures
+from omnictl.report.run_files import key_figures
 from omnictl.runs.run import Run
 
 EVIL = "<script>alert('&')</script>\"'<b>"

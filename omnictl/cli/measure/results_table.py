@@ -19,7 +19,7 @@ COLOURS: "Mapping[VerdictWord, str]" = {"learned": "green", "weak": "yellow", "n
 
 def overview(measured: "EvaluationResults") -> "Iterator[RenderableType]":
     """A line about what each stage has learned, a table with a row for each, and a text about each that is missing."""
-    from omnictl.report.reading import key_figures
+    from omnictl.report.run_files import key_figures
 
     if measured.evaluations:
         yield "\n".join(verdict_line(evaluation) for evaluation in measured.evaluations)

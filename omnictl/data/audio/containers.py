@@ -17,7 +17,7 @@ _MAX_CHUNKS = 1_000
 
 
 class Claim(NamedTuple):
-    """What a container says of its samples, to hold against what libsndfile finds."""
+    """What a container says about its samples, to compare with what libsndfile finds."""
 
     frames: int | None = None
     """`None`: nothing beyond what libsndfile reads."""
@@ -28,7 +28,7 @@ class Claim(NamedTuple):
 
 
 def read_claim(path: Path) -> Claim:
-    """Walks through the container and tells what it says of its samples.
+    """Walk through the container and return what it says about its samples.
 
     Raises:
         DataError: not a file that can be read, not audio, or not whole.
@@ -75,7 +75,7 @@ def _claim_in(file: BinaryIO, path: Path) -> Claim:
 
 
 def refuse(path: Path, flaw: str, cause: Exception | None = None) -> NoReturn:
-    """Refuses a file that is not whole.
+    """Refuse a file that is not whole.
 
     Args:
         path: of the file.

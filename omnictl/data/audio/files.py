@@ -49,7 +49,7 @@ class AudioInfo(NamedTuple):
 
 
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
-    """A file that is only read on.
+    """A file that is only read forwards.
 
     `SoundFile` seeks after every read. In MP3 and Opus that starts the decoder anew (other values, and libmpg123 complains on
     standard error), in a broken FLAC it hides what is wrong.
@@ -176,5 +176,5 @@ def _check_level(block: NDArray[np.float32], seconds: float, path: Path) -> None
 
 
 def _words(error: soundfile.LibsndfileError) -> str:
-    """libsndfile's message, without its ornaments."""
+    """libsndfile's message, without its prefix."""
     return str(error.error_string).removeprefix("Error : ").rstrip(".")

@@ -41,7 +41,7 @@ MAX_DRAWS = 100
 
 @dataclass(frozen=True)
 class DialogueBatch:
-    """Examples one behind the other in rows."""
+    """Examples packed one after another into rows."""
 
     tokens: Tensor
     """(B, T) int64"""
@@ -61,7 +61,7 @@ class DialogueBatch:
 
 
 class Mixture(NamedTuple):
-    """Of what batches are made."""
+    """What batches are made of."""
 
     weights: Mapping[str, float]
     """How often each task is drawn, in proportion."""
@@ -147,7 +147,7 @@ class DialogueBatches:
         return sorted(lengths, key=lambda position: -lengths[position])
 
     def example(self, position: int) -> Example:
-        """What stands at a position of the endless order."""
+        """The example at a position of the endless order."""
         rng = np.random.default_rng([self.seed, position])
         if self.texts is not None and rng.random() < self._replay:
             return Example(_draw_text(self.texts, rng, self.context), None, "")

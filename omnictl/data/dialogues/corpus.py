@@ -94,7 +94,7 @@ class DialogueCorpus(Protocol):
 
     @property
     def audio(self) -> SpeechCorpus:
-        """All recordings; their texts are not known to everybody, and not asked for."""
+        """All recordings of the dialogues. Their texts may be unknown, and are not used."""
         ...
 
     def images(self, split: Split) -> ImageCollection:

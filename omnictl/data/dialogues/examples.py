@@ -72,7 +72,7 @@ class Example(NamedTuple):
 
     encoded: Tokens
     features: MediaFeatures | None
-    """Where its media come from."""
+    """The features of its media; None of a text."""
     where: str
 
 

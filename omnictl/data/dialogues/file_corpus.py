@@ -45,7 +45,7 @@ class DialogueFiles:
 
     @cached_property
     def audio(self) -> SpeechCorpus:
-        """All recordings; their texts are not known to everybody, and not asked for."""
+        """All recordings of the dialogues. Their texts may be unknown, and are not used."""
         files: Mapping[Split, tuple[Path, ...]] = {split: rows.files["audio"] for split, rows in self._splits.items()}
         return AudioFileCorpus(self.name, files, self._max_seconds)
 
@@ -65,7 +65,7 @@ class DialogueFiles:
         return Dialogue(row.id, task, messages, row.where)
 
     def files(self, split: Split, kind: MediaKind) -> Sequence[Path]:
-        """See `DialogueCorpus`."""
+        """The files of a kind of media of a split, by number; none of what is made when it is asked for."""
         return self._splits[split].files[kind]
 
     def file(self, split: Split, media: Media) -> Path | None:
@@ -116,7 +116,7 @@ class ImageFileCollection:
 
 @dataclass(frozen=True)
 class AudioFileCorpus:
-    """Sound files of each split in order."""
+    """Audio files of each split, in order."""
 
     name: str
     files: Mapping[Split, tuple[Path, ...]]
@@ -133,7 +133,7 @@ class AudioFileCorpus:
         return [Recording(str(file), "", None, str(file), file) for file in self.files[split]]
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
-        """The sounds of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
+        """The samples of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
         for file in self.files[split][block * BLOCK : (block + 1) * BLOCK]:
             try:
                 yield read_audio(file, rate=rate, max_seconds=self.max_seconds)

@@ -66,12 +66,12 @@ class TinyWorldDialogues:
 
     @property
     def name(self) -> str:
-        """The source that draws it again."""
+        """The value of `data.source` that draws it again."""
         return tinyworld_name(self.seed)
 
     @cached_property
     def audio(self) -> SpeechCorpus:
-        """All recordings; their texts are not known to everybody, and not asked for."""
+        """All recordings of the dialogues. Their texts may be unknown, and are not used."""
         return TinyWorldAudio(self)
 
     def images(self, split: Split) -> ImageCollection:
@@ -96,11 +96,11 @@ class TinyWorldDialogues:
         return Dialogue(f"{split}/{task}/{number}", task, tuple(messages), where)
 
     def files(self, split: Split, kind: MediaKind) -> Sequence[Path]:  # noqa: ARG002
-        """See `DialogueCorpus`."""
+        """The files of a kind of media of a split, by number; none of what is made when it is asked for."""
         return ()
 
     def file(self, split: Split, media: Media) -> Path | None:  # noqa: ARG002
-        """Where an image or a recording lies, if it is a file; nothing is."""
+        """None: nothing of TinyWorld is a file."""
         return None
 
     def exchanges(self, split: Split, task: str, number: int) -> tuple[Exchange, ...]:
@@ -112,7 +112,7 @@ class TinyWorldDialogues:
         return spoken_answer(self.seed, split, task, number, self.exchanges(split, task, number)[-1].answer)
 
     def utterances(self, split: Split) -> tuple[Utterance, ...]:
-        """What is record_speech, by the number of the sound."""
+        """The utterances of a split, by the number of their recording."""
         counts = self.tasks(split)
         exchanges = (
             self.exchanges(split, task, number)[-1].spoken for task in SPOKEN_TASKS for number in range(counts.get(task, 0))
@@ -120,7 +120,7 @@ class TinyWorldDialogues:
         return tuple(utterance for utterance in exchanges if utterance is not None)
 
     def num_images(self, split: Split) -> int:
-        """How many scenes are talked about."""
+        """How many scenes the dialogues of a split are about."""
         return self._num_images if split == "train" else min(self._num_images, NUM_EVAL_SCENES)
 
     def _first_sound(self, split: Split, task: str) -> int:
@@ -135,7 +135,7 @@ def _in_turn(total: int) -> dict[str, int]:
 
 
 class TinyWorldAudio:
-    """The sounds of TinyWorld's dialogues, spoken in blocks as `speech` has it."""
+    """The recordings of TinyWorld's dialogues, spoken block by block like its speech."""
 
     broken: Sequence[BrokenRow] = ()
 
@@ -156,7 +156,7 @@ class TinyWorldAudio:
         ]
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
-        """The sounds of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
+        """The samples of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
         return say(self._utterances(split)[block * BLOCK : (block + 1) * BLOCK], rate)
 
 

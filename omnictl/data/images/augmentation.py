@@ -158,14 +158,14 @@ def _cut(image: Pixels, box: Box, size: int) -> Tensor:
 
 
 def _shear(image: Tensor, across: float, down: float) -> Tensor:
-    """Every row moved aside by `across` of its distance from the top, every column by `down` of its own from the left."""
+    """Move every row aside by `across` of its distance from the top, every column down by `down` of its distance from the left."""
     shear = [math.degrees(math.atan(across)), math.degrees(math.atan(down))]
     moved: Tensor = F.affine(image, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, fill=[GREY] * 3, center=[0.0, 0.0])
     return moved
 
 
 def _translate(image: Tensor, right: float, down: float) -> Tensor:
-    """Moved by shares of its sides; padding by less than nothing cuts off, and is much faster than an affine map."""
+    """Move an image by shares of its sides; negative padding cuts off, and is much faster than an affine map."""
     height, width = image.shape[1:]
     x, y = int(right * width), int(down * height)
     return torch.nn.functional.pad(image, (x, -x, y, -y), value=GREY)

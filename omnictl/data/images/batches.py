@@ -44,7 +44,7 @@ class ImageBatch:
 
 
 class LabelEncoder:
-    """Attributes as numbers."""
+    """Encodes the values of attributes as numbers."""
 
     def __init__(self, attributes: Mapping[str, tuple[str, ...]]) -> None:
         self.names = tuple(attributes)

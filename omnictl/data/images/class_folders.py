@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 class _Entry(NamedTuple):
-    """What is in the folder of a corpus, below which its path is."""
+    """An entry of a corpus folder, with its path relative to that folder."""
 
     path: PurePath
     kind: Literal["file", "link to a folder", "empty folder"]

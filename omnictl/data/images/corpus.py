@@ -82,7 +82,7 @@ class ImageSet(Protocol):
 
 
 class View(NamedTuple):
-    """What a model wants to see."""
+    """The image size and patch grid that a model reads."""
 
     size: int  # pixels of a side
     grid: int  # merged patches along a side

@@ -72,7 +72,7 @@ class ImageFiles:
 
     @property
     def patch_attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """The same of what a patch shows; none if that is not known; nobody says what parts of these images show."""
+        """None: nobody says what parts of these images show."""
         return {}
 
     @property

@@ -41,7 +41,7 @@ class TinyWorldImages:
 
     @property
     def name(self) -> str:
-        """The source that draws it again."""
+        """The value of `data.source` that draws it again."""
         return tinyworld_name(self.seed)
 
     @property

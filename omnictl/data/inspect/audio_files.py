@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.audio.files import probe_audio, read_audio
-from omnictl.data.manifest.parallel import measure_in_parallel
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.data.speech.corpus import BLOCK, Recording, SpeechCorpus, SpeechDataConfig
 from omnictl.data.speech.layouts import find_speech
 from omnictl.data.speech.splits import split_rows

@@ -11,10 +11,10 @@ from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
 from omnictl.data.inspect.audio_files import AudioFile, speak_split
 from omnictl.data.inspect.image_files import ImageFile, render_scene
-from omnictl.data.manifest.parallel import measure_in_parallel
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.manifest.splits import fill_splits
+from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.errors import DataError
 from omnictl.runs.progress_log import log_progress
 

@@ -12,10 +12,10 @@ from omnictl.config.split import SPLITS, Split
 from omnictl.data.images.files.decoder import probe_image, read_image
 from omnictl.data.images.layouts import find_images
 from omnictl.data.images.manifest import Labels
-from omnictl.data.manifest.parallel import measure_in_parallel
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.manifest.splits import fill_splits
+from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.errors import DataError
 from omnictl.runs.progress_log import log_progress
 from omnictl.tinyworld.images.renderer import draw
@@ -37,7 +37,7 @@ class ImageFile(NamedTuple):
     height: int
     format: str
     digest: bytes
-    """Of the pixels; empty if they were not read."""
+    """Digest of the pixels; empty if they were not read."""
 
 
 class ImageFacts(NamedTuple):

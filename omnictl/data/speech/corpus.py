@@ -87,8 +87,8 @@ class SpeechCorpus(Protocol):
         ...
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
-        """The sounds of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz.
+        """The samples of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz.
 
-        A sound that cannot be read is the error that says why.
+        A recording that cannot be read comes as the error that says why.
         """
         ...

@@ -53,7 +53,7 @@ class SpeechFiles:
         return [Recording(row.id, row.text, row.speaker, row.where, row.audio) for row in rows]
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
-        """The sounds of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
+        """The samples of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
         for row in self._splits[split][block * BLOCK : (block + 1) * BLOCK]:
             try:
                 yield read_audio(row.audio, rate=rate, max_seconds=self._max_seconds)

@@ -34,7 +34,7 @@ class TinyWorldSpeech:
 
     @property
     def name(self) -> str:
-        """The source that speaks it again."""
+        """The value of `data.source` that speaks it again."""
         return tinyworld_name(self.seed)
 
     @cached_property
@@ -52,7 +52,7 @@ class TinyWorldSpeech:
         return _recordings(self.seed, split, self._count(split), self.voices)
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
-        """The sounds of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
+        """The samples of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""
         numbers = range(block * BLOCK, min((block + 1) * BLOCK, self._count(split)))
         plans = [self._plan(split, number) for number in numbers]
         spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])

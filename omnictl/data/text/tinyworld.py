@@ -22,7 +22,7 @@ class TinyWorldText:
 
     @property
     def name(self) -> str:
-        """The source that draws it again."""
+        """The value of `data.source` that draws it again."""
         return tinyworld_name(self.seed)
 
     @cached_property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omnictl.data.cache import flush, read_or_build
 from omnictl.data.images.files.decoder import read_image
-from omnictl.data.manifest.parallel import measure_in_parallel
+from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.errors import DataError
 from omnictl.runs.progress_log import log_progress
 

@@ -206,7 +206,7 @@ def _resize(pixels: NDArray[np.uint8], stored: StoredImage, plan: _Plan) -> NDAr
 
 
 def _orient(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """As it is shown. From 5 on rows and columns change places first."""
+    """Turn pixels as EXIF asks. From 5 on, rows and columns change places first."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)

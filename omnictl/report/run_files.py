@@ -14,7 +14,7 @@ from omnictl.stages import STAGES, StageEntry
 
 
 class History(NamedTuple):
-    """How a training went."""
+    """The curves of a training."""
 
     loss: list[Point]
     headline: str | None
@@ -32,7 +32,7 @@ class StoredEvaluation:
 
     @property
     def run(self) -> Run:
-        """Which run was judged."""
+        """The run that was evaluated."""
         return Run(self.folder.parent.parent)
 
     def predictions(self, most: int) -> list[dict[str, object]]:
@@ -40,7 +40,7 @@ class StoredEvaluation:
         return list(islice(_lines(self.folder / "predictions.jsonl"), most))
 
     def files(self, suffix: str) -> list[Path]:
-        """Images, sounds or texts, by name."""
+        """Files of a kind, such as images, audio or texts, by name."""
         return sorted(self.folder.glob(f"*{suffix}"))
 
 
@@ -54,7 +54,7 @@ def read_judged(folder: Path) -> StoredEvaluation:
 
 
 def evaluations(run: Run) -> list[StoredEvaluation]:
-    """Those of a run, the newest first."""
+    """The evaluations of a run, the newest first."""
     files = run.evaluations.glob("*/report.json")
     newest_first = sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.parent.name), reverse=True)
     return [read_judged(file.parent) for file in newest_first]
