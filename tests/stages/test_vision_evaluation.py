@@ -95,7 +95,7 @@ def test_an_untrained_model_is_not_better_than_chance() -> None:
 
 
 def test_the_loss_of_a_report_is_that_of_training(giver: Vision) -> None:
-    (found,) = [batch for _, batch in evaluation_batches(giver._images("val"), giver.labels, giver.view, 10, batch_size=10)]
+    (found,) = [batch for _, batch in evaluation_batches(giver.data.split("val"), giver.labels, giver.view, 10, batch_size=10)]
     with torch.no_grad():
         assert giver.validate().metrics["loss"] == pytest.approx(giver.loss(found).sum.item() / 10, rel=1e-5)
 
@@ -174,7 +174,7 @@ def test_of_scenes_without_end_as_many_are_judged_as_in_the_test(
 @torch.no_grad()
 def test_a_picture_is_named_as_in_the_split(giver: Vision) -> None:
     report = giver.evaluate("test", limit=5)
-    found = giver._images("test")
+    found = giver.data.split("test")
     for index, row in enumerate(report.predictions):
         shares = giver.name_picture(torch.from_numpy(found.example(index, giver.view).image))
         assert list(shares) == list(giver.known.attributes)
@@ -189,7 +189,7 @@ def test_a_picture_is_matched_as_in_the_split(randomise: Randomise) -> None:
     stage = stage_of(CONTRASTIVE)
     randomise(stage.model)
     stage.model.eval()
-    found = stage._images("test")
+    found = stage.data.split("test")
     guessed = stage._guess(stage.reader, stage._place(stage.reader, found, 4))
     for index in range(4):
         placed = stage.reader.place(torch.from_numpy(found.example(index, stage.view).image)[None])
