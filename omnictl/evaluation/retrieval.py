@@ -79,6 +79,6 @@ def retrieval_report(space: SharedSpace, metrics: Mapping[str, float], by_class:
         len(space.rows),
         controls=controls | (dict(by_class.controls) if by_class else {}),
         predictions=predictions,
-        pictures=by_class.pictures if by_class else {},
+        images=by_class.images if by_class else {},
         estimates={**estimates, **(by_class.estimates if by_class else {})},
     )

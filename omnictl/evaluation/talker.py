@@ -180,8 +180,8 @@ def talker_report(
             }
             for row, sentence in zip(recordings, sentences, strict=True)
         ],
-        pictures={f"{_file_name(row)}.png": _image(sentence, voice) for row, sentence in kept},
-        sounds={f"{_file_name(row)}_{rung}.wav": wav_bytes(sentence.audio[rung], rate) for row, sentence in kept for rung in RUNGS},
+        images={f"{_file_name(row)}.png": _image(sentence, voice) for row, sentence in kept},
+        audio={f"{_file_name(row)}_{rung}.wav": wav_bytes(sentence.audio[rung], rate) for row, sentence in kept for rung in RUNGS},
     )
 
 

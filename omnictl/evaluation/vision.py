@@ -207,7 +207,7 @@ def classification_report(
         groups={
             name: {"top1": each.accuracy, "precision": each.precision, "pictures": each.count} for name, each in rates if each.count
         },
-        pictures={
+        images={
             "confusion.png": confusion_image(matrix, names),
             "calibration.png": calibration_image(calibrated),
             "worst.png": contact_sheet(_worst(results, names, show)),

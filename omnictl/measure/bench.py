@@ -127,7 +127,7 @@ class Step(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """The whole step."""
         return self.data + self.forward + self.backward + self.optimizer
 
 

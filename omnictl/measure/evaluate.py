@@ -121,9 +121,9 @@ def evaluate_run(
     write_text(evaluation.predictions, "".join(lines))
     for name, text in report.texts.items():
         write_text(folder / name, text)
-    for name, image in report.pictures.items():
+    for name, image in report.images.items():
         write_bytes(folder / name, image)
-    for name, audio in report.sounds.items():
+    for name, audio in report.audio.items():
         write_bytes(folder / name, audio)
     write_json(folder / "report.json", evaluation.as_json())
     return evaluation

@@ -42,10 +42,10 @@ class Pocketsphinx:
             raise UsageError(f"{OUTSIDER} is not installed", where="--judge", fix=fix)
         self._decoder: Any = import_module(OUTSIDER).Decoder(samprate=self.rate, loglevel="FATAL")
 
-    def read(self, sound: Samples) -> str:
+    def read(self, samples: Samples) -> str:
         """The text that the recogniser hears."""
         self._decoder.start_utt()
-        self._decoder.process_raw((sound.clip(-1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
+        self._decoder.process_raw((samples.clip(-1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
         self._decoder.end_utt()
         hypothesis = self._decoder.hyp()
         return "" if hypothesis is None else str(hypothesis.hypstr)

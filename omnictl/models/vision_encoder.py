@@ -1,8 +1,8 @@
-"""The vision encoder: pictures to patch tokens, one vector for the whole picture, and merged patch tokens for the Thinker.
+"""The vision encoder: images to patch tokens, one vector for the whole image, and merged patch tokens for the Thinker.
 
 Plain patches (Dosovitskiy et al. 2021, ViT) or, where little data has to do, a stem of strided convolutions in their place (Xiao et
 al. 2021); then pre-norm blocks of attention over all patches. Registers: Darcet et al. 2024. Positions are learned on a grid and
-interpolated where a picture has another resolution. Left out on purpose: batch norm, whose statistics would depend on how a batch
+interpolated where an image has another resolution. Left out on purpose: batch norm, whose statistics would depend on how a batch
 is split; windows of attention.
 """
 
@@ -82,11 +82,11 @@ class VisionOutput(NamedTuple):
 
 
 class VisionEncoder(nn.Module):
-    """Pictures in, patch tokens and one vector out; heads that name attributes of the whole picture and of what each patch shows.
+    """Images in, patch tokens and one vector out; heads that name attributes of the whole image and of what each patch shows.
 
     Args:
         config: the shape.
-        attributes: the number of values of each attribute of a picture.
+        attributes: the number of values of each attribute of an image.
         patch_attributes: the number of values of each attribute of a merged patch.
     """
 
@@ -152,7 +152,7 @@ class VisionEncoder(nn.Module):
         return tiles.transpose(2, 3).reshape(batch, count // merge**2, merge**2 * width)
 
     def attribute_logits(self, output: VisionOutput) -> list[Tensor]:
-        """Scores `(B, values)` of each attribute of the picture."""
+        """Scores `(B, values)` of each attribute of the image."""
         return [head(output.pooled) for head in cast("Iterable[nn.Linear]", self.head["picture"])]
 
     def patch_logits(self, output: VisionOutput) -> list[Tensor]:
@@ -162,7 +162,7 @@ class VisionEncoder(nn.Module):
 
 
 def _embedding(config: VisionEncoderConfig) -> nn.Sequential:
-    """Pictures `(B, 3, H, W)` to `(B, D, H / patch, W / patch)`."""
+    """Images `(B, 3, H, W)` to `(B, D, H / patch, W / patch)`."""
     layers: list[nn.Module] = []
     channels = 3
     for wider in config.stem:
@@ -179,10 +179,10 @@ def _embedding(config: VisionEncoderConfig) -> nn.Sequential:
 
 
 def training_flops(model: VisionEncoder, count: int, size: int) -> float:
-    """Floating-point operations of a forward and backward pass over so many square pictures of that side.
+    """Floating-point operations of a forward and backward pass over so many square images of that side.
 
     6 × multiply parameters × the places each is used at, and 12 · D · T² a layer for attention. The gradient with respect to the
-    picture itself is not computed, which saves a third in the first convolution.
+    image itself is not computed, which saves a third in the first convolution.
     """
     config = model.config
     products, side, first = 0.0, size, True

@@ -1,4 +1,4 @@
-"""A small neural vocoder: log-mel frames to the spectrum of a sound, magnitude and phase at once, and that to samples.
+"""A small neural vocoder: log-mel frames to the spectrum of audio, magnitude and phase at once, and that to samples.
 
 Source: Siuzdak 2023, "Vocos" (a stack of ConvNeXt blocks at the frames' rate and an inverse short-time Fourier transform, nothing
 at the samples' rate), here without its adversary, and causal but for a few frames of look-ahead, so that it streams.
@@ -21,7 +21,7 @@ LOUDEST = 3.0
 """Natural logarithm of the largest magnitude of one frequency."""
 
 LEAST_WEIGHT = 1e-2
-"""Of windows at a sample: at the ends of a sound only their rims lie over it."""
+"""Of windows at a sample: at the ends of a recording only their edges lie over it."""
 
 CHUNK = 8
 """Frames made at a time in use."""
@@ -67,7 +67,7 @@ class NeuralVocoder(nn.Module):
         self.head = nn.Linear(config.width, config.mel.fft + 2)
 
     def new_past(self) -> Past:
-        """What lies before a stretch of sound: nothing."""
+        """The past of the first frames: nothing."""
         config = self.config
         widths = [config.mel.bins, *[config.width] * config.layers]
         return [self.head.weight.new_zeros(1, config.kernel - 1, width) for width in widths]
@@ -96,7 +96,7 @@ class NeuralVocoder(nn.Module):
         return sound[:, first : first + pieces.shape[1] * mel.hop]
 
     def pieces(self, spectrum: Spectrum) -> Tensor:
-        """Windowed stretches of sound `(B, T, fft)`, one a frame."""
+        """Windowed stretches of audio `(B, T, fft)`, one a frame."""
         made: Tensor = torch.fft.irfft(torch.polar(spectrum.magnitude, spectrum.phase), self.config.mel.fft) * self.window
         return made
 

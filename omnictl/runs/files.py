@@ -29,7 +29,7 @@ def os_error(error: OSError, path: Path) -> OmniError | None:
         )
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
         return RunError(
-            f"{path} is no place for a folder: {os.strerror(error.errno)}",
+            f"cannot create a folder at {path}: {os.strerror(error.errno)}",
             where=str(path),
             fix="choose another folder with --runs DIR",
         )

@@ -406,8 +406,8 @@ class Sft:
             estimates={**estimates, **spoken.estimates, **writing.estimates},
             verdict=judge_answers(estimates, generated=self.data.corpus.generated),
             predictions=[prediction(one, self.data.corpus, split) for one in answered],
-            pictures={"answers.png": answer_sheet(answered, self.data.corpus.images(split))},
-            sounds=spoken.sounds,
+            images={"answers.png": answer_sheet(answered, self.data.corpus.images(split))},
+            audio=spoken.sounds,
         )
 
     def _spoken_replies(self, answered: Sequence[DialogueResult], judge: Judge | None) -> SpokenReplies:

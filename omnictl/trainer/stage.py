@@ -55,10 +55,10 @@ class Report:
     """The metrics of parts of the examples, such as one speaker's."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """Further files of the report, for people to read: name and content."""
-    pictures: Mapping[str, bytes] = field(default_factory=dict)
-    """And for people to look at."""
-    sounds: Mapping[str, bytes] = field(default_factory=dict)
-    """And to listen to."""
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    """PNG files of the report by name."""
+    audio: Mapping[str, bytes] = field(default_factory=dict)
+    """WAV files of the report by name."""
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
     """How exact the metrics are that are rates, means or ratios of examples, and what they are compared with; not in validation."""
     verdict: Verdict | None = None

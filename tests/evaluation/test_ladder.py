@@ -75,12 +75,12 @@ def test_a_talker_that_says_the_same_whatever_the_text_is_found_out(stage: Talke
 def test_a_report_can_be_heard_and_seen(stage: TalkerStage) -> None:
     report = stage.evaluate("test", limit=2, judge=Dictated(iter(["a"] * 100)))
     assert report.num_examples == 2
-    assert set(report.sounds) == {f"test-{number}_{rung}.wav" for number in range(2) for rung in RUNGS}
-    for name, content in report.sounds.items():
+    assert set(report.audio) == {f"test-{number}_{rung}.wav" for number in range(2) for rung in RUNGS}
+    for name, content in report.audio.items():
         sound, rate = soundfile.read(io.BytesIO(content))
         assert rate == 16_000, name
         assert len(sound) > 0
-    for content in report.pictures.values():
+    for content in report.images.values():
         assert np.asarray(Image.open(io.BytesIO(content))).std() > 1
 
 

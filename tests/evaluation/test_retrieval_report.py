@@ -63,7 +63,7 @@ def test_a_report_has_the_rates_and_its_control() -> None:
     places = [(-found.similarity[swapped[row]]).argsort().tolist().index(row) for row in range(20)]
     assert report.controls["recall_at_5_shuffled"] == pytest.approx(np.mean([place < 5 for place in places]))
     assert report.controls["recall_at_5_shuffled_floor"] == pytest.approx(5 / 20)
-    assert (report.pictures, report.groups) == ({}, {})
+    assert (report.images, report.groups) == ({}, {})
 
 
 def test_captions_that_come_again_raise_the_floor() -> None:
@@ -80,8 +80,8 @@ def test_a_prediction_is_the_nearest_caption() -> None:
 
 
 def test_what_is_found_of_classes_is_shown_too() -> None:
-    by_class = Report("top1", "higher", {"top1": 0.5}, 3, controls={"top1_shuffled": 0.1}, pictures={"worst.png": b"png"})
+    by_class = Report("top1", "higher", {"top1": 0.5}, 3, controls={"top1_shuffled": 0.1}, images={"worst.png": b"png"})
     report = retrieval_report(placed(np.eye(3), np.eye(3)), {"recall_at_5": 1.0, "top1": 0.5}, by_class)
     assert report.headline == "recall_at_5"
     assert set(report.controls) == {"recall_at_5_shuffled", "recall_at_5_shuffled_floor", "top1_shuffled"}
-    assert report.pictures == {"worst.png": b"png"}
+    assert report.images == {"worst.png": b"png"}

@@ -108,5 +108,5 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no place for a folder"):
+    with pytest.raises(RunError, match="cannot create a folder at"):
         fitted().save(tmp_path / "missing" / "characters.safetensors")

@@ -230,7 +230,7 @@ def test_an_evaluation_has_metrics_controls_and_a_sheet() -> None:
     assert {"accuracy_image_colour", "accuracy_spoken", "wer_transcribe", "excess_ratio", "text_loss"} <= set(report.metrics)
     assert {"accuracy_image_colour_shuffled", "accuracy_spoken_text_only", "wer_transcribe_shuffled"} <= set(report.controls)
     assert [name for name in report.controls if name.startswith("accuracy_text_")] == ["accuracy_text_commonest"]
-    assert report.pictures["answers.png"].startswith(b"\x89PNG")
+    assert report.images["answers.png"].startswith(b"\x89PNG")
     assert {"id", "task", "prompt", "reference", "prediction"} <= set(report.predictions[0])
 
 

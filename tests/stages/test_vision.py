@@ -314,7 +314,7 @@ def test_photographs_can_be_trained_on(test_data: Path) -> None:
     report = stage.evaluate("test", limit=20)
     assert report.num_examples == 20
     assert report.metrics["loss"] < 4
-    assert {content[:4] for content in report.pictures.values()} == {PNG}
+    assert {content[:4] for content in report.images.values()} == {PNG}
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_the_report_of_contrast() -> None:
     }  # fmt: skip
     assert report.controls["recall_at_5_shuffled_floor"] >= 5 / 20
     assert report.predictions[3]["reference"] == scene(TINYWORLD_SEED, "test", 3).caption
-    assert {content[:4] for content in report.pictures.values()} == {PNG}
+    assert {content[:4] for content in report.images.values()} == {PNG}
     validated = stage.validate()
     assert validated.headline == "recall_at_5"
     assert validated.num_examples == 10
@@ -141,7 +141,7 @@ def test_captions_without_labels_are_enough(tmp_path: Path) -> None:
     stage.loss(first_batch(stage)).sum.backward()
     report = stage.evaluate("test", limit=None)
     assert "top1" not in report.metrics
-    assert report.pictures == {}
+    assert report.images == {}
     assert opened(run_of(stage, tmp_path)).evaluate("test", limit=None).metrics == report.metrics
 
 

@@ -110,7 +110,7 @@ def test_the_report_of_files(tmp_path: Path, giver: Vision) -> None:
     assert report.predictions[0]["id"] == "test/cat/0.png"
     assert report.predictions[0]["image"] == str(folder / "test" / "cat" / "0.png")
     assert set(report.groups) == {"cat", "dog"}
-    for content in report.pictures.values():
+    for content in report.images.values():
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             assert image.format == "PNG"

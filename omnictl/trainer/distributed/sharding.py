@@ -41,7 +41,7 @@ def check_shardable(stage: Stage, config: TrainConfig, precision: Precision, gro
         "train.precision": precision.name == "fp16" and "the scale of fp16 is found by each process for itself",
         "train.average": config.average > 0 and "averages of weights are not kept in slices",
         "train.batch_size": config.batch_size % group.size != 0
-        and f"{config.batch_size} examples make no {group.size} equal shares",
+        and f"{config.batch_size} examples cannot be divided into {group.size} equal shares",
         "train.sharding": (not stage.divisible or not layers_to_shard(stage.model))
         and f"{stage.name} has no layers that all examples go through by themselves",
     }

@@ -75,7 +75,7 @@ def choose_precision(requested: str, device: torch.device, step_seconds: Callabl
     """
     if requested == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError(
-            f"bf16 was asked for, but {torch.cuda.get_device_name(device)} has none",
+            f"bf16 was requested, but {torch.cuda.get_device_name(device)} does not support it",
             where="train.precision",
             fix="use --set train.precision=fp16, or auto",
         )

@@ -109,7 +109,7 @@ def test_bf16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GTX 1080")
     with pytest.raises(ConfigError) as caught:
         choose_precision("bf16", torch.device("cuda"), no_trial)
-    assert caught.value.message == "bf16 was asked for, but GTX 1080 has none"
+    assert caught.value.message == "bf16 was requested, but GTX 1080 does not support it"
     assert caught.value.where == "train.precision"
     assert caught.value.fix == "use --set train.precision=fp16, or auto"
 
