@@ -1,4 +1,4 @@
-"""The evaluator on which a Talker is judged, with a judge that is known."""
+"""The evaluation of a Talker, with a judge whose mistakes are known."""
 
 import io
 from collections.abc import Iterator
