@@ -24,7 +24,7 @@ class SpokenReplies(NamedTuple):
 
     metrics: Mapping[str, float]
     controls: Mapping[str, float]
-    sounds: Mapping[str, bytes]
+    audio: Mapping[str, bytes]
     estimates: Mapping[str, Estimate]
 
 

@@ -407,7 +407,7 @@ class Sft:
             verdict=judge_answers(estimates, generated=self.data.corpus.generated),
             predictions=[prediction(one, self.data.corpus, split) for one in answered],
             images={"answers.png": answer_sheet(answered, self.data.corpus.images(split))},
-            audio=spoken.sounds,
+            audio=spoken.audio,
         )
 
     def _spoken_replies(self, answered: Sequence[DialogueResult], judge: Judge | None) -> SpokenReplies:

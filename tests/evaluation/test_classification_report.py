@@ -229,7 +229,7 @@ def test_groups_are_the_classes_that_there_are() -> None:
 
 def test_the_pictures_of_a_report_can_be_opened() -> None:
     for found in (MIXED, classified(at(STAR_RED, RIGHT))):
-        pictures = report_of(found).pictures
+        pictures = report_of(found).images
         assert list(pictures) == ["confusion.png", "calibration.png", "worst.png"]
         for content in pictures.values():
             with Image.open(io.BytesIO(content)) as image:

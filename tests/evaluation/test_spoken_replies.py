@@ -38,4 +38,4 @@ def test_few_answers_are_all_said_and_what_is_not_heard_counts() -> None:
     report = say_replies(["one", "two", "четыре"], evaluator)
     assert evaluator.said == ["one", "two"]  # the last one has no sound, and is as good as not heard
     assert report.metrics["speech_reply_cer"] == 9 / 12
-    assert len(report.sounds) == 2
+    assert len(report.audio) == 2
