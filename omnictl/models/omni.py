@@ -98,18 +98,19 @@ class Omni(nn.Module):
         for parameter in (*self._thinker_learns, *self.encoders.parameters()):
             parameter.requires_grad = not only
 
-    def embed(self, tokens: Tensor, features: Mapping[MediaKind, Tensor]) -> Tensor:
+    def embed(self, tokens: Tensor, features: Mapping[MediaKind, Tensor], *, projected: bool = False) -> Tensor:
         """Embeddings `(B, T, D)` of tokens, projected features in the place of placeholders.
 
         Args:
             tokens: `(B, T)` int64.
             features: by kind `(N, features)`, in the order of the placeholders, row by row.
+            projected: whether features are embeddings already, `(N, D)`.
         """
         embeddings: Tensor = self.thinker.embedding(tokens)
         for kind, media in features.items():
-            projected = self.projectors[kind](media)
+            media_embeddings = media if projected else self.projectors[kind](media)
             is_placeholder = tokens == MODALITIES[kind].placeholder
-            embeddings = embeddings.masked_scatter(is_placeholder[..., None], projected.to(embeddings.dtype))
+            embeddings = embeddings.masked_scatter(is_placeholder[..., None], media_embeddings.to(embeddings.dtype))
         return embeddings
 
     def forward(
@@ -120,8 +121,9 @@ class Omni(nn.Module):
         segments: Tensor | None = None,
         positions: Tensor | None = None,
         scored: Tensor | None = None,
+        projected: bool = False,
     ) -> Tensor:
         """Hidden states `(B, T, D)`, or `(N, D)` of the positions that are scored; arguments as of `embed` and of the Thinker."""
-        embeddings = self.embed(tokens, features)
+        embeddings = self.embed(tokens, features, projected=projected)
         hidden = self.thinker(embeddings=embeddings, segments=segments, positions=positions, scored=scored).hidden
         return cast("Tensor", hidden)

@@ -80,6 +80,7 @@ STAGES: dict[str, StageEntry] = {
             'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
             "data.num_pictures=64",
             "data.num_eval_dialogues=4",
+            "imitation_steps=0",
             "projector_steps=0",
         ),
         judge="optional",

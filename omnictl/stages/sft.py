@@ -2,9 +2,10 @@
 
     loss = −Σ ln p(token_t | what was said, shown and heard before) ÷ number of tokens of the assistant's answers
 
-Encoders of stages B and C see and hear; what they make of a picture or a sound takes the place of tokens, through projectors that
-learn alone first (`projector_alignment`; without words of the encoders', by the loss above: Liu et al. 2023, LLaVA) and with the
-Thinker afterwards. A share of each batch is the Thinker's own text, lest it forget how to write. The Talker is not trained here,
+Encoders of stages B and C see and hear; what they make of a picture or a sound takes the place of tokens, through projectors. On
+TinyWorld the Thinker first learns from dialogues in which words stand for what is shown and said (`word_features`); then the
+projectors learn alone (`projector_alignment`; without words of the encoders', by the loss above: Liu et al. 2023, LLaVA), and then
+both together. A share of each batch is the Thinker's own text, lest it forget how to write. The Talker is not trained here,
 only kept beside: the result needs no other run.
 Headline metric: `accuracy`, the mean over tasks.
 
@@ -24,13 +25,14 @@ from torch import Tensor, nn
 
 from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixture, open_replayed_text, pack_examples
-from omnictl.data.dialogues.chat_template import ChatTemplate
+from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Imitation, Mixture, open_replayed_text, pack_examples
+from omnictl.data.dialogues.chat_template import ChatTemplate, Media
 from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
 from omnictl.data.dialogues.examples import DialogueSet, encode_last_answer, open_dialogue_set, task_weights
 from omnictl.data.dialogues.media_features import FeatureSource, MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.dialogues.source import open_dialogues
+from omnictl.data.dialogues.word_features import WordSource, imitate
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.quarantine import format_rows
 from omnictl.data.manifest.source import tinyworld_seed
@@ -82,7 +84,10 @@ class SftConfig(Config):
 
     model: OmniConfig = OmniConfig()
     data: DialogueDataConfig = DialogueDataConfig()
-    projector_steps: int = Field(100, ge=0, description="first steps, in which only the projectors learn")
+    imitation_steps: int = Field(
+        0, ge=0, description="of TinyWorld, first steps, in which embeddings of words stand for images and recordings"
+    )
+    projector_steps: int = Field(100, ge=0, description="steps after those, in which only the projectors learn")
     max_reply: int = Field(64, ge=1, description="most tokens of an answer that is judged")
     train: TrainConfig = TrainConfig()
 
@@ -119,6 +124,7 @@ PRESETS: Mapping[str, SftConfig] = {
                 "multi_turn": 10,
             },
         ),
+        imitation_steps=300,
         projector_steps=100,
         train=TrainConfig(
             steps=4800,
@@ -287,7 +293,21 @@ class Sft:
             context=self.model.thinker.config.context,
             warmup=self.config.projector_steps * train.batch_size,
             placed=self.placed,
+            imitation=self._imitation(),
         )
+
+    def _imitation(self) -> Imitation | None:
+        """Words that stand for the images and recordings of the first examples; None of data of which nobody knows them."""
+        corpus, config = self.data.corpus, self.config
+        if not (config.imitation_steps and corpus.generated):
+            return None
+        width = self.model.thinker.config.width
+
+        def source(kind: MediaKind) -> WordSource:
+            return WordSource(lambda number: corpus.words("train", Media(kind, number)) or (), self.tokenizer, width)
+
+        features = MediaFeatures({kind: source(kind) for kind in corpus.kinds})
+        return Imitation(features, config.imitation_steps * config.train.batch_size)
 
     @property
     def placed(self) -> bool:
@@ -323,10 +343,20 @@ class Sft:
     def _scored(self, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
         """Hidden states `(N, D)` where something is to be predicted, and what, `(N,)`."""
         segments, positions = batch.segments.to(self.device), self._moved(batch.positions)
-        features = {kind: self.features(kind, values) for kind, values in batch.media.items()}
+        features = {
+            kind: imitate(values, self.model.thinker.embedding.weight) if batch.imitates else self.features(kind, values)
+            for kind, values in batch.media.items()
+        }
         targets = batch.targets.to(self.device)
         scored = targets != IGNORE
-        hidden = self.model(batch.tokens.to(self.device), features, segments=segments, positions=positions, scored=scored)
+        hidden = self.model(
+            batch.tokens.to(self.device),
+            features,
+            segments=segments,
+            positions=positions,
+            scored=scored,
+            projected=batch.imitates,
+        )
         return hidden, targets[scored]
 
     def features(self, kind: MediaKind, values: Sequence[Raw]) -> Tensor:

@@ -6,14 +6,13 @@ position does not depend on how a batch is split.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.data.dialogues.chat_template import ChatTemplate, Tokens, compute_positions
@@ -51,13 +50,15 @@ class DialogueBatch:
     """(B, T) int32, the number of the example that a position belongs to, -1 where padded"""
     positions: Tensor | None
     """(B, T, 3) int64, if the model wants them"""
-    media: Mapping[MediaKind, tuple[NDArray[Any], ...]]
+    media: Mapping[MediaKind, tuple[Any, ...]]
     """Values of the images and recordings in the order of their placeholders, row by row"""
     lengths: Tensor
     """(examples,) int64"""
     num_targets: int
     projectors_only: bool
     """Whether nothing but the projectors is to learn from it"""
+    imitates: bool
+    """Whether media are `WordFeatures`, which no projector reads"""
 
 
 class Mixture(NamedTuple):
@@ -85,6 +86,13 @@ def open_replayed_text(data: TextDataConfig, tokenizer: Tokenizer, cache: Path) 
         ) from error
 
 
+class Imitation(NamedTuple):
+    """What stands for the images and recordings of the first examples (`word_features`)."""
+
+    features: MediaFeatures
+    examples: int
+
+
 class DialogueBatches:
     """The training order: at each position a task is drawn, and one of its dialogues, or a text.
 
@@ -97,8 +105,9 @@ class DialogueBatches:
         batch_size: examples of a batch.
         seed: of the order.
         context: positions that the model reads at once.
-        warmup: first examples, of which only the projectors learn.
+        warmup: examples of which only the projectors learn, after those that imitate.
         placed: whether the model wants time-aware positions.
+        imitation: what stands for the images and recordings of the first examples; None: nothing does.
     """
 
     def __init__(
@@ -114,8 +123,10 @@ class DialogueBatches:
         context: int,
         warmup: int,
         placed: bool,
+        imitation: Imitation | None = None,
     ) -> None:
         self.dialogues, self.texts, self.template, self.features = dialogues, texts, template, features
+        self.imitation = imitation or Imitation(features, 0)
         self.batch_size, self.seed, self.context, self.warmup, self.placed = batch_size, seed, context, warmup, placed
         self._tasks = tuple(mixture.weights)
         self._shares = np.cumsum(list(mixture.weights.values())) / sum(mixture.weights.values())
@@ -128,12 +139,19 @@ class DialogueBatches:
     def collate(self, ids: Sequence[int]) -> DialogueBatch:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         examples = [self.example(position) for position in ids]
-        return pack_examples(examples, self.context, placed=self.placed, projectors_only=ids[0] < self.warmup)
+        imitates = ids[0] < self.imitation.examples
+        batch = pack_examples(examples, self.context, placed=self.placed)
+        return replace(batch, imitates=imitates, projectors_only=not imitates and ids[0] < self._whole_from)
+
+    @property
+    def _whole_from(self) -> int:
+        """The first example that the whole model learns from."""
+        return self.imitation.examples + self.warmup
 
     @property
     def typical_step(self) -> int:
-        """The first step in which more than the projectors learns: it takes half as long again as those before it."""
-        return self.warmup // self.batch_size
+        """The first step in which the whole model learns: those before it take less."""
+        return self._whole_from // self.batch_size
 
     def largest(self, size: int) -> Sequence[int]:
         """The longest of the first thousands of dialogues that the whole model learns from."""
@@ -142,7 +160,8 @@ class DialogueBatches:
     @cached_property
     def _longest_first(self) -> Sequence[int]:
         lengths = {
-            position: len(self.example(position).encoded.tokens) for position in range(self.warmup, self.warmup + NUM_SCANNED)
+            position: len(self.example(position).encoded.tokens)
+            for position in range(self._whole_from, self._whole_from + NUM_SCANNED)
         }
         return sorted(lengths, key=lambda position: -lengths[position])
 
@@ -151,10 +170,11 @@ class DialogueBatches:
         rng = np.random.default_rng([self.seed, position])
         if self.texts is not None and rng.random() < self._replay:
             return Example(_draw_text(self.texts, rng, self.context), None, "")
+        features = self.imitation.features if position < self.imitation.examples else self.features
         for _ in range(MAX_DRAWS):
             task = self._tasks[min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self._tasks) - 1)]
             dialogue = self.dialogues.dialogue(task, int(rng.integers(len(self.dialogues.numbers[task]))))
-            example = encode_dialogue(dialogue, self.template, self.features)
+            example = encode_dialogue(dialogue, self.template, features)
             if len(example.encoded.tokens) <= self.context:
                 return example
         raise DataError(
@@ -174,7 +194,7 @@ def _draw_text(texts: TokenStore, rng: np.random.Generator, longest: int) -> Tok
     return Tokens(texts.tokens[start - 1 : stop - 1].tolist(), texts.tokens[start:stop].tolist(), ())
 
 
-def pack_examples(examples: Sequence[Example], context: int, *, placed: bool, projectors_only: bool = False) -> DialogueBatch:
+def pack_examples(examples: Sequence[Example], context: int, *, placed: bool) -> DialogueBatch:
     """Examples as one batch.
 
     Raises:
@@ -187,7 +207,7 @@ def pack_examples(examples: Sequence[Example], context: int, *, placed: bool, pr
     shape = (len(rows), width)
     tokens, targets = np.full(shape, PAD, np.int64), np.full(shape, IGNORE, np.int64)
     segments, positions = np.full(shape, -1, np.int32), np.zeros((*shape, 3), np.int64)
-    values: dict[MediaKind, list[NDArray[Any]]] = {}
+    values: dict[MediaKind, list[Any]] = {}
     for number, row in enumerate(rows):
         start = 0
         for index in row:
@@ -210,7 +230,8 @@ def pack_examples(examples: Sequence[Example], context: int, *, placed: bool, pr
         media={kind: tuple(arrays) for kind, arrays in values.items()},
         lengths=torch.tensor(lengths),
         num_targets=int((targets != IGNORE).sum()),
-        projectors_only=projectors_only,
+        projectors_only=False,
+        imitates=False,
     )
 
 

@@ -109,6 +109,10 @@ class DialogueCorpus(Protocol):
         """One of them."""
         ...
 
+    def words(self, split: Split, media: Media) -> Sequence[tuple[str, ...]] | None:
+        """What an image or a recording shows or says, feature by feature as an encoder might see it; None if nobody knows."""
+        ...
+
     def files(self, split: Split, kind: MediaKind) -> Sequence[Path]:
         """The files of a kind of media of a split, by number; none of what is made when it is asked for."""
         ...

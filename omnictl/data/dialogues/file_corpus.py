@@ -64,6 +64,10 @@ class DialogueFiles:
         messages = tuple(Message(message.role, tuple(map(split_rows.part, message.parts))) for message in row.messages)
         return Dialogue(row.id, task, messages, row.where)
 
+    def words(self, split: Split, media: Media) -> Sequence[tuple[str, ...]] | None:  # noqa: ARG002
+        """Nobody knows."""
+        return None
+
     def files(self, split: Split, kind: MediaKind) -> Sequence[Path]:
         """The files of a kind of media of a split, by number; none of what is made when it is asked for."""
         return self._splits[split].files[kind]

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
 from omnictl.data.dialogues.chat_template import Grids, Media, Tokens
 from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.errors import DataError
@@ -24,11 +22,11 @@ class FeatureSource(Protocol):
         """Features of one; 0 if it cannot be read."""
         ...
 
-    def value(self, number: int) -> NDArray[Any]:
-        """These features, `(n, width)`, or what an encoder makes them of."""
+    def value(self, number: int) -> Any:
+        """These features, `(n, width)`, or what an encoder makes them of, or what they are made of instead."""
         ...
 
-    def num_features(self, value: NDArray[Any]) -> int:
+    def num_features(self, value: Any) -> int:
         """Features that a value is, or will be."""
         ...
 
@@ -56,7 +54,7 @@ class MediaFeatures:
         """Why it cannot be read, if it cannot."""
         return self.sources[media.kind].flaw(media.number)
 
-    def values(self, encoded: Tokens, where: str) -> Iterator[tuple[Media, NDArray[Any]]]:
+    def values(self, encoded: Tokens, where: str) -> Iterator[tuple[Media, Any]]:
         """What takes the places of a dialogue's media, in order.
 
         Raises:

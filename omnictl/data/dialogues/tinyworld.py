@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.dialogues.chat_template import Dialogue, Media, Message, Part
 from omnictl.data.dialogues.corpus import DialogueDataConfig, ImageCollection, Pixels
@@ -14,15 +16,20 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_name
 from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus
 from omnictl.data.speech.tinyworld import record_speech
+from omnictl.data.speech.transcripts.transcript import normalise
 from omnictl.errors import DataError
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS, TASKS, Exchange, dialogue, spoken_answer
 from omnictl.tinyworld.images.renderer import draw
-from omnictl.tinyworld.images.scenes import scene
+from omnictl.tinyworld.images.scenes import Scene, scene
+from omnictl.tinyworld.language.lexicon import PLACES
 from omnictl.tinyworld.speech.espeak import Request, speak
 from omnictl.tinyworld.speech.utterances import Utterance
 
 NUM_EVAL_SCENES = 1_000
 """Scenes that validation and test dialogues of TinyWorld talk about."""
+
+PAUSES = 0.3
+"""Share of the words before which an imitated recording has a feature of nothing."""
 
 MANY = 1_000_000
 """Training dialogues of a task that needs no sound of its own."""
@@ -95,6 +102,24 @@ class TinyWorldDialogues:
         where = f"{self.name}/{split}/{task}/{number}"
         return Dialogue(f"{split}/{task}/{number}", task, tuple(messages), where)
 
+    def words(self, split: Split, media: Media) -> Sequence[tuple[str, ...]]:
+        """What an image shows, place by place, or a recording says, with a few empty features between."""
+        rng = np.random.default_rng(media.number)
+        if media.kind == "audio":
+            return _spoken_words(self._utterance(split, media.number), rng)
+        return _shown_words(scene(self.seed, split, media.number), rng)
+
+    def _utterance(self, split: Split, sound: int) -> Utterance:
+        """What is said in one of the sounds, by its number."""
+        task, number = next(
+            (task, sound - self._first_sound(split, task))
+            for task in reversed(SPOKEN_TASKS)
+            if task in self.tasks(split) and sound >= self._first_sound(split, task)
+        )
+        spoken = self.exchanges(split, task, number)[-1].spoken
+        assert spoken is not None, f"{task} is a spoken task"
+        return spoken
+
     def files(self, split: Split, kind: MediaKind) -> Sequence[Path]:  # noqa: ARG002
         """The files of a kind of media of a split, by number; none of what is made when it is asked for."""
         return ()
@@ -126,6 +151,24 @@ class TinyWorldDialogues:
     def _first_sound(self, split: Split, task: str) -> int:
         counts = self.tasks(split)
         return sum(counts.get(other, 0) for other in SPOKEN_TASKS[: SPOKEN_TASKS.index(task)])
+
+
+def _shown_words(shown: Scene, rng: np.random.Generator) -> list[tuple[str, ...]]:
+    """Of each shape, from the top left on, one to three features with all its facts; before each up to two of the ground."""
+    features: list[tuple[str, ...]] = []
+    for item in sorted((figure.item for figure in shown.figures), key=lambda item: PLACES[item.place]):
+        features += [()] * int(rng.integers(3))
+        features += [(item.shape, item.colour, item.size, item.place)] * int(rng.integers(1, 4 if item.size == "big" else 3))
+    return features + [()] * int(rng.integers(3))
+
+
+def _spoken_words(said: Utterance, rng: np.random.Generator) -> list[tuple[str, ...]]:
+    """Of each word one to three features, and sometimes one of nothing before it."""
+    features: list[tuple[str, ...]] = []
+    for word in normalise(said.text).split():
+        features += [()] * int(rng.random() < PAUSES)
+        features += [(word,)] * int(rng.integers(1, 4))
+    return features or [()]
 
 
 def _in_turn(total: int) -> dict[str, int]:

@@ -44,7 +44,9 @@ def steps_of_all_data(config: Any) -> int | None:
         case TextDataConfig():
             return -(-int(data.num_documents) * TOKENS // (batch * int(data.seq_len)))
         case DialogueDataConfig():
-            return math.ceil(sum(data.counts.values()) / (batch * _share_of_audio(data))) if data.counts and data.weights else None
+            if not (data.counts and data.weights):
+                return None
+            return math.ceil(sum(data.counts.values()) / (batch * _share_of_audio(data))) + int(config.imitation_steps)
     return None
 
 
@@ -60,8 +62,13 @@ def limit_data(config: C, steps: Mapping[str, int], command: str) -> C:
     if tinyworld_seed(own.data.source) is None:
         return config
     units: Mapping[str, Any] = unit_configs(command, config)
-    read = max(steps.get(unit, training.train.steps) * training.train.batch_size for unit, training in units.items())
+    read = max(_steps_that_read(unit, steps.get(name, unit.train.steps)) * unit.train.batch_size for name, unit in units.items())
     return config.model_copy(update={"data": _limit(own.data, read)})
+
+
+def _steps_that_read(training: Any, steps: int) -> int:
+    """Without those in which words stand for images and recordings."""
+    return max(0, steps - int(getattr(training, "imitation_steps", 0)))
 
 
 def _limit(data: Config, read: int) -> Config:

@@ -47,6 +47,9 @@ DEFAULT_PRESET = "tiny"
 PROJECTORS_SHARE = 0.25
 """Of a step's time, what one takes in which only projectors learn, without the Thinker."""
 
+IMITATION_SHARE = 0.6
+"""Likewise one in which words stand for images and recordings, of which they need fewer."""
+
 OPTIMIZER_SHARE = 0.15
 """Of a step's time, what does not become less with the examples of its batch."""
 
@@ -264,9 +267,13 @@ def _cost(
 
 
 def _first_steps(unit: UnitConfig) -> tuple[int, float]:
-    """The first steps of a unit that take less than the others, and what one takes of a later step's time: lessons, projectors."""
-    if projectors := int(getattr(unit.config, "projector_steps", 0)):
-        return projectors, PROJECTORS_SHARE
+    """The first steps of a unit that take less than the others, and what one takes of a later step's time: lessons, words,
+    projectors."""
+    projectors, imitation = int(getattr(unit.config, "projector_steps", 0)), int(getattr(unit.config, "imitation_steps", 0))
+    if not unit.config.data.source.startswith("tinyworld"):
+        imitation = 0
+    if first := projectors + imitation:
+        return first, (projectors * PROJECTORS_SHARE + imitation * IMITATION_SHARE) / first
     curriculum: CurriculumConfig | None = getattr(unit.config.data, "curriculum", None)
     if curriculum is None or not curriculum.steps or not unit.config.data.source.startswith("tinyworld"):
         return 0, 1.0
