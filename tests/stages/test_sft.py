@@ -14,6 +14,7 @@ from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import Dialogue, Message
 from omnictl.data.dialogues.examples import task_weights
+from omnictl.data.dialogues.word_features import WordFeatures
 from omnictl.errors import CheckpointError, DataError
 from omnictl.evaluation.sft import DialogueResult, exchange_media, find_commonest, mean_accuracy, rates, text_only, with_controls
 from omnictl.generate.decode import Prompt, answer_greedily
@@ -75,6 +76,35 @@ def test_projectors_learn_alone_first() -> None:
     stage = make_stage("sft", config_of("projector_steps=2"))
     take_steps(stage, 3)
     assert not same(thinker, stage.model.thinker)
+
+
+def test_words_stand_for_media_before_projectors_learn() -> None:
+    stage = make_stage("sft", config_of("imitation_steps=2", "projector_steps=2"))
+    batches = stage.batches()
+    made = [batches.collate(batches.ids(step)) for step in range(5)]
+    assert [batch.imitates for batch in made] == [True, True, False, False, False]
+    assert [batch.projectors_only for batch in made] == [False, False, True, True, False]
+    assert batches.typical_step == 4
+    assert all(isinstance(value, WordFeatures) for batch in made[:2] for values in batch.media.values() for value in values)
+    assert made[0].media.keys() | made[1].media.keys() == {"image", "audio"}
+
+    projectors, thinker = snapshot(stage.model.projectors), snapshot(stage.model.thinker)
+    take_steps(stage, 2)
+    assert same(projectors, stage.model.projectors)
+    assert not same(thinker, stage.model.thinker)
+    thinker = snapshot(stage.model.thinker)
+    stage = make_stage("sft", config_of("imitation_steps=2", "projector_steps=2"))
+    take_steps(stage, 4)
+    assert same(thinker, stage.model.thinker)
+    assert not same(projectors, stage.model.projectors)
+
+
+def test_words_that_nobody_knows_stand_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = make_stage("sft", config_of("imitation_steps=2", "projector_steps=1"))
+    monkeypatch.setattr(type(stage.data.corpus), "generated", False)
+    batches = stage.batches()
+    assert batches.typical_step == 1
+    assert not batches.collate(batches.ids(0)).imitates
 
 
 def test_encoders_may_be_trained_along() -> None:

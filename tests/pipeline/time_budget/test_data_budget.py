@@ -21,13 +21,13 @@ def test_utterances_are_those_that_the_steps_read_and_half_as_many_again() -> No
 
 
 def test_dialogues_keep_their_proportions() -> None:
-    data = SFT["tiny"].data
-    limited = limit_data(SFT["tiny"], {"sft": 400}, "sft").data
+    data, first = SFT["tiny"].data, SFT["tiny"].imitation_steps  # in which nothing is looked at or listened to
+    limited = limit_data(SFT["tiny"], {"sft": first + 400}, "sft").data
     shares = [limited.counts[task] / data.counts[task] for task in data.counts]
     assert 0 < min(shares) < 1
     assert min(shares) == pytest.approx(max(shares), abs=0.01)
     assert limited.num_pictures == data.num_pictures
-    fewer = limit_data(SFT["tiny"], {"sft": 40}, "sft").data
+    fewer = limit_data(SFT["tiny"], {"sft": first + 40}, "sft").data
     assert fewer.num_pictures == 40 * SFT["tiny"].train.batch_size * 3 // 2
     full = steps_of_all_data(SFT["tiny"])
     assert full is not None
