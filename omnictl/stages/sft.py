@@ -78,6 +78,10 @@ from omnictl.trainer.stage import Batches, LossSum, Report, Work
 VALIDATED_AT_ONCE = 64
 """Dialogues scored at a time."""
 
+IMITATED, IMITATED_TURNS = Mixture({"multi_turn": 4.0, "text": 1.0}, replay=0.05), 3
+"""What is learned from words that stand for media: mostly a few questions about an image, as short as may be; looking things up
+comes soonest where there is little else."""
+
 
 class SftConfig(Config):
     """Config of stage E."""
@@ -85,7 +89,7 @@ class SftConfig(Config):
     model: OmniConfig = OmniConfig()
     data: DialogueDataConfig = DialogueDataConfig()
     imitation_steps: int = Field(
-        0, ge=0, description="of TinyWorld, first steps, in which embeddings of words stand for images and recordings"
+        0, ge=0, description="of TinyWorld, first steps, in which embeddings of words stand for what images show"
     )
     projector_steps: int = Field(100, ge=0, description="steps after those, in which only the projectors learn")
     max_reply: int = Field(64, ge=1, description="most tokens of an answer that is judged")
@@ -307,7 +311,7 @@ class Sft:
             return WordSource(lambda number: corpus.words("train", Media(kind, number)) or (), self.tokenizer, width)
 
         features = MediaFeatures({kind: source(kind) for kind in corpus.kinds})
-        return Imitation(features, config.imitation_steps * config.train.batch_size)
+        return Imitation(features, IMITATED, config.imitation_steps * config.train.batch_size, IMITATED_TURNS)
 
     @property
     def placed(self) -> bool:

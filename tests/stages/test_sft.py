@@ -86,7 +86,7 @@ def test_words_stand_for_media_before_projectors_learn() -> None:
     assert [batch.projectors_only for batch in made] == [False, False, True, True, False]
     assert batches.typical_step == 4
     assert all(isinstance(value, WordFeatures) for batch in made[:2] for values in batch.media.values() for value in values)
-    assert made[0].media.keys() | made[1].media.keys() == {"image", "audio"}
+    assert made[0].media.keys() | made[1].media.keys() == {"image"}
 
     projectors, thinker = snapshot(stage.model.projectors), snapshot(stage.model.thinker)
     take_steps(stage, 2)

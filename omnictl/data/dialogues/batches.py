@@ -69,6 +69,11 @@ class Mixture(NamedTuple):
     replay: float
     """Share of the examples that are texts."""
 
+    def task(self, share: float) -> str:
+        """The task at a share, from 0 to 1, of all weights one after the other."""
+        shares = np.cumsum(list(self.weights.values())) / sum(self.weights.values())
+        return tuple(self.weights)[min(int(np.searchsorted(shares, share, side="right")), len(shares) - 1)]
+
 
 def open_replayed_text(data: TextDataConfig, tokenizer: Tokenizer, cache: Path) -> TokenStore:
     """The training split of the text that a Thinker was trained on.
@@ -87,10 +92,13 @@ def open_replayed_text(data: TextDataConfig, tokenizer: Tokenizer, cache: Path) 
 
 
 class Imitation(NamedTuple):
-    """What stands for the images and recordings of the first examples (`word_features`)."""
+    """The first examples: short dialogues, with words in the place of images and recordings (`word_features`)."""
 
     features: MediaFeatures
+    mixture: Mixture
     examples: int
+    turns: int
+    """What follows so many questions and answers is left out."""
 
 
 class DialogueBatches:
@@ -126,11 +134,9 @@ class DialogueBatches:
         imitation: Imitation | None = None,
     ) -> None:
         self.dialogues, self.texts, self.template, self.features = dialogues, texts, template, features
-        self.imitation = imitation or Imitation(features, 0)
+        self.imitation = imitation or Imitation(features, mixture, 0, 0)
         self.batch_size, self.seed, self.context, self.warmup, self.placed = batch_size, seed, context, warmup, placed
-        self._tasks = tuple(mixture.weights)
-        self._shares = np.cumsum(list(mixture.weights.values())) / sum(mixture.weights.values())
-        self._replay = mixture.replay if texts is not None else 0.0
+        self._mixture = mixture
 
     def ids(self, step: int) -> Sequence[int]:
         """The example ids of a step (0-based)."""
@@ -166,14 +172,17 @@ class DialogueBatches:
         return sorted(lengths, key=lambda position: -lengths[position])
 
     def example(self, position: int) -> Example:
-        """The example at a position of the endless order."""
+        """What stands at a position of the endless order."""
         rng = np.random.default_rng([self.seed, position])
-        if self.texts is not None and rng.random() < self._replay:
+        imitates = position < self.imitation.examples
+        mixture, features = (self.imitation.mixture, self.imitation.features) if imitates else (self._mixture, self.features)
+        if self.texts is not None and rng.random() < mixture.replay:
             return Example(_draw_text(self.texts, rng, self.context), None, "")
-        features = self.imitation.features if position < self.imitation.examples else self.features
         for _ in range(MAX_DRAWS):
-            task = self._tasks[min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self._tasks) - 1)]
+            task = mixture.task(rng.random())
             dialogue = self.dialogues.dialogue(task, int(rng.integers(len(self.dialogues.numbers[task]))))
+            if imitates:
+                dialogue = dialogue._replace(messages=dialogue.messages[: 2 * self.imitation.turns])
             example = encode_dialogue(dialogue, self.template, features)
             if len(example.encoded.tokens) <= self.context:
                 return example

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from omnictl.data.dialogues.batches import DialogueBatches, Mixture, pack_examples
+from omnictl.data.dialogues.batches import DialogueBatches, Imitation, Mixture, pack_examples
 from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, compute_positions
 from omnictl.data.dialogues.examples import DialogueSet, Example, encode_dialogue, encode_last_answer, open_dialogue_set
 from omnictl.data.dialogues.media_features import MediaFeatures
@@ -209,6 +209,20 @@ def test_steps_take_the_positions_in_turn(template):
 def test_projectors_learn_alone_first(template):
     made = batches(template, warmup=16)
     assert [made.collate(made.ids(step)).projectors_only for step in range(4)] == [True, True, False, False]
+
+
+def test_short_dialogues_with_other_features_come_first(template):
+    mixture = Mixture({"seen": 1}, 0)
+    first = Imitation(SHOWN, mixture, 16, 1)
+    made = DialogueBatches(
+        found(template), None, template, SHOWN, Mixture({"text": 1}, 0),
+        batch_size=8, seed=1, context=CONTEXT, warmup=8, placed=False, imitation=first,
+    )  # fmt: skip
+    kinds = [(batch.imitates, batch.projectors_only) for batch in (made.collate(made.ids(step)) for step in range(4))]
+    assert kinds == [(True, False), (True, False), (False, True), (False, False)]
+    assert made.typical_step == 3
+    tasks = [made.example(position).where.split(":")[1].split("/")[0] for position in range(32)]
+    assert tasks == ["seen"] * 16 + ["text"] * 16
 
 
 def test_tasks_are_drawn_as_they_are_weighed(template, texts):
