@@ -78,8 +78,8 @@ from omnictl.trainer.stage import Batches, LossSum, Report, Work
 VALIDATED_AT_ONCE = 64
 """Dialogues scored at a time."""
 
-IMITATED, IMITATED_TURNS = Mixture({"multi_turn": 4.0, "text": 1.0}, replay=0.05), 3
-"""What is learned from words that stand for media: mostly a few questions about an image, as short as may be; looking things up
+IMITATED, IMITATED_TURNS = Mixture({"multi_turn": 1.0}, replay=0.05), 3
+"""What is learned from words that stand for images: a few questions about each and hardly anything beside, since looking things up
 comes soonest where there is little else."""
 
 
