@@ -189,6 +189,36 @@ def with_controls(
     return estimates
 
 
+class JudgedAnswers(NamedTuple):
+    """Answers, how good they are, and how good others are that did not see or hear the same."""
+
+    results: list[DialogueResult]
+    estimates: Mapping[str, Estimate]
+    controls: Mapping[str, float]
+
+
+def judge_with_controls(
+    respondent: "Respondent", dialogues: Sequence[Dialogue], features: MediaFeatures, *, max_reply: int
+) -> JudgedAnswers:
+    """Answer dialogues as they are, with exchanged media and with none.
+
+    Args:
+        respondent: who answers.
+        dialogues: of all tasks.
+        features: of their media.
+        max_reply: most tokens of an answer.
+    """
+    results = respondent.answer_all(dialogues, features, max_reply=max_reply)
+    without = {
+        control: rates(respondent.answer_all(changed, features, max_reply=max_reply))
+        for control, changed in (("shuffled", exchange_media(dialogues)), ("text_only", text_only(dialogues)))
+    }
+    estimates = with_controls(rates(results), without["shuffled"], find_commonest(results))
+    compared = {one.control.name: one.control.value for one in estimates.values() if one.control}
+    others = {f"{name}_{control}": one.value for control, some in without.items() for name, one in some.items()}
+    return JudgedAnswers(results, estimates, compared | others)
+
+
 def exchange_media(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
     """The dialogues that have media, each with those of another one of its task: none keeps its own if there are two or more."""
     result = [dialogue for dialogue in dialogues if dialogue.media]

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 
 from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Imitation, Mixture, open_replayed_text, pack_examples
-from omnictl.data.dialogues.chat_template import ChatTemplate, Media
+from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixture, open_replayed_text, pack_examples
+from omnictl.data.dialogues.chat_template import ChatTemplate
 from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
 from omnictl.data.dialogues.examples import DialogueSet, encode_last_answer, open_dialogue_set, task_weights
 from omnictl.data.dialogues.media_features import FeatureSource, MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.dialogues.source import open_dialogues
-from omnictl.data.dialogues.word_features import WordSource, imitate
+from omnictl.data.dialogues.word_features import imitate, imitate_images
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.quarantine import format_rows
 from omnictl.data.manifest.source import tinyworld_seed
@@ -47,13 +47,9 @@ from omnictl.evaluation.sft import (
     Writing,
     answer_sheet,
     concatenate,
-    exchange_media,
-    find_commonest,
+    judge_with_controls,
     name_as_text,
     prediction,
-    rates,
-    text_only,
-    with_controls,
 )
 from omnictl.evaluation.spoken_replies import SpokenReplies, say_replies
 from omnictl.evaluation.talker import Judge, TalkerEvaluator
@@ -77,10 +73,6 @@ from omnictl.trainer.stage import Batches, LossSum, Report, Work
 
 VALIDATED_AT_ONCE = 64
 """Dialogues scored at a time."""
-
-IMITATED, IMITATED_TURNS = Mixture({"multi_turn": 1.0}, replay=0.05), 3
-"""What is learned from words that stand for images: a few questions about each and hardly anything beside, since looking things up
-comes soonest where there is little else."""
 
 
 class SftConfig(Config):
@@ -297,21 +289,13 @@ class Sft:
             context=self.model.thinker.config.context,
             warmup=self.config.projector_steps * train.batch_size,
             placed=self.placed,
-            imitation=self._imitation(),
+            imitation=imitate_images(
+                self.data.corpus,
+                self.tokenizer,
+                self.model.thinker.config.width,
+                examples=self.config.imitation_steps * train.batch_size,
+            ),
         )
-
-    def _imitation(self) -> Imitation | None:
-        """Words that stand for the images and recordings of the first examples; None of data of which nobody knows them."""
-        corpus, config = self.data.corpus, self.config
-        if not (config.imitation_steps and corpus.generated):
-            return None
-        width = self.model.thinker.config.width
-
-        def source(kind: MediaKind) -> WordSource:
-            return WordSource(lambda number: corpus.words("train", Media(kind, number)) or (), self.tokenizer, width)
-
-        features = MediaFeatures({kind: source(kind) for kind in corpus.kinds})
-        return Imitation(features, IMITATED, config.imitation_steps * config.train.batch_size, IMITATED_TURNS)
 
     @property
     def placed(self) -> bool:
@@ -346,21 +330,14 @@ class Sft:
 
     def _scored(self, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
         """Hidden states `(N, D)` where something is to be predicted, and what, `(N,)`."""
-        segments, positions = batch.segments.to(self.device), self._moved(batch.positions)
+        tokens, segments, positions = batch.tokens.to(self.device), batch.segments.to(self.device), self._moved(batch.positions)
         features = {
             kind: imitate(values, self.model.thinker.embedding.weight) if batch.imitates else self.features(kind, values)
             for kind, values in batch.media.items()
         }
         targets = batch.targets.to(self.device)
         scored = targets != IGNORE
-        hidden = self.model(
-            batch.tokens.to(self.device),
-            features,
-            segments=segments,
-            positions=positions,
-            scored=scored,
-            projected=batch.imitates,
-        )
+        hidden = self.model(tokens, features, segments=segments, positions=positions, scored=scored, projected=batch.imitates)
         return hidden, targets[scored]
 
     def features(self, kind: MediaKind, values: Sequence[Raw]) -> Tensor:
@@ -420,15 +397,9 @@ class Sft:
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
         """How well it answers a split, or `limit` dialogues, of all tasks in turn; spoken replies and text of its own, too."""
         dialogues = list(islice(self.data.split(split).all(), limit))
-        respondent, shown = self.respondent(), self.media_features(split)
-        answered = respondent.answer_all(dialogues, shown, max_reply=self.config.max_reply)
-        without = {
-            control: rates(respondent.answer_all(changed, shown, max_reply=self.config.max_reply))
-            for control, changed in (("shuffled", exchange_media(dialogues)), ("text_only", text_only(dialogues)))
-        }
-        estimates = with_controls(rates(answered), without["shuffled"], find_commonest(answered))
-        compared = {one.control.name: one.control.value for one in estimates.values() if one.control}
-        controls = compared | {f"{name}_{control}": one.value for control, some in without.items() for name, one in some.items()}
+        answered, estimates, controls = judge_with_controls(
+            self.respondent(), dialogues, self.media_features(split), max_reply=self.config.max_reply
+        )
         spoken, writing = self._spoken_replies(answered, judge), self._writing(split, limit)
         judged = {name: one.value for name, one in estimates.items()}
         return Report(

@@ -15,10 +15,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from omnictl.data.dialogues.batches import Imitation, Mixture
+from omnictl.data.dialogues.chat_template import Media
+from omnictl.data.dialogues.corpus import DialogueCorpus
+from omnictl.data.dialogues.media_features import MediaFeatures
+from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.text.tokenizer import Tokenizer
 
 NOISE = 0.3
 """Size of the noise against the words of a feature; a feature without words is noise alone."""
+
+IMITATED = Mixture({"multi_turn": 1.0}, replay=0.05)
+"""Hardly anything stands beside the questions: looking things up comes soonest where there is little else."""
+
+TURNS = 3
+"""Questions about an image."""
 
 Words = tuple[str, ...]
 """What a feature shows or says; nothing, if it has none."""
@@ -96,3 +107,21 @@ def imitate(values: Sequence[WordFeatures], table: Tensor) -> Tensor:
     named = (mixed != 0).any(-1, keepdim=True)
     words = F.rms_norm(mixed, mixed.shape[-1:])
     return F.rms_norm(torch.where(named, words + NOISE * noise, noise), noise.shape[-1:])
+
+
+def imitate_images(corpus: DialogueCorpus, tokenizer: Tokenizer, width: int, *, examples: int) -> Imitation | None:
+    """The first examples of a training; None if there are to be none, or nobody knows what images show.
+
+    Args:
+        corpus: the dialogues.
+        tokenizer: the Thinker's.
+        width: of its embeddings.
+        examples: how many.
+    """
+    if not (examples and corpus.generated):
+        return None
+
+    def source(kind: MediaKind) -> WordSource:
+        return WordSource(lambda number: corpus.words("train", Media(kind, number)) or (), tokenizer, width)
+
+    return Imitation(MediaFeatures({kind: source(kind) for kind in corpus.kinds}), IMITATED, examples, TURNS)
