@@ -1,7 +1,7 @@
-"""Stage C: the vision encoder learns to tell pictures apart.
+"""Stage C: the vision encoder learns to tell images apart.
 
-    classes:      loss = −Σ_a ln p(value of attribute a | picture) − mean over patches of Σ_a ln p(value of a | patch)
-    contrastive:  loss = −½ [ln p(caption | picture, batch) + ln p(picture | caption, batch)]
+    classes:      loss = −Σ_a ln p(value of attribute a | image) − mean over patches of Σ_a ln p(value of a | patch)
+    contrastive:  loss = −½ [ln p(caption | image, batch) + ln p(image | caption, batch)]
 
 with label smoothing (Szegedy et al. 2016) in the first, a learned temperature (Radford et al. 2021, CLIP) in the second. Patches
 are supervised where it is known what they show, as in TinyWorld: what later asks about several objects finds them told apart.
@@ -60,8 +60,8 @@ from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
-EVALUATION_PICTURES = 128
-"""Pictures that are judged at a time."""
+EVALUATION_IMAGES = 128
+"""Images that are judged at a time."""
 
 _ATTRIBUTES = ("attributes", "patch_attributes")
 
@@ -108,7 +108,7 @@ PRESETS: Mapping[str, VisionConfig] = {
             runtime=RuntimeConfig(workers=1),
         ),
     ),
-    # Hours on a 12 GB GPU, on pictures of one's own (100,000 and more).
+    # Hours on a 12 GB GPU, on images of one's own (100,000 and more).
     "small": VisionConfig(
         model=VisionEncoderConfig(
             image_size=224, patch=16, stem=(), layers=12, width=384, heads=6, hidden=1024, registers=4, merge=2, dropout=0.1
@@ -136,11 +136,11 @@ class ImageLabels(NamedTuple):
     patch_attributes: Mapping[str, tuple[str, ...]]
     classes: Classes
     source: str
-    """Of the pictures, which says how captions speak of a class."""
+    """Of the images, which says how captions speak of a class."""
 
 
 class Vision:
-    """The vision encoder, its pictures, its loss."""
+    """The vision encoder, its images, its loss."""
 
     name: ClassVar[str] = "vision"
     unit: ClassVar[str] = "images"
@@ -176,7 +176,7 @@ class Vision:
 
     @property
     def divisible(self) -> bool:
-        """Whether micro-batches will do: the contrastive loss compares all pictures of a batch."""
+        """Whether micro-batches will do: the contrastive loss compares all images of a batch."""
         return self.config.objective == "classes"
 
     @classmethod
@@ -211,10 +211,10 @@ class Vision:
         """The encoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
         source = read_config(folder, cls.name, VisionConfig).data.source
         config = read_config(folder, cls.name, VisionConfig, source=data)
-        found = read_description(folder, cls.name)
-        attributes, patch_attributes = ({name: tuple(values) for name, values in found[key].items()} for key in _ATTRIBUTES)
-        unseen = frozenset(map(tuple, found["unseen"]))
-        known = ImageLabels(attributes, patch_attributes, Classes.of(attributes, found["top1"], unseen), source)
+        description = read_description(folder, cls.name)
+        attributes, patch_attributes = ({name: tuple(values) for name, values in description[key].items()} for key in _ATTRIBUTES)
+        unseen = frozenset(map(tuple, description["unseen"]))
+        known = ImageLabels(attributes, patch_attributes, Classes.of(attributes, description["top1"], unseen), source)
         tokenizer = Tokenizer.load(folder / "tokenizer.json") if config.objective == "contrastive" else None
         return cls(config, known, tokenizer, cache=cache)
 
@@ -234,7 +234,7 @@ class Vision:
 
     def take_weights(self, run: Run) -> None:
         """Take over the encoder of another run; heads only if they name the same things. Captions are learned anew."""
-        own = self.model.state_dict()
+        own_weights = self.model.state_dict()
         theirs = read_description(run.model, self.name)
         same = all({name: list(values) for name, values in getattr(self.known, key).items()} == theirs[key] for key in _ATTRIBUTES)
 
@@ -242,18 +242,18 @@ class Vision:
             kept = {
                 name: tensor
                 for name, tensor in weights.items()
-                if name.startswith("encoder.") and ((same and name in own) or not name.startswith("encoder.head."))
+                if name.startswith("encoder.") and ((same and name in own_weights) or not name.startswith("encoder.head."))
             }
-            anew = {name: tensor for name, tensor in own.items() if name.startswith(("captions.", "encoder.head."))}
+            anew = {name: tensor for name, tensor in own_weights.items() if name.startswith(("captions.", "encoder.head."))}
             positions = "encoder.positions"
             if positions in kept:
-                kept[positions] = F.interpolate(kept[positions], own[positions].shape[2:], mode="bicubic", antialias=True)
+                kept[positions] = F.interpolate(kept[positions], own_weights[positions].shape[2:], mode="bicubic", antialias=True)
             return anew | kept
 
         load_weights(run.model / "model.safetensors", self.model, adapted)
 
     def batches(self) -> ImageBatches:
-        """Pictures in random order, each shown a little differently every time."""
+        """Images in random order, each augmented differently every time."""
         return ImageBatches(
             self.data.training_set,
             self.labels,
@@ -270,7 +270,7 @@ class Vision:
         return data.augmentation == "strong" and objective == "classes" and not self.known.patch_attributes
 
     def loss(self, batch: ImageBatch) -> LossSum:
-        """Cross-entropies or the contrastive loss in nats, counted in pictures."""
+        """Cross-entropies or the contrastive loss in nats, counted in images."""
         nats = self._class_nats(batch, self._see(batch)) if self.reader is None else self._contrast_nats(self.reader, batch)
         return LossSum(nats, len(batch.images), {})
 
@@ -295,7 +295,7 @@ class Vision:
         return contrastive_sum(reader.place(batch.images), reader.read(batch.captions), scale)
 
     def work(self, batch: ImageBatch) -> Work:
-        """Pictures and floating-point operations of a training step on this batch."""
+        """Images and floating-point operations of a training step on this batch."""
         count = len(batch.images)
         flops = training_flops(self.model.encoder, count, batch.images.shape[-1])
         if self.reader is not None:
@@ -304,36 +304,39 @@ class Vision:
         return Work(units=count, flops=flops, positions=count, slots=count)
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
-        """See `Stage`: many pictures are seen at once."""
-        return (pass_of(self, batches, EVALUATION_PICTURES),)
+        """A pass as large as an evaluation batch: many images are encoded at once."""
+        return (pass_of(self, batches, EVALUATION_IMAGES),)
 
     def validate(self) -> Report:
         """Rates on the validation split."""
-        found = self.data.split("val")
+        image_set = self.data.split("val")
         if self.reader is None:
             return Report(
-                "top1", "higher", named_rates(self._judge(found, len(found)), self.known.classes, self.labels.names), len(found)
+                "top1",
+                "higher",
+                named_rates(self._judge(image_set, len(image_set)), self.known.classes, self.labels.names),
+                len(image_set),
             )
-        placed = self._place(self.reader, found, len(found))
-        return Report(HEADLINE, "higher", self._contrast_metrics(placed, self._guess(self.reader, placed)), len(found))
+        placed = self._place(self.reader, image_set, len(image_set))
+        return Report(HEADLINE, "higher", self._contrast_metrics(placed, self._guess(self.reader, placed)), len(image_set))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
-        """Rates on a split or its first `limit` pictures, by class too, and with the pictures shuffled."""
-        found = self.data.split(split)
-        most = self.config.data.num_eval_images if len(found) >= ENDLESS else len(found)
-        count = min(limit or most, len(found))
-        aside = {"set_aside": float(len(found.set_aside))}
+        """Rates on a split or its first `limit` images, by class too, and with the images shuffled."""
+        image_set = self.data.split(split)
+        most = self.config.data.num_eval_images if len(image_set) >= ENDLESS else len(image_set)
+        count = min(limit or most, len(image_set))
+        aside = {"set_aside": float(len(image_set.set_aside))}
 
         def show(index: int) -> Pixels:
-            return found.example(index, self.view).image
+            return image_set.example(index, self.view).image
 
         if self.reader is None:
-            judged = self._judge(found, count)
+            judged = self._judge(image_set, count)
             metrics = named_rates(judged, self.known.classes, self.labels.names) | aside
             estimates = attribute_estimates(judged, self.labels.names) | patch_estimates(judged.patches, judged.shows)
             report = classification_report(judged.classified, self.known.classes, metrics, show, estimates)
             return self._with_verdict(report)
-        placed = self._place(self.reader, found, count)
+        placed = self._place(self.reader, image_set, count)
         guessed = self._guess(self.reader, placed)
         metrics = self._contrast_metrics(placed, guessed) | aside
         by_class = None if guessed is None else classification_report(guessed, self.known.classes, metrics, show, {})
@@ -345,18 +348,18 @@ class Vision:
         controls = {**report.controls, **compared}
         return replace(report, controls=controls, verdict=judge_vision(report.estimates, report.headline, generated=generated))
 
-    def _judge(self, found: ImageSet, count: int) -> ImagePredictions:
-        """The first pictures of a set as the heads name them.
+    def _judge(self, image_set: ImageSet, count: int) -> ImagePredictions:
+        """The first images of a set as the heads name them.
 
         Raises:
-            DataError: of none of them is the class known.
+            DataError: the class of none of them is known.
         """
         encoder = self.model.encoder
         self.model.eval()
         nats = 0.0
         values: list[list[Float32]] = []  # by batch, by attribute
         patches, shows, numbers = [], [], []
-        for _, batch in evaluation_batches(found, self.labels, self.view, count, batch_size=EVALUATION_PICTURES):
+        for _, batch in evaluation_batches(image_set, self.labels, self.view, count, batch_size=EVALUATION_IMAGES):
             with torch.no_grad():
                 seen = self._see(batch)
                 nats += float(self._class_nats(batch, seen))
@@ -365,7 +368,7 @@ class Vision:
             shows.append(batch.patches.numpy())
             numbers.append(batch.labels.numpy())
         probabilities = [np.concatenate(parts) for parts in zip(*values, strict=True)]
-        rows = [found.row(index) for index in range(count)]
+        rows = [image_set.row(index) for index in range(count)]
         classes = self.known.classes
         combined = joint([probabilities[self.labels.names.index(name)] for name in classes.attributes])
         targets = np.array([classes.number(row.labels) for row in rows])
@@ -385,21 +388,21 @@ class Vision:
             nats / count,
         )
 
-    def _place(self, reader: CaptionReader, found: ImageSet, count: int) -> SharedSpace:
-        """The first pictures of a set and their captions, where the model puts them."""
+    def _place(self, reader: CaptionReader, image_set: ImageSet, count: int) -> SharedSpace:
+        """The first images of a set and their captions, where the model puts them."""
         self.model.eval()
-        pictures, texts = [], []
-        for _, batch in evaluation_batches(found, self.labels, self.view, count, batch_size=EVALUATION_PICTURES):
+        images, texts = [], []
+        for _, batch in evaluation_batches(image_set, self.labels, self.view, count, batch_size=EVALUATION_IMAGES):
             with torch.no_grad():
-                pictures.append(reader.place(batch.images).float().cpu().numpy())
+                images.append(reader.place(batch.images).float().cpu().numpy())
                 texts.append(reader.read(batch.captions).float().cpu().numpy())
-        return SharedSpace([found.row(index) for index in range(count)], np.concatenate(pictures), np.concatenate(texts))
+        return SharedSpace([image_set.row(index) for index in range(count)], np.concatenate(images), np.concatenate(texts))
 
     def _contrast_metrics(self, placed: SharedSpace, guessed: ClassificationResult | None) -> dict[str, float]:
         return retrieval_rates(placed) | ({} if guessed is None else class_rates(guessed, self.known.classes))
 
     def _guess(self, reader: CaptionReader, placed: SharedSpace) -> ClassificationResult | None:
-        """The classes by what a caption would say of each, if pictures have classes."""
+        """The classes by what a caption would say of each, if images have classes."""
         classes = self.known.classes
         targets = np.array([classes.number(row.labels) for row in placed.rows])
         if not classes.attributes or (targets < 0).all():
@@ -407,10 +410,10 @@ class Vision:
         return ClassificationResult(placed.rows, reader.match(placed.images, self.prompts()), targets)
 
     @torch.no_grad()
-    def name_picture(self, picture: Tensor) -> dict[str, Float32]:
-        """Probabilities `(V,)` of the values of each attribute of a picture `(3, S, S)` uint8, by the heads."""
+    def name_picture(self, image: Tensor) -> dict[str, Float32]:
+        """Probabilities `(V,)` of the values of each attribute of an image `(3, S, S)` uint8, by the heads."""
         encoder = self.model.encoder
-        logits = encoder.attribute_logits(encoder(picture[None].to(encoder.positions.device)))
+        logits = encoder.attribute_logits(encoder(image[None].to(encoder.positions.device)))
         return {name: scores[0].float().softmax(-1).cpu().numpy() for name, scores in zip(self.labels.names, logits, strict=True)}
 
     def prompts(self) -> list[tuple[str, ...]]:
@@ -423,7 +426,7 @@ STAGE: type[TrainableStage] = Vision
 
 
 def open_encoder(folder: Path, cache: Path) -> MediaEncoder:
-    """The eye of an omni model; see `Modality`."""
+    """The vision encoder of a model folder, as an omni model sees through it."""
     stage = open_model(Vision, folder, device=torch.device("cpu"), cache=cache)
     return VisionFrontend(stage.model.encoder, tuple(stage.known.patch_attributes.values()))
 

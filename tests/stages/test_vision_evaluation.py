@@ -71,7 +71,7 @@ def test_pictures_are_judged_in_parts_that_change_nothing(monkeypatch: pytest.Mo
     stage = stage_of()
     reports = []
     for count in (128, 7, 1):
-        monkeypatch.setattr(vision, "EVALUATION_PICTURES", count)
+        monkeypatch.setattr(vision, "EVALUATION_IMAGES", count)
         reports.append(stage.evaluate("test", limit=None))
     for report in reports[1:]:
         assert report.metrics == pytest.approx(dict(reports[0].metrics), rel=1e-5)
@@ -82,9 +82,9 @@ def test_how_many_are_seen_at_a_time_changes_nothing(giver: Vision, monkeypatch:
     contrast = stage_of(CONTRASTIVE)
     for stage in (giver, contrast):
         whole = stage.validate().metrics
-        monkeypatch.setattr(vision, "EVALUATION_PICTURES", 3)
+        monkeypatch.setattr(vision, "EVALUATION_IMAGES", 3)
         assert stage.validate().metrics == pytest.approx(dict(whole), rel=1e-4)
-        monkeypatch.setattr(vision, "EVALUATION_PICTURES", 128)
+        monkeypatch.setattr(vision, "EVALUATION_IMAGES", 128)
 
 
 def test_an_untrained_model_is_not_better_than_chance() -> None:
