@@ -18,7 +18,7 @@ Durations = list[NDArray[np.int64]]
 class Alignment(Protocol):
     """An aligner, or a recogniser used as one."""
 
-    def durations(self, found: SpeechSet) -> Durations:
+    def durations(self, utterances: SpeechSet) -> Durations:
         """Frames at 50 Hz of every symbol of each utterance's text, edges included."""
         ...
 

@@ -1,6 +1,6 @@
 """Stage D, second part: the aligner learns how long each symbol of a text is spoken.
 
-    loss = −Σ ln p(text | sound) ÷ number of frames,   p = Σ over all monotonic paths through the text (forward sum)
+    loss = −Σ ln p(text | audio) ÷ number of frames,   p = Σ over all monotonic paths through the text (forward sum)
 
 Source: Badlani et al. 2022. Headline metric: `loss` in nats a frame of 20 ms, beside the mean of −ln p along the likeliest path,
 and, as a control, along the path that gives every symbol the same time.
@@ -135,21 +135,21 @@ class AlignerStage:
         )
 
     def align(self, batch: SpeechBatch) -> AlignerOutput:
-        """How sounds and texts of a batch meet."""
+        """How audio and texts of a batch align."""
         device = self.model.mean.device
-        found: AlignerOutput = self.model(
+        output: AlignerOutput = self.model(
             batch.features.to(device), batch.lengths.to(device), batch.targets.to(device), batch.target_lengths.to(device)
         )
-        return found
+        return output
 
     def loss(self, batch: SpeechBatch) -> LossSum:
         """The forward sum in nats, counted in frames of 20 ms."""
-        found = self.align(batch)
-        nats = forward_sum_nats(found.log_probs, found.lengths, batch.target_lengths)
-        return LossSum(nats.sum(), int(found.lengths.sum()), {})
+        output = self.align(batch)
+        nats = forward_sum_nats(output.log_probs, output.lengths, batch.target_lengths)
+        return LossSum(nats.sum(), int(output.lengths.sum()), {})
 
     def work(self, batch: SpeechBatch) -> Work:
-        """Seconds of sound and floating-point operations of a training step on this batch, padding not counted."""
+        """Seconds of audio and floating-point operations of a training step on this batch, padding not counted."""
         frames = int(batch.lengths.sum())
         return Work(
             units=frames / self.config.model.mel.frames_hz,
@@ -159,48 +159,48 @@ class AlignerStage:
         )
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
-        """See `Stage`: many utterances are aligned at once."""
+        """A pass as large as an evaluation batch: many utterances are aligned at once."""
         return (pass_of(self, batches, ALIGNED_FRAMES),)
 
     def validate(self) -> Report:
-        """How well the validation split's sounds and texts fit."""
-        found = self.data.split("val")
-        return Report("loss", "lower", self._judge(found).rates(), len(found))
+        """How well audio and texts of the validation split fit."""
+        utterances = self.data.split("val")
+        return Report("loss", "lower", self._judge(utterances).rates(), len(utterances))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
-        """How well a split's sounds and texts fit, against equal times for all symbols; with every duration."""
-        found = first_utterances(self.data.split(split), limit)
-        judged = self._judge(found)
-        times, estimates = self.durations(found), judged.estimates()
+        """How well audio and texts of a split fit, against equal times for all symbols; with every duration."""
+        utterances = first_utterances(self.data.split(split), limit)
+        judged = self._judge(utterances)
+        times, estimates = self.durations(utterances), judged.estimates()
         return Report(
             "loss",
             "lower",
             judged.rates(),
-            len(found),
+            len(utterances),
             controls={"path_nats_uniform": judged.uniform / judged.frames, "path_nats_guessed": judged.guessed().value},
             estimates=estimates,
             verdict=judge_aligner(estimates),
             predictions=[
                 {"id": row.id, "task": "align", "reference": text, "prediction": [round(int(t) * STRIDE / 100, 2) for t in time]}
-                for row, text, time in zip(found.recordings, found.texts, times, strict=True)
+                for row, text, time in zip(utterances.recordings, utterances.texts, times, strict=True)
             ],
         )
 
     @torch.no_grad()
-    def durations(self, found: SpeechSet) -> list[NDArray[np.int64]]:
+    def durations(self, utterances: SpeechSet) -> list[NDArray[np.int64]]:
         """Frames at 50 Hz of every symbol of each utterance's text, edges included."""
         self.model.eval()
-        times: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(found)
-        for indices, batch in evaluation_batches(found, ALIGNED_FRAMES):
+        times: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(utterances)
+        for indices, batch in evaluation_batches(utterances, ALIGNED_FRAMES):
             for index, time in zip(indices, durations(self.align(batch), batch.target_lengths), strict=True):
                 times[index] = time
         return times
 
     @torch.no_grad()
-    def _judge(self, found: SpeechSet) -> AlignmentScores:
+    def _judge(self, utterances: SpeechSet) -> AlignmentScores:
         self.model.eval()
         sums = AlignmentScores(0.0, 0.0, 0.0, 0, ())
-        for _, batch in evaluation_batches(found, ALIGNED_FRAMES):
+        for _, batch in evaluation_batches(utterances, ALIGNED_FRAMES):
             aligned = self.align(batch)
             nats = forward_sum_nats(aligned.log_probs, aligned.lengths, batch.target_lengths)
             times = durations(aligned, batch.target_lengths)
@@ -225,15 +225,15 @@ def open_alignable(config: SpeechDataConfig, mel: MelConfig, cache: Path) -> Rec
     return open_recordings(config, mel, ReadAloud(), cache, trainable=alignable, judgeable=alignable)
 
 
-def alignable(found: SpeechSet) -> SpeechSet:
+def alignable(utterances: SpeechSet) -> SpeechSet:
     """The utterances with a frame for every symbol, the others set aside with the reason."""
     reasons = {}
-    for index, (frames, target) in enumerate(zip(found.lengths().tolist(), found.targets, strict=True)):
+    for index, (frames, target) in enumerate(zip(utterances.lengths().tolist(), utterances.targets, strict=True)):
         if -(-frames // STRIDE) < len(target):
             reasons[index] = f"too short for its text: {-(-frames // STRIDE)} frames of 20 ms for {len(target)} symbols"
-    keep = [index for index in range(len(found)) if index not in reasons]
-    rows = ((found.recordings[index], reason) for index, reason in reasons.items())
-    return found.select(keep, (BrokenRow(recording.id, recording.where, reason) for recording, reason in rows))
+    keep = [index for index in range(len(utterances)) if index not in reasons]
+    rows = ((utterances.recordings[index], reason) for index, reason in reasons.items())
+    return utterances.select(keep, (BrokenRow(recording.id, recording.where, reason) for recording, reason in rows))
 
 
 def _equal_times(frames: int, symbols: int) -> NDArray[np.int64]:
@@ -284,18 +284,18 @@ class RecogniserAlignment:
         self.recogniser = recogniser
 
     @torch.no_grad()
-    def durations(self, found: SpeechSet) -> Durations:
-        """See `Alignment`; where the letters do not fit into the recogniser's frames, all symbols last alike."""
+    def durations(self, utterances: SpeechSet) -> Durations:
+        """Frames at 50 Hz of every symbol; where the letters do not fit into the recogniser's frames, all last equally long."""
         model = self.recogniser.config.model
         assert model.emissions != "auto"
         scale = SUBSAMPLING / STRIDE / model.emissions  # frames at 50 Hz of an emission
-        lengths = [-(-int(length) // STRIDE) for length in found.lengths()]
-        times: Durations = [np.empty(0, np.int64)] * len(found)
-        for indices, batch in evaluation_batches(found, EVALUATION_FRAMES):
+        lengths = [-(-int(length) // STRIDE) for length in utterances.lengths()]
+        times: Durations = [np.empty(0, np.int64)] * len(utterances)
+        for indices, batch in evaluation_batches(utterances, EVALUATION_FRAMES):
             encoded = self.recogniser.encode(batch)
             for row, index in enumerate(indices):
                 log_probs = encoded.frames[row, : encoded.lengths[row]].float().log_softmax(-1).cpu()
-                text = found.texts[index]
+                text = utterances.texts[index]
                 letters = [place for place, symbol in enumerate(text) if symbol in ALPHABET]
                 ids = CharacterTargets().encode("".join(text[place] for place in letters))
                 spans = align(log_probs, ids) if frames_needed(ids) <= len(log_probs) else None

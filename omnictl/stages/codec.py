@@ -157,28 +157,28 @@ class CodecStage:
         return LossSum(squared + absolute + self.config.commitment * commitment, count, scalars)
 
     def work(self, batch: Crops) -> Work:
-        """Seconds of sound and floating-point operations of a training step on this batch."""
+        """Seconds of audio and floating-point operations of a training step on this batch."""
         frames = batch.mel.shape[0] * batch.mel.shape[1]
         return Work(frames / self.config.model.mel.frames_hz, training_flops(self.model, frames), frames, frames)
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
-        """See `Stage`: an utterance is taken whole."""
+        """A pass with as many frames as the longest utterance, which an evaluation takes whole."""
         return (pass_of(self, batches, int(self.data.training_set.lengths().max())),)
 
     def validate(self) -> Report:
         """What is lost of the validation split, and how much of the codebooks is used."""
-        found = self.data.split("val")
-        reproduced = self._reproduce(found, self.config.model.quantiser.books)
-        return Report("mel_mse", "lower", reproduced.rates(found.lengths().tolist()), len(found))
+        utterances = self.data.split("val")
+        reproduced = self._reproduce(utterances, self.config.model.quantiser.books)
+        return Report("mel_mse", "lower", reproduced.rates(utterances.lengths().tolist()), len(utterances))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """What is lost of a split or its first `limit` utterances, with all books and with only the first ones; each book's use."""
-        found = first_utterances(self.data.split(split), limit)
-        lengths = found.lengths().tolist()
+        utterances = first_utterances(self.data.split(split), limit)
+        lengths = utterances.lengths().tolist()
         books = range(1, self.config.model.quantiser.books + 1)
-        each = {number: self._reproduce(found, number) for number in books}
-        whole = each[books[-1]]
-        variances = self._variances(found)
+        reconstructions = {number: self._reproduce(utterances, number) for number in books}
+        whole = reconstructions[books[-1]]
+        variances = self._variances(utterances)
         estimates = {
             "mel_mse": length_weighted(whole.errors, lengths).against(
                 "mel_mse_mean_frame", length_weighted(variances, lengths), "lower"
@@ -189,40 +189,43 @@ class CodecStage:
             "mel_mse",
             "lower",
             {**whole.rates(lengths), "bits_per_second": self.config.model.bits_per_second},
-            len(found),
-            controls={"mel_mse_mean_frame": self._variance(found)},
+            len(utterances),
+            controls={"mel_mse_mean_frame": self._variance(utterances)},
             predictions=[
                 {"id": row.id, "task": "reproduce", "reference": row.text, "prediction": None, "mel_mse": error}
-                for row, error in zip(found.recordings, whole.errors, strict=True)
+                for row, error in zip(utterances.recordings, whole.errors, strict=True)
             ],
             estimates=estimates,
             verdict=judge_codec(estimates),
-            groups={f"{number} books": {**each[number].rates(lengths), **each[number].last_book()} for number in books},
+            groups={
+                f"{number} books": {**reconstructions[number].rates(lengths), **reconstructions[number].last_book()}
+                for number in books
+            },
         )
 
-    def _variances(self, found: SpeechSet) -> list[float]:
+    def _variances(self, utterances: SpeechSet) -> list[float]:
         """The error of a codec that always says the average frame, of each utterance."""
-        mels = (torch.from_numpy(found.features(index)).to(self.model.mean.device) for index in range(len(found)))
+        mels = (torch.from_numpy(utterances.features(index)).to(self.model.mean.device) for index in range(len(utterances)))
         return [float(self.model.normalise(mel).square().mean()) for mel in mels]
 
-    def _variance(self, found: SpeechSet) -> float:
+    def _variance(self, utterances: SpeechSet) -> float:
         """The error of a codec that always says the average frame."""
         frames = (
-            torch.from_numpy(found.features(0))
-            if len(found) == 1
-            else torch.cat([torch.from_numpy(found.features(index)) for index in range(len(found))])
+            torch.from_numpy(utterances.features(0))
+            if len(utterances) == 1
+            else torch.cat([torch.from_numpy(utterances.features(index)) for index in range(len(utterances))])
         )
         return float(self.model.normalise(frames.to(self.model.mean.device)).square().mean())
 
     @torch.no_grad()
-    def _reproduce(self, found: SpeechSet, books: int) -> Reconstruction:
+    def _reproduce(self, utterances: SpeechSet, books: int) -> Reconstruction:
         self.model.eval()
         shape = self.config.model.quantiser
         counts = torch.zeros(books, shape.codes, dtype=torch.float64)
         errors, decibels, frames = [], 0.0, 0
         decibels_each = []
-        for index in range(len(found)):
-            mel = torch.from_numpy(found.features(index)).to(self.model.mean.device)
+        for index in range(len(utterances)):
+            mel = torch.from_numpy(utterances.features(index)).to(self.model.mean.device)
             codes = self.model.encode(mel[None])[:, :books]
             back = self.model.decode(codes)[0, : len(mel)]
             errors.append(float(((back - mel) / self.model.std).square().mean()))

@@ -192,11 +192,11 @@ class TalkerStage:
         return self._coded[split]
 
     def _code(self, split: Split) -> CodedSpeech:
-        found = self.data.training_set if split == "train" else self.data.split(split)
+        utterances = self.data.training_set if split == "train" else self.data.split(split)
         numbers = {name: number for number, name in enumerate(self.speakers)}
-        speakers = [numbers.get(row.speaker or "", 0) for row in found.recordings]
-        coded = code_speech(found, split, speakers, self.codec, self.parts, open_alignment, self._cache)
-        states = [self.thinker(text) for text in found.texts] if self.thinker else None
+        speakers = [numbers.get(row.speaker or "", 0) for row in utterances.recordings]
+        coded = code_speech(utterances, split, speakers, self.codec, self.parts, open_alignment, self._cache)
+        states = [self.thinker(text) for text in utterances.texts] if self.thinker else None
         return replace(coded, codes=[codes[: self.model.interface.books] for codes in coded.codes], thinker_states=states)
 
     def batches(self) -> CodedBatches:
@@ -222,8 +222,8 @@ class TalkerStage:
         nats = F.cross_entropy(scores.to(wide), targets, ignore_index=NOTHING, reduction="sum")
         valid = valid_mask(batch.symbol_lengths, batch.symbols.shape[1]).to(device)
         wanted = batch.durations.to(device).clamp(min=1).to(wide).log()
-        found = self.model.log_durations(states).to(wide)
-        return Errors(nats, ((found - wanted).square() * valid).sum())
+        predicted = self.model.log_durations(states).to(wide)
+        return Errors(nats, ((predicted - wanted).square() * valid).sum())
 
     def read(self, batch: CodedBatch) -> Tensor:
         """States `(B, T, D)` of the batch's symbols."""
@@ -242,7 +242,7 @@ class TalkerStage:
         return scores
 
     def work(self, batch: CodedBatch) -> Work:
-        """Seconds of sound and floating-point operations of a training step on this batch, padding not counted."""
+        """Seconds of audio and floating-point operations of a training step on this batch, padding not counted."""
         frames = int(batch.lengths.sum())
         return Work(
             units=frames / self.codec.config.frames_hz,
@@ -252,21 +252,21 @@ class TalkerStage:
         )
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
-        """See `Stage`: many utterances are scored at once; one is said at a time."""
+        """A pass as large as a validation batch: many utterances are scored at once, but spoken one at a time."""
         return (pass_of(self, batches, VALIDATED_FRAMES),)
 
     @torch.no_grad()
     def validate(self) -> Report:
         """Nats of a code on the validation split, and how far off durations are."""
         self.model.eval()
-        found = self.coded("val")
+        coded = self.coded("val")
         nats, durations, codes, symbols = 0.0, 0.0, 0, 0
-        for _, batch in evaluation_batches(found, self.layout, VALIDATED_FRAMES):
+        for _, batch in evaluation_batches(coded, self.layout, VALIDATED_FRAMES):
             errors = self._errors(batch)
             nats, durations = nats + float(errors.nats), durations + float(errors.durations)
             codes, symbols = codes + int((batch.targets != NOTHING).sum()), symbols + int(batch.symbol_lengths.sum())
         return Report(
-            "nats_per_code", "lower", {"nats_per_code": nats / codes, "duration_rms": (durations / symbols) ** 0.5}, len(found)
+            "nats_per_code", "lower", {"nats_per_code": nats / codes, "duration_rms": (durations / symbols) ** 0.5}, len(coded)
         )
 
     def voice(self) -> Voice:
@@ -289,40 +289,46 @@ class TalkerStage:
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
         """How a recogniser understands a split or its first `limit` sentences: recorded, resynthesised, and said by the Talker."""
         assert judge is not None, "a recogniser is to be chosen first"
-        found = first_utterances(self.data.split(split), limit)
+        utterances = first_utterances(self.data.split(split), limit)
         coded, voice = self.coded(split), self.voice()
         evaluator = TalkerEvaluator(voice, judge, self.config.train.seed)
-        originals = read_recordings(self.data.corpus, split, found, voice.vocoder.sample_rate)
+        originals = read_recordings(self.data.corpus, split, utterances, voice.vocoder.sample_rate)
         said = [
             evaluator.evaluate(
-                Sentence(text, sound, torch.from_numpy(coded.codes[index]).long(), self.guess(coded, index), coded.speakers[index])
+                Sentence(
+                    text, recording, torch.from_numpy(coded.codes[index]).long(), self.guess(coded, index), coded.speakers[index]
+                )
             )
-            for index, (text, sound) in enumerate(zip(found.texts, originals, strict=True))
+            for index, (text, recording) in enumerate(zip(utterances.texts, originals, strict=True))
         ]
         return talker_report(
-            found.recordings, said, voice, self._codec_metrics(found, coded), self._untrained(evaluator, found, coded)
+            utterances.recordings,
+            said,
+            voice,
+            self._codec_metrics(utterances, coded),
+            self._untrained(evaluator, utterances, coded),
         )
 
-    def _codec_metrics(self, found: SpeechSet, coded: CodedSpeech) -> dict[str, float]:
+    def _codec_metrics(self, utterances: SpeechSet, coded: CodedSpeech) -> dict[str, float]:
         shape = self.codec.config.quantiser
         counts, error, frames = torch.zeros(self.model.interface.books, shape.codes), 0.0, 0
-        for index in range(len(found)):
-            mel, codes = torch.from_numpy(found.features(index)), torch.from_numpy(coded.codes[index]).long()
+        for index in range(len(utterances)):
+            mel, codes = torch.from_numpy(utterances.features(index)), torch.from_numpy(coded.codes[index]).long()
             back = self.codec.decode(codes.to(self.codec.mean.device)[None])[0, : len(mel)].cpu()
             error += float(((back - mel) / self.codec.std.cpu()).square().mean(-1).sum())
             frames += len(mel)
             counts += torch.stack([torch.bincount(book, minlength=shape.codes) for book in codes])
         return {"mel_mse": error / frames, "codebook_perplexity_min_ratio": float(perplexity(counts).min()) / shape.codes}
 
-    def _untrained(self, evaluator: TalkerEvaluator, found: SpeechSet, coded: CodedSpeech) -> Estimate:
+    def _untrained(self, evaluator: TalkerEvaluator, utterances: SpeechSet, coded: CodedSpeech) -> Estimate:
         """The control: what is understood of a Talker that has learned nothing, but how long symbols last on average."""
         fresh = Talker(self.config.model, self.model.interface).to(self.codec.mean.device).eval()
         typical = np.concatenate(coded.durations).clip(1)
         fresh.expect_durations(float(np.log(typical).mean()))
-        some = range(min(UNTRAINED_SENTENCES, len(found)))
+        some = range(min(UNTRAINED_SENTENCES, len(utterances)))
         mute = replace(evaluator, voice=replace(evaluator.voice, talker=fresh))
-        heard = [mute.transcribe(found.texts[index], coded.speakers[index]) for index in some]
-        return by_pair(character_errors, [speech_text(found.texts[index]) for index in some], heard)
+        transcripts = [mute.transcribe(utterances.texts[index], coded.speakers[index]) for index in some]
+        return by_pair(character_errors, [speech_text(utterances.texts[index]) for index in some], transcripts)
 
     @torch.no_grad()
     def guess(self, coded: CodedSpeech, index: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""Stage D, a part for those who ask for it: a neural vocoder learns to make sound of the codec's mel frames.
+"""Stage D, a part for those who ask for it: a neural vocoder learns to make audio of the codec's mel frames.
 
-    loss = spectral distance of made and recorded sound, several resolutions  +  w · mean |difference of their log-mels|
+    loss = spectral distance of synthesised and recorded audio, several resolutions  +  w · mean |difference of their log-mels|
 
 It reads what the codec gives back, not the recordings' own frames, so that it makes up for what the codec smooths away. Source:
 Siuzdak 2023 (Vocos), without its adversary. Headline metric: `spectral_distance` on the validation split, beside Griffin-Lim's.
@@ -47,7 +47,7 @@ MOST_SECONDS = 3600.0
 """Of recordings that are learned from; they are held in memory, 290 MB an hour."""
 
 UNTRAINED = "spectral_distance_untrained"
-"""The control: a vocoder that has learned nothing, but by its build makes sound of about the right loudness."""
+"""The control: a vocoder that has learned nothing, but by its build makes audio of about the right loudness."""
 
 VALIDATED = 32
 """Utterances judged while training."""
@@ -142,30 +142,34 @@ class VocoderStage:
         """Stretches of the training set's first hour."""
         self._take_statistics()  # of a run that is taken up before its first checkpoint
         train = self.config.train
-        mels, sounds = self._training_sounds
+        mels, recordings = self._training_audio
         hop = self.config.model.mel.hop
-        return AudioCropBatches(mels, sounds, hop=hop, frames=self.config.crop_frames, batch_size=train.batch_size, seed=train.seed)
+        return AudioCropBatches(
+            mels, recordings, hop=hop, frames=self.config.crop_frames, batch_size=train.batch_size, seed=train.seed
+        )
 
     @cached_property
-    def _training_sounds(self) -> tuple[list[NDArray[np.float16]], list[Samples]]:
-        found = self.data.training_set
-        seconds = np.cumsum(found.lengths()) / self.config.model.mel.frames_hz
-        found = found.select(range(max(1, int(np.searchsorted(seconds, MOST_SECONDS)))), ())
-        return [self.passed(found, index).numpy().astype(np.float16) for index in range(len(found))], self.sounds("train", found)
+    def _training_audio(self) -> tuple[list[NDArray[np.float16]], list[Samples]]:
+        utterances = self.data.training_set
+        seconds = np.cumsum(utterances.lengths()) / self.config.model.mel.frames_hz
+        utterances = utterances.select(range(max(1, int(np.searchsorted(seconds, MOST_SECONDS)))), ())
+        mels = [self.reconstruct(utterances, index).numpy().astype(np.float16) for index in range(len(utterances))]
+        return mels, self.recordings("train", utterances)
 
-    def sounds(self, split: Split, found: SpeechSet) -> list[Samples]:
-        """The recordings `(n,)` of a set, as loud as sound that is made of features."""
+    def recordings(self, split: Split, utterances: SpeechSet) -> list[Samples]:
+        """The recordings `(n,)` of a set, as loud as audio that is made of features."""
         mel = self.config.model.mel
-        return [at_feature_level(sound, mel) for sound in read_recordings(self.data.corpus, split, found, mel.sample_rate)]
+        recordings = read_recordings(self.data.corpus, split, utterances, mel.sample_rate)
+        return [at_feature_level(recording, mel) for recording in recordings]
 
     @torch.no_grad()
-    def passed(self, found: SpeechSet, index: int) -> Tensor:
+    def reconstruct(self, utterances: SpeechSet, index: int) -> Tensor:
         """Log-mels `(T, F)` of an utterance as the codec gives them back, on the CPU."""
-        mel = torch.from_numpy(found.features(index)).to(self.codec.mean.device)
+        mel = torch.from_numpy(utterances.features(index)).to(self.codec.mean.device)
         return self.codec.decode(self.codec.encode(mel[None]))[0, : len(mel)].cpu()
 
     def loss(self, batch: AudioCrops) -> LossSum:
-        """Distances of sound made and sound recorded, counted in stretches."""
+        """Distances of synthesised and recorded audio, counted in crops."""
         device = self.model.mean.device
         made = self.model(batch.mel.to(device))
         wanted = batch.samples.to(made)
@@ -174,49 +178,49 @@ class VocoderStage:
         return LossSum(spectral + self.config.mel_weight * mel, len(made), {"spectral_distance": spectral.detach()})
 
     def _mel_distance(self, made: Tensor, wanted: Tensor) -> Tensor:
-        """Mean absolute difference of log-mels `(B,)` of sounds `(B, n)`."""
+        """Mean absolute difference of log-mels `(B,)` of audio `(B, n)`."""
         mel = self.config.model.mel
         bank = filterbank(mel).to(made)
-        found, real = (bank.T @ magnitudes(sound, mel.fft, mel.hop).square() for sound in (made, wanted))
-        return (found.log() - real.log()).abs().mean((1, 2)) / 2  # as magnitudes
+        made_mel, wanted_mel = (bank.T @ magnitudes(samples, mel.fft, mel.hop).square() for samples in (made, wanted))
+        return (made_mel.log() - wanted_mel.log()).abs().mean((1, 2)) / 2  # as magnitudes
 
     def work(self, batch: AudioCrops) -> Work:
-        """Seconds of sound and floating-point operations of a training step on this batch."""
+        """Seconds of audio and floating-point operations of a training step on this batch."""
         frames = batch.mel.shape[0] * batch.mel.shape[1]
         return Work(frames / self.config.model.mel.frames_hz, training_flops(self.model, frames), frames, frames)
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
-        """See `Stage`: an utterance is taken whole."""
+        """A pass with as many frames as the longest utterance, which an evaluation takes whole."""
         return (pass_of(self, batches, int(self.data.training_set.lengths().max())),)
 
     def validate(self) -> Report:
-        """How far the sound of the validation split is from the recordings."""
-        found = first_utterances(self.data.split("val"), VALIDATED)
+        """How far the audio made for the validation split is from the recordings."""
+        utterances = first_utterances(self.data.split("val"), VALIDATED)
         with torch.autocast(self.model.mean.device.type, enabled=False):
-            distance = _distance(self._made(Neural(self.model.eval()), found), self.sounds("val", found))
-        return Report("spectral_distance", "lower", {"spectral_distance": distance}, len(found))
+            distance = _distance(self._synthesise(Neural(self.model.eval()), utterances), self.recordings("val", utterances))
+        return Report("spectral_distance", "lower", {"spectral_distance": distance}, len(utterances))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
-        """How far the sound of a split or its first `limit` utterances is from the recordings, beside Griffin-Lim's."""
-        found = first_utterances(self.data.split(split), limit)
-        wanted = self.sounds(split, found)
+        """How far the audio made for a split or its first `limit` utterances is from the recordings, beside Griffin-Lim's."""
+        utterances = first_utterances(self.data.split(split), limit)
+        wanted = self.recordings(split, utterances)
         made = {
-            "": self._made(Neural(self.model.eval()), found),
-            "_griffin_lim": self._made(GriffinLim(self.config.model.mel), found),
+            "": self._synthesise(Neural(self.model.eval()), utterances),
+            "_griffin_lim": self._synthesise(GriffinLim(self.config.model.mel), utterances),
         }
-        distances = {f"spectral_distance{kind}": mean(_distances(sounds, wanted)) for kind, sounds in made.items()}
-        untrained = mean(_distances(self._made(Neural(self._untrained()), found), wanted))
+        distances = {f"spectral_distance{kind}": mean(_distances(audio, wanted)) for kind, audio in made.items()}
+        untrained = mean(_distances(self._synthesise(Neural(self._untrained()), utterances), wanted))
         estimates = {name: one.against(UNTRAINED, untrained, "lower") for name, one in distances.items()}
         metrics = {name: one.value for name, one in estimates.items()}
-        for kind, sounds in made.items():
-            scores = [self._quality(one, other) for one, other in zip(wanted, sounds, strict=True)]
+        for kind, audio in made.items():
+            scores = [self._quality(one, other) for one, other in zip(wanted, audio, strict=True)]
             estimates |= {f"{name}{kind}": one for name, one in quality_estimates(scores).items()}
             metrics |= {f"{name}{kind}": value for name, value in mean_quality(scores).items()}
         return Report(
             "spectral_distance",
             "lower",
             metrics,
-            len(found),
+            len(utterances),
             controls={UNTRAINED: untrained.value},
             estimates=estimates,
             verdict=judge_vocoder(estimates),
@@ -231,8 +235,8 @@ class VocoderStage:
         fresh.std.copy_(self.model.std)
         return fresh
 
-    def _made(self, vocoder: Vocoder, found: SpeechSet) -> list[Samples]:
-        return [synthesise(vocoder, self.passed(found, index)) for index in range(len(found))]
+    def _synthesise(self, vocoder: Vocoder, utterances: SpeechSet) -> list[Samples]:
+        return [synthesise(vocoder, self.reconstruct(utterances, index)) for index in range(len(utterances))]
 
     def _quality(self, wanted: Samples, made: Samples) -> dict[str, float]:
         rate = self.config.model.mel.sample_rate
@@ -243,14 +247,14 @@ STAGE: type[TrainableStage] = VocoderStage
 
 
 def _distance(made: Sequence[Samples], wanted: Sequence[Samples]) -> float:
-    """Mean spectral distance of sounds, pair by pair; what is longer is cut."""
+    """Mean spectral distance of two lists of audio, pair by pair; the longer of a pair is cut."""
     return sum(_distances(made, wanted)) / len(made)
 
 
 def _distances(made: Sequence[Samples], wanted: Sequence[Samples]) -> list[float]:
-    """Of each pair."""
-    found = []
+    """The spectral distance of each pair."""
+    distances = []
     for one, other in zip(made, wanted, strict=True):
         length = min(len(one), len(other))
-        found.append(float(spectral_distance(torch.from_numpy(one[None, :length]), torch.from_numpy(other[None, :length]))))
-    return found
+        distances.append(float(spectral_distance(torch.from_numpy(one[None, :length]), torch.from_numpy(other[None, :length]))))
+    return distances
