@@ -54,7 +54,7 @@ STAGES: dict[str, StageEntry] = {
     ),
     "vision": StageEntry(
         "omnictl.stages.vision",
-        "Stage C: train the vision encoder to tell pictures apart.",
+        "Stage C: train the vision encoder to tell images apart.",
         ("data.num_eval_images=8",),
         flag="--vision",
     ),
@@ -75,7 +75,7 @@ STAGES: dict[str, StageEntry] = {
     ),
     "sft": StageEntry(
         "omnictl.stages.sft",
-        "Stage E: join them all, and train to answer about text, pictures and sounds.",
+        "Stage E: join them all, and train to answer about text, images and audio.",
         (
             'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
             "data.num_pictures=64",

@@ -1,6 +1,6 @@
 """Stage B: the audio encoder learns to turn speech into text.
 
-    loss = −Σ ln p(transcript | sound) ÷ number of symbols,   p = Σ over all paths that spell the transcript (CTC)
+    loss = −Σ ln p(transcript | audio) ÷ number of symbols,   p = Σ over all paths that spell the transcript (CTC)
 
 Source: Graves et al. 2006 (CTC). Headline metric: word error rate, both texts after Whisper's English normaliser.
 
@@ -51,10 +51,10 @@ from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, 
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 EVALUATION_FRAMES = 24_000
-"""Mel frames decoded at a time: four minutes of sound."""
+"""Mel frames decoded at a time: four minutes of audio."""
 
 TIMED_UTTERANCES = 20
-"""Utterances that are read from sound to text one by one for the real-time factor."""
+"""Utterances that are read from audio to text one by one for the real-time factor."""
 
 SPARE_SHARE = 0.001
 """Up to this share of the utterances may be too short for 25 Hz before the head emits at 50 Hz for their sake."""
@@ -182,13 +182,13 @@ class Asr:
         Raises:
             CheckpointError: it has no whole model, or one of another shape.
         """
-        own = self.model.state_dict()
+        own_weights = self.model.state_dict()
 
         def adapted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             for name in ("head.weight", "head.bias"):
-                if name in weights and 2 * len(weights[name]) == len(own[name]):
+                if name in weights and 2 * len(weights[name]) == len(own_weights[name]):
                     weights[name] = torch.cat([weights[name], weights[name]])
-            return weights | {name: own[name] for name in ("mean", "std")}
+            return weights | {name: own_weights[name] for name in ("mean", "std")}
 
         load_weights(run.model / "model.safetensors", self.model, adapted)
 
@@ -224,7 +224,7 @@ class Asr:
         return LossSum(nats, int(batch.target_lengths.sum()), {})
 
     def work(self, batch: SpeechBatch) -> Work:
-        """Seconds of sound and floating-point operations of a training step on this batch, padding not counted."""
+        """Seconds of audio and floating-point operations of a training step on this batch, padding not counted."""
         frames = int(batch.lengths.sum())
         return Work(
             units=frames / self.config.model.mel.frames_hz,
@@ -234,28 +234,31 @@ class Asr:
         )
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
-        """See `Stage`: many utterances are heard at once."""
+        """A pass as large as an evaluation batch: many utterances are transcribed at once."""
         return (pass_of(self, batches, EVALUATION_FRAMES),)
 
     def validate(self) -> Report:
         """Error rates and loss on the validation split."""
-        found = self.data.split("val")
-        heard = self._transcribe(found, self.decoding)
-        return Report("wer", "lower", error_rates(heard.results) | heard.loss(), len(found))
+        utterances = self.data.split("val")
+        transcription = self._transcribe(utterances, self.decoding)
+        return Report("wer", "lower", error_rates(transcription.results) | transcription.loss(), len(utterances))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
-        """Error rates on a split or its first `limit` utterances, by voices too, and with the sounds shuffled."""
-        found = first_utterances(self.data.split(split), limit)
-        heard = self._transcribe(found, self.decoding)
-        estimates = estimates_by_voices(heard.results, self.speakers)
-        metrics = rates_by_voices(heard.results, self.speakers)
+        """Error rates on a split or its first `limit` utterances, by voices too, and with the recordings shuffled."""
+        utterances = first_utterances(self.data.split(split), limit)
+        transcription = self._transcribe(utterances, self.decoding)
+        estimates = estimates_by_voices(transcription.results, self.speakers)
+        metrics = rates_by_voices(transcription.results, self.speakers)
         if self.config.decoding.beam > 1:
-            unaided = self._transcribe(found, Decoding()).results
+            unaided = self._transcribe(utterances, Decoding()).results
             best_path = {name: one for name, one in estimates_by_voices(unaided, self.speakers).items() if name != "wer_raw"}
             estimates |= {f"{name}_best_path": one for name, one in best_path.items()}
             metrics |= {f"{name}_best_path": one.value for name, one in best_path.items()}
-        metrics |= heard.loss() | {"real_time_factor": self._real_time_factor(split), "set_aside": len(found.set_aside)}
-        return recognition_report(heard.results, metrics, estimates | heard.loss_estimate())
+        metrics |= transcription.loss() | {
+            "real_time_factor": self._real_time_factor(split),
+            "set_aside": len(utterances.set_aside),
+        }
+        return recognition_report(transcription.results, metrics, estimates | transcription.loss_estimate())
 
     def hear(self, sound: Samples) -> Encoded:
         """CTC log-probabilities `(1, S, V)` of one recording, `(n,)` samples at the features' rate."""
@@ -279,12 +282,12 @@ class Asr:
         device = self.model.mean.device
         return self.model.logits(self.model(batch.features.to(device), batch.lengths.to(device)))
 
-    def _transcribe(self, found: SpeechSet, decoding: Decoding) -> TranscriptionResult:
-        texts = [""] * len(found)
+    def _transcribe(self, utterances: SpeechSet, decoding: Decoding) -> TranscriptionResult:
+        texts = [""] * len(utterances)
         total, num_symbols = 0.0, 0
         by_utterance: list[tuple[float, int]] = []
         self.model.eval()
-        for indices, batch in evaluation_batches(found, EVALUATION_FRAMES):
+        for indices, batch in evaluation_batches(utterances, EVALUATION_FRAMES):
             with torch.no_grad():
                 logits = self.encode(batch)
                 nats = ctc_nats(logits.frames, logits.lengths, batch.targets, batch.target_lengths)
@@ -296,25 +299,25 @@ class Asr:
                 log_probs = logits.frames[row, : logits.lengths[row]].float().log_softmax(-1).cpu()
                 texts[index] = self.targets.decode(decoding.ids(log_probs, self.targets)).strip()
         return TranscriptionResult(
-            list(map(RecognitionResult, found.recordings, found.texts, texts)), total, num_symbols, by_utterance
+            list(map(RecognitionResult, utterances.recordings, utterances.texts, texts)), total, num_symbols, by_utterance
         )
 
     def _real_time_factor(self, split: Split) -> float:
-        """Seconds that a second of sound takes from samples to text, one utterance at a time."""
-        sounds = self.data.corpus.samples(split, 0, self.rate)
-        some = [sound for sound in islice(sounds, TIMED_UTTERANCES) if not isinstance(sound, DataError)]
+        """Seconds that a second of audio takes from samples to text, one utterance at a time."""
+        samples = self.data.corpus.samples(split, 0, self.rate)
+        recordings = [recording for recording in islice(samples, TIMED_UTTERANCES) if not isinstance(recording, DataError)]
         began = time.perf_counter()
-        for sound in some:
-            self.read(sound)
-        seconds = sum(map(len, some)) / self.rate
-        return (time.perf_counter() - began) / seconds if some else 0.0
+        for recording in recordings:
+            self.read(recording)
+        seconds = sum(map(len, recordings)) / self.rate
+        return (time.perf_counter() - began) / seconds if recordings else 0.0
 
 
 STAGE: type[TrainableStage] = Asr
 
 
 def open_encoder(folder: Path, cache: Path) -> MediaEncoder:
-    """The ear of an omni model; see `Modality`."""
+    """The audio encoder of a model folder, as an omni model hears through it."""
     stage = open_model(Asr, folder, device=torch.device("cpu"), cache=cache)
     return AudioFrontend(stage.model, stage.targets)
 
@@ -328,15 +331,15 @@ def _learn_targets(corpus: SpeechCorpus, config: TargetConfig) -> Targets:
 
 def _inherit_targets(init: Run, config: TargetConfig) -> Targets:
     """The targets that go with the weights of `init`."""
-    found = read_config(init.model, Asr.name, AsrConfig).targets
-    if found.kind != config.kind or (found.kind == "bpe" and found.vocab_size != config.vocab_size):
+    inherited = read_config(init.model, Asr.name, AsrConfig).targets
+    if inherited.kind != config.kind or (inherited.kind == "bpe" and inherited.vocab_size != config.vocab_size):
         raise ConfigError(
-            f"the weights of {init.path} spell {found.kind}, the config asks for {config.kind}"
-            + (f" ({found.vocab_size} against {config.vocab_size} pieces)" if found.kind == config.kind else ""),
+            f"the weights of {init.path} spell {inherited.kind}, the config asks for {config.kind}"
+            + (f" ({inherited.vocab_size} against {config.vocab_size} pieces)" if inherited.kind == config.kind else ""),
             where="targets",
-            fix=f"--set targets.kind={found.kind} --set targets.vocab_size={found.vocab_size}, or start without --init",
+            fix=f"--set targets.kind={inherited.kind} --set targets.vocab_size={inherited.vocab_size}, or start without --init",
         )
-    return CharacterTargets() if found.kind == "characters" else BpeTargets.load(init.model)
+    return CharacterTargets() if inherited.kind == "characters" else BpeTargets.load(init.model)
 
 
 def _with_emissions(config: AsrConfig, corpus: SpeechCorpus, targets: Targets, cache: Path, init: Run | None) -> AsrConfig:
@@ -344,9 +347,9 @@ def _with_emissions(config: AsrConfig, corpus: SpeechCorpus, targets: Targets, c
     mel = config.model.mel
     if init is not None and read_config(init.model, Asr.name, AsrConfig).model.emissions == 2:
         return config.model_copy(update={"model": config.model.model_copy(update={"emissions": 2})})
-    found = open_set(corpus, "train", mel, targets, cache, speeds=config.data.speeds)
-    once, twice = (len(find_infeasible(found, emissions, mel)) for emissions in (1, 2))
-    many = twice < once and once > SPARE_SHARE * len(found)
+    utterances = open_set(corpus, "train", mel, targets, cache, speeds=config.data.speeds)
+    once, twice = (len(find_infeasible(utterances, emissions, mel)) for emissions in (1, 2))
+    many = twice < once and once > SPARE_SHARE * len(utterances)
     if many:
         logger.info("%d utterances are too short for their transcripts at 25 Hz: the CTC head emits at 50 Hz", once)
     model = config.model.model_copy(update={"emissions": 2 if many else 1})

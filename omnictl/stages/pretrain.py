@@ -193,7 +193,7 @@ class Pretrain:
         return Work(batch.num_targets, flops, positions=batch.num_targets, slots=batch.tokens.numel())
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
-        """See `Stage`: many windows are scored at once."""
+        """A pass as large as an evaluation batch: many windows are scored at once."""
         return (pass_of(self, batches, EVALUATION_POSITIONS),)
 
     def validate(self) -> Report:
@@ -274,13 +274,13 @@ def _inherit_tokenizer(init: Run, config: TextDataConfig) -> Tokenizer:
     """The tokenizer that goes with the weights of `init`."""
     tokenizer = Tokenizer.load(init.model / "tokenizer.json")
     wanted = (config.tokenizer, config.vocab_size if config.tokenizer == "bpe" else tokenizer.vocab_size)
-    found = (tokenizer.kind, tokenizer.vocab_size)
-    if found != wanted:
+    inherited = (tokenizer.kind, tokenizer.vocab_size)
+    if inherited != wanted:
         raise ConfigError(
-            f"the weights of {init.path} go with a {found[0]} tokenizer of {found[1]} tokens, "
+            f"the weights of {init.path} go with a {inherited[0]} tokenizer of {inherited[1]} tokens, "
             f"the config asks for {wanted[0]} of {wanted[1]}",
             where="data.tokenizer, data.vocab_size",
-            fix=f"--set data.tokenizer={found[0]} --set data.vocab_size={found[1]}, or start without --init",
+            fix=f"--set data.tokenizer={inherited[0]} --set data.vocab_size={inherited[1]}, or start without --init",
         )
     return tokenizer
 

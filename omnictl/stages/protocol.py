@@ -103,7 +103,7 @@ class TrainableStage(Stage, Protocol):
         """Judge the model on a split in full, or on its first `limit` examples; headline metric first.
 
         Args:
-            split: which.
+            split: the split to judge on.
             limit: only so many examples.
             judge: who listens to what the model says, if it speaks.
         """

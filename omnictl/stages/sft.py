@@ -1,8 +1,8 @@
-"""Stage E: a Thinker learns to answer about text, pictures and sounds.
+"""Stage E: a Thinker learns to answer about text, images and audio.
 
     loss = −Σ ln p(token_t | what was said, shown and heard before) ÷ number of tokens of the assistant's answers
 
-Encoders of stages B and C see and hear; what they make of a picture or a sound takes the place of tokens, through projectors. On
+Encoders of stages B and C see and hear; what they make of an image or a recording takes the place of tokens, through projectors. On
 TinyWorld the Thinker first learns from dialogues in which words stand for what is shown and said (`word_features`); then the
 projectors learn alone (`projector_alignment`; without words of the encoders', by the loss above: Liu et al. 2023, LLaVA), and then
 both together. A share of each batch is the Thinker's own text, lest it forget how to write. The Talker is not trained here,
@@ -178,7 +178,7 @@ class Sft:
         if not self.learns_to_perceive:
             for encoder in self._modules.values():
                 encoder.eval().requires_grad_(requires_grad=False)
-        self._shown: dict[Split, MediaFeatures] = {}
+        self._media_features: dict[Split, MediaFeatures] = {}
 
     @classmethod
     def create(cls, config: SftConfig, *, context: StageContext) -> "Sft":
@@ -244,23 +244,23 @@ class Sft:
         Raises:
             DataError: there is none.
         """
-        found = open_dialogue_set(corpus, split, self.template, self.media_features(split), self.model.thinker.config.context)
-        if not found:
-            reasons = f":\n{format_rows(found.set_aside)}" if found.set_aside else ""
+        dialogues = open_dialogue_set(corpus, split, self.template, self.media_features(split), self.model.thinker.config.context)
+        if not dialogues:
+            reasons = f":\n{format_rows(dialogues.set_aside)}" if dialogues.set_aside else ""
             raise DataError(
                 f"nothing in the {split} split of {corpus.name} can be used{reasons}",
                 where=corpus.name,
                 fix="give more dialogues" if split == "train" else f"give more dialogues, or --set data.{split}_fraction=0.1",
             )
-        return found
+        return dialogues
 
     def media_features(self, split: Split) -> MediaFeatures:
-        """How the pictures and sounds of a split reach the model: as features of frozen encoders, or as they are."""
-        if split not in self._shown:
-            self._shown[split] = MediaFeatures(
+        """How the images and recordings of a split reach the model: as features of frozen encoders, or as they are."""
+        if split not in self._media_features:
+            self._media_features[split] = MediaFeatures(
                 {kind: self._source(kind, split) for kind in self.encoders if kind in self.data.corpus.kinds}
             )
-        return self._shown[split]
+        return self._media_features[split]
 
     def _source(self, kind: MediaKind, split: Split) -> FeatureSource:
         encoder = self.encoders[kind]
@@ -317,7 +317,7 @@ class Sft:
         return batch.projectors_only and can_align(self.encoders)
 
     def _features_of_each(self, kind: MediaKind, values: Sequence[Raw]) -> list[Tensor]:
-        """Features `(n, width)` of each picture or sound of a batch."""
+        """Features `(n, width)` of each image or recording of a batch."""
         encoder = self.encoders[kind]
         if self.learns_to_perceive:
             return encoder(values)
@@ -325,7 +325,7 @@ class Sft:
         return [torch.from_numpy(value).to(self.device) for value in values]
 
     def _count(self, kind: MediaKind, values: Sequence[Raw]) -> int:
-        """Features of all pictures or sounds of a batch."""
+        """Features of all images or recordings of a batch."""
         return sum(map(self.encoders[kind].count, values) if self.learns_to_perceive else map(len, values))
 
     def _scored(self, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
@@ -341,7 +341,7 @@ class Sft:
         return hidden, targets[scored]
 
     def features(self, kind: MediaKind, values: Sequence[Raw]) -> Tensor:
-        """Features `(N, width)` of all pictures or sounds of a batch, one after the other."""
+        """Features `(N, width)` of all images or recordings of a batch, one after the other."""
         if self.learns_to_perceive:
             return torch.cat(self.encoders[kind](values))
         return concatenate(values, self.model.thinker.embedding.weight)
@@ -358,7 +358,7 @@ class Sft:
         return Work(positions, flops, positions=positions, slots=batch.tokens.numel())
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
-        """See `Stage`: many dialogues are scored at once, and many answers are written."""
+        """The loss of a validation batch, and the reading of as many long prompts as an evaluation answers at once."""
         largest = [*batches.largest(1)] * VALIDATED_AT_ONCE
         return partial(self.loss, batches.collate(largest)), self._read_long_prompts
 
@@ -372,10 +372,9 @@ class Sft:
     @torch.no_grad()
     def validate(self) -> Report:
         """How often the likeliest tokens are those of the whole last answer, and their nats, on the validation split."""
-        found = self.data.split("val")
         right: dict[str, list[bool]] = {}
         nats, tokens = 0.0, 0
-        dialogues = list(found.all())
+        dialogues = list(self.data.split("val").all())
         for start in range(0, len(dialogues), VALIDATED_AT_ONCE):
             some = dialogues[start : start + VALIDATED_AT_ONCE]
             batch = pack_examples(
