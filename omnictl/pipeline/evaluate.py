@@ -162,7 +162,7 @@ def _listener(run: Run, how: Measure) -> Listener:
     if how.judge is not None:
         return find_run(how.root, JUDGE, how.judge)
     try:
-        found, rejected = newest_judge(how.root, run)
+        judge_run, rejected = newest_judge(how.root, run)
     except RunError as error:
         if STAGES[run.stage].judge == "needed":
             raise
@@ -170,7 +170,7 @@ def _listener(run: Run, how: Measure) -> Listener:
         return None
     for line in rejected:
         how.tell(f"not the judge: {line}")
-    return found
+    return judge_run
 
 
 def _opened(listener: Listener, how: Measure) -> NamedJudge | None:

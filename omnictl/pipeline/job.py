@@ -65,7 +65,7 @@ class Job(Protocol):
 def create_job(
     root: Path, stage: str, config: Config, name: str, record: Mapping[str, object], parents: Mapping[str, Run], *, cache: Path
 ) -> Job:
-    """A job in a new run, whose folder appears only once the data and all else that was given has been found good.
+    """A job in a new run, whose folder appears only once the data and everything else that was given has been checked.
 
     Args:
         root: the folder of all runs.

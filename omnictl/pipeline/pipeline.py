@@ -64,7 +64,7 @@ def choose_config(stages: Sequence[str], preset: str, overrides: Sequence[str]) 
     """The config of several stages, each below its name.
 
     Args:
-        stages: which.
+        stages: names of the stages to train.
         preset: of every stage.
         overrides: texts `STAGE.key=value`.
 
@@ -130,13 +130,17 @@ def stage_runs(run: Run) -> dict[str, Run]:
 
 def states(run: Run) -> dict[str, dict[str, Any]]:
     """How far each stage of a pipeline is: its run, its status, its best validation."""
-    return {stage: _state(own) for stage, own in stage_runs(run).items()}
+    return {stage: _state(stage_run) for stage, stage_run in stage_runs(run).items()}
 
 
-def _state(own: Run) -> dict[str, Any]:
-    found = history(own)
-    value = None if found.best is None else found.best.value
-    return {"run": str(own.path), "status": own.record()["status"], "headline": {"name": found.headline, "value": value}}
+def _state(stage_run: Run) -> dict[str, Any]:
+    run_history = history(stage_run)
+    value = None if run_history.best is None else run_history.best.value
+    return {
+        "run": str(stage_run.path),
+        "status": stage_run.record()["status"],
+        "headline": {"name": run_history.headline, "value": value},
+    }
 
 
 def _needs(stage: str) -> tuple[str, ...]:
@@ -176,9 +180,9 @@ def _taken(root: Path, stage: str, source: str, tell: Tell) -> Run:
         RunError: there is none.
     """
     fix = f"make one with `omnictl {stage}`, or let the pipeline train it too: --only {stage} beside the others"
-    found = require_run(root, stage, source, tell, where=stage, fix=fix)
-    tell(f"{stage} is taken from {found.path}")
-    return found
+    run = require_run(root, stage, source, tell, where=stage, fix=fix)
+    tell(f"{stage} is taken from {run.path}")
+    return run
 
 
 def _train_stages(run: Run, context: TrainContext, tell: Tell, deadline: float | None) -> int:
@@ -207,8 +211,8 @@ def _plan_time(run: Run, config: Config, left: Sequence[str], context: TrainCont
 
 
 def _is_finished(run: Run, stage: str) -> bool:
-    own = stage_runs(run).get(stage)
-    return own is not None and own.record()["status"] == "finished"
+    stage_run = stage_runs(run).get(stage)
+    return stage_run is not None and stage_run.record()["status"] == "finished"
 
 
 def _open_job(run: Run, stage: str, config: Config, cache: Path, planned: Mapping[str, int]) -> Job:

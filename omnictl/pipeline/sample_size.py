@@ -16,7 +16,7 @@ TIME_RESERVE = 0.2
 """Share of the time left that is not planned with."""
 
 FIXED_SHARE = 0.5
-"""Of the first pass's time, what any pass is taken to need, however many examples it judges: for what is opened, for pictures."""
+"""Share of the first pass's time that every pass is assumed to need, whatever it judges: to open files and draw images."""
 
 SPARE = 1.2
 """Times as many examples as the interval seems to need: it shrinks only on average with their square root."""

@@ -71,8 +71,8 @@ class TalkerJob:
     def units_left(stage: str, config: SpeakingConfig, run: Run | None) -> list[UnitConfig]:
         """The parts that are not trained to their end yet, the Talker the last."""
         return [
-            UnitConfig(part, own, steps_taken(None if run is None else part_run(run, part)))
-            for part, own in unit_configs(stage, config).items()
+            UnitConfig(part, part_config, steps_taken(None if run is None else part_run(run, part)))
+            for part, part_config in unit_configs(stage, config).items()
             if run is None or not is_passed(run, part)
         ]
 
@@ -96,8 +96,8 @@ class TalkerJob:
         for part in config.parts:
             if context.group.first(partial(is_passed, run, part)):
                 continue
-            stage, own = _open_together(run, part, config, context.cache, context.group)
-            outcome = context.train(stage, own, budget=budget, max_steps=max_steps)
+            stage, stage_run = _open_together(run, part, config, context.cache, context.group)
+            outcome = context.train(stage, stage_run, budget=budget, max_steps=max_steps)
             if outcome.status != "finished":
                 if context.group.is_main:
                     run.update(status=outcome.status)
@@ -125,11 +125,11 @@ def parts_cut_short(run: Run) -> dict[str, Run]:
     """
     short: dict[str, Run] = {}
     for part in PARTS:
-        own = part_run(run, part)
-        if own is None or not (own.path / "run.json").is_file() or own.stage != part:
+        stage_run = part_run(run, part)
+        if stage_run is None or not (stage_run.path / "run.json").is_file() or stage_run.stage != part:
             continue
-        if _is_cut_short(own) or any(need in short for need in stage_type(part).needs):
-            short[part] = own
+        if _is_cut_short(stage_run) or any(need in short for need in stage_type(part).needs):
+            short[part] = stage_run
     return short
 
 
@@ -146,10 +146,10 @@ def _check_features(part: str, parent: Path, mel: MelConfig) -> None:
         CheckpointError: its folder holds no model.
     """
     folder = part_folder(parent)
-    found = MelConfig(**read_json(folder / "config.json")["config"]["model"]["mel"]) if part in TalkerStage.needs else mel
-    if found != mel:
+    part_mel = MelConfig(**read_json(folder / "config.json")["config"]["model"]["mel"]) if part in TalkerStage.needs else mel
+    if part_mel != mel:
         raise ConfigError(
-            f"the model of {parent} hears {found.as_text}, the config asks for {mel.as_text}",
+            f"the model of {parent} hears {part_mel.as_text}, the config asks for {mel.as_text}",
             where=f"--{part}",
             fix=f"set codec.model.mel and aligner.model.mel as in {folder / 'config.json'}, or leave --{part} out",
         )
@@ -190,6 +190,6 @@ def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[Tra
     new = stage_type(part).create(config.part(part), context=StageContext(cache, older, upstream))
     named = {} if older is None else {"init": str(older.path.absolute())}
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
-    own = settle(run.path.parent.parent, new, record["name"], {"parents": named, **kept})
-    run.update(parents={**record["parents"], part: str(own.path.absolute())})
-    return new, own
+    stage_run = settle(run.path.parent.parent, new, record["name"], {"parents": named, **kept})
+    run.update(parents={**record["parents"], part: str(stage_run.path.absolute())})
+    return new, stage_run

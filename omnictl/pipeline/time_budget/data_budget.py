@@ -58,12 +58,12 @@ def limit_data(config: C, steps: Mapping[str, int], command: str) -> C:
         steps: planned, by unit.
         command: what trains the units.
     """
-    own: Any = config
-    if tinyworld_seed(own.data.source) is None:
+    settings: Any = config
+    if tinyworld_seed(settings.data.source) is None:
         return config
     units: Mapping[str, Any] = unit_configs(command, config)
     read = max(_steps_that_read(unit, steps.get(name, unit.train.steps)) * unit.train.batch_size for name, unit in units.items())
-    return config.model_copy(update={"data": _limit(own.data, read)})
+    return config.model_copy(update={"data": _limit(settings.data, read)})
 
 
 def _steps_that_read(training: Any, steps: int) -> int:
@@ -87,8 +87,8 @@ def _limit(data: Config, read: int) -> Config:
 def _limit_dialogues(data: DialogueDataConfig, examples: int) -> DialogueDataConfig:
     if not (data.counts and data.weights):
         return data
-    heard = math.ceil(examples * _share_of_audio(data) * DATA_SLACK / sum(data.counts.values()) * 1000) / 1000
-    counts = {task: min(count, max(LEAST, math.ceil(count * heard))) for task, count in data.counts.items()}
+    fraction = math.ceil(examples * _share_of_audio(data) * DATA_SLACK / sum(data.counts.values()) * 1000) / 1000
+    counts = {task: min(count, max(LEAST, math.ceil(count * fraction))) for task, count in data.counts.items()}
     return data.model_copy(update={"counts": counts, "num_pictures": _enough(data.num_pictures, examples, 2 * LEAST)})
 
 

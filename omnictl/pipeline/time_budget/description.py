@@ -52,7 +52,7 @@ def _describe_unit(unit: UnitPlan) -> str:
 def _list_verdicts(lacking: Mapping[str, Verdict]) -> str:
     """`asr and sft will be weak, and codec will not learn`."""
     verbs: dict[Verdict, str] = {"weak": "will be weak", "not learned": "will not learn"}
-    groups = {verdict: [unit for unit, found in lacking.items() if found == verdict] for verdict in verbs}
+    groups = {verdict: [unit for unit, unit_verdict in lacking.items() if unit_verdict == verdict] for verdict in verbs}
     return ", and ".join(f"{_join(units)} {verbs[verdict]}" for verdict, units in groups.items() if units)
 
 

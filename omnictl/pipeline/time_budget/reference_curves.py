@@ -51,8 +51,8 @@ def read_references() -> dict[str, dict[str, Reference]]:
     """All of them, by preset and unit."""
     content = json.loads(files("omnictl.pipeline.time_budget").joinpath(FILE).read_text(encoding="utf-8"))
     return {
-        preset: {unit: _reference(entry, found["machine"]["gflops"]) for unit, entry in found["units"].items()}
-        for preset, found in content["presets"].items()
+        preset: {unit: _reference(entry, entries["machine"]["gflops"]) for unit, entry in entries["units"].items()}
+        for preset, entries in content["presets"].items()
     }
 
 
@@ -85,8 +85,8 @@ def _reference(entry: dict[str, Any], gflops: float) -> Reference:
 
 def _essence(config: Config) -> dict[str, Any]:
     """A config without what may differ from run to run; another draw of TinyWorld is as good."""
-    found = to_dict(config)
-    found["train"] = {key: value for key, value in found["train"].items() if key not in FREE_SETTINGS}
-    if found["data"]["source"].startswith("tinyworld:"):
-        found["data"] = {**found["data"], "source": "tinyworld"}
-    return found
+    settings = to_dict(config)
+    settings["train"] = {key: value for key, value in settings["train"].items() if key not in FREE_SETTINGS}
+    if settings["data"]["source"].startswith("tinyworld:"):
+        settings["data"] = {**settings["data"], "source": "tinyworld"}
+    return settings

@@ -83,8 +83,8 @@ class UnitConfig(NamedTuple):
     @property
     def train(self) -> TrainConfig:
         """How it is trained."""
-        found: TrainConfig = self.config.train
-        return found
+        training: TrainConfig = self.config.train
+        return training
 
 
 def find_unit_costs(
@@ -131,33 +131,33 @@ def _measured(
 ) -> dict[str, UnitSpeed]:
     """The speeds of the units that have been measured before, or are now."""
     files = {unit.name: _file(unit, device, cache) for unit in units}
-    known = {name: UnitSpeed(**read_json(file)) for name, file in files.items() if file.is_file()}
-    missing = sorted((unit for unit in units if unit.name not in known), key=lambda unit: _expected_step(references[unit.name]))
+    cached = {name: UnitSpeed(**read_json(file)) for name, file in files.items() if file.is_file()}
+    missing = sorted((unit for unit in units if unit.name not in cached), key=lambda unit: _expected_step(references[unit.name]))
     if not missing:
         tell("the speed of this machine is known from an earlier run")
-        return known
-    if known and all(references[unit.name] for unit in missing):
+        return cached
+    if cached and all(references[unit.name] for unit in missing):
         tell(f"the speed of this machine is known from an earlier run, that of {_names(missing)} estimated from the others")
-        return known
+        return cached
     room = min(MEASURING_SHARE * seconds, MOST_MEASURING_SECONDS)
     if room < LEAST_MEASURING_SECONDS:
         if all(references[unit.name] for unit in missing):
             tell("the time given is too short to measure this machine: its speed is estimated")
-            return known
+            return cached
         missing = [unit for unit in missing if references[unit.name] is None]
         tell(f"measuring {', '.join(unit.name for unit in missing)}: nothing is known of these settings …")
     else:
         tell(f"measuring this machine, for {room:.0f} s or less …")
     optional = [unit.name for unit in missing if references[unit.name]]
     plan = _Measuring({unit.name: unit.config for unit in units}, [unit.name for unit in missing], optional, room)
-    found = in_one_fresh_process(_measure, plan, device, cache)
-    for name, speed in found.items():
+    measured = in_one_fresh_process(_measure, plan, device, cache)
+    for name, speed in measured.items():
         files[name].parent.mkdir(parents=True, exist_ok=True)
         write_json(files[name], speed._asdict())
-    estimated = [unit.name for unit in missing if unit.name not in found]
+    estimated = [unit.name for unit in missing if unit.name not in measured]
     if estimated:
         tell(f"there was no time to measure {', '.join(estimated)}: estimated from the others")
-    return known | found
+    return cached | measured
 
 
 def _names(units: Sequence[UnitConfig]) -> str:
@@ -185,7 +185,7 @@ def _measure(measuring: _Measuring, device: torch.device, cache: Path, folder: P
     began, longest = time.monotonic(), 0.0
     keep_freed_memory()
     rate, share = probe_rate(device), measuring.seconds / len(measuring.units)
-    found: dict[str, UnitSpeed] = {}
+    speeds: dict[str, UnitSpeed] = {}
     for name in measuring.units:
         start = time.monotonic()
         if name in measuring.optional and start - began + longest > measuring.seconds:
@@ -193,9 +193,9 @@ def _measure(measuring: _Measuring, device: torch.device, cache: Path, folder: P
         stage = _make_stage(name, measuring.configs, cache, folder)
         stage.model.to(device)
         step = time_step(stage, device, steps=TIMED_STEPS, seconds=share, affordable_flops=EFFICIENCY * rate * share)
-        found[name] = UnitSpeed(step, rate)
+        speeds[name] = UnitSpeed(step, rate)
         longest = max(longest, time.monotonic() - start)
-    return found
+    return speeds
 
 
 def _make_stage(name: str, configs: Mapping[str, Config], cache: Path, folder: Path) -> Any:
@@ -231,11 +231,11 @@ class _Estimate(NamedTuple):
 
 def _estimate(measured: Mapping[str, UnitSpeed], references: Mapping[str, Reference | None], device: torch.device) -> _Estimate:
     """As the measured units say, else as matrix products do."""
-    paces = [speed.step_seconds / found.step_seconds for name, speed in measured.items() if (found := references.get(name))]
+    paces = [speed.step_seconds / reference.step_seconds for name, speed in measured.items() if (reference := references.get(name))]
     rate = statistics.median(speed.probe_rate for speed in measured.values()) if measured else probe_rate(device)
     if paces:
         return _Estimate(statistics.median(paces), rate)
-    gflops = [found.gflops for found in references.values() if found]
+    gflops = [reference.gflops for reference in references.values() if reference]
     return _Estimate(gflops[0] * 1e9 / rate if gflops else 1.0, rate)
 
 
