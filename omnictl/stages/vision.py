@@ -149,25 +149,25 @@ class Vision:
     def __init__(
         self,
         config: VisionConfig,
-        known: ImageLabels,
+        image_labels: ImageLabels,
         tokenizer: Tokenizer | None,
         *,
         cache: Path,
         corpus: ImageCorpus | None = None,
     ) -> None:
-        self.config, self.known, self.tokenizer = config, known, tokenizer
+        self.config, self.image_labels, self.tokenizer = config, image_labels, tokenizer
         needs: Literal["labels", "caption"] = "labels" if config.objective == "classes" else "caption"
         self.data: DataGate[ImageCorpus, ImageSet] = DataGate(
             lambda: open_images(config.data, cache) if corpus is None else corpus,
-            lambda corpus, split: corpus.images(split, needs, known.attributes),
+            lambda corpus, split: corpus.images(split, needs, image_labels.attributes),
             max_broken=config.data.max_broken,
         )
         self.view = View(config.model.image_size, config.model.merged_grid)
-        self.labels = LabelEncoder(known.attributes)
+        self.labels = LabelEncoder(image_labels.attributes)
         torch.manual_seed(config.train.seed)
         self.reader: CaptionReader | None = None
         if tokenizer is None:
-            encoder = VisionEncoder(config.model, _numbers(known.attributes), _numbers(known.patch_attributes))
+            encoder = VisionEncoder(config.model, _numbers(image_labels.attributes), _numbers(image_labels.patch_attributes))
             self.model = VisionModel(encoder, None)
         else:
             encoder = VisionEncoder(config.model, ())
@@ -190,8 +190,8 @@ class Vision:
         """
         corpus = open_images(config.data, context.cache)
         classes = Classes.of(corpus.attributes, corpus.top1, corpus.unseen)
-        known = ImageLabels(corpus.attributes, corpus.patch_attributes, classes, config.data.source)
-        if config.objective == "classes" and not known.attributes:
+        image_labels = ImageLabels(corpus.attributes, corpus.patch_attributes, classes, config.data.source)
+        if config.objective == "classes" and not image_labels.attributes:
             raise DataError(
                 f"no row of the training split of {corpus.name} has a label",
                 where=corpus.name,
@@ -200,7 +200,7 @@ class Vision:
         tokenizer = None
         if config.objective == "contrastive":
             tokenizer = Tokenizer.train_bpe_at_most(corpus.captions(), config.vocab_size)
-        stage = cls(config, known, tokenizer, cache=context.cache, corpus=corpus)
+        stage = cls(config, image_labels, tokenizer, cache=context.cache, corpus=corpus)
         stage.data.check()
         if stage.reader is not None and (cut := stage.reader.num_cut(list(corpus.captions()))):
             logger.info("%d captions have more than %d tokens: what comes after these is not read", cut, MAX_CAPTION_TOKENS)
@@ -214,9 +214,9 @@ class Vision:
         description = read_description(folder, cls.name)
         attributes, patch_attributes = ({name: tuple(values) for name, values in description[key].items()} for key in _ATTRIBUTES)
         unseen = frozenset(map(tuple, description["unseen"]))
-        known = ImageLabels(attributes, patch_attributes, Classes.of(attributes, description["top1"], unseen), source)
+        image_labels = ImageLabels(attributes, patch_attributes, Classes.of(attributes, description["top1"], unseen), source)
         tokenizer = Tokenizer.load(folder / "tokenizer.json") if config.objective == "contrastive" else None
-        return cls(config, known, tokenizer, cache=cache)
+        return cls(config, image_labels, tokenizer, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds beside the weights."""
@@ -224,10 +224,10 @@ class Vision:
             folder,
             self.name,
             self.config,
-            attributes=self.known.attributes,
-            patch_attributes=self.known.patch_attributes,
-            top1=self.known.classes.attributes,
-            unseen=sorted(self.known.classes.unseen),
+            attributes=self.image_labels.attributes,
+            patch_attributes=self.image_labels.patch_attributes,
+            top1=self.image_labels.classes.attributes,
+            unseen=sorted(self.image_labels.classes.unseen),
         )
         if self.tokenizer is not None:
             self.tokenizer.save(folder / "tokenizer.json")
@@ -236,7 +236,9 @@ class Vision:
         """Take over the encoder of another run; heads only if they name the same things. Captions are learned anew."""
         own_weights = self.model.state_dict()
         theirs = read_description(run.model, self.name)
-        same = all({name: list(values) for name, values in getattr(self.known, key).items()} == theirs[key] for key in _ATTRIBUTES)
+        same = all(
+            {name: list(values) for name, values in getattr(self.image_labels, key).items()} == theirs[key] for key in _ATTRIBUTES
+        )
 
         def adapted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             kept = {
@@ -267,7 +269,7 @@ class Vision:
     def _mixes(self) -> bool:
         """Never where patches are labelled: they would show something else."""
         data, objective = self.config.data, self.config.objective
-        return data.augmentation == "strong" and objective == "classes" and not self.known.patch_attributes
+        return data.augmentation == "strong" and objective == "classes" and not self.image_labels.patch_attributes
 
     def loss(self, batch: ImageBatch) -> LossSum:
         """Cross-entropies or the contrastive loss in nats, counted in images."""
@@ -314,7 +316,7 @@ class Vision:
             return Report(
                 "top1",
                 "higher",
-                named_rates(self._judge(image_set, len(image_set)), self.known.classes, self.labels.names),
+                named_rates(self._judge(image_set, len(image_set)), self.image_labels.classes, self.labels.names),
                 len(image_set),
             )
         placed = self._place(self.reader, image_set, len(image_set))
@@ -332,14 +334,14 @@ class Vision:
 
         if self.reader is None:
             judged = self._judge(image_set, count)
-            metrics = named_rates(judged, self.known.classes, self.labels.names) | aside
+            metrics = named_rates(judged, self.image_labels.classes, self.labels.names) | aside
             estimates = attribute_estimates(judged, self.labels.names) | patch_estimates(judged.patches, judged.shows)
-            report = classification_report(judged.classified, self.known.classes, metrics, show, estimates)
+            report = classification_report(judged.classified, self.image_labels.classes, metrics, show, estimates)
             return self._with_verdict(report)
         placed = self._place(self.reader, image_set, count)
         guessed = self._guess(self.reader, placed)
         metrics = self._contrast_metrics(placed, guessed) | aside
-        by_class = None if guessed is None else classification_report(guessed, self.known.classes, metrics, show, {})
+        by_class = None if guessed is None else classification_report(guessed, self.image_labels.classes, metrics, show, {})
         return self._with_verdict(retrieval_report(placed, metrics, by_class))
 
     def _with_verdict(self, report: Report) -> Report:
@@ -369,7 +371,7 @@ class Vision:
             numbers.append(batch.labels.numpy())
         probabilities = [np.concatenate(parts) for parts in zip(*values, strict=True)]
         rows = [image_set.row(index) for index in range(count)]
-        classes = self.known.classes
+        classes = self.image_labels.classes
         combined = joint([probabilities[self.labels.names.index(name)] for name in classes.attributes])
         targets = np.array([classes.number(row.labels) for row in rows])
         if (targets == UNKNOWN).all():
@@ -399,18 +401,18 @@ class Vision:
         return SharedSpace([image_set.row(index) for index in range(count)], np.concatenate(images), np.concatenate(texts))
 
     def _contrast_metrics(self, placed: SharedSpace, guessed: ClassificationResult | None) -> dict[str, float]:
-        return retrieval_rates(placed) | ({} if guessed is None else class_rates(guessed, self.known.classes))
+        return retrieval_rates(placed) | ({} if guessed is None else class_rates(guessed, self.image_labels.classes))
 
     def _guess(self, reader: CaptionReader, placed: SharedSpace) -> ClassificationResult | None:
         """The classes by what a caption would say of each, if images have classes."""
-        classes = self.known.classes
+        classes = self.image_labels.classes
         targets = np.array([classes.number(row.labels) for row in placed.rows])
         if not classes.attributes or (targets < 0).all():
             return None
         return ClassificationResult(placed.rows, reader.match(placed.images, self.prompts()), targets)
 
     @torch.no_grad()
-    def name_picture(self, image: Tensor) -> dict[str, Float32]:
+    def name_image(self, image: Tensor) -> dict[str, Float32]:
         """Probabilities `(V,)` of the values of each attribute of an image `(3, S, S)` uint8, by the heads."""
         encoder = self.model.encoder
         logits = encoder.attribute_logits(encoder(image[None].to(encoder.positions.device)))
@@ -418,8 +420,10 @@ class Vision:
 
     def prompts(self) -> list[tuple[str, ...]]:
         """What captions may say of each of the classes."""
-        classes = self.known.classes
-        return [class_prompts(self.known.source, dict(zip(classes.attributes, values, strict=True))) for values in classes.values]
+        classes = self.image_labels.classes
+        return [
+            class_prompts(self.image_labels.source, dict(zip(classes.attributes, values, strict=True))) for values in classes.values
+        ]
 
 
 STAGE: type[TrainableStage] = Vision
@@ -428,7 +432,7 @@ STAGE: type[TrainableStage] = Vision
 def open_encoder(folder: Path, cache: Path) -> MediaEncoder:
     """The vision encoder of a model folder, as an omni model sees through it."""
     stage = open_model(Vision, folder, device=torch.device("cpu"), cache=cache)
-    return VisionFrontend(stage.model.encoder, tuple(stage.known.patch_attributes.values()))
+    return VisionFrontend(stage.model.encoder, tuple(stage.image_labels.patch_attributes.values()))
 
 
 def _numbers(attributes: Mapping[str, tuple[str, ...]]) -> tuple[int, ...]:

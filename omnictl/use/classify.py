@@ -61,21 +61,21 @@ def classify_file(path: Path, vision: Vision, *, captions: Sequence[str] = (), m
             where="--caption",
             fix="leave --caption out, or train with --set objective=contrastive",
         )
-    named = vision.name_picture(image)
-    return {name: _likeliest(vision.known.attributes[name], shares, most) for name, shares in named.items()}
+    named = vision.name_image(image)
+    return {name: _likeliest(vision.image_labels.attributes[name], shares, most) for name, shares in named.items()}
 
 
 def _choices(vision: Vision, captions: Sequence[str]) -> tuple[str, Sequence[str], Sequence[Sequence[str]]]:
     """What to choose among, what that is called, and what captions say of each."""
     if captions:
         return "caption", captions, [(caption,) for caption in captions]
-    if not vision.known.attributes:
+    if not vision.image_labels.attributes:
         raise UsageError(
             "this model knows captions and no classes",
             where="--caption",
             fix="say what to choose from: --caption 'a cat' --caption 'a dog'",
         )
-    return "class", vision.known.classes.names, vision.prompts()
+    return "class", vision.image_labels.classes.names, vision.prompts()
 
 
 def _likeliest(values: Sequence[str], shares: Float32, most: int) -> list[Guess]:

@@ -42,8 +42,8 @@ FP32 = Precision("fp32", "")
 
 def test_the_attributes_are_those_of_the_data(tmp_path: Path) -> None:
     stage = on_files(write_classes(tmp_path, "cat", "dog"))
-    assert stage.known.attributes == {"label": ("cat", "dog")}
-    assert (stage.known.patch_attributes, stage.known.classes.names) == ({}, ("cat", "dog"))
+    assert stage.image_labels.attributes == {"label": ("cat", "dog")}
+    assert (stage.image_labels.patch_attributes, stage.image_labels.classes.names) == ({}, ("cat", "dog"))
     assert len(stage.data.training_set) == 10
     (head,) = stage.model.encoder.head["picture"]
     assert (head.out_features, len(stage.model.encoder.head["patch"])) == (2, 0)
@@ -53,8 +53,8 @@ def test_tinyworld_has_attributes_of_pictures_and_patches() -> None:
     stage = stage_of()
     assert [head.out_features for head in stage.model.encoder.head["picture"]] == [10, 10, 2, 9, 3, 4, 9]
     assert [head.out_features for head in stage.model.encoder.head["patch"]] == [11, 11, 3, 10]
-    assert stage.known.classes.attributes == ("shape", "colour")
-    assert len(stage.known.classes.unseen) == 10
+    assert stage.image_labels.classes.attributes == ("shape", "colour")
+    assert len(stage.image_labels.classes.unseen) == 10
     assert len(stage.data.training_set) == ENDLESS
     assert stage.data.quarantine == ()
 
@@ -182,10 +182,10 @@ def batch_of(stage: Vision, count: int, *, shares: Sequence[float] = ()) -> Imag
         columns = [torch.randint(0, size, shape, generator=generator) for size in sizes]
         return torch.stack(columns, -1) if columns else torch.zeros(*shape, 0, dtype=torch.int64)
 
-    sizes = [len(values) for values in stage.known.attributes.values()]
+    sizes = [len(values) for values in stage.image_labels.attributes.values()]
     own, others = labels(sizes, count), labels(sizes, count)
     own[1, 0] = others[2, 0] = UNKNOWN
-    patch_sizes = [len(values) for values in stage.known.patch_attributes.values()]
+    patch_sizes = [len(values) for values in stage.image_labels.patch_attributes.values()]
     return ImageBatch(
         images=torch.randint(0, 256, (count, 3, 32, 32), generator=generator).to(torch.uint8),
         labels=own,
@@ -305,7 +305,7 @@ def take_steps(stage: Vision, count: int) -> list[float]:
 def test_photographs_can_be_trained_on(test_data: Path) -> None:
     stage = on_files(test_data / "cifar10_mini", "data.augmentation=strong", "train.batch_size=32", "label_smoothing=0")
     assert stage.data.quarantine == ()
-    assert stage.known.attributes["label"] == (
+    assert stage.image_labels.attributes["label"] == (
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     )  # fmt: skip
     assert len(stage.data.training_set) + len(stage.data.split("val")) == 5_000
@@ -321,7 +321,7 @@ def test_photographs_can_be_trained_on(test_data: Path) -> None:
 def test_drawings_and_their_captions_can_be_trained_on(test_data: Path) -> None:
     stage = on_files(test_data / "openmoji", CONTRASTIVE, "train.batch_size=16")
     assert stage.data.quarantine == ()
-    assert len(stage.known.attributes["label"]) == 12
+    assert len(stage.image_labels.attributes["label"]) == 12
     losses = take_steps(stage, 6)
     assert max(losses) < 6
     report = stage.evaluate("test", limit=20)

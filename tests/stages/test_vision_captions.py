@@ -137,7 +137,7 @@ def test_a_model_that_places_pictures_on_their_captions_finds_them(monkeypatch: 
 def test_captions_without_labels_are_enough(tmp_path: Path) -> None:
     write_corpus(tmp_path, [{"caption": f"cat number {number}"} for number in range(60)])
     stage = on_files(tmp_path, CONTRASTIVE)
-    assert stage.known.attributes == {}
+    assert stage.image_labels.attributes == {}
     stage.loss(first_batch(stage)).sum.backward()
     report = stage.evaluate("test", limit=None)
     assert "top1" not in report.metrics

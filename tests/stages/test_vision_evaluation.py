@@ -52,7 +52,7 @@ def test_a_perfect_model_is_right_but_where_pictures_are_shuffled() -> None:
     report = stage.evaluate("test", limit=None)
     assert (report.headline, report.better, report.num_examples) == ("top1", "higher", 200)
     assert list(report.metrics) == [
-        "top1", "top5", "top1_heldout_pairs", *[f"accuracy_{name}" for name in stage.known.attributes],
+        "top1", "top5", "top1_heldout_pairs", *[f"accuracy_{name}" for name in stage.image_labels.attributes],
         "patch_accuracy", "patch_accuracy_background", "loss", "set_aside", "calibration_error",
     ]  # fmt: skip
     rates = [value for name, value in report.metrics.items() if name.startswith(("top", "accuracy", "patch"))]
@@ -122,7 +122,7 @@ def test_pairs_that_files_never_show_in_training_count_apart(tmp_path: Path) -> 
     rows += [{"label": {"shape": "ring"}, "split": "test"}]
     stage = on_files(write_corpus(tmp_path, rows), "data.val_fraction=0")
     report = stage.evaluate("test", limit=None)
-    assert stage.known.classes.unseen == {("ring", "blue")}
+    assert stage.image_labels.classes.unseen == {("ring", "blue")}
     taken_for = {row["id"]: row["prediction"] for row in report.predictions}
     assert report.metrics["top1_heldout_pairs"] == (taken_for["6.png"] == "blue ring")
     assert report.metrics["top1"] == pytest.approx(sum(row["prediction"] == row["reference"] for row in report.predictions[:3]) / 3)
@@ -176,10 +176,10 @@ def test_a_picture_is_named_as_in_the_split(giver: Vision) -> None:
     report = giver.evaluate("test", limit=5)
     found = giver.data.split("test")
     for index, row in enumerate(report.predictions):
-        shares = giver.name_picture(torch.from_numpy(found.example(index, giver.view).image))
-        assert list(shares) == list(giver.known.attributes)
+        shares = giver.name_image(torch.from_numpy(found.example(index, giver.view).image))
+        assert list(shares) == list(giver.image_labels.attributes)
         assert all(values.sum() == pytest.approx(1, abs=1e-5) for values in shares.values())
-        best = {name: giver.known.attributes[name][values.argmax()] for name, values in shares.items()}
+        best = {name: giver.image_labels.attributes[name][values.argmax()] for name, values in shares.items()}
         assert row["prediction"] == f"{best['colour']} {best['shape']}"
         assert row["probability"] == pytest.approx(float(shares["colour"].max() * shares["shape"].max()), abs=1e-3)
 

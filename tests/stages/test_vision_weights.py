@@ -101,13 +101,13 @@ def test_an_opened_model_is_the_one_that_was_saved(overrides: Sequence[str], tmp
     randomise(stage.model)
     again = opened(run_of(stage, tmp_path))
     assert again.config == stage.config
-    assert again.known == stage.known
+    assert again.image_labels == stage.image_labels
     assert again.evaluate("test", limit=None).metrics == stage.evaluate("test", limit=None).metrics
 
 
 def test_a_model_folder_opens_on_other_data(giver: Vision, tmp_path: Path) -> None:
     other = opened(run_of(giver, tmp_path), data="tinyworld:7")
-    assert other.known == giver.known
+    assert other.image_labels == giver.image_labels
     here, there = giver.evaluate("val", limit=None), other.evaluate("val", limit=None)
     assert [row["reference"] for row in here.predictions] != [row["reference"] for row in there.predictions]
     assert other.data.corpus.name == "tinyworld:7"
@@ -128,7 +128,7 @@ def test_a_model_of_files_can_be_opened_without_them(tmp_path: Path) -> None:
     run = run_of(on_files(folder), tmp_path)
     folder.rename(tmp_path / "gone")
     again = opened(run)
-    assert again.known.attributes == {"label": ("cat", "dog")}
+    assert again.image_labels.attributes == {"label": ("cat", "dog")}
     with pytest.raises(DataError, match=f"^no such file or folder: {folder}$"):
         again.validate()
 

@@ -71,11 +71,11 @@ RED, BLUE, PINK = map(COLOURS.index, ("red", "blue", "pink"))
 def sees(namer: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose model sees a red star in every picture."""
 
-    def name_picture(self: Vision, picture: Tensor) -> dict[str, np.ndarray]:
+    def name_image(self: Vision, picture: Tensor) -> dict[str, np.ndarray]:
         assert (picture.shape, picture.dtype) == ((3, 32, 32), torch.uint8)
         return {"shape": likely(10, STAR, RING, MOON), "colour": likely(10, RED, BLUE, PINK)}
 
-    monkeypatch.setattr(Vision, "name_picture", name_picture)
+    monkeypatch.setattr(Vision, "name_image", name_image)
     return namer
 
 
