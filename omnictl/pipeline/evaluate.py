@@ -74,7 +74,7 @@ def measure(run: Run, how: Measure) -> Evaluation:
         CheckpointError: the run has no whole model yet.
         DataError: the data cannot be read.
     """
-    return _measure(run, _opened(_listener(run, how), how), how)
+    return _measure(run, _open_listener(_listener(run, how), how), how)
 
 
 def newest_runs(root: Path) -> tuple[dict[str, Run], list[MissingStage]]:
@@ -125,7 +125,9 @@ def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None
         return EvaluationResults(
             _measure_in_time({runs[stage]: listener for stage, listener in listeners.items()}, how, deadline), missing
         )
-    return EvaluationResults([_measure(runs[stage], _opened(listener, how), how) for stage, listener in listeners.items()], missing)
+    return EvaluationResults(
+        [_measure(runs[stage], _open_listener(listener, how), how) for stage, listener in listeners.items()], missing
+    )
 
 
 def _measure_in_time(listeners: Mapping[Run, Listener], how: Measure, deadline: float) -> list[Evaluation]:
@@ -137,7 +139,7 @@ def _measure_in_time(listeners: Mapping[Run, Listener], how: Measure, deadline: 
         for number, run in enumerate(lacking):
             if run not in samples:
                 how.tell(f"judging {run.path} …")
-                judge = partial(_judge, run, _opened(listeners[run], how), how)
+                judge = partial(_judge, run, _open_listener(listeners[run], how), how)
                 in_haste = deadline - time.monotonic() < HASTE * (len(lacking) - number)
                 samples[run] = GrowingSample(judge, HASTY_EXAMPLES if in_haste else STAGES[run.stage].first_examples)
             samples[run].grow(goal, share(deadline, [1.0] * (len(lacking) - number)))
@@ -173,7 +175,7 @@ def _listener(run: Run, how: Measure) -> Listener:
     return judge_run
 
 
-def _opened(listener: Listener, how: Measure) -> NamedJudge | None:
+def _open_listener(listener: Listener, how: Measure) -> NamedJudge | None:
     """The judge, ready to listen.
 
     Raises:

@@ -92,7 +92,7 @@ def create_pipeline_run(root: Path, plan: Plan, config: Config, name: str, recor
         DiskFull: no space left.
     """
     source = getattr(config, plan.train[-1]).data.source
-    taken = {stage: str(_taken(root, stage, source, tell).path.absolute()) for stage in plan.take}
+    taken = {stage: str(_take_newest(root, stage, source, tell).path.absolute()) for stage in plan.take}
     return new_run(root, PIPELINE, name, {**record, "parents": taken}, config)
 
 
@@ -173,7 +173,7 @@ def _read_config(run: Run) -> Config:
     return resolve(_config_type(stages), preset=None, file=run.config_file)
 
 
-def _taken(root: Path, stage: str, source: str, tell: Tell) -> Run:
+def _take_newest(root: Path, stage: str, source: str, tell: Tell) -> Run:
     """The newest finished run of a stage on the same kind of data.
 
     Raises:

@@ -184,13 +184,13 @@ class Asr:
         """
         own_weights = self.model.state_dict()
 
-        def adapted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        def adapt(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             for name in ("head.weight", "head.bias"):
                 if name in weights and 2 * len(weights[name]) == len(own_weights[name]):
                     weights[name] = torch.cat([weights[name], weights[name]])
             return weights | {name: own_weights[name] for name in ("mean", "std")}
 
-        load_weights(run.model / "model.safetensors", self.model, adapted)
+        load_weights(run.model / "model.safetensors", self.model, adapt)
 
     @cached_property
     def language_model(self) -> CharNgram:

@@ -309,7 +309,7 @@ class Sft:
             features = {kind: self._features_of_each(kind, values) for kind, values in batch.media.items()}
             total, count = alignment_loss(self.model, self.encoders, features, self.tokenizer)
             return LossSum(total, count, {})
-        hidden, targets = self._scored(batch)
+        hidden, targets = self._score(batch)
         return LossSum(cross_entropy_sum(hidden, self.model.thinker.embedding.weight, targets), batch.num_targets, {})
 
     def _aligns(self, batch: DialogueBatch) -> bool:
@@ -328,9 +328,9 @@ class Sft:
         """Features of all images or recordings of a batch."""
         return sum(map(self.encoders[kind].count, values) if self.learns_to_perceive else map(len, values))
 
-    def _scored(self, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
+    def _score(self, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
         """Hidden states `(N, D)` where something is to be predicted, and what, `(N,)`."""
-        tokens, segments, positions = batch.tokens.to(self.device), batch.segments.to(self.device), self._moved(batch.positions)
+        tokens, segments, positions = batch.tokens.to(self.device), batch.segments.to(self.device), self._to_device(batch.positions)
         features = {
             kind: imitate(values, self.model.thinker.embedding.weight) if batch.imitates else self.features(kind, values)
             for kind, values in batch.media.items()
@@ -346,7 +346,7 @@ class Sft:
             return torch.cat(self.encoders[kind](values))
         return concatenate(values, self.model.thinker.embedding.weight)
 
-    def _moved(self, positions: Tensor | None) -> Tensor | None:
+    def _to_device(self, positions: Tensor | None) -> Tensor | None:
         return None if positions is None else positions.to(self.device)
 
     def work(self, batch: DialogueBatch) -> Work:
@@ -382,7 +382,7 @@ class Sft:
                 self.model.thinker.config.context,
                 placed=self.placed,
             )
-            hidden, targets = self._scored(batch)
+            hidden, targets = self._score(batch)
             rows = score_rows(hidden, self.model.thinker.embedding.weight, targets)
             owner = batch.segments[batch.targets != IGNORE].to(self.device)
             wrong = torch.zeros(len(some), device=self.device).index_add(0, owner, (~rows.is_likeliest).float())

@@ -240,7 +240,7 @@ class Vision:
             {name: list(values) for name, values in getattr(self.image_labels, key).items()} == theirs[key] for key in _ATTRIBUTES
         )
 
-        def adapted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        def adapt(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             kept = {
                 name: tensor
                 for name, tensor in weights.items()
@@ -252,7 +252,7 @@ class Vision:
                 kept[positions] = F.interpolate(kept[positions], own_weights[positions].shape[2:], mode="bicubic", antialias=True)
             return anew | kept
 
-        load_weights(run.model / "model.safetensors", self.model, adapted)
+        load_weights(run.model / "model.safetensors", self.model, adapt)
 
     def batches(self) -> ImageBatches:
         """Images in random order, each augmented differently every time."""
@@ -366,7 +366,7 @@ class Vision:
                 seen = self._see(batch)
                 nats += float(self._class_nats(batch, seen))
                 values.append([logits.float().softmax(-1).cpu().numpy() for logits in encoder.attribute_logits(seen)])
-                patches.append(_stacked([logits.argmax(-1).cpu() for logits in encoder.patch_logits(seen)]))
+                patches.append(_stack([logits.argmax(-1).cpu() for logits in encoder.patch_logits(seen)]))
             shows.append(batch.patches.numpy())
             numbers.append(batch.labels.numpy())
         probabilities = [np.concatenate(parts) for parts in zip(*values, strict=True)]
@@ -446,6 +446,6 @@ def _nats(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     return F.cross_entropy(wide, targets, ignore_index=UNKNOWN, reduction="none", label_smoothing=smoothing)
 
 
-def _stacked(parts: Sequence[Tensor]) -> Int64:
+def _stack(parts: Sequence[Tensor]) -> Int64:
     """`(B, P)` numbers of each patch attribute as `(B, P, A)`; `(1, 0, 0)` of none."""
     return torch.stack(list(parts), -1).numpy() if parts else np.zeros((1, 0, 0), np.int64)

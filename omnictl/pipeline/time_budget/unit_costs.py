@@ -113,7 +113,7 @@ def find_unit_costs(
         RunError, DiskFull: the cache cannot be written.
     """
     references = {unit.name: find_reference(unit.name, unit.config) for unit in units}
-    measured = _measured(units, references, device, cache, seconds, tell)
+    measured = _measure_speeds(units, references, device, cache, seconds, tell)
     estimate = _estimate(measured, references, device)
     costs = [_cost(unit, references[unit.name], measured.get(unit.name), estimate, max_steps) for unit in units]
     if not limits_data:
@@ -121,7 +121,7 @@ def find_unit_costs(
     return [replace(cost, steps_of_all_data=steps_of_all_data(unit.config)) for cost, unit in zip(costs, units, strict=True)]
 
 
-def _measured(
+def _measure_speeds(
     units: Sequence[UnitConfig],
     references: Mapping[str, Reference | None],
     device: torch.device,
