@@ -31,8 +31,8 @@ def versions_and_machine() -> dict[str, object]:
     }
 
 
-def settle(root: Path, stage: TrainableStage, name: str, record: Mapping[str, object]) -> Run:
-    """A new run directory with the stage's config, what of its data was set aside, and its description.
+def create_stage_run(root: Path, stage: TrainableStage, name: str, record: Mapping[str, object]) -> Run:
+    """A new run directory with the stage's config, the data that was set aside, and its description.
 
     Raises:
         RunError: the root cannot be written.
@@ -46,7 +46,7 @@ def settle(root: Path, stage: TrainableStage, name: str, record: Mapping[str, ob
 
 
 def new_run(root: Path, stage: str, name: str, record: Mapping[str, object], config: Config) -> Run:
-    """A new run directory of what trains several stages, with its config; raises as `settle`."""
+    """A new run directory for a run that trains several stages, with its config; raises as `create_stage_run`."""
     run = create_run(root, stage, name, dict(record))
     with whole_or_absent(run):
         write_text(run.config_file, to_json(config))
@@ -55,7 +55,7 @@ def new_run(root: Path, stage: str, name: str, record: Mapping[str, object], con
 
 @contextmanager
 def whole_or_absent(run: Run) -> Iterator[None]:
-    """Remove a new run's directory if the block fails: half a run is none."""
+    """Remove a new run's directory if the block fails, so that no half-made run is left."""
     try:
         yield
     except OmniError:
@@ -64,12 +64,12 @@ def whole_or_absent(run: Run) -> Iterator[None]:
 
 
 def describe(run: Run, stage: TrainableStage) -> None:
-    """Write what of the stage's data was set aside, and what its model folder holds beside the weights."""
+    """Write which of the stage's data was set aside, and what its model folder holds besides the weights."""
     write_text(run.quarantine_file, "".join(json.dumps(row._asdict()) + "\n" for row in stage.data.quarantine))
     stage.save_description(run.model)
 
 
 def steps_taken(run: Run | None) -> int:
-    """Steps that a run goes on after: those of its newest checkpoint."""
+    """Steps after which a run continues: those of its newest checkpoint."""
     file = None if run is None else run.path / "latest.json"
     return int(read_json(file)["step"]) if file is not None and file.is_file() else 0

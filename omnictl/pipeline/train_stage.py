@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omnictl.config import Config
 from omnictl.pipeline.context import TrainContext
-from omnictl.pipeline.run_folder import settle, steps_taken
+from omnictl.pipeline.run_folder import create_stage_run, steps_taken
 from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.unit_costs import UnitConfig
 from omnictl.runs.run import Run
@@ -38,7 +38,7 @@ class StageJob:
         upstream = {parent: run.model for parent, run in parents.items() if parent != "init"}
         made = stage_type(stage).create(config, context=StageContext(cache, parents.get("init"), upstream))
         named = {parent: str(run.path.absolute()) for parent, run in parents.items()}
-        return cls(settle(root, made, name, {"parents": named, **record}), made)
+        return cls(create_stage_run(root, made, name, {"parents": named, **record}), made)
 
     @classmethod
     def reopen(cls, run: Run, *, cache: Path) -> "StageJob":

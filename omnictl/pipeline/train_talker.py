@@ -12,7 +12,7 @@ from omnictl.config import resolve
 from omnictl.errors import ConfigError
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.pipeline.context import TrainContext
-from omnictl.pipeline.run_folder import describe, new_run, settle, steps_taken
+from omnictl.pipeline.run_folder import create_stage_run, describe, new_run, steps_taken
 from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.unit_costs import UnitConfig
 from omnictl.pipeline.train_stage import StageJob
@@ -190,6 +190,6 @@ def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[Tra
     new = stage_type(part).create(config.part(part), context=StageContext(cache, older, upstream))
     named = {} if older is None else {"init": str(older.path.absolute())}
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
-    stage_run = settle(run.path.parent.parent, new, record["name"], {"parents": named, **kept})
+    stage_run = create_stage_run(run.path.parent.parent, new, record["name"], {"parents": named, **kept})
     run.update(parents={**record["parents"], part: str(stage_run.path.absolute())})
     return new, stage_run

@@ -15,10 +15,10 @@ from omnictl.pipeline.time_budget.plan import TimePlan, plan_judging, plan_time
 from omnictl.trainer.plan.time_limit import LEAST_SHARE, Speed, StepPlan
 
 OVERRUN = 1.25
-"""A unit whose speed is known may take this many times as long as planned, if what comes after it still gets its least steps."""
+"""A unit whose speed is known may take this many times as long as planned, if the units after it still get their least steps."""
 
 PACES = (0.5, 3.0)
-"""Limits of what the steps of one unit, shorter or longer than planned, say about those of the others."""
+"""Limits of how far one unit's pace, faster or slower than planned, is taken to hold for the others."""
 
 
 @dataclass
@@ -33,9 +33,9 @@ class TimeBudget:
     tell: Callable[[str], None]
     """Takes a line for people."""
     judged: bool = False
-    """Whether all of it is judged at the end."""
+    """Whether all units are evaluated at the end."""
     plan: TimePlan = field(init=False)
-    """As it was first, or as people were last told."""
+    """The first plan, or the last one that was announced."""
 
     def __post_init__(self) -> None:
         seconds = self._left()
@@ -48,19 +48,19 @@ class TimeBudget:
         return max(0.0, self.end - self.clock())
 
     def announce(self) -> None:
-        """Say what the time given is planned for, and what it will not suffice for."""
+        """Say how the given time is divided, and what it is too short for."""
         for line in describe_plan(self.plan):
             self.tell(line)
 
     def planner(self, unit: str) -> "UnitPlanner":
-        """What a unit's training asks, when its turn has come."""
+        """The planner that a unit's training asks when its turn comes."""
         return UnitPlanner(self, unit)
 
     def begin(self, unit: str) -> StepPlan:
         """Plan anew when a unit's first step is about to be taken: its data is ready; says where steps change."""
         while self.costs[0].name != unit:  # those before it have ended
             self.costs = self.costs[1:]
-        first, *later = (cost.scaled(self._pace()) for cost in self.costs)
+        first, *later = (cost.scale(self._pace()) for cost in self.costs)
         first = replace(first, fixed=first.fixed._replace(prepare=0.0, plan=0.0))
         new = self._plan_anew([first, *later])
         for line in describe_changes(self.plan, new):
@@ -69,18 +69,18 @@ class TimeBudget:
         return self._share_out(first, later, new, overrun=math.inf)
 
     def refix(self, unit: str, speed: Speed) -> StepPlan:
-        """Plan anew when a unit's real speed is known, which tells of the others', too."""
+        """Plan anew when a unit's real speed is known, from which the others' speed is estimated, too."""
         assert self.costs[0].name == unit
         self._paces.append(speed.step_seconds / self.costs[0].step_seconds)
-        first = self.costs[0].scaled(self._pace()).seen(speed)
-        later = [cost.scaled(self._pace()) for cost in self.costs[1:]]
+        first = self.costs[0].scale(self._pace()).with_speed(speed)
+        later = [cost.scale(self._pace()) for cost in self.costs[1:]]
         return self._share_out(first, later, self._plan_anew([first, *later]), overrun=OVERRUN)
 
     def _plan_anew(self, costs: Sequence[UnitCost]) -> TimePlan:
         return plan_time(costs, self._left(), judging_seconds=self.plan.judging_seconds, least=self._least)
 
     def _share_out(self, first: UnitCost, later: Sequence[UnitCost], plan: TimePlan, *, overrun: float) -> StepPlan:
-        """What the first of the units that are left is given."""
+        """The share of the first unit that is left."""
         kept = sum(cost.seconds(max(cost.taken, self._least[cost.name])) for cost in later)
         latest = self.end - plan.judging_seconds - kept
         unit = plan.units[0]
@@ -93,7 +93,7 @@ class TimeBudget:
 
 
 class UnitPlanner(NamedTuple):
-    """A unit's view of the budget; see `StepPlanner`."""
+    """A unit's view of the budget, in the form of a `StepPlanner`."""
 
     budget: TimeBudget
     unit: str

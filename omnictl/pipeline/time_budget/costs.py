@@ -1,4 +1,4 @@
-"""What a unit of training takes, and what its steps are known to give: no torch, no I/O.
+"""What a unit of training costs, and what its steps are known to achieve. No torch, no I/O.
 
 A unit is what is trained in one piece: a stage, or a part of one (codec, aligner, Talker).
 """
@@ -13,17 +13,17 @@ from omnictl.trainer.plan.time_limit import EVALUATION_SHARE, Speed
 Verdict = Literal["learned", "weak", "not learned"]
 
 DATA_SLACK = 1.5
-"""Times as much data as the planned steps read is made, since plans may grow (`data_budget`)."""
+"""How many times as much data is made as the planned steps read, since plans may grow (`data_budget`)."""
 
 LEAST_DATA = 0.15
-"""Of the time in which all data is made, what the least of it takes: what is validated on, too."""
+"""Share of the time for making all data that even the smallest amount takes: validation data is made, too."""
 
 HALFWAY = 0.5
-"""The level at which all units are weak, halfway to learned: what others stand on must not be of no use at all."""
+"""The level at which all units are weak, halfway to learned: a unit that others build on must be of some use."""
 
 
 class CurvePoint(NamedTuple):
-    """A whole training of so many steps: what came out."""
+    """The result of a complete training of so many steps."""
 
     steps: int
     value: float
@@ -37,12 +37,12 @@ class Expectation(NamedTuple):
     value: float
     verdict: Verdict
     bound: bool
-    """Whether the value is only the best that can be hoped for: there are fewer steps than in the shortest training known."""
+    """Whether the value is only the best to hope for, because the shortest known training had more steps."""
 
 
 @dataclass(frozen=True)
 class ReferenceCurve:
-    """What trainings of several lengths gave."""
+    """The results of trainings of several lengths."""
 
     metric: str
     better: Literal["lower", "higher"]
@@ -71,25 +71,25 @@ class ReferenceCurve:
 
 
 class FixedSeconds(NamedTuple):
-    """What a unit takes beside its steps."""
+    """What a unit takes in addition to its steps."""
 
     prepare: float
-    """Its data and features are made."""
+    """Making its data and features."""
     plan: float
-    """Number formats and memory plans are tried out."""
+    """Trying out number formats and memory plans."""
     evaluate: float
     """One validation."""
     save: float
     """One checkpoint."""
 
-    def scaled(self, pace: float) -> "FixedSeconds":
-        """On a machine that takes `pace` times as long."""
+    def scale(self, pace: float) -> "FixedSeconds":
+        """The costs on a machine that takes `pace` times as long."""
         return FixedSeconds(*(pace * seconds for seconds in self))
 
 
 @dataclass(frozen=True)
 class UnitCost:
-    """What a unit takes on this machine, and what its steps are known to give."""
+    """What a unit costs on this machine, and what its steps are known to achieve."""
 
     name: str
     steps: int
@@ -103,11 +103,11 @@ class UnitCost:
     taken: int = 0
     """Steps that an earlier part of the same run has taken."""
     first_steps: int = 0
-    """Of the steps, the first ones, which take less than the others: lessons."""
+    """How many of the first steps take less time than the others: lessons."""
     first_share: float = 1.0
-    """Of another step's time, what one of these takes."""
+    """Time of one of these as a share of another step's time."""
     steps_of_all_data: int | None = None
-    """Steps that read all of its data, of which a shorter training has less made; None: all is made in any case."""
+    """Steps that read all of its data. A shorter training makes less data; None: all of it is made in any case."""
 
     @property
     def needed_steps(self) -> int:
@@ -117,7 +117,7 @@ class UnitCost:
 
     @property
     def weak_steps(self) -> int:
-        """Steps after which it is weak, no longer of no use; half of those that it needs if that is not known."""
+        """Steps after which it is weak but of some use; half of those that it needs if that is not known."""
         points = () if self.curve is None else self.curve.points
         weak = next((point.steps for point in points if point.verdict != "not learned"), None)
         return self.needed_steps // 2 if weak is None else min(weak, self.needed_steps)
@@ -126,7 +126,7 @@ class UnitCost:
         """Its steps at a level from 0 to 2, at least one, and not fewer than it has taken."""
         needed = self.needed_steps
         if level <= HALFWAY:
-            lessons = min(self.first_steps, self.weak_steps)  # without what comes after them they are of no use
+            lessons = min(self.first_steps, self.weak_steps)  # they are of no use without the steps after them
             steps = lessons + 2 * level * (self.weak_steps - lessons)
         elif level <= 1:
             steps = self.weak_steps + (2 * level - 1) * (needed - self.weak_steps)
@@ -135,7 +135,7 @@ class UnitCost:
         return max(1, self.taken, int(steps))
 
     def seconds(self, steps: int) -> float:
-        """What is left of a training of so many steps in all; grows with the steps."""
+        """Seconds left of a training of so many steps in total; grows with the steps."""
         fixed = self.fixed
         cheap = max(0, min(steps, self.first_steps) - self.taken)
         training = (max(0, steps - self.taken) - cheap * (1 - self.first_share)) * self.step_seconds
@@ -149,17 +149,17 @@ class UnitCost:
         )
 
     def _share_of_data(self, steps: int) -> float:
-        """Of the time in which its data is made, what so many steps need."""
+        """Share of the time for making its data that so many steps need."""
         if self.steps_of_all_data is None:
             return 1.0
         return min(1.0, LEAST_DATA + DATA_SLACK * steps / self.steps_of_all_data)
 
-    def seen(self, speed: Speed) -> "UnitCost":
-        """What is left of it, as it has been seen to be."""
+    def with_speed(self, speed: Speed) -> "UnitCost":
+        """The costs of what is left of it, from its measured speed."""
         evaluate = self.fixed.evaluate if speed.evaluation_seconds is None else speed.evaluation_seconds
         fixed = FixedSeconds(prepare=0.0, plan=0.0, evaluate=evaluate, save=speed.save_seconds)
         return replace(self, step_seconds=speed.step_seconds, fixed=fixed, taken=speed.step)
 
-    def scaled(self, pace: float) -> "UnitCost":
-        """On a machine that takes `pace` times as long."""
-        return replace(self, step_seconds=pace * self.step_seconds, fixed=self.fixed.scaled(pace))
+    def scale(self, pace: float) -> "UnitCost":
+        """The costs on a machine that takes `pace` times as long."""
+        return replace(self, step_seconds=pace * self.step_seconds, fixed=self.fixed.scale(pace))

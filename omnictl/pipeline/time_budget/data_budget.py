@@ -1,4 +1,4 @@
-"""No more data of the built-in world is made than a short training reads.
+"""Limits how much data of the built-in world is made to what a short training reads.
 
 TinyWorld's utterances, images and documents take time to be made, and a training that is planned for few steps would never read
 most of them. Data of one's own is not touched.
@@ -21,10 +21,10 @@ LEAST = 512
 """Utterances of each kind, and images."""
 
 LEAST_DOCUMENTS = 3_000
-"""From which a tokenizer can be learned."""
+"""Enough to train a tokenizer on."""
 
 TOKENS = 100
-"""Of a document, about."""
+"""Approximate tokens of a document."""
 
 C = TypeVar("C", bound=Config)
 
@@ -67,7 +67,7 @@ def limit_data(config: C, steps: Mapping[str, int], command: str) -> C:
 
 
 def _steps_that_read(training: Any, steps: int) -> int:
-    """Without those in which words stand for images and recordings."""
+    """The steps without those in which words stand for images and recordings."""
     return max(0, steps - int(getattr(training, "imitation_steps", 0)))
 
 
@@ -93,7 +93,7 @@ def _limit_dialogues(data: DialogueDataConfig, examples: int) -> DialogueDataCon
 
 
 def _share_of_audio(data: DialogueDataConfig) -> float:
-    """Of the examples, those with a recording."""
+    """Share of the examples with a recording."""
     spoken = sum(weight for task, weight in data.weights.items() if task in SPOKEN_TASKS)
     return (1 - data.replay) * spoken / sum(data.weights.values())
 

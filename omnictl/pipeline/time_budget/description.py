@@ -7,7 +7,7 @@ from omnictl.pipeline.time_budget.costs import Verdict
 from omnictl.pipeline.time_budget.plan import TimePlan, UnitPlan
 
 NOTABLE_CHANGE = 0.1
-"""Relative change of a unit's steps from which on it is told."""
+"""Relative change of a unit's steps above which it is announced."""
 
 
 def describe_plan(plan: TimePlan) -> list[str]:

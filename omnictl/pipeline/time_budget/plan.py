@@ -1,4 +1,4 @@
-"""How many steps each unit of training gets in a given time, and what these can be expected to give.
+"""How many steps each unit of training gets in a given time, and what these can be expected to achieve.
 
 One number, the level λ from 0 to 2, decides the steps of all units: they rise from none at 0 (but for lessons) over those after
 which a unit is weak, at a half, to those after which it has learned, at 1, and from there to all that are configured at 2. The plan
@@ -17,7 +17,7 @@ JUDGING_SHARE = 0.1
 """Share of a pipeline's time in which all stages are judged at the end."""
 
 LEAST_JUDGING = 2.5
-"""Times as long as all validations, which are smaller, that judging takes at least, up to `MOST_JUDGING` of the time."""
+"""Judging takes at least this many times as long as all validations, which are smaller, up to `MOST_JUDGING` of the time."""
 MOST_JUDGING = 0.3
 
 BISECTIONS = 50
@@ -46,15 +46,15 @@ class TimePlan(NamedTuple):
     level: float
     """0: nothing can be trained; 1: everything learns; 2: everything is trained as configured."""
     seconds: float
-    """That there are."""
+    """The time that is available."""
     judging_seconds: float
     units: tuple[UnitPlan, ...]
     enough_seconds: float
-    """In which all of them would learn."""
+    """Time in which all units would learn."""
 
     @property
     def fits(self) -> bool:
-        """Whether it fits at all."""
+        """Whether the plan fits the time at all."""
         return sum(unit.seconds for unit in self.units) + self.judging_seconds <= self.seconds
 
     @property
@@ -90,12 +90,12 @@ def plan_time(
     def steps_at(level: float) -> list[int]:
         return [max(cost.steps_at(level), least.get(cost.name, 1)) for cost in costs]
 
-    def needed(level: float) -> float:
+    def total_seconds(level: float) -> float:
         return sum(cost.seconds(steps) for cost, steps in zip(costs, steps_at(level), strict=True))
 
-    level = _highest(needed, room)
+    level = _highest(total_seconds, room)
     units = tuple(_plan_unit(cost, steps) for cost, steps in zip(costs, steps_at(level), strict=True))
-    return TimePlan(level, seconds, judging_seconds, units, (needed(1.0) + judging_seconds) / (1 - TIME_RESERVE))
+    return TimePlan(level, seconds, judging_seconds, units, (total_seconds(1.0) + judging_seconds) / (1 - TIME_RESERVE))
 
 
 def plan_judging(costs: Iterable[UnitCost], seconds: float) -> float:
@@ -104,14 +104,14 @@ def plan_judging(costs: Iterable[UnitCost], seconds: float) -> float:
     return max(JUDGING_SHARE * seconds, validations, min(LEAST_JUDGING * validations, MOST_JUDGING * seconds))
 
 
-def _highest(needed: Callable[[float], float], room: float) -> float:
+def _highest(total_seconds: Callable[[float], float], room: float) -> float:
     """The highest level whose seconds fit, 0 if none does."""
     low, high = 0.0, 2.0
-    if needed(high) <= room:
+    if total_seconds(high) <= room:
         return high
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        low, high = (middle, high) if needed(middle) <= room else (low, middle)
+        low, high = (middle, high) if total_seconds(middle) <= room else (low, middle)
     return low
 
 

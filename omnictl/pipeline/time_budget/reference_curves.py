@@ -1,4 +1,4 @@
-"""What trainings of the shipped presets took and gave on a machine that was measured: `reference_curves.json`.
+"""What trainings of the shipped presets took and achieved on a machine that was measured: `reference_curves.json`.
 
 `tests/benchmarks/reference_curves.py` makes its entries of finished runs. A file that a release ships is read as it is, unchecked.
 """
@@ -27,7 +27,7 @@ FREE_SETTINGS = (
     "runtime",
     "sharding",
 )
-"""Of `train`: what does not change what so many steps give."""
+"""Settings of `train` that do not change what a number of steps achieves."""
 
 
 class Reference(NamedTuple):
@@ -42,13 +42,13 @@ class Reference(NamedTuple):
 
     def fixed_at(self, rate: float) -> FixedSeconds:
         """The fixed costs where matrix products run at `rate` operations a second; files are made and written as fast as here."""
-        computed = self.fixed.scaled(self.gflops * 1e9 / rate)
+        computed = self.fixed.scale(self.gflops * 1e9 / rate)
         return self.fixed._replace(plan=computed.plan, evaluate=computed.evaluate)
 
 
 @cache
 def read_references() -> dict[str, dict[str, Reference]]:
-    """All of them, by preset and unit."""
+    """All references, by preset and unit."""
     content = json.loads(files("omnictl.pipeline.time_budget").joinpath(FILE).read_text(encoding="utf-8"))
     return {
         preset: {unit: _reference(entry, entries["machine"]["gflops"]) for unit, entry in entries["units"].items()}
@@ -57,7 +57,7 @@ def read_references() -> dict[str, dict[str, Reference]]:
 
 
 def find_reference(unit: str, config: Config) -> Reference | None:
-    """The reference of a unit whose config is a preset's but for what does not change what its steps give; None if there is none.
+    """The reference of a unit whose config is a preset's, except for `FREE_SETTINGS` and TinyWorld's seed; None if there is none.
 
     Args:
         unit: a stage of one model.

@@ -34,24 +34,24 @@ if TYPE_CHECKING:
     from omnictl.data.text.corpus import CurriculumConfig
 
 MEASURING_SHARE, MOST_MEASURING_SECONDS = 0.05, 60.0
-"""Of the time given, what measuring may take."""
+"""Share of the given time that measuring may take, and its upper limit."""
 
 LEAST_MEASURING_SECONDS = 10.0
-"""In which nothing can be measured: a process must start and make data first."""
+"""Below this nothing can be measured: a process must start and make data first."""
 
 TIMED_STEPS = 3
 
 DEFAULT_PRESET = "tiny"
-"""Of the models that a unit stands on, where they are no units themselves."""
+"""Preset of the models that a unit builds on, where they are not units themselves."""
 
 PROJECTORS_SHARE = 0.25
-"""Of a step's time, what one takes in which only projectors learn, without the Thinker."""
+"""Time of a step in which only projectors learn, without the Thinker, as a share of a full step's."""
 
 IMITATION_SHARE = 0.6
-"""Likewise one in which words stand for images and recordings, of which they need fewer."""
+"""The same for a step in which words stand for images and recordings, of which fewer are needed."""
 
 OPTIMIZER_SHARE = 0.15
-"""Of a step's time, what does not become less with the examples of its batch."""
+"""Share of a step's time that does not shrink with the number of examples in its batch."""
 
 PROBE = 512
 """Rows and columns of the products by which machines are compared."""
@@ -60,11 +60,11 @@ EFFICIENCY = 0.5
 """Share of the probe's rate that a step is assumed to reach, before it is timed."""
 
 UNKNOWN_FIXED = FixedSeconds(prepare=60, plan=15, evaluate=20, save=1)
-"""In steps: of a unit without a reference."""
+"""Costs of a unit without a reference, in steps."""
 
 
 class UnitSpeed(NamedTuple):
-    """What was measured of a unit, and of the machine at that time."""
+    """The measured speed of a unit, and that of the machine at the time."""
 
     step_seconds: float
     probe_rate: float
@@ -78,7 +78,7 @@ class UnitConfig(NamedTuple):
     config: Any
     """With `data` and `train`."""
     taken: int = 0
-    """Steps that it has taken already."""
+    """Steps already taken."""
 
     @property
     def train(self) -> TrainConfig:
@@ -129,7 +129,7 @@ def _measure_speeds(
     seconds: float,
     tell: Callable[[str], None],
 ) -> dict[str, UnitSpeed]:
-    """The speeds of the units that have been measured before, or are now."""
+    """The speeds of units, from the cache or measured now."""
     files = {unit.name: _file(unit, device, cache) for unit in units}
     cached = {name: UnitSpeed(**read_json(file)) for name, file in files.items() if file.is_file()}
     missing = sorted((unit for unit in units if unit.name not in cached), key=lambda unit: _expected_step(references[unit.name]))
@@ -165,7 +165,7 @@ def _names(units: Sequence[UnitConfig]) -> str:
 
 
 def _expected_step(reference: Reference | None) -> float:
-    """By which units are put in order: those that must be measured, then those with the shortest steps."""
+    """Sort key of units: first those that must be measured, then those with the shortest steps."""
     return 0.0 if reference is None else reference.step_seconds
 
 
@@ -173,10 +173,10 @@ class _Measuring(NamedTuple):
     """What a process is to measure."""
 
     configs: Mapping[str, Config]
-    """Of all units, also of those that the measured ones stand on."""
+    """Configs of all units, including those that the measured ones build on."""
     units: list[str]
     optional: list[str]
-    """Of these units, those that are left out where the time is short."""
+    """Those of these units that are left out if time is short."""
     seconds: float
 
 
@@ -199,7 +199,7 @@ def _measure(measuring: _Measuring, device: torch.device, cache: Path, folder: P
 
 
 def _make_stage(name: str, configs: Mapping[str, Config], cache: Path, folder: Path) -> Any:
-    """A fresh stage, and in `folder` the models that it stands on; saved there itself, if others stand on it."""
+    """A fresh stage, and in `folder` the models that it builds on; it is saved there itself if others build on it."""
     for part in stage_type(name).needs:
         if part in configs and not (folder / part).exists():
             _make_stage(part, configs, cache, folder)
@@ -222,15 +222,15 @@ def probe_rate(device: torch.device) -> float:
 
 
 class _Estimate(NamedTuple):
-    """Of units that were not measured."""
+    """Estimates for units that were not measured."""
 
     pace: float
-    """How much longer a step takes than that of its reference."""
+    """Time of a step relative to that of its reference."""
     probe_rate: float
 
 
 def _estimate(measured: Mapping[str, UnitSpeed], references: Mapping[str, Reference | None], device: torch.device) -> _Estimate:
-    """As the measured units say, else as matrix products do."""
+    """Estimates from the measured units, otherwise from matrix products."""
     paces = [speed.step_seconds / reference.step_seconds for name, speed in measured.items() if (reference := references.get(name))]
     rate = statistics.median(speed.probe_rate for speed in measured.values()) if measured else probe_rate(device)
     if paces:
@@ -245,7 +245,7 @@ def _cost(
     config = unit.train
     if reference is None:
         assert measured is not None, "units without a reference are measured in any case"
-        step, fixed, curve = measured.step_seconds, UNKNOWN_FIXED.scaled(measured.step_seconds), None
+        step, fixed, curve = measured.step_seconds, UNKNOWN_FIXED.scale(measured.step_seconds), None
     else:
         step = estimate.pace * reference.step_seconds if measured is None else measured.step_seconds
         rate = estimate.probe_rate if measured is None else measured.probe_rate
@@ -281,7 +281,7 @@ def _first_steps(unit: UnitConfig) -> tuple[int, float]:
 
 
 def _file(unit: UnitConfig, device: torch.device, cache: Path) -> Path:
-    """Where the cache keeps what was measured of a unit: its name is made of all that it depends on."""
+    """The cache file for what was measured of a unit; its name is a hash of all that this depends on."""
     config = to_dict(unit.config)
     config["train"] = {key: config["train"][key] for key in ("batch_size", "optimizer", "precision", "average", "clip_norm")}
     machine = (str(device), processor_name(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
