@@ -1,4 +1,4 @@
-"""Judging runs, one or one of every stage: who listens to what speaks, the numbers, the page."""
+"""Evaluating runs, one or one of every stage: the judge of speech, the numbers, the page."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,19 +22,19 @@ Tell = Callable[[str], None]
 """Takes a plain line for people."""
 
 HASTE, HASTY_EXAMPLES = 30.0, 8
-"""Seconds for each run that is left, below which so few examples are judged first."""
+"""Seconds for each remaining run, below which only this few examples are judged first."""
 
 Listener = Run | Literal["pocketsphinx"] | None
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How runs are judged: what `omnictl eval` is asked for."""
+    """How runs are evaluated: the options of `omnictl eval`."""
 
     root: Path
     """The folder of all runs, for the judge."""
     judge: str | None
-    """Who listens to what speaks; None: the newest recogniser of such speech."""
+    """The recogniser that judges speech; None: the newest one for such speech."""
     data: str | None
     split: Split
     limit: int | None
@@ -71,7 +71,7 @@ def measure(run: Run, how: Measure) -> Evaluation:
     Raises:
         UsageError: a judge is named and the stage has no use for one, or it is not installed.
         RunError: there is no judge.
-        CheckpointError: the run has no whole model yet.
+        CheckpointError: the run has no complete model yet.
         DataError: the data cannot be read.
     """
     return _measure(run, _open_listener(_listener(run, how), how), how)
@@ -109,7 +109,7 @@ def measure_all(runs: Mapping[str, Run], how: Measure, *, deadline: float | None
 
     Raises:
         UsageError, RunError: the judge that is named cannot be had.
-        CheckpointError: a run has no whole model.
+        CheckpointError: a run has no complete model.
         DataError: the data cannot be read.
     """
     listeners: dict[str, Listener] = {}
@@ -149,7 +149,7 @@ def _measure_in_time(listeners: Mapping[Run, Listener], how: Measure, deadline: 
 
 
 def _listener(run: Run, how: Measure) -> Listener:
-    """Who listens to what speaks: whom the user names, else the newest recogniser that knows such speech.
+    """The judge of speech: the one the user names, otherwise the newest recogniser of such speech.
 
     Raises:
         UsageError: the stage has no use for one.
@@ -180,7 +180,7 @@ def _open_listener(listener: Listener, how: Measure) -> NamedJudge | None:
 
     Raises:
         UsageError: it is not installed.
-        CheckpointError: the run has no whole model yet.
+        CheckpointError: the run has no complete model yet.
     """
     if listener is None:
         return None
@@ -203,11 +203,11 @@ def _judge(run: Run, judge: NamedJudge | None, how: Measure, limit: int | None) 
 
 
 def share(deadline: float, left: Sequence[float]) -> float:
-    """When the first of what is left must have ended, on `time.monotonic`'s clock; what it leaves the next ones have.
+    """When the first remaining piece of work must end, on `time.monotonic`'s clock; time that it saves goes to the next ones.
 
     Args:
         deadline: when all must have ended.
-        left: in proportion, what each may take.
+        left: the time that each piece may take, in proportion.
     """
     now = time.monotonic()
     return now + (deadline - now) * left[0] / sum(left)

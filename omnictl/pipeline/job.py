@@ -39,22 +39,22 @@ class Job(Protocol):
         *,
         cache: Path,
     ) -> Self:
-        """A job in a new run; for arguments and errors see `create_job`."""
+        """A job in a new run; takes the arguments and raises the errors of `create_job`."""
         ...
 
     @classmethod
     def reopen(cls, run: Run, *, cache: Path) -> Self:
-        """A job to go on with; for errors see `reopen_job`."""
+        """A job to resume; raises the errors of `reopen_job`."""
         ...
 
     @staticmethod
     def units_left(stage: str, config: Any, run: Run | None) -> list[UnitConfig]:
-        """The units that are not trained to their end yet; see `units_left`."""
+        """The units that are not fully trained yet, as `units_left` returns them."""
         ...
 
     @staticmethod
     def units_cut_short(run: Run) -> list[str]:
-        """The units of a trained run that took fewer steps than planned; see `units_cut_short`."""
+        """The units of a trained run that took fewer steps than planned, as `units_cut_short` returns them."""
         ...
 
     def train(self, context: TrainContext, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
@@ -78,7 +78,7 @@ def create_job(
 
     Raises:
         ConfigError: a parent does not suit the config.
-        CheckpointError: a parent has no whole model, or one of another shape.
+        CheckpointError: a parent has no complete model, or one of another shape.
         DataError: the data cannot be read, or too much of it is broken.
         RunError: the root cannot be written.
         DiskFull: no space left.

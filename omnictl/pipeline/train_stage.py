@@ -17,7 +17,7 @@ from omnictl.trainer.loop import Outcome
 
 @dataclass(frozen=True)
 class StageJob:
-    """A stage and its run; see `omnictl.pipeline.job`."""
+    """A stage and its run, as a `Job`."""
 
     run: Run
     stage: TrainableStage

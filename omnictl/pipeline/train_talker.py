@@ -30,7 +30,7 @@ from omnictl.trainer.loop import Outcome
 
 @dataclass(frozen=True)
 class TalkerJob:
-    """A Talker's run, whose parts are opened when their turn comes; see `omnictl.pipeline.job`."""
+    """A Talker's run as a `Job`; its parts are opened when their turn comes."""
 
     run: Run
 

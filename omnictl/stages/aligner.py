@@ -101,7 +101,7 @@ class AlignerStage:
 
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
-            CheckpointError: the other run has no whole model, or one of another shape.
+            CheckpointError: the other run has no complete model, or one of another shape.
         """
         stage = cls(config, cache=context.cache)
         stage.data.check()
@@ -115,7 +115,7 @@ class AlignerStage:
         return cls(config, cache=cache)
 
     def save_description(self, folder: Path) -> None:
-        """Write what the model folder holds beside the weights."""
+        """Write what the model folder holds besides the weights."""
         write_description(folder, self.name, self.config)
 
     def take_weights(self, run: Run) -> None:
@@ -125,7 +125,7 @@ class AlignerStage:
 
     def batches(self) -> SpeechBatches:
         """Utterances of similar length."""
-        take_statistics(self.model, self.data.training_set)  # a run that is taken up before its first checkpoint has none yet
+        take_statistics(self.model, self.data.training_set)  # a run that is resumed before its first checkpoint has none yet
         return SpeechBatches(
             self.data.training_set,
             self.config.data,
@@ -221,7 +221,7 @@ STAGE: type[TrainableStage] = AlignerStage
 
 
 def open_alignable(config: SpeechDataConfig, mel: MelConfig, cache: Path) -> Recordings:
-    """Recordings that are read aloud word by word, those that are too short for their text set aside."""
+    """Recordings that are read aloud word by word, with those too short for their text set aside."""
     return open_recordings(config, mel, ReadAloud(), cache, trainable=alignable, judgeable=alignable)
 
 

@@ -146,7 +146,7 @@ class Asr:
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
             ConfigError: the other run spells other symbols.
-            CheckpointError: the other run has no whole model, or one of another shape.
+            CheckpointError: the other run has no complete model, or one of another shape.
         """
         corpus = open_speech(config.data)
         targets = _learn_targets(corpus, config.targets) if context.init is None else _inherit_targets(context.init, config.targets)
@@ -168,7 +168,7 @@ class Asr:
         return cls(config, targets, speakers, cache=cache, language_model=language_model)
 
     def save_description(self, folder: Path) -> None:
-        """Write what the model folder holds beside the weights."""
+        """Write what the model folder holds besides the weights."""
         write_description(folder, self.name, self.config, num_symbols=self.targets.num_symbols, speakers=sorted(self.speakers))
         self.targets.save(folder)
         if self.config.decoding.beam > 1:
@@ -180,7 +180,7 @@ class Asr:
         A head that emits one symbol a frame becomes one that emits two by saying everything twice, which CTC reads the same.
 
         Raises:
-            CheckpointError: it has no whole model, or one of another shape.
+            CheckpointError: it has no complete model, or one of another shape.
         """
         own_weights = self.model.state_dict()
 
@@ -202,13 +202,13 @@ class Asr:
 
     @cached_property
     def decoding(self) -> Decoding:
-        """How the model is read out."""
+        """How the model's scores are decoded."""
         config = self.config.decoding
         return Decoding() if config.beam == 1 else Decoding(config.beam, self.language_model, weight=config.lm_weight)
 
     def batches(self) -> SpeechBatches:
-        """Utterances of similar length, each heard a little differently every time."""
-        take_statistics(self.model, self.data.training_set)  # a run that is taken up before its first checkpoint has none yet
+        """Batches of utterances of similar length, augmented differently every time."""
+        take_statistics(self.model, self.data.training_set)  # a run that is resumed before its first checkpoint has none yet
         return SpeechBatches(
             self.data.training_set,
             self.config.data,
@@ -270,7 +270,7 @@ class Asr:
 
     @property
     def rate(self) -> int:
-        """Samples a second that it hears."""
+        """The sample rate of its input, in Hz."""
         return self.config.model.mel.sample_rate
 
     def read(self, sound: Samples) -> str:

@@ -1,6 +1,6 @@
 """Stage D, first part: the codec learns to write speech in a few codes.
 
-    loss = mean over bins of (x̂ − x)² + |x̂ − x|, a mel frame  +  β · commitment of its codes
+    loss = mean over bins of (x̂ − x)² + |x̂ − x|, per mel frame  +  β · commitment of its codes
 
 x is the log-mel with zero mean and unit deviation in every bin. The codebooks follow the encoder by averages, not by gradient.
 Source: Zeghidour et al. 2021 (SoundStream), without its adversary. Headline metric: `mel_mse`, the share of the features' variance
@@ -34,10 +34,10 @@ from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, 
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 START_BATCHES = 8
-"""Batches whose frames the codebooks begin with."""
+"""Batches whose frames the codebooks are initialised with."""
 
 DECIBELS = 4.342944819
-"""10 · log10 e: decibels of a nat of power."""
+"""10 · log10 e: decibels per nat of power."""
 
 
 class CodecRecipe(Config):
@@ -98,7 +98,7 @@ class CodecStage:
 
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
-            CheckpointError: the other run has no whole model, or one of another shape.
+            CheckpointError: the other run has no complete model, or one of another shape.
         """
         stage = cls(config, cache=context.cache)
         stage.data.check()
@@ -113,7 +113,7 @@ class CodecStage:
         return cls(config, cache=cache)
 
     def save_description(self, folder: Path) -> None:
-        """Write what the model folder holds beside the weights."""
+        """Write what the model folder holds besides the weights."""
         write_description(folder, self.name, self.config)
 
     def take_weights(self, run: Run) -> None:
@@ -121,8 +121,8 @@ class CodecStage:
         load_weights(run.model / "model.safetensors", self.model)
 
     def batches(self) -> CropBatches:
-        """Stretches of the training set."""
-        if not self.model.quantiser.started:  # of a run that is taken up before its first checkpoint
+        """Crops of the training set."""
+        if not self.model.quantiser.started:  # for a run that is resumed before its first checkpoint
             self._start()
         return self._crops()
 
@@ -138,7 +138,7 @@ class CodecStage:
 
     @torch.no_grad()
     def _start(self) -> None:
-        """Begin with the features' statistics and with codebooks that lie where the encoder's frames do."""
+        """Initialise the features' statistics, and the codebooks with the encoder's frames."""
         take_statistics(self.model, self.data.training_set)
         crops = self._crops()
         batches = (crops.collate(crops.ids(step)).mel.to(self.model.mean.device) for step in range(START_BATCHES))
@@ -166,13 +166,13 @@ class CodecStage:
         return (pass_of(self, batches, int(self.data.training_set.lengths().max())),)
 
     def validate(self) -> Report:
-        """What is lost of the validation split, and how much of the codebooks is used."""
+        """Reconstruction error on the validation split, and how much of the codebooks is used."""
         utterances = self.data.split("val")
         reproduced = self._reproduce(utterances, self.config.model.quantiser.books)
         return Report("mel_mse", "lower", reproduced.rates(utterances.lengths().tolist()), len(utterances))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
-        """What is lost of a split or its first `limit` utterances, with all books and with only the first ones; each book's use."""
+        """Reconstruction error on a split or its first `limit` utterances, with all books and with the first ones; each book's use."""
         utterances = first_utterances(self.data.split(split), limit)
         lengths = utterances.lengths().tolist()
         books = range(1, self.config.model.quantiser.books + 1)
@@ -204,12 +204,12 @@ class CodecStage:
         )
 
     def _variances(self, utterances: SpeechSet) -> list[float]:
-        """The error of a codec that always says the average frame, of each utterance."""
+        """The error, for each utterance, of a codec that always returns the average frame."""
         mels = (torch.from_numpy(utterances.features(index)).to(self.model.mean.device) for index in range(len(utterances)))
         return [float(self.model.normalise(mel).square().mean()) for mel in mels]
 
     def _variance(self, utterances: SpeechSet) -> float:
-        """The error of a codec that always says the average frame."""
+        """The error of a codec that always returns the average frame."""
         frames = (
             torch.from_numpy(utterances.features(0))
             if len(utterances) == 1

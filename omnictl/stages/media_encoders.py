@@ -12,7 +12,7 @@ def open_encoder(kind: MediaKind, folder: Path, cache: Path) -> MediaEncoder:
     """The encoder of a kind of media in a model folder of its stage.
 
     Raises:
-        CheckpointError: it holds no whole model of that stage.
+        CheckpointError: it holds no complete model of that stage.
     """
     encoder: MediaEncoder = import_module(MODALITIES[kind].module).open_encoder(folder, cache)
     return encoder

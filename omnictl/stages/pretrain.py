@@ -56,7 +56,7 @@ EVALUATION_POSITIONS = 8192
 """Positions scored at a time: enough to keep a CPU busy, less than a training step holds."""
 
 NUM_CONTINUATIONS = 20
-"""Test documents whose second half is written greedily, for people to read."""
+"""Test documents whose second half is written greedily, as samples to read."""
 
 
 class PretrainConfig(Config):
@@ -128,7 +128,7 @@ class Pretrain:
         Raises:
             DataError: the data cannot be read or does not suit the config.
             ConfigError: the other run has another kind or size of tokenizer.
-            CheckpointError: the other run has no whole model, or one of another shape.
+            CheckpointError: the other run has no complete model, or one of another shape.
         """
         corpus = open_corpus(config.data)
         tokenizer = _learn_tokenizer(corpus, config.data) if context.init is None else _inherit_tokenizer(context.init, config.data)
@@ -145,7 +145,7 @@ class Pretrain:
         return cls(config, open_corpus(config.data), tokenizer, cache=cache)
 
     def save_description(self, folder: Path) -> None:
-        """Write what the model folder holds beside the weights."""
+        """Write what the model folder holds besides the weights."""
         chat = "chatml" if self.data.corpus.markup else "text"
         write_description(folder, self.name, self.config, vocab_size=self.tokenizer.vocab_size, chat=chat)
         if self.data.corpus.markup:

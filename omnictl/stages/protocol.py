@@ -1,4 +1,4 @@
-"""A stage as commands use it: made from a config, taken up from a run, judged on a split."""
+"""A stage as commands use it: created from a config, reopened from a run, evaluated on a split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,20 +17,20 @@ from omnictl.trainer.stage import Report, Stage
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage is made with, beside its config."""
+    """What a stage is created with, besides its config."""
 
     cache: Path
-    """Folder of the cache."""
+    """The cache folder."""
     init: Run | None = None
-    """A run of the same stage whose weights it starts from."""
+    """A run of the same stage whose weights the new one starts from."""
     upstream: Mapping[str, Path] = field(default_factory=dict)
-    """Model folders of what it `needs`, by the names of their stages."""
+    """Model folders of the stages that it `needs`, by stage name."""
 
     def start(self, stage: "S") -> "S":
         """A fresh stage with the weights that it starts from.
 
         Raises:
-            CheckpointError: the other run has no whole model, or one of another shape.
+            CheckpointError: the other run has no complete model, or one of another shape.
         """
         if self.init is not None:
             stage.take_weights(self.init)
@@ -47,7 +47,7 @@ class StageData(Protocol):
 
 
 class Startable(Protocol):
-    """What takes over weights."""
+    """Something that can take over weights."""
 
     def take_weights(self, run: Run) -> None:
         """Take over the weights of another run of the same shape."""
@@ -58,16 +58,16 @@ S = TypeVar("S", bound=Startable)
 
 
 class TrainableStage(Stage, Protocol):
-    """What `omnictl STAGE` and `omnictl eval STAGE` ask of a stage, beyond what the loop asks."""
+    """What `omnictl STAGE` and `omnictl eval STAGE` require of a stage, beyond what the training loop requires."""
 
     needs: ClassVar[tuple[str, ...]]
-    """The stages whose models it is made from."""
+    """The stages whose models it is built from."""
     config: Any
     """The resolved config, with a `train` section."""
 
     @property
     def data(self) -> StageData:
-        """What it is trained on and judged by."""
+        """What it is trained and evaluated on."""
         ...
 
     @classmethod
@@ -77,7 +77,7 @@ class TrainableStage(Stage, Protocol):
         Raises:
             DataError: the data cannot be read or does not suit the config.
             ConfigError: the other run does not suit the config.
-            CheckpointError: the other run, or what it needs, has no whole model, or one of another shape.
+            CheckpointError: the other run, or what it needs, has no complete model, or one of another shape.
         """
         ...
 
@@ -95,7 +95,7 @@ class TrainableStage(Stage, Protocol):
         """Take over the weights of another run of the same shape.
 
         Raises:
-            CheckpointError: it has no whole model, or one of another shape.
+            CheckpointError: it has no complete model, or one of another shape.
         """
         ...
 
@@ -104,8 +104,8 @@ class TrainableStage(Stage, Protocol):
 
         Args:
             split: the split to judge on.
-            limit: only so many examples.
-            judge: who listens to what the model says, if it speaks.
+            limit: the number of examples to judge; None: no limit.
+            judge: the recogniser that transcribes what the model says, if it speaks.
         """
         ...
 
@@ -123,13 +123,13 @@ def open_model(kind: type[T], folder: Path, *, device: torch.device, cache: Path
 
     Args:
         kind: the stage.
-        folder: that one of its runs has made, or a copy of it.
+        folder: the model folder of one of its runs, or a copy of it.
         device: where to compute.
         cache: folder of the cache.
-        data: another data source than the one it was trained on.
+        data: a data source other than the one it was trained on.
 
     Raises:
-        CheckpointError: there is no whole model yet.
+        CheckpointError: there is no complete model yet.
         DataError: the data cannot be read.
     """
     stage = kind.open(folder, data=data, cache=cache)

@@ -186,7 +186,7 @@ class Sft:
 
         Raises:
             DataError: the data cannot be read, too much of it is broken, or it has media that no part perceives.
-            CheckpointError: a part is missing or holds no whole model, or the other run has one of another shape.
+            CheckpointError: a part is missing or holds no complete model, or the other run has one of another shape.
         """
         corpus = open_dialogues(config.data, context.cache)
         wanted = needed_parts(corpus)
@@ -210,7 +210,7 @@ class Sft:
         return cls(config, parts_in(folder, cls.needs), cache=cache)
 
     def save_description(self, folder: Path) -> None:
-        """Write what the model folder holds beside the weights, the parts among it: it needs no other run."""
+        """Write what the model folder holds besides the weights, the parts among it: it needs no other run."""
         write_description(folder, self.name, self.config, chat="chatml")
         self.tokenizer.save_for_chat(folder)
         copy_parts(folder, self.parts)

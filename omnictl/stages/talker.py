@@ -65,10 +65,10 @@ VALIDATED_FRAMES = 4_000
 """Frames of codes judged at a time."""
 
 PARTS = ("codec", "aligner", "vocoder", "thinker")
-"""Whose models a Talker's folder may hold; it always holds the first two."""
+"""The stages whose models a Talker's folder may hold; it always holds the first two."""
 
 UNTRAINED_SENTENCES = 20
-"""Said by the control that has learned nothing."""
+"""Number of sentences that the untrained control says."""
 
 
 VocoderKind = Literal["griffin-lim", "istft"]
@@ -159,7 +159,7 @@ class TalkerStage:
 
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
-            CheckpointError: a model folder holds no whole model, or the other run one of another shape.
+            CheckpointError: a model folder holds no complete model, or the other run one of another shape.
         """
         mel = read_config(context.upstream["codec"], CodecStage.name, CodecTraining).model.mel
         data = open_alignable(config.data, mel, context.cache)
@@ -175,12 +175,12 @@ class TalkerStage:
         return cls(config, parts_in(folder, PARTS), speakers, cache=cache)
 
     def save_description(self, folder: Path) -> None:
-        """Write what the model folder holds beside the weights, the codec and the aligner among it: it needs no other run."""
+        """Write what the model folder holds besides the weights, the codec and the aligner among it: it needs no other run."""
         write_description(folder, self.name, self.config, speakers=list(self.speakers))
         copy_parts(folder, self.parts)
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run of the same shape, whether a Thinker read along there or not."""
+        """Take over the weights of another run of the same shape, whether or not it was conditioned on a Thinker."""
         own = {name: tensor for name, tensor in self.model.state_dict().items() if name == "thoughts.weight"}
         load_weights(run.model / "model.safetensors", self.model, lambda weights: own | weights)
 
@@ -321,7 +321,7 @@ class TalkerStage:
         return {"mel_mse": error / frames, "codebook_perplexity_min_ratio": float(perplexity(counts).min()) / shape.codes}
 
     def _untrained(self, evaluator: TalkerEvaluator, utterances: SpeechSet, coded: CodedSpeech) -> Estimate:
-        """The control: what is understood of a Talker that has learned nothing, but how long symbols last on average."""
+        """The control: errors on the speech of a Talker that has learned nothing but how long symbols last on average."""
         fresh = Talker(self.config.model, self.model.interface).to(self.codec.mean.device).eval()
         typical = np.concatenate(coded.durations).clip(1)
         fresh.expect_durations(float(np.log(typical).mean()))

@@ -186,7 +186,7 @@ class Vision:
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
             ConfigError: `data.top1` names what the data has not.
-            CheckpointError: the other run has no whole model, or one of another shape.
+            CheckpointError: the other run has no complete model, or one of another shape.
         """
         corpus = open_images(config.data, context.cache)
         classes = Classes.of(corpus.attributes, corpus.top1, corpus.unseen)
@@ -219,7 +219,7 @@ class Vision:
         return cls(config, image_labels, tokenizer, cache=cache)
 
     def save_description(self, folder: Path) -> None:
-        """Write what the model folder holds beside the weights."""
+        """Write what the model folder holds besides the weights."""
         write_description(
             folder,
             self.name,

@@ -1,4 +1,4 @@
-"""Stage D, a part for those who ask for it: a neural vocoder learns to make audio of the codec's mel frames.
+"""Stage D, an optional part: a neural vocoder learns to make audio from the codec's mel frames.
 
     loss = spectral distance of synthesised and recorded audio, several resolutions  +  w · mean |difference of their log-mels|
 
@@ -44,10 +44,10 @@ from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, 
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 MOST_SECONDS = 3600.0
-"""Of recordings that are learned from; they are held in memory, 290 MB an hour."""
+"""Seconds of recordings to learn from; they are held in memory, 290 MB an hour."""
 
 UNTRAINED = "spectral_distance_untrained"
-"""The control: a vocoder that has learned nothing, but by its build makes audio of about the right loudness."""
+"""The control: a vocoder that has learned nothing, but whose design gives audio of about the right loudness."""
 
 VALIDATED = 32
 """Utterances judged while training."""
@@ -112,7 +112,7 @@ class VocoderStage:
 
         Raises:
             DataError: the data cannot be read, or too much of it is broken.
-            CheckpointError: the codec's folder holds no whole model, or the other run one of another shape.
+            CheckpointError: the codec's folder holds no complete model, or the other run one of another shape.
         """
         stage = cls(config, context.upstream, cache=context.cache)
         stage.data.check()
@@ -126,7 +126,7 @@ class VocoderStage:
         return cls(config, {name: folder / name for name in cls.needs}, cache=cache)
 
     def save_description(self, folder: Path) -> None:
-        """Write what the model folder holds beside the weights, the codec among it: it needs no other run."""
+        """Write what the model folder holds besides the weights, the codec among it: it needs no other run."""
         write_description(folder, self.name, self.config)
         copy_parts(folder, self.parts)
 
@@ -139,8 +139,8 @@ class VocoderStage:
         self.model.std.copy_(self.codec.std)
 
     def batches(self) -> AudioCropBatches:
-        """Stretches of the training set's first hour."""
-        self._take_statistics()  # of a run that is taken up before its first checkpoint
+        """Crops of the training set's first hour."""
+        self._take_statistics()  # for a run that is resumed before its first checkpoint
         train = self.config.train
         mels, recordings = self._training_audio
         hop = self.config.model.mel.hop
@@ -157,7 +157,7 @@ class VocoderStage:
         return mels, self.recordings("train", utterances)
 
     def recordings(self, split: Split, utterances: SpeechSet) -> list[Samples]:
-        """The recordings `(n,)` of a set, as loud as audio that is made of features."""
+        """The recordings `(n,)` of a set, as loud as audio that is made from features."""
         mel = self.config.model.mel
         recordings = read_recordings(self.data.corpus, split, utterances, mel.sample_rate)
         return [at_feature_level(recording, mel) for recording in recordings]
