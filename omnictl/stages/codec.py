@@ -172,7 +172,7 @@ class CodecStage:
         return Report("mel_mse", "lower", reproduced.rates(utterances.lengths().tolist()), len(utterances))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
-        """Reconstruction error on a split or its first `limit` utterances, with all books and with the first ones; each book's use."""
+        """Error on a split or its first `limit` utterances, with all books and with the first ones; each book's use."""
         utterances = first_utterances(self.data.split(split), limit)
         lengths = utterances.lengths().tolist()
         books = range(1, self.config.model.quantiser.books + 1)
