@@ -14,6 +14,7 @@ from omnictl.errors import CheckpointError, UsageError
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+@pytest.mark.slow
 def test_importing_it_costs_no_torch() -> None:
     code = "import sys, omnictl; assert 'torch' not in sys.modules; omnictl.load; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

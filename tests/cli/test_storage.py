@@ -66,6 +66,7 @@ def hashes(run: Run) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_stops_the_run_which_goes_on_once_there_is_space(omnictl: Command, disk: Disk) -> None:
     ended = omnictl(*DEBUG, "--runs", disk.path, "--json")
     error = error_of(ended)
@@ -102,6 +103,7 @@ def test_a_full_cache_names_the_cache(omnictl: Command, disk: Disk, runs: Path, 
     assert not runs.exists()
 
 
+@pytest.mark.slow
 def test_a_run_on_a_read_only_disk(omnictl: Command, disk: Disk, trained: Path) -> None:
     path = shutil.copytree(trained, disk.path / "pretrain" / trained.name)
     disk.remount("ro")

@@ -117,6 +117,7 @@ def test_files_are_16_bit_flac_at_16_khz(spoken):
         assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", 16_000, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "write", "world"),
     [("spoken", export_speech, SPEECH), ("drawn", export_pictures, PICTURES), ("talked", export_dialogues, DIALOGUES)],

@@ -46,6 +46,7 @@ def told(stage: TalkerStage, answers: dict[str, list[str]], untrained: str = "")
         yield untrained
 
 
+@pytest.mark.slow
 def test_errors_are_counted_rung_by_rung(stage: TalkerStage) -> None:
     texts = [text.rstrip(".?!").replace(",", "") for text in stage.data.split("test").texts]
     wrong = [text.replace(text[0], "x" if text[0] != "x" else "y", 1) for text in texts]
@@ -65,6 +66,7 @@ def test_errors_are_counted_rung_by_rung(stage: TalkerStage) -> None:
     assert report.metrics["mel_mse"] > 0
 
 
+@pytest.mark.slow
 def test_a_talker_that_says_the_same_whatever_the_text_is_found_out(stage: TalkerStage) -> None:
     texts = [text.rstrip(".?!").replace(",", "") for text in stage.data.split("test").texts]
     judge = Dictated(told(stage, {rung: [texts[0]] * 4 for rung in RUNGS}))
@@ -72,6 +74,7 @@ def test_a_talker_that_says_the_same_whatever_the_text_is_found_out(stage: Talke
     assert report.controls["cer_shuffled_text"] == pytest.approx(report.value)
 
 
+@pytest.mark.slow
 def test_a_report_can_be_heard_and_seen(stage: TalkerStage) -> None:
     report = stage.evaluate("test", limit=2, judge=Dictated(iter(["a"] * 100)))
     assert report.num_examples == 2
@@ -106,6 +109,7 @@ def test_the_recorded_codes_are_guessed_each_after_the_ones_before(stage: Talker
     assert torch.equal(others[:, :-1], plain[:, :-1])
 
 
+@pytest.mark.slow
 def test_measures_are_taken_if_installed(stage: TalkerStage, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(original: Samples, made: Samples) -> float:
         assert len(original) == len(made)

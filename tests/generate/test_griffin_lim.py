@@ -35,6 +35,7 @@ def in_pieces(mel: Tensor, sizes: Sequence[int]) -> NDArray[np.float32]:
     return np.concatenate([*parts, stream.finish()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[1], [4], [7, 0, 30], [100]])
 def test_it_makes_no_difference_how_frames_come(wanted: Tensor, sizes: Sequence[int]) -> None:
     assert np.array_equal(in_pieces(wanted, sizes), synthesise(VOCODER, wanted))
@@ -73,6 +74,7 @@ def test_what_is_held_does_not_grow(wanted: Tensor) -> None:
     assert len(held) == 1
 
 
+@pytest.mark.slow
 def test_what_is_held_does_not_depend_on_the_size_of_a_push(wanted: Tensor) -> None:
     held = set()
     for times in (1, 50):
@@ -82,6 +84,7 @@ def test_what_is_held_does_not_depend_on_the_size_of_a_push(wanted: Tensor) -> N
     assert max(held) < 1.2 * min(held)
 
 
+@pytest.mark.slow
 def test_what_comes_later_does_not_change_what_was_said(wanted: Tensor) -> None:
     quiet = wanted - 4
     said = VOCODER.stream().push(quiet)

@@ -76,6 +76,7 @@ def test_what_never_ends_is_said_all_the_same() -> None:
     assert max(len(sentence) for sentence in arriving_sentences(["x" * 9_000])) <= 2 * LONGEST_BUFFER
 
 
+@pytest.mark.slow
 def test_sound_is_the_same_however_the_text_arrives(voice: Voice) -> None:
     whole = sound(voice, [TEXT])
     assert len(whole) > 0
@@ -107,6 +108,7 @@ def test_speed_shortens(voice: Voice) -> None:
     assert 0.4 < fast / slow < 0.65
 
 
+@pytest.mark.slow
 def test_the_seed_decides_what_is_drawn(voice: Voice) -> None:
     assert np.array_equal(sound(voice, [TEXT], seed=1), sound(voice, [TEXT], seed=1))
     assert not np.array_equal(sound(voice, [TEXT], seed=1), sound(voice, [TEXT], seed=2))
@@ -144,6 +146,7 @@ def held_bytes() -> int:
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocoder", ["griffin-lim", "istft"])
 def test_a_long_text_takes_no_more_memory_than_a_short_one(voice: Voice, vocoder: Literal["griffin-lim", "istft"]) -> None:
     if vocoder == "istft":

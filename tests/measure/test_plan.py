@@ -30,6 +30,7 @@ def planned(stage: str, elsewhere: TargetGpu | None = CARD, **settings: object) 
     return plan_stage(make_stage(stage, preset.model_copy(update={"train": training})), preset.data, elsewhere, CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_can_be_planned(stage: str) -> None:
     plan = planned(stage)
@@ -58,6 +59,7 @@ def test_a_whole_model_fits_one_gpu_one_disk_and_a_few_days(tmp_path: Path, monk
         assert plan.data_bytes < 5e9, plan.stage
 
 
+@pytest.mark.slow
 def test_a_gpu_twice_as_fast_takes_half_the_time() -> None:
     slow, fast = (planned("pretrain", CARD._replace(tflops=rate)) for rate in (10.0, 20.0))
     assert slow.step_seconds == pytest.approx(2 * fast.step_seconds)
@@ -80,6 +82,7 @@ def test_less_memory_takes_smaller_parts_of_the_batch_and_then_recomputes() -> N
     assert plans[-1].peak_bytes > plans[-1].room_bytes
 
 
+@pytest.mark.slow
 def test_here_the_time_is_measured() -> None:
     plan = planned("pretrain", None, precision="fp32")
     assert (plan.precision, plan.fits) == ("fp32", True)
@@ -102,6 +105,7 @@ class Silent:
         return lambda *_, **__: None
 
 
+@pytest.mark.slow
 def test_the_disk_is_what_a_run_keeps(tmp_path: Path) -> None:
     stage = make_stage("pretrain")
     run = create_run(tmp_path, "pretrain", "debug", {"parents": {}})
@@ -112,6 +116,7 @@ def test_the_disk_is_what_a_run_keeps(tmp_path: Path) -> None:
     assert planned("pretrain").disk_bytes == pytest.approx(kept * 3.5 / copies, rel=0.25)
 
 
+@pytest.mark.slow
 def test_the_built_in_voices_take_what_is_said_of_them(tmp_path: Path) -> None:
     config = stage_recipe("asr").presets["tiny"]
     data = config.data.model_copy(update={"num_utterances": 192, "num_eval_utterances": 2, "speeds": (0.9, 1.0)})
@@ -120,6 +125,7 @@ def test_the_built_in_voices_take_what_is_said_of_them(tmp_path: Path) -> None:
     assert size_of([tmp_path]) == pytest.approx(data_bytes(data, MelConfig(), {}), rel=0.2)
 
 
+@pytest.mark.slow
 def test_the_built_in_texts_take_what_is_said_of_them(tmp_path: Path) -> None:
     config = stage_recipe("pretrain").presets["tiny"]
     data = config.data.model_copy(update={"num_documents": 1500, "num_eval_documents": 2})
@@ -136,6 +142,7 @@ def test_files_of_ones_own_take_their_size(tmp_path: Path) -> None:
         assert data_bytes(data.model_copy(update={"source": str(source)}), None, {}) == size
 
 
+@pytest.mark.slow
 def test_a_made_up_text_fills_any_vocabulary(tmp_path: Path) -> None:
     stage = untrained_stage("pretrain", "small", tmp_path / "cache", tmp_path)
     assert stage.tokenizer.vocab_size == stage.config.data.vocab_size == 16_384

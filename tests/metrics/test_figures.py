@@ -37,6 +37,7 @@ def matrix_of(num_classes: int) -> NDArray[np.int64]:
     return np.diag(rng.integers(50, 100, num_classes)) + rng.integers(0, 3, (num_classes, num_classes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 100, 200])
 def test_a_confusion_matrix_of_any_size_is_a_picture(num_classes: int) -> None:
     matrix, names = matrix_of(num_classes), [f"class number {i}" for i in range(num_classes)]

@@ -35,6 +35,7 @@ def knows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Asr, "encode", lambda self, batch: spelled(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("knows_everything")
 def test_a_perfect_model_makes_no_errors_but_where_sounds_are_shuffled() -> None:
     report = stage_of("data.num_eval_utterances=60").evaluate("test", limit=None)
@@ -77,6 +78,7 @@ def deaf_to(monkeypatch: pytest.MonkeyPatch, speakers: Sequence[str]) -> None:
     monkeypatch.setattr(Asr, "_transcribe", transcribe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("speakers", "wer", "wer_unseen"), [(UNSEEN_VOICES, 0, 1), (KNOWN_VOICES, 1, 0)])
 def test_voices_heard_in_training_and_others_are_told_apart(
     speakers: Sequence[str], wer: float, wer_unseen: float, monkeypatch: pytest.MonkeyPatch

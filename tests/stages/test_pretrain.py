@@ -148,6 +148,7 @@ def test_the_batch_size_does_not_change_what_is_measured(randomise: Randomise) -
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluation_measures_writes_and_knows_the_limit() -> None:
     stage = stage_of("data.num_eval_documents=6")
     report = stage.evaluate("test", limit=None)
@@ -165,6 +166,7 @@ def test_evaluation_measures_writes_and_knows_the_limit() -> None:
         json.dumps(prediction)
 
 
+@pytest.mark.slow
 def test_evaluation_of_some_documents_is_that_of_a_smaller_split() -> None:
     few, many = stage_of("data.num_eval_documents=2"), stage_of("data.num_eval_documents=6")
     expected, got = few.evaluate("test", limit=None), many.evaluate("test", limit=2)

@@ -145,6 +145,7 @@ def test_what_is_saved_answers_and_speaks_the_same(tmp_path: Path, overrides: tu
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_answers_side_by_side_are_those_one_by_one() -> None:
     for overrides in ((), ("model.positions=time",)):
         stage = make_stage("sft", config_of(*overrides))
@@ -252,6 +253,7 @@ def test_what_every_rate_is_compared_with() -> None:
     assert estimates["wer_transcribe"].beats
 
 
+@pytest.mark.slow
 def test_an_evaluation_has_metrics_controls_and_a_sheet() -> None:
     stage = make_stage("sft")
     report = stage.evaluate("test", limit=26)
@@ -289,6 +291,7 @@ def own_config(path: Path, *overrides: str) -> SftConfig:
     )
 
 
+@pytest.mark.slow
 def test_dialogues_of_ones_own_take_only_the_parts_they_need(tmp_path: Path) -> None:
     upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "asr", "vision")}
     stage = Sft.create(own_config(write_own(tmp_path)), context=StageContext(cache_dir(), upstream=upstream))
@@ -300,6 +303,7 @@ def test_dialogues_of_ones_own_take_only_the_parts_they_need(tmp_path: Path) -> 
     assert Path(str(report.predictions[0]["image"])).is_file()
 
 
+@pytest.mark.slow
 def test_it_learns_to_see_and_not_to_guess(tmp_path: Path) -> None:
     upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
     stage = Sft.create(

@@ -102,6 +102,7 @@ def test_prompts_speak_as_the_captions_that_were_learned_from(tmp_path: Path) ->
     assert other.prompts() == stage.prompts()  # whatever it is judged on
 
 
+@pytest.mark.slow
 def test_the_report_of_contrast() -> None:
     stage = stage_of(CONTRASTIVE)
     report = stage.evaluate("test", limit=None)

@@ -66,6 +66,7 @@ def test_a_perfect_model_is_right_but_where_pictures_are_shuffled() -> None:
     assert sum(group["pictures"] for group in report.groups.values()) == 200
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("knows_everything")
 def test_pictures_are_judged_in_parts_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = stage_of()
@@ -78,6 +79,7 @@ def test_pictures_are_judged_in_parts_that_change_nothing(monkeypatch: pytest.Mo
         assert report.predictions == reports[0].predictions
 
 
+@pytest.mark.slow
 def test_how_many_are_seen_at_a_time_changes_nothing(giver: Vision, monkeypatch: pytest.MonkeyPatch) -> None:
     contrast = stage_of(CONTRASTIVE)
     for stage in (giver, contrast):
@@ -131,6 +133,7 @@ def test_pairs_that_files_never_show_in_training_count_apart(tmp_path: Path) -> 
     assert report.predictions[4]["reference"] is None
 
 
+@pytest.mark.slow
 def test_a_limit_takes_the_first_pictures(giver: Vision) -> None:
     for stage in (giver, stage_of(CONTRASTIVE)):
         report = stage.evaluate("test", limit=3)
@@ -184,6 +187,7 @@ def test_a_picture_is_named_as_in_the_split(giver: Vision) -> None:
         assert row["probability"] == pytest.approx(float(shares["colour"].max() * shares["shape"].max()), abs=1e-3)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_picture_is_matched_as_in_the_split(randomise: Randomise) -> None:
     stage = stage_of(CONTRASTIVE)

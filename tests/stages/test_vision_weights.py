@@ -73,6 +73,7 @@ def test_the_trunk_is_taken_whatever_it_was_trained_for(objectives: Sequence[str
     assert same(rest_of(taker), rest_of(fresh))
 
 
+@pytest.mark.slow
 def test_captions_are_learned_anew(tmp_path: Path, randomise: Randomise) -> None:
     giver = stage_of(CONTRASTIVE)
     randomise(giver.model)
@@ -95,6 +96,7 @@ def test_a_run_without_a_model_gives_nothing(giver: Vision, tmp_path: Path) -> N
         stage_of(init=run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), (CONTRASTIVE,)])
 def test_an_opened_model_is_the_one_that_was_saved(overrides: Sequence[str], tmp_path: Path, randomise: Randomise) -> None:
     stage = stage_of(*overrides)

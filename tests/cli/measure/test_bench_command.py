@@ -42,6 +42,7 @@ def test_everything_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch, capsys:
         assert word in shown
 
 
+@pytest.mark.slow
 def test_the_stages_that_are_named_are_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     speeds = [TrainSpeed(name, *[1.0] * (len(TrainSpeed._fields) - 1)) for name in ("pretrain", "talker")]
     monkeypatch.setattr(bench, "measure", lambda preset, stages, *args, **kwargs: [one for one in speeds if one.stage in stages])

@@ -55,6 +55,7 @@ def test_json_has_the_whole_report(omnictl: Command, trained: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_predictions_are_jsonl(omnictl: Command, trained: Path) -> None:
     predictions = Path(omnictl("eval", "pretrain", "--json").json["predictions"])
     assert predictions == trained / "eval" / "test" / "predictions.jsonl"
@@ -108,6 +109,7 @@ def test_the_validation_split_gives_what_training_saw(omnictl: Command, trained:
     assert report["metrics"]["perplexity"] == pytest.approx(best["perplexity"], rel=0.02)  # training may have run in bf16
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_numbers(omnictl: Command, trained: Path) -> None:
     assert omnictl("eval", "pretrain", "--json").out == omnictl("eval", "pretrain", "--json").out
 
@@ -131,6 +133,7 @@ def two_stages(omnictl: Command, trained: Path) -> dict[str, Path]:
     return {"pretrain": trained, "asr": Path(asr)}
 
 
+@pytest.mark.slow
 def test_all_judges_the_newest_run_of_every_stage(omnictl: Command, two_stages: dict[str, Path]) -> None:
     ended = omnictl("eval", "all", "--limit", 4, "--json")
     assert ended.code == 0

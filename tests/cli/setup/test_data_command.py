@@ -243,6 +243,7 @@ def test_exported_speech_is_sound(omnictl: Command, runs: Path) -> None:
     assert report["splits"]["test"] == world["splits"]["test"]
 
 
+@pytest.mark.slow
 def test_exported_pictures_train_and_check_like_the_world(omnictl: Command, runs: Path) -> None:
     ended = omnictl("data", "export", "--kind", "images", "--num", 200, "--num-eval", 10, "--out", "drawn", "--json")
     assert ended.json == {
@@ -260,6 +261,7 @@ def test_exported_pictures_train_and_check_like_the_world(omnictl: Command, runs
     assert omnictl("vision", "--preset", "debug", "--data", "drawn", *as_the_world, "--max-steps", 1, "--json").code == 0
 
 
+@pytest.mark.slow
 def test_exported_dialogues_check_like_the_world(omnictl: Command, runs: Path) -> None:
     ended = omnictl("data", "export", "--kind", "dialogues", "--num", 13, "--num-eval", 13, "--out", "talked", "--json")
     assert ended.json == {
@@ -317,6 +319,7 @@ def test_progress_goes_to_standard_error_beside_json(omnictl: Command, manifest:
     assert "checking recordings: 2 of 2, 0 s left" in ended.err
 
 
+@pytest.mark.slow
 def test_spoken_digits(omnictl: Command, test_data: Path) -> None:
     report = omnictl("data", "check", test_data / "fsdd", "--limit", 60, "--json").json
     assert (report["rows"], report["rows_broken"]) == (180, 0)

@@ -238,6 +238,7 @@ def test_ctrl_c_while_judging(omnictl: Command, finished: Run, monkeypatch: pyte
     assert finished.record()["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = ["asr"]
 
@@ -304,6 +305,7 @@ def test_little_time(omnictl: Command, runs: Path) -> None:
     assert [report["stage"] for report in ended.json["evaluation"]["stages"]] == list(COMMANDS)
 
 
+@pytest.mark.slow
 def test_the_time_given_is_planned(omnictl: Command, runs: Path) -> None:
     """Far more than two small stages take: all steps, said before and noted."""
     stages = "pretrain", "vision"

@@ -49,6 +49,7 @@ def the_run(runs: Path, stage: str) -> Run:
     return Run(path)
 
 
+@pytest.mark.slow
 def test_one_command_trains_all_three(omnictl: Command, runs: Path) -> None:
     ended = omnictl("talker", "--preset", "debug", "--json")
     assert ended.code == 0
@@ -134,6 +135,7 @@ def test_init_starts_from_another_talker_and_its_parts(omnictl: Command, talker:
     assert first["nats_per_code"] == pytest.approx(last["nats_per_code"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_neural_vocoder_is_trained_on_request(omnictl: Command, talker: Run, runs: Path) -> None:
     ended = omnictl(
         "talker", "--preset", "debug", "--set", "vocoder=istft", "--init", "latest", "--max-steps", 4, "--name", "b", "--json"
@@ -146,6 +148,7 @@ def test_a_neural_vocoder_is_trained_on_request(omnictl: Command, talker: Run, r
     assert Path("a.wav").read_bytes() != Path("b.wav").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_vocoder_is_evaluated_beside_griffin_lim(omnictl: Command, talker: Run) -> None:
     settings = "--set", "vocoder=istft", "--init", "latest", "--max-steps", 4
     assert omnictl("talker", "--preset", "debug", *settings, "--name", "b").code == 0
@@ -357,6 +360,7 @@ def test_resume_keeps_the_config(omnictl: Command, talker: Run) -> None:
     assert "--codec cannot go with --resume" in ended.err
 
 
+@pytest.mark.slow
 def test_parts_that_were_cut_short_are_trained_on_first(omnictl: Command, runs: Path) -> None:
     """The command that a short training prints begins with the codec and the aligner, from their weights."""
     assert omnictl("talker", "--preset", "debug", "--max-steps", 2, "--quiet").code == 0

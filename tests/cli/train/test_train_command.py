@@ -67,6 +67,7 @@ def test_json_has_one_object_with_the_result(omnictl: Command, runs: Path) -> No
     assert "parameters" in ended.err  # what people read is on the other stream
 
 
+@pytest.mark.slow
 def test_quiet_prints_the_result_alone(omnictl: Command) -> None:
     ended = omnictl(*DEBUG, "--quiet")
     assert ended.out.startswith("finished 20 steps")
@@ -137,6 +138,7 @@ def test_flags_become_the_config(omnictl: Command, runs: Path) -> None:
     assert config["data"]["source"] == "tinyworld:5"
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_result(omnictl: Command) -> None:
     fp32 = ("--set", "train.precision=fp32")  # the choice of `auto` is a matter of timing
     values = [omnictl(*DEBUG, *fp32, "--seed", seed, "--json").json["headline"]["value"] for seed in (1, 1, 2)]

@@ -258,6 +258,7 @@ def test_several_pictures_are_shown(omnictl: Command, joined: Run) -> None:
     assert counts[1] == 2 * counts[0] > 0
 
 
+@pytest.mark.slow
 def test_an_answer_is_said_into_a_file(omnictl: Command, joined: Run, answers: Script) -> None:
     answers(HEADS_UP + REST)
     asked = "--image", "scene.png", "--audio", "question.wav", "--speak", "reply.wav"
@@ -324,6 +325,7 @@ BAD: tuple[tuple[str, int, str, tuple[str, ...]], ...] = (
 )
 
 
+@pytest.mark.slow
 def test_bad_input_is_named_with_its_fix(omnictl: Command, joined: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_session, "generate", lambda *_, **__: pytest.fail("the model was asked"))
     Path("notes.txt").write_text("not an image")

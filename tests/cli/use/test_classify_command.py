@@ -198,6 +198,7 @@ def test_a_model_of_captions_alone_must_be_told_what_to_choose_from(omnictl: Com
     assert values == [{"value": "one cat", "probability": 1.0}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["namer", "matcher"])
 def test_models_that_have_learned_nothing(model: str, omnictl: Command, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(model)

@@ -242,6 +242,7 @@ def test_a_folder_that_may_not_be_listed(tmp_path, monkeypatch):
 # Real data
 
 
+@pytest.mark.slow
 def test_real_folders(test_data):
     rows = made(test_data / "cifar10_mini")
     assert {split: sum(row[2] == split for row in rows) for split in ("train", "test")} == {"train": 5000, "test": 1000}

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from omnictl.data.images.layouts import find_images
 from omnictl.data.images.manifest import ImageRow
 from omnictl.data.manifest.splits import fill_splits
@@ -69,6 +71,7 @@ def test_what_no_row_names_is_filled():
     assert sizes(split([*numbered(100), row("v", "val")], test=0.1)) == (90, 1, 10)
 
 
+@pytest.mark.slow
 def test_real_splits(test_data):
     assert sizes(split(find_images(test_data / "cifar10_mini").rows)) == (4750, 250, 1000)
     assert sizes(split(find_images(test_data / "openmoji").rows)) == (2108, 111, 246)

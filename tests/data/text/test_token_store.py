@@ -75,6 +75,7 @@ def test_a_large_vocabulary_takes_four_bytes(tmp_path):
     assert store.tokens.tolist() == [END, 70_007, END]
 
 
+@pytest.mark.slow
 def test_long_documents_are_encoded_in_pieces_but_stored_whole(tokenizer, tmp_path):
     text = "Two small dogs.\n" * 80_000
     store = open_store(Documents(["short", text, "short"]), "train", tokenizer, tmp_path)
@@ -172,6 +173,7 @@ def build(cache):
     return corpus.num_reads, int(store.tokens.astype(np.int64).sum())
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_builds(tmp_path):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         (reads_1, sum_1), (reads_2, sum_2) = pool.map(build, [tmp_path, tmp_path])

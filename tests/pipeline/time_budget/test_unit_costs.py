@@ -115,6 +115,7 @@ def test_settings_without_a_reference_are_measured_in_any_case(tmp_path: Path, m
     assert found[1].fixed.evaluate == pytest.approx(0.5 * unit_costs.UNKNOWN_FIXED.evaluate)
 
 
+@pytest.mark.slow
 def test_a_real_measurement(tmp_path: Path) -> None:
     measuring = unit_costs._Measuring(
         {unit.name: unit.config for unit in units("codec", "aligner", "talker", preset="debug")}, ["talker"], [], 10.0

@@ -136,6 +136,7 @@ def test_edges_are_smooth(shape: str, side: int) -> None:
         assert np.average(axis, weights=share) == pytest.approx(np.average(axis, weights=covered), abs=0.2)
 
 
+@pytest.mark.slow
 def test_pure_colours_are_nearest_to_themselves_of_all_ten() -> None:
     assert tuple(RGB) == COLOURS
     table = np.array([RGB[colour] for colour in COLOURS], float)

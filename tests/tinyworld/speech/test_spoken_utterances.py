@@ -91,6 +91,7 @@ def test_an_utterance_is_the_same_in_any_process_and_order() -> None:
     assert said[0] == said[1] == [repr(utterance(1, split, index)) for index in (9, 3, 4) for split in order]
 
 
+@pytest.mark.slow
 def test_a_sentence_belongs_to_one_split_whatever_the_seed() -> None:
     said = {split: {utterance(seed, split, index).text for seed in (0, 7) for index in range(200)} for split in SPLITS}
     for one, two in itertools.combinations(SPLITS, 2):
@@ -163,6 +164,7 @@ def test_replies_are_said_by_one_voice_that_is_clear_and_close() -> None:
     assert len({plan.seed for plan in plans}) == len(plans)  # noises differ
 
 
+@pytest.mark.slow
 def test_a_replied_sentence_is_of_the_same_split_as_an_uttered_one() -> None:
     """So a Talker's test is new to a recogniser that was trained on this world, and to the Talker."""
     said: dict[Split, set[str]] = {split: set() for split in SPLITS}
@@ -239,6 +241,7 @@ def test_nothing_to_say_is_no_error() -> None:
     assert speak([]) == (22_050, [])
 
 
+@pytest.mark.slow
 def test_the_voices_are_different() -> None:
     """espeak-ng takes a variant that it does not know for none."""
     sounds = [speak([Request("A red circle.", voice, 160, 50)]).samples[0].tobytes() for voice in (*KNOWN_VOICES, *UNSEEN_VOICES)]

@@ -92,6 +92,7 @@ def words_of(text: str, scored: Scored) -> list[str]:
     return [text[start:end] for start, end, _ in scored.words]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_document_scores_and_its_words_sum_to_the_whole(split: Split) -> None:
     for text, scored in zip(documents(split), scores(split), strict=True):
@@ -126,6 +127,7 @@ def test_golden_documents() -> None:
     assert score(GOLDEN_STORY).nats == pytest.approx(GOLDEN_STORY_NATS, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_test_documents_are_new() -> None:
     training = {document(0, "train", index) for index in range(10_000)}
     repeated = sum(text in training for text in documents("test"))
@@ -160,6 +162,7 @@ def test_no_choice_has_more_than_forty_options() -> None:
         assert sampler.most <= 40
 
 
+@pytest.mark.slow
 def test_half_of_the_documents_recall_something_from_two_sentences_before() -> None:
     """Words with a meaning, certain, not guessed by an n-gram model, and last said two sentences ago or more."""
     vocabulary: dict[str, int] = {END: 0}

@@ -12,6 +12,7 @@ from omnictl.data.speech.transcripts.transcript import ALPHABET, normalise
 from omnictl.tinyworld.speech.utterances import reply, utterance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -108,6 +108,7 @@ def test_whatever_comes_in_the_alphabet_comes_out():
                 assert (once[place - 1] + once[place + 1]).isalpha(), text
 
 
+@pytest.mark.slow
 def test_every_letter_is_spelled_or_reported():
     """No letter of Unicode vanishes, but two half-width marks that mean something only behind another foreign letter."""
     for character in sorted(set(map(chr, range(sys.maxunicode + 1))) - {"\uff9e", "\uff9f"}):
@@ -129,6 +130,7 @@ def test_min_frames():
     assert [min_frames(text) for text in ("", "a", "ab", "aa", "aaa", "hello", "all llamas")] == [0, 1, 2, 3, 5, 6, 12]
 
 
+@pytest.mark.slow
 def test_inflect_is_imported_when_it_is_needed():
     script = (
         "import sys\n"
