@@ -167,7 +167,11 @@ class Vision:
         torch.manual_seed(config.train.seed)
         self.reader: CaptionReader | None = None
         if tokenizer is None:
-            encoder = VisionEncoder(config.model, _numbers(image_labels.attributes), _numbers(image_labels.patch_attributes))
+            encoder = VisionEncoder(
+                config.model,
+                tuple(map(len, image_labels.attributes.values())),
+                tuple(map(len, image_labels.patch_attributes.values())),
+            )
             self.model = VisionModel(encoder, None)
         else:
             encoder = VisionEncoder(config.model, ())
@@ -433,11 +437,6 @@ def open_encoder(folder: Path, cache: Path) -> MediaEncoder:
     """The vision encoder of a model folder, as an omni model sees through it."""
     stage = open_model(Vision, folder, device=torch.device("cpu"), cache=cache)
     return VisionFrontend(stage.model.encoder, tuple(stage.image_labels.patch_attributes.values()))
-
-
-def _numbers(attributes: Mapping[str, tuple[str, ...]]) -> tuple[int, ...]:
-    """How many values each attribute has."""
-    return tuple(map(len, attributes.values()))
 
 
 def _nats(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
