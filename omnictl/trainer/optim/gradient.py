@@ -5,7 +5,7 @@ and processes gives the same gradient; averaging means over unequal micro-batche
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import compress, islice
@@ -50,7 +50,7 @@ class GradientSums:
 
 
 def accumulate(
-    stage: Stage, micro_batches: Iterator[Any], *, precision: Precision, scaler: torch.amp.GradScaler, lanes: Lanes | None = None
+    stage: Stage, micro_batches: Iterable[Any], *, precision: Precision, scaler: torch.amp.GradScaler, lanes: Lanes | None = None
 ) -> GradientSums:
     """Add the (scaled) gradient of the loss summed over all micro-batches to the parameters' `.grad`.
 
@@ -64,8 +64,8 @@ def accumulate(
     lanes = lanes or Lanes()
     device = next(stage.model.parameters()).device
     sums = GradientSums(torch.zeros((), dtype=torch.float64, device=device))
-    began = time.perf_counter()
-    while some := list(islice(micro_batches, lanes.number)):
+    began, remaining = time.perf_counter(), iter(micro_batches)
+    while some := list(islice(remaining, lanes.number)):
         sums.data_seconds += time.perf_counter() - began
         if lanes.number == 1:
             loss = forward(stage, some[0], precision, device)

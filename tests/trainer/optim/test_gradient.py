@@ -37,6 +37,13 @@ def test_any_split_gives_the_gradient_of_the_mean_over_all_targets(micro_batch: 
     assert scalars == pytest.approx({"absolute": loss.scalars["absolute"].item() / loss.count}, rel=1e-6)
 
 
+def test_a_list_of_micro_batches_is_gone_through_once() -> None:
+    stage = Regression()
+    made = [stage.collate(ids) for ids in micro_batches(IDS, 3)]
+    sums = accumulate(stage, made, precision=FP32, scaler=FP32.scaler(torch.device("cpu")))
+    assert sums.count == int(stage.counts[IDS].sum())
+
+
 @pytest.mark.parametrize("lanes", [2, 3])
 def test_gradients_of_lanes_add_up_in_order(lanes: int) -> None:
     """Bit for bit, whichever lane is done first."""
