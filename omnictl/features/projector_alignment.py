@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from omnictl.data.dialogues.modalities import MediaKind
+from omnictl.data.dialogues.word_features import spell_word
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.features.frontends import MediaEncoder
 from omnictl.models.omni import Omni
@@ -60,7 +61,7 @@ def embed_words(texts: Sequence[str], tokenizer: Tokenizer, table: Tensor) -> Te
     """Embeddings `(words, D)`: of each word, as it stands within a sentence, the mean over its tokens."""
     if not texts:
         return table.new_zeros(0, table.shape[1])
-    tokens = [tokenizer.encode(f" {text}", markup=False) for text in texts]
+    tokens = [spell_word(text, tokenizer) for text in texts]
     return torch.stack([table[ids].mean(0) for ids in tokens])
 
 

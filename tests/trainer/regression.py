@@ -1,8 +1,9 @@
 """A stage that learns in microseconds: what the loop asks for, and nothing of models or data."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -136,3 +137,31 @@ def trained(
         planner=None if deadline is None else planner_until(deadline, config),
         max_steps=max_steps,
     )
+
+
+def lines(path: Path, split: str | None = None) -> list[dict[str, Any]]:
+    values = [json.loads(line) for line in path.read_text().splitlines()]
+    return [value for value in values if split is None or value["split"] == split]
+
+
+def changed(config: TrainConfig = CONFIG, **fields: object) -> TrainConfig:
+    return TrainConfig(**{**config.model_dump(), **fields})
+
+
+def weights(stage: Regression) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in stage.model.parameters()]
+
+
+class Poisoned(Regression):
+    """Something goes wrong with the loss of its third step."""
+
+    def __init__(self, spoil: Callable[[LossSum, nn.Module], LossSum]) -> None:
+        super().__init__()
+        self.spoil, self.calls = spoil, 0
+
+    def loss(self, batch: Tensor) -> LossSum:
+        self.calls += 1
+        if self.calls < 3:
+            return super().loss(batch)
+        self.before = weights(self)
+        return self.spoil(super().loss(batch), self.model)

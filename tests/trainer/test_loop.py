@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from regression import CONFIG, Recorder, Regression, new_run, trained
+from regression import CONFIG, Poisoned, Recorder, Regression, changed, lines, new_run, trained, weights
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -23,19 +22,6 @@ from omnictl.trainer.optim.schedule import learning_rate_factor
 from omnictl.trainer.plan import dry_run
 from omnictl.trainer.plan.time_limit import Speed, StepPlan
 from omnictl.trainer.stage import LossSum, Report
-
-
-def lines(path: Path, split: str | None = None) -> list[dict[str, Any]]:
-    values = [json.loads(line) for line in path.read_text().splitlines()]
-    return [value for value in values if split is None or value["split"] == split]
-
-
-def changed(config: TrainConfig = CONFIG, **fields: object) -> TrainConfig:
-    return TrainConfig(**{**config.model_dump(), **fields})
-
-
-def weights(stage: Regression) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in stage.model.parameters()]
 
 
 def test_a_run_from_beginning_to_end(tmp_path: Path) -> None:
@@ -260,21 +246,6 @@ def test_batch_statistics_are_taken_over_once_a_step(tmp_path: Path) -> None:
     stage.model = nn.Sequential(*stage.model.children(), counting)
     trained(new_run(tmp_path, stage), stage, changed(micro_batch=2))
     assert counting.calls == CONFIG.steps
-
-
-class Poisoned(Regression):
-    """Something goes wrong with the loss of its third step."""
-
-    def __init__(self, spoil: Callable[[LossSum, nn.Module], LossSum]) -> None:
-        super().__init__()
-        self.spoil, self.calls = spoil, 0
-
-    def loss(self, batch: Tensor) -> LossSum:
-        self.calls += 1
-        if self.calls < 3:
-            return super().loss(batch)
-        self.before = weights(self)
-        return self.spoil(super().loss(batch), self.model)
 
 
 def test_fewer_steps_than_configured(tmp_path: Path) -> None:

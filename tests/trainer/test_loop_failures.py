@@ -9,43 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from regression import CONFIG, Recorder, Regression, new_run, trained
-from torch import Tensor, nn
+from regression import Poisoned, Recorder, Regression, changed, lines, new_run, trained, weights
+from torch import nn
 
 from omnictl.errors import DiskFull, Diverged, RunError
 from omnictl.runs.run import Run
 from omnictl.trainer import trainer
-from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.log import StepRecord
 from omnictl.trainer.stage import LossSum
-
-
-def lines(path: Path, split: str | None = None) -> list[dict[str, Any]]:
-    values = [json.loads(line) for line in path.read_text().splitlines()]
-    return [value for value in values if split is None or value["split"] == split]
-
-
-def changed(config: TrainConfig = CONFIG, **fields: object) -> TrainConfig:
-    return TrainConfig(**{**config.model_dump(), **fields})
-
-
-def weights(stage: Regression) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in stage.model.parameters()]
-
-
-class Poisoned(Regression):
-    """Something goes wrong with the loss of its third step."""
-
-    def __init__(self, spoil: Callable[[LossSum, nn.Module], LossSum]) -> None:
-        super().__init__()
-        self.spoil, self.calls = spoil, 0
-
-    def loss(self, batch: Tensor) -> LossSum:
-        self.calls += 1
-        if self.calls < 3:
-            return super().loss(batch)
-        self.before = weights(self)
-        return self.spoil(super().loss(batch), self.model)
 
 
 def infinite(loss: LossSum, _model: nn.Module) -> LossSum:

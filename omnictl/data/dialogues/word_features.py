@@ -48,6 +48,11 @@ class WordFeatures(NamedTuple):
     """(n, D)"""
 
 
+def spell_word(word: str, tokenizer: Tokenizer) -> list[int]:
+    """The tokens of a word as it stands within a sentence; the mean of their embeddings is the word's."""
+    return tokenizer.encode(f" {word}", markup=False)
+
+
 class WordSource:
     """Imitated images or recordings by number; a `media_features.FeatureSource`.
 
@@ -74,7 +79,7 @@ class WordSource:
         features = self._words(number)
         for owner, words in enumerate(features):
             for word in words:
-                spelled = self._tokenizer.encode(f" {word}", markup=False)
+                spelled = spell_word(word, self._tokenizer)
                 tokens += spelled
                 weights += [1 / len(spelled)] * len(spelled)
                 owners += [owner] * len(spelled)

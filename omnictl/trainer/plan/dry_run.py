@@ -2,17 +2,19 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from omnictl.nn.statistics import forget_batch_statistics
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.hardware.device import wait_for
 from omnictl.trainer.hardware.precision import Precision, best_seconds, choose_precision
-from omnictl.trainer.optim.gradient import normalise
+from omnictl.trainer.optim.gradient import forward, normalise
 from omnictl.trainer.optim.optimizers import Optimizers
 from omnictl.trainer.stage import Batches, Stage
 
@@ -26,16 +28,21 @@ LEAST_TURNS, MOST_TURNS = 2, 8
 """Times that a format is timed, at least and at most."""
 
 
-def try_out(stage: Stage, batch: Any, precision: Precision, device: torch.device) -> None:
-    """A forward and backward pass after which weights have no gradients, and learn or stand still as they did before."""
-    learns = [(parameter, parameter.requires_grad) for parameter in stage.model.parameters()]
-    with precision.autocast(device):
-        loss = stage.loss(batch)
-    torch.autograd.backward(loss.sum)
-    stage.model.zero_grad(set_to_none=True)
-    forget_batch_statistics(stage.model)
+@contextmanager
+def without_trace(model: nn.Module) -> Iterator[None]:
+    """Passes in it leave no gradients and no statistics, and weights learn or stand still as they did before."""
+    learns = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    yield
+    model.zero_grad(set_to_none=True)
+    forget_batch_statistics(model)
     for parameter, did in learns:  # a loss may keep some still for its batch
         parameter.requires_grad = did
+
+
+def try_out(stage: Stage, batch: Any, precision: Precision, device: torch.device) -> None:
+    """A forward and backward pass without a trace."""
+    with without_trace(stage.model):
+        torch.autograd.backward(forward(stage, batch, precision, device).sum)
 
 
 def precision_for(

@@ -18,7 +18,7 @@ from omnictl.trainer.hardware.precision import Precision, best_seconds
 from omnictl.trainer.loader import micro_batches
 from omnictl.trainer.optim.gradient import accumulate
 from omnictl.trainer.optim.lanes import Lanes, can_share_steps
-from omnictl.trainer.plan.dry_run import try_out
+from omnictl.trainer.plan.dry_run import try_out, without_trace
 from omnictl.trainer.plan.free_memory import budget
 from omnictl.trainer.stage import Batches, Stage
 
@@ -144,12 +144,9 @@ class Steps:
     def _pass_together(self, device: torch.device, parts: Sequence[Sequence[int]], lanes: int) -> None:
         self.stage.model.train()
         threads, scaler = Lanes(lanes), self.precision.scaler(device)
-        learns = [(parameter, parameter.requires_grad) for parameter in self.stage.model.parameters()]
-        accumulate(self.stage, map(self.batches.collate, parts), precision=self.precision, scaler=scaler, lanes=threads)
+        with without_trace(self.stage.model):
+            accumulate(self.stage, map(self.batches.collate, parts), precision=self.precision, scaler=scaler, lanes=threads)
         threads.close()
-        self.stage.model.zero_grad(set_to_none=True)
-        for parameter, did in learns:
-            parameter.requires_grad = did
 
     def _pass(self, device: torch.device, parts: Sequence[Sequence[int]]) -> None:
         self.stage.model.train()

@@ -29,31 +29,6 @@ GREY = NOISE[..., :1].astype(int)
 """(H, W, 1)"""
 
 
-@pytest.fixture
-def read(tmp_path):
-    """Reads a file of these bytes."""
-
-    def call(data, **options):
-        path = tmp_path / "a.picture"
-        path.write_bytes(data)
-        return read_image(path, **options)
-
-    return call
-
-
-@pytest.fixture
-def refuse(tmp_path):
-    """What is said of a file of these bytes."""
-
-    def call(data, **options):
-        path = tmp_path / "a.picture"
-        path.write_bytes(data)
-        error = refused(path, **options)
-        return error.message.removeprefix(f"{path} "), error.fix
-
-    return call
-
-
 def waves(width, height):
     """(H, W, 3): slow ones, which survive."""
     y, x = np.mgrid[:height, :width] + 0.5

@@ -13,22 +13,10 @@ from image_files import (
 )
 from PIL import Image
 
-from omnictl.data.images.files.decoder import ImageInfo, probe_image, read_image
+from omnictl.data.images.files.decoder import ImageInfo, probe_image
 
 GREY = NOISE[..., :1].astype(int)
 """(H, W, 1)"""
-
-
-@pytest.fixture
-def read(tmp_path):
-    """Reads a file of these bytes."""
-
-    def call(data, **options):
-        path = tmp_path / "a.picture"
-        path.write_bytes(data)
-        return read_image(path, **options)
-
-    return call
 
 
 def far(one, other):

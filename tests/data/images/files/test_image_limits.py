@@ -26,32 +26,6 @@ from PIL import Image
 from omnictl.data.images.files import decoder
 from omnictl.data.images.files.decoder import probe_image, read_image
 
-
-@pytest.fixture
-def read(tmp_path):
-    """Reads a file of these bytes."""
-
-    def call(data, **options):
-        path = tmp_path / "a.picture"
-        path.write_bytes(data)
-        return read_image(path, **options)
-
-    return call
-
-
-@pytest.fixture
-def refuse(tmp_path):
-    """What is said of a file of these bytes."""
-
-    def call(data, **options):
-        path = tmp_path / "a.picture"
-        path.write_bytes(data)
-        error = refused(path, **options)
-        return error.message.removeprefix(f"{path} "), error.fix
-
-    return call
-
-
 JPEG = encoded(NOISE, "JPEG")
 
 TABLES, FRAME, SCAN = (JPEG.index(mark) for mark in (b"\xff\xdb", b"\xff\xc0", b"\xff\xda"))

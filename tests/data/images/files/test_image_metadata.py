@@ -18,19 +18,6 @@ from PIL import Image, ImageOps
 
 from omnictl.data.images.files.decoder import ImageInfo, probe_image, read_image
 
-
-@pytest.fixture
-def read(tmp_path):
-    """Reads a file of these bytes."""
-
-    def call(data, **options):
-        path = tmp_path / "a.picture"
-        path.write_bytes(data)
-        return read_image(path, **options)
-
-    return call
-
-
 TURNS = {
     1: lambda a: a,
     2: np.fliplr,

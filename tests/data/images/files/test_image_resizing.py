@@ -11,18 +11,6 @@ from omnictl.data.images.files import decoder
 from omnictl.data.images.files.decoder import read_image
 
 
-@pytest.fixture
-def read(tmp_path):
-    """Reads a file of these bytes."""
-
-    def call(data, **options):
-        path = tmp_path / "a.picture"
-        path.write_bytes(data)
-        return read_image(path, **options)
-
-    return call
-
-
 def far(one, other):
     return int(np.abs(one.astype(int) - other).max())
 
