@@ -1,6 +1,6 @@
 """Draws the packages by layer, with their files and lines and what each imports: `python docs/draw_layers.py` writes `layers.svg`.
 
-A package stands below all that import it, as low as that allows. `tests/test_layers.py` compares the picture with the code.
+A package stands below all that import it, as low as that allows. `tests/test_layers.py` compares the drawing with the code.
 """
 
 import ast
@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "omnictl"
-PICTURE = Path(__file__).parent / "layers.svg"
+DRAWING = Path(__file__).parent / "layers.svg"
 
 WIDTH, ROW, GAP, MARGIN = 960, 64, 10, 20
 
@@ -52,7 +52,7 @@ def layers(needs: dict[str, set[str]]) -> list[list[str]]:
 
 
 def draw() -> str:
-    """The picture as SVG."""
+    """The drawing as SVG."""
     files = packages()
     needs = {name: imports(paths, set(files)) - {name} for name, paths in files.items()}
     rows = layers(needs)
@@ -77,4 +77,4 @@ def draw() -> str:
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(draw(), encoding="utf-8")
+    DRAWING.write_text(draw(), encoding="utf-8")

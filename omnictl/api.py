@@ -143,7 +143,7 @@ class Model:
             UsageError: this model cannot speak, or has no such speaker.
             DataError: some letters of the text cannot be said.
         """
-        samples = time_speech(stream([text], self._voice, SpeechSettings(speaker=speaker, speed=speed, seed=seed))).sound
+        samples = time_speech(stream([text], self._voice, SpeechSettings(speaker=speaker, speed=speed, seed=seed))).audio
         return Speech(samples, self._voice.vocoder.sample_rate)
 
     @cached_property

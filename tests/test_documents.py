@@ -92,7 +92,7 @@ def make_files(arguments: list[str]) -> None:
             ("stats", "data"),
         )
         if not path.suffix and (option, arguments[0]) in wanted:
-            writers = {"pictures": write_pictures, "dialogues": write_dialogues}
+            writers = {"images": write_images, "dialogues": write_dialogues}
             writers.get(path.name, write_recordings)(path)
         if option == "--config":
             path.write_text(SMALL_TOML if path.suffix == ".toml" else to_json(PRESETS["debug"]))
@@ -103,31 +103,31 @@ def write_recordings(folder: Path) -> None:
     corpus = TinyWorldSpeech(99, num_utterances=30, num_eval_utterances=2)
     (folder / "audio").mkdir(parents=True)
     rows = ["audio,text,speaker"]
-    for number, (recording, sound) in enumerate(zip(corpus.recordings("train"), corpus.samples("train", 0, 16_000), strict=True)):
-        assert not isinstance(sound, DataError)
-        soundfile.write(folder / "audio" / f"{number}.flac", sound, 16_000)
+    for number, (recording, audio) in enumerate(zip(corpus.recordings("train"), corpus.samples("train", 0, 16_000), strict=True)):
+        assert not isinstance(audio, DataError)
+        soundfile.write(folder / "audio" / f"{number}.flac", audio, 16_000)
         rows.append(f'audio/{number}.flac,"{recording.text}",{recording.speaker}')
-        soundfile.write("in.wav", sound, 16_000)
+        soundfile.write("in.wav", audio, 16_000)
     (folder / "metadata.csv").write_text("\n".join(rows))
 
 
-def write_pictures(folder: Path) -> None:
-    """Forty pictures in two class folders, and one of them as the file that a reader would have at hand."""
+def write_images(folder: Path) -> None:
+    """Forty images in two class folders, and one of them as the file that a reader would have at hand."""
     scenes = TinyWorldImages(99, num_eval_images=2, top1=("shape", "colour")).images("train", "labels", {})
     for number in range(40):
         (folder / ("dogs", "cats")[number % 2]).mkdir(parents=True, exist_ok=True)
-        picture = Image.fromarray(scenes.example(number, View(32, 2)).image.transpose(1, 2, 0))
-        picture.save(folder / ("dogs", "cats")[number % 2] / f"{number}.png")
-        picture.save("photo.jpg")
+        image = Image.fromarray(scenes.example(number, View(32, 2)).image.transpose(1, 2, 0))
+        image.save(folder / ("dogs", "cats")[number % 2] / f"{number}.png")
+        image.save("photo.jpg")
 
 
 def write_dialogues(folder: Path) -> None:
-    """Twenty dialogues about ten pictures."""
-    write_pictures(folder / "images")
+    """Twenty dialogues about ten images."""
+    write_images(folder / "images")
     rows = []
     for number in range(20):
-        picture = f"images/{('dogs', 'cats')[number % 2]}/{number % 10}.png"
-        asked = [{"type": "image", "image": picture}, {"type": "text", "text": f"What is this, number {number}?"}]
+        image = f"images/{('dogs', 'cats')[number % 2]}/{number % 10}.png"
+        asked = [{"type": "image", "image": image}, {"type": "text", "text": f"What is this, number {number}?"}]
         messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": ("A dog.", "A cat.")[number % 2]}]
         rows.append(json.dumps({"messages": messages, "task": "animals"}))
     (folder / "dialogues.jsonl").write_text("\n".join(rows))

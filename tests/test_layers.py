@@ -177,8 +177,8 @@ def test_what_starts_fast_imports_no_torch() -> None:
     assert child.returncode == 0, child.stderr
 
 
-def test_the_picture_of_the_layers_shows_the_packages_that_there_are() -> None:
+def test_the_drawing_of_the_layers_shows_the_packages_that_there_are() -> None:
     """Boxes and rows; numbers of lines may be of a little earlier."""
     drawn = runpy.run_path(str(ROOT.parent / "docs" / "draw_layers.py"))
-    expected, kept = (re.findall(r"<title>(.*?)</title>", text) for text in (drawn["draw"](), drawn["PICTURE"].read_text()))
+    expected, kept = (re.findall(r"<title>(.*?)</title>", text) for text in (drawn["draw"](), drawn["DRAWING"].read_text()))
     assert kept == expected, "draw it again: python docs/draw_layers.py"

@@ -90,12 +90,12 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
         total = world.num_utterances + 2 * world.num_eval_utterances
-        sounds = ((split, sound) for split in SPLITS for sound in _speak(world, split))
-        for split, sound in log_progress(sounds, "writing recordings", total):
+        recordings = ((split, audio) for split in SPLITS for audio in _speak(world, split))
+        for split, audio in log_progress(recordings, "writing recordings", total):
             recording = world.recordings(split)[counts[split]]
-            audio = f"audio/{split}_{counts[split]:06}.flac"
-            (draft / audio).write_bytes(_flac(sound))
-            writer.writerow((audio, recording.text, recording.speaker, split))
+            name = f"audio/{split}_{counts[split]:06}.flac"
+            (draft / name).write_bytes(_flac(audio))
+            writer.writerow((name, recording.text, recording.speaker, split))
             counts[split] += 1
         flush(file)
     return counts
@@ -103,16 +103,16 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
 
 def _speak(world: SpeechCorpus, split: Split) -> Iterator[Samples]:
     for block in range(-(-len(world.recordings(split)) // BLOCK)):
-        for sound in world.samples(split, block, RATE):
-            if isinstance(sound, DataError):
-                raise sound
-            yield sound
+        for audio in world.samples(split, block, RATE):
+            if isinstance(audio, DataError):
+                raise audio
+            yield audio
 
 
-def _flac(sound: Samples) -> bytes:
+def _flac(audio: Samples) -> bytes:
     # By way of memory: libsndfile says nothing of a disk that is full.
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.rint(sound * 2**15).astype(np.int16), RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, np.rint(audio * 2**15).astype(np.int16), RATE, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
 
@@ -146,7 +146,7 @@ def export_images(world: TinyWorldImages, out: Path, *, num: int) -> dict[Split,
 
 
 def export_dialogues(world: TinyWorldDialogues, out: Path) -> dict[Split, int]:
-    """Writes `dialogues.jsonl`, images (PNG, 112 px), sounds, and each last answer as it is said (FLAC, 16 bits, 16 kHz).
+    """Writes `dialogues.jsonl`, images (PNG, 112 px), recordings, and each last answer as it is said (FLAC, 16 bits, 16 kHz).
 
     Args:
         world: the dialogues, `TinyWorldDialogues.few`.
@@ -184,13 +184,13 @@ def _in_turn(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
 def _write_audio(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple[Split, str, int]]) -> None:
     """Write the spoken questions, by the number of the recording, and the spoken answers."""
     questions = [(split, number) for split in SPLITS for number in range(len(world.audio.recordings(split)))]
-    sounds = (sound for split in SPLITS for sound in _speak(world.audio, split))
-    for (split, number), sound in zip(log_progress(questions, "writing recordings", len(questions)), sounds, strict=True):
-        (draft / _file_of(Media("audio", number), split)).write_bytes(_flac(sound))
+    recordings = (audio for split in SPLITS for audio in _speak(world.audio, split))
+    for (split, number), audio in zip(log_progress(questions, "writing recordings", len(questions)), recordings, strict=True):
+        (draft / _file_of(Media("audio", number), split)).write_bytes(_flac(audio))
     plans = [world.spoken_answer(*place) for place in places]
-    answers = (sound for start in range(0, len(plans), BLOCK) for sound in say(plans[start : start + BLOCK], RATE))
-    for (split, task, number), sound in zip(log_progress(places, "writing replies", len(places)), answers, strict=True):
-        (draft / _reply_of(f"{split}/{task}/{number}")).write_bytes(_flac(sound))
+    answers = (audio for start in range(0, len(plans), BLOCK) for audio in say(plans[start : start + BLOCK], RATE))
+    for (split, task, number), audio in zip(log_progress(places, "writing replies", len(places)), answers, strict=True):
+        (draft / _reply_of(f"{split}/{task}/{number}")).write_bytes(_flac(audio))
 
 
 def _write_images(world: TinyWorldDialogues, split: Split, media_of_dialogue: Sequence[Media], draft: Path) -> None:

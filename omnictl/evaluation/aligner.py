@@ -16,7 +16,7 @@ class UtteranceScores(NamedTuple):
 
 
 class AlignmentScores(NamedTuple):
-    """How well a split's sounds and texts fit, in nats."""
+    """How well a split's recordings and texts fit, in nats."""
 
     nats: float  # of the forward sum
     path: float  # along the likeliest path

@@ -29,7 +29,7 @@ class SpokenReplies(NamedTuple):
 
 
 def say_replies(answers: Sequence[str], evaluator: TalkerEvaluator) -> SpokenReplies:
-    """Say some of the answers, and let the judge write down what it hears; what has no sound counts as said and not heard."""
+    """Say some of the answers, and let the judge write down what it hears; what has no audio counts as said and not heard."""
     chosen = answers if len(answers) <= SAID else Random(SHUFFLE_SEED).sample(answers, SAID)
     sayable = [not foreign_characters(answer) and bool(speech_text(spell_out(answer))) for answer in chosen]
     texts = [speech_text(spell_out(answer)) if is_sayable else answer for answer, is_sayable in zip(chosen, sayable, strict=True)]

@@ -45,7 +45,7 @@ class Judge(Protocol):
         """Samples a second that it hears."""
         ...
 
-    def read(self, sound: Samples) -> str:
+    def read(self, audio: Samples) -> str:
         """What is said in `(n,)` samples, n ≥ 1."""
         ...
 
@@ -74,7 +74,7 @@ class SpokenSentence:
     audio: Mapping[str, Samples]
     transcripts: Mapping[str, str]
     first_seconds: float
-    """Until the Talker's first sound."""
+    """Until the Talker's first audio."""
     seconds: float
     """Until its last."""
 
@@ -91,14 +91,14 @@ class TalkerEvaluator:
     def evaluate(self, example: Sentence) -> SpokenSentence:
         """Evaluate one sentence on every rung."""
         spoken = time_speech(self._say(example.text, example.speaker))
-        sounds = {
+        by_rung = {
             "original": example.original,
-            "resynthesis": self._sound(example.codes),
-            "teacher_forced": self._sound(example.guessed),
-            "free_running": spoken.sound,
+            "resynthesis": self._audio(example.codes),
+            "teacher_forced": self._audio(example.guessed),
+            "free_running": spoken.audio,
         }
-        transcripts = {rung: self._read(sound) for rung, sound in sounds.items()}
-        return SpokenSentence(speech_text(example.text), sounds, transcripts, spoken.first_seconds, spoken.seconds)
+        transcripts = {rung: self._read(audio) for rung, audio in by_rung.items()}
+        return SpokenSentence(speech_text(example.text), by_rung, transcripts, spoken.first_seconds, spoken.seconds)
 
     def transcribe(self, text: str, speaker: int) -> str:
         """What the judge understands of a text that the Talker says."""
@@ -112,12 +112,12 @@ class TalkerEvaluator:
         return say(self.voice, [text], torch.Generator().manual_seed(self.seed), speaker=speaker)
 
     @torch.no_grad()
-    def _sound(self, codes: Tensor) -> Samples:
+    def _audio(self, codes: Tensor) -> Samples:
         codec = self.voice.codec
         return synthesise(self.voice.vocoder, codec.decode(codes.to(codec.mean.device)[None])[0].cpu())
 
-    def _read(self, sound: Samples) -> str:
-        return self.judge.read(resample(sound, self.voice.vocoder.sample_rate, self.judge.rate))
+    def _read(self, audio: Samples) -> str:
+        return self.judge.read(resample(audio, self.voice.vocoder.sample_rate, self.judge.rate))
 
 
 def talker_report(
@@ -202,7 +202,7 @@ def _others(sentence: SpokenSentence) -> dict[str, str]:
 def _image(sentence: SpokenSentence, voice: Voice) -> bytes:
     mel = voice.codec.config.mel
     return spectrogram_image(
-        {f"{rung}: {sentence.transcripts[rung]}": log_mel(sound, mel).numpy() for rung, sound in sentence.audio.items()}
+        {f"{rung}: {sentence.transcripts[rung]}": log_mel(audio, mel).numpy() for rung, audio in sentence.audio.items()}
     )
 
 

@@ -29,7 +29,7 @@ from omnictl.nn.audio.mel import log_mel
 from omnictl.nn.conv import halve
 
 Raw = NDArray[Any]
-"""What an encoder takes in: `(3, S, S)` uint8 of an image, `(T, F)` fp32 log-mels of a sound."""
+"""What an encoder takes in: `(3, S, S)` uint8 of an image, `(T, F)` fp32 log-mels of a recording."""
 
 
 class Inputs(Protocol):
@@ -184,7 +184,7 @@ class AudioFrontend(nn.Module):
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of features, of what has them; sounds have none."""
+        """Rows and columns of features, of what has them; recordings have none."""
         return None
 
     def load(self, file: Path) -> Raw:

@@ -16,7 +16,7 @@ class Decoding:
     """A way to read.
 
     A scorer works inside the search and decides which hypotheses there are; a rater chooses among them, by its own score and the
-    sound's alone (`omnictl.generate.rescore`).
+    audio's alone (`omnictl.generate.rescore`).
     """
 
     beam_width: int = 1
@@ -24,7 +24,7 @@ class Decoding:
     scorer: SymbolScorer[Any] | None = None
     rater: SentenceRater | None = None
     weight: float = 0.5
-    """How much each of them counts beside the sound."""
+    """How much each of them counts beside the audio."""
 
     def __post_init__(self) -> None:
         has_model = self.scorer is not None or self.rater is not None

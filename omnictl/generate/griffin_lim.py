@@ -1,8 +1,8 @@
-"""From log-mel frames to sound, as they come.
+"""From log-mel frames to audio, as they come.
 
 A mel frame says how loud each band is and nothing of phases. Griffin-Lim finds phases that fit: it goes back and forth between
 the wanted magnitudes and the nearest real signal. Here it does so for a few frames at a time, with the samples before them fixed
-and some frames after them in view, so that sound can be played while more of it is still being made. Whether frames come one by
+and some frames after them in view, so that audio can be played while more of it is still being made. Whether frames come one by
 one or all at once makes no difference to a single bit: the chunks are the same.
 
 Sources: Griffin and Lim 1984; Perraudin, Balazs and Søndergaard 2013 (momentum); Zhu, Beauregard and Wyse 2007 (RTISI-LA: in real
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.models.vocoder import CHUNK, LEAST_WEIGHT, NeuralVocoder
-from omnictl.nn.audio.mel import RANGE, SOUND_GAIN, MelConfig, filterbank
+from omnictl.nn.audio.mel import AUDIO_GAIN, RANGE, MelConfig, filterbank
 from omnictl.nn.audio.overlap_add import envelope, overlap_add
 
 MOMENTUM = 0.99
@@ -36,7 +36,7 @@ Samples = NDArray[np.float32]
 
 
 class VocoderStream(Protocol):
-    """One stretch of sound that is being made."""
+    """One stretch of audio that is being made."""
 
     def push(self, mel: Tensor) -> Samples:
         """Take `(n, F)` more log-mel frames, on the CPU; returns the samples `(m,)` that are final by now."""
@@ -48,7 +48,7 @@ class VocoderStream(Protocol):
 
 
 class Vocoder(Protocol):
-    """Makes sound of log-mel frames."""
+    """Makes audio of log-mel frames."""
 
     @property
     def sample_rate(self) -> int:
@@ -56,7 +56,7 @@ class Vocoder(Protocol):
         ...
 
     def stream(self) -> VocoderStream:
-        """Begin a stretch of sound."""
+        """Begin a stretch of audio."""
         ...
 
 
@@ -130,7 +130,7 @@ class GriffinLimStream:
         made = signal[first : first + chunk * hop]
         self._before = signal[chunk * hop : first + chunk * hop]
         self._mel, self._phases = self._mel[chunk:], self._phases[chunk:]
-        return (made * SOUND_GAIN).clamp(-1, 1).numpy()
+        return (made * AUDIO_GAIN).clamp(-1, 1).numpy()
 
     def _advanced(self, frames: int) -> Tensor:
         """Phases `(frames, bins)`: those of the frames that were in view before, and steady tones after them."""
@@ -189,7 +189,7 @@ class NeuralStream:
         config = network.config
         self._mel = torch.zeros(0, config.mel.bins)  # frames that do not fill a chunk yet
         self._past = network.new_past()
-        self._pending = torch.zeros(2, 1, config.mel.fft - config.mel.hop)  # of sound and weights, what later frames add to
+        self._pending = torch.zeros(2, 1, config.mel.fft - config.mel.hop)  # of audio and weights, what later frames add to
         self._skipped = -config.lookahead * config.mel.hop - config.mel.fft // 2  # samples before the first frame's middle
         self._left = 0  # samples that frames have come for and that are not made yet
 
@@ -225,8 +225,8 @@ class NeuralStream:
         pieces = network.pieces(network.spectrum(self._mel[None, :CHUNK].to(device), self._past))
         both = torch.stack([overlap_add(pieces, hop).cpu(), network.envelope(CHUNK).cpu()[None]])  # (2, 1, samples)
         both[..., : self._pending.shape[-1]] += self._pending
-        (sound, weights), self._pending = both[:, 0, : CHUNK * hop], both[..., CHUNK * hop :]
-        final = sound / weights.clamp(min=LEAST_WEIGHT)
+        (audio, weights), self._pending = both[:, 0, : CHUNK * hop], both[..., CHUNK * hop :]
+        final = audio / weights.clamp(min=LEAST_WEIGHT)
         begin = min(max(-self._skipped, 0), CHUNK * hop)
         self._skipped += CHUNK * hop
         made: Samples = final[begin:].clamp(-1, 1).numpy()

@@ -1,4 +1,4 @@
-"""Saying a text: sentence by sentence, frame by frame, so that the first sound comes long before the last.
+"""Saying a text: sentence by sentence, frame by frame, so that the first audio comes long before the last.
 
 text pieces → sentences → symbols, spread over time → codes → mel frames → samples. Everything after the sentence is a stream, and a
 whole text goes the same way as one that arrives in pieces: what is said does not depend on how it arrived.
@@ -42,7 +42,7 @@ class CodeSampling(Config):
 
 @dataclass(frozen=True)
 class Voice:
-    """What turns text into sound: a Talker, the codec it writes in, and a vocoder; in eval mode."""
+    """What turns text into audio: a Talker, the codec it writes in, and a vocoder; in eval mode."""
 
     talker: Talker
     codec: Codec
@@ -71,7 +71,7 @@ def say(
     Yields:
         `(n,)` samples at the vocoder's rate.
     """
-    sound = voice.vocoder.stream()
+    audio = voice.vocoder.stream()
     for sentence in arriving_sentences(pieces):
         for short in sentences(spell_out(sentence), voice.longest):
             states = voice.conditioner(short) if voice.conditioner else None
@@ -80,10 +80,10 @@ def say(
                 voice.talker, symbols, voice.sampling, generator, thinker_states=states, speaker=speaker, speed=speed
             )
             for mel in voice.codec.stream(codes):
-                samples = sound.push(mel.cpu())
+                samples = audio.push(mel.cpu())
                 if len(samples):
                     yield samples
-    rest = sound.finish()
+    rest = audio.finish()
     if len(rest):
         yield rest
 
@@ -91,8 +91,8 @@ def say(
 class Timed(NamedTuple):
     """Speech, and how long it was waited for."""
 
-    sound: Samples  # (n,)
-    first_seconds: float  # until the first sound; until the end if there was none
+    audio: Samples  # (n,)
+    first_seconds: float  # until the first audio; until the end if there was none
     seconds: float  # until the last
 
 

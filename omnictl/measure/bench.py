@@ -287,7 +287,7 @@ def measure_use(preset: str, device: torch.device, *, cache: Path) -> UseSpeed:
     voice, generator = talker.voice(), torch.Generator().manual_seed(0)
     for _ in range(2):  # the first time warms up
         said = time_speech(say(voice, [SENTENCE], generator))
-    return UseSpeed(rate, said.seconds * voice.vocoder.sample_rate / len(said.sound), said.first_seconds)
+    return UseSpeed(rate, said.seconds * voice.vocoder.sample_rate / len(said.audio), said.first_seconds)
 
 
 @torch.no_grad()

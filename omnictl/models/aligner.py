@@ -96,6 +96,6 @@ def training_flops(model: Aligner, lengths: Tensor, symbol_lengths: Tensor) -> f
         return sum(p.numel() for module in modules for p in module.parameters() if p.ndim >= 2)
 
     frames, symbols = lengths.double(), symbol_lengths.double()
-    sound = weights(model.inwards) * frames + weights(model.halve, model.sound, model.query) * frames / STRIDE
+    audio = weights(model.inwards) * frames + weights(model.halve, model.sound, model.query) * frames / STRIDE
     pairs = model.config.width * frames / STRIDE * symbols
-    return float((6.0 * (sound + weights(model.text, model.key) * symbols + pairs)).sum())
+    return float((6.0 * (audio + weights(model.text, model.key) * symbols + pairs)).sum())

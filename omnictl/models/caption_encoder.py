@@ -30,7 +30,7 @@ class CaptionEncoderConfig(Config):
     width: int = Field(128, ge=2)
     heads: int = Field(2, ge=1)
     hidden: int = Field(352, ge=1)
-    joint_width: int = Field(128, ge=1, description="of the space in which pictures and captions meet")
+    joint_width: int = Field(128, ge=1, description="of the space in which images and captions meet")
     dropout: float = Field(0.0, ge=0, lt=1)
     norm_eps: float = Field(1e-6, gt=0)
 
@@ -44,7 +44,7 @@ class CaptionEncoderConfig(Config):
 class CaptionEncoder(nn.Module):
     """Token ids in, vectors of unit length out; it also brings images into their space."""
 
-    def __init__(self, config: CaptionEncoderConfig, vocab_size: int, picture_width: int) -> None:
+    def __init__(self, config: CaptionEncoderConfig, vocab_size: int, encoder_width: int) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(vocab_size, config.width)
@@ -56,7 +56,7 @@ class CaptionEncoder(nn.Module):
         self.head = nn.ModuleDict(
             {
                 "caption": nn.Linear(config.width, config.joint_width, bias=False),
-                "picture": nn.Linear(picture_width, config.joint_width, bias=False),
+                "picture": nn.Linear(encoder_width, config.joint_width, bias=False),
             }
         )
         self.log_scale = nn.Parameter(torch.tensor(math.log(START_SCALE)))

@@ -24,7 +24,7 @@ class OmniConfig(Config):
 
     projector_hidden: int = Field(512, ge=1, description="inner width of the two-layer projectors")
     positions: Literal["sequential", "time"] = Field(
-        "sequential", description="time: features of a picture lie side by side in rows and columns, at one moment"
+        "sequential", description="time: features of an image lie side by side in rows and columns, at one moment"
     )
     encoders: Literal["frozen", "trained"] = Field("frozen", description="trained: with a learning rate of their own")
     encoder_rate: float = Field(0.1, gt=0, description="learning rate of trained encoders, as a share of the others'")

@@ -29,7 +29,7 @@ GROUP_CHANNELS = 16
 class VisionEncoderConfig(Config):
     """Shape of a vision encoder. What it tells apart comes from the data."""
 
-    image_size: int = Field(112, ge=1, description="pixels of a picture's side in training")
+    image_size: int = Field(112, ge=1, description="pixels of an image's side in training")
     patch: int = Field(16, ge=1, description="pixels of a patch's side")
     stem: tuple[int, ...] = Field((32, 64, 96, 128), description="channels of convolutions of stride 2; none: plain patches")
     stem_depth: int = Field(1, ge=1, description="convolutions at each resolution of the stem")
@@ -37,7 +37,7 @@ class VisionEncoderConfig(Config):
     width: int = Field(128, ge=1)
     heads: int = Field(2, ge=1)
     hidden: int = Field(352, ge=1, description="inner width of the SwiGLU feed-forward layer")
-    pooling: Literal["mean", "class"] = Field("mean", description="one vector a picture: mean of the patches, or a class token")
+    pooling: Literal["mean", "class"] = Field("mean", description="one vector per image: mean of the patches, or a class token")
     registers: int = Field(0, ge=0, description="tokens without a place, for what the encoder wants to note down")
     merge: int = Field(1, ge=1, description="patches side by side, each way, that the Thinker reads as one token")
     dropout: float = Field(0.0, ge=0, lt=1, description="on what each layer adds")
@@ -50,7 +50,7 @@ class VisionEncoderConfig(Config):
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads ({self.heads})")
         if self.patch % 2 ** len(self.stem):
-            raise ValueError(f"patch {self.patch} must be a multiple of {2 ** len(self.stem)}, by which the stem shrinks a picture")
+            raise ValueError(f"patch {self.patch} must be a multiple of {2 ** len(self.stem)}, by which the stem shrinks an image")
         if self.image_size % (self.patch * self.merge):
             raise ValueError(f"image_size {self.image_size} must be a multiple of patch × merge ({self.patch * self.merge})")
         if odd := [channels for channels in self.stem if channels % GROUP_CHANNELS]:

@@ -38,7 +38,7 @@ class VocoderConfig(Config):
     hidden: int = Field(576, ge=1, description="inner width of a block")
     layers: int = Field(6, ge=1)
     kernel: int = Field(7, ge=1, description="frames that a block sees, all but the last of them past")
-    lookahead: int = Field(6, ge=0, description="mel frames after its own that a frame of sound is made from")
+    lookahead: int = Field(6, ge=0, description="mel frames after its own that a frame of audio is made from")
 
 
 class Spectrum(NamedTuple):
@@ -79,7 +79,7 @@ class NeuralVocoder(nn.Module):
         return self.samples(Spectrum(*(part[:, self.config.lookahead :] for part in spectrum)))
 
     def spectrum(self, mel: Tensor, past: Past | None = None) -> Spectrum:
-        """What frames of log-mels `(B, T, F)` say of the sound `lookahead` frames before each; `past` goes on to their end."""
+        """What frames of log-mels `(B, T, F)` say of the audio `lookahead` frames before each; `past` goes on to their end."""
         x = self.inwards(_after(past, 0, (mel - self.mean) / self.std, self.config.kernel - 1).mT).mT
         for number, block in enumerate(self.blocks, start=1):
             x = block(x, past, number)
@@ -91,9 +91,9 @@ class NeuralVocoder(nn.Module):
         """Samples `(B, T · hop)`."""
         mel = self.config.mel
         pieces = self.pieces(spectrum)
-        sound = overlap_add(pieces, mel.hop) / self.envelope(pieces.shape[1]).clamp(min=LEAST_WEIGHT)
+        audio = overlap_add(pieces, mel.hop) / self.envelope(pieces.shape[1]).clamp(min=LEAST_WEIGHT)
         first = mel.fft // 2
-        return sound[:, first : first + pieces.shape[1] * mel.hop]
+        return audio[:, first : first + pieces.shape[1] * mel.hop]
 
     def pieces(self, spectrum: Spectrum) -> Tensor:
         """Windowed stretches of audio `(B, T, fft)`, one a frame."""

@@ -12,7 +12,7 @@ from omnictl.runs.run import Run
 
 MOST_SAMPLES = 20
 MOST_IMAGES = 12
-MOST_SOUNDS = 10
+MOST_RECORDINGS = 10
 MOST_GROUPS = 60
 MOST_TEXT = 20_000
 """Characters of a text file that are shown."""
@@ -130,7 +130,7 @@ def _in_full(judged: StoredEvaluation) -> list[Html]:
     return [
         *_in_numbers(judged),
         *_groups(judged.report),
-        *_sounds([file for file in judged.files(".wav") if file not in elsewhere], MOST_SOUNDS),
+        *_recordings([file for file in judged.files(".wav") if file not in elsewhere], MOST_RECORDINGS),
         *_samples(rows, attached, judged.report["num_examples"]),
         *_images([file for file in judged.files(".png") if file not in elsewhere]),
         *(details(file.name, element("pre", _text(file))) for file in judged.files(".txt")),
@@ -220,12 +220,12 @@ def _images(files: Sequence[Path]) -> list[Html]:
     ]
 
 
-def _sounds(files: Sequence[Path], most: int) -> list[Html]:
+def _recordings(files: Sequence[Path], most: int) -> list[Html]:
     if not files:
         return []
     figures = [element("figure", element("figcaption", _spaced(file.stem)), embed_file(file)) for file in files[:most]]
     return [
-        element("h3", "sounds"),
+        element("h3", "audio"),
         element("div", *figures, class_="row"),
         _left_out(len(files) - len(figures), _within_run(files[0].parent)),
     ]

@@ -260,9 +260,9 @@ class Asr:
         }
         return recognition_report(transcription.results, metrics, estimates | transcription.loss_estimate())
 
-    def hear(self, sound: Samples) -> Encoded:
+    def hear(self, audio: Samples) -> Encoded:
         """CTC log-probabilities `(1, S, V)` of one recording, `(n,)` samples at the features' rate."""
-        features = log_mel(sound, self.config.model.mel)
+        features = log_mel(audio, self.config.model.mel)
         batch = pad([features.numpy()], [[]])
         with torch.no_grad():
             logits = self.encode(batch)
@@ -273,9 +273,9 @@ class Asr:
         """The sample rate of its input, in Hz."""
         return self.config.model.mel.sample_rate
 
-    def read(self, sound: Samples) -> str:
+    def read(self, audio: Samples) -> str:
         """What is said in one recording, `(n,)` samples at `rate`."""
-        return self.targets.decode(self.decoding.ids(self.hear(sound).frames[0].cpu(), self.targets)).strip()
+        return self.targets.decode(self.decoding.ids(self.hear(audio).frames[0].cpu(), self.targets)).strip()
 
     def encode(self, batch: SpeechBatch) -> Encoded:
         """CTC scores `(B, S, V)` of a batch."""

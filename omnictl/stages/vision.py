@@ -7,7 +7,7 @@ with label smoothing (Szegedy et al. 2016) in the first, a learned temperature (
 are supervised where it is known what they show, as in TinyWorld: what later asks about several objects finds them told apart.
 Headline metric: `top1`, how often the class is right, by the heads or, after contrastive training, by prompts (zero-shot).
 
-    omnictl vision --preset tiny [--data my/pictures]
+    omnictl vision --preset tiny [--data my/images]
 """
 
 import logging
@@ -83,7 +83,7 @@ class VisionConfig(Config):
     @model_validator(mode="after")
     def _batch_stays_whole(self) -> "VisionConfig":
         if self.objective == "contrastive" and self.train.micro_batch not in ("auto", "whole", self.train.batch_size):
-            raise ValueError("the contrastive loss compares the pictures of a whole batch: train.micro_batch must be auto")
+            raise ValueError("the contrastive loss compares the images of a whole batch: train.micro_batch must be auto")
         return self
 
 
@@ -381,7 +381,7 @@ class Vision:
         if (targets == UNKNOWN).all():
             names = ", ".join(classes.attributes)
             raise DataError(
-                f"none of {count} pictures of {self.data.corpus.name} has all labels that name its class: {names}",
+                f"none of {count} images of {self.data.corpus.name} has all labels that name its class: {names}",
                 where=self.data.corpus.name,
                 fix="give rows these labels, or train a model that is asked for others with --set data.top1",
             )

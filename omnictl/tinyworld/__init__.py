@@ -1,4 +1,4 @@
-"""TinyWorld: a small generated world of things, people, animals, numbers and pictures, with known probabilities."""
+"""TinyWorld: a small generated world of things, people, animals, numbers and images, with known probabilities."""
 
 from omnictl.tinyworld.language.grammar import NotInGrammar as NotInGrammar
 from omnictl.tinyworld.language.grammar import Scored as Scored

@@ -1,7 +1,7 @@
-"""What a person and the assistant say to each other about texts, pictures and sounds, each dialogue a pure function of
+"""What a person and the assistant say to each other about texts, images and audio, each dialogue a pure function of
 (seed, split, task, number).
 
-Every question has one right answer. Questions about pictures are the ones that the texts ask about described pictures; what is
+Every question has one right answer. Questions about images are the ones that the texts ask about described images; what is
 asked aloud is asked in any voice, in the test split half of the time in one that is heard nowhere else.
 """
 
@@ -21,17 +21,17 @@ from omnictl.tinyworld.text.documents import write_talk
 from omnictl.tinyworld.topics.animals import ANIMAL_QUESTIONS
 from omnictl.tinyworld.topics.chat import GREETINGS
 from omnictl.tinyworld.topics.groups import Groups
+from omnictl.tinyworld.topics.images import DescribedImage, Item
 from omnictl.tinyworld.topics.numbers import SUM_QUESTIONS
-from omnictl.tinyworld.topics.pictures import Item, Picture
 from omnictl.tinyworld.topics.topic import Question, fixed_question
 
 IMAGE_TASKS = ("image_colour", "image_shape", "image_place", "image_count", "image_relation", "image_yesno")
-"""One question about one picture."""
+"""One question about one image."""
 
 TASKS = ("text", *IMAGE_TASKS, "caption", "spoken", "spoken_image", "transcribe", "two_images", "multi_turn")
 
 SPOKEN_TASKS = ("spoken", "spoken_image", "transcribe")
-"""One sound a dialogue; the others have none."""
+"""One recording a dialogue; the others have none."""
 
 TRANSCRIBE = "Please write down what you hear."
 
@@ -40,7 +40,7 @@ ALL_FACTS = "tell me all about the picture"
 
 MOST_TURNS = 4
 MOST_TRAINING_TURNS = 12
-"""About one picture: many questions, and many answers to learn from, for one look."""
+"""About one image: many questions, and many answers to learn from, for one look."""
 
 _SPOKEN_QUESTIONS = ANIMAL_QUESTIONS | SUM_QUESTIONS
 _KINDS: Mapping[str, str] = {
@@ -64,16 +64,16 @@ _KINDS: Mapping[str, str] = {
     "what size": "size",
     "tell me what is": "number_and_shape",
 }
-"""What a question about a picture asks for, by its opening; that of two shapes asks for a relation if it names one."""
+"""What a question about an image asks for, by its opening; that of two shapes asks for a relation if it names one."""
 
 _UNASKED = {"where", "who made"}
-"""Of two groups in a drawn picture the side is not always plain, and nobody painted it."""
+"""Of two groups in a drawn image the side is not always plain, and nobody painted it."""
 
 
 class Exchange(NamedTuple):
     """What a person asks, and the right answer."""
 
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
     """The numbers of the scenes that are shown, in order."""
     spoken: Utterance | None
     """What is heard."""
@@ -90,7 +90,7 @@ class Asked(NamedTuple):
     answer: str
 
 
-def dialogue(seed: int, split: Split, task: str, number: int, *, pictures: int) -> tuple[Exchange, ...]:
+def dialogue(seed: int, split: Split, task: str, number: int, *, images: int) -> tuple[Exchange, ...]:
     """One dialogue; its last answer is the one to be judged.
 
     Args:
@@ -98,20 +98,20 @@ def dialogue(seed: int, split: Split, task: str, number: int, *, pictures: int) 
         split: of which part.
         task: one of `TASKS`.
         number: which of that task.
-        pictures: so many scenes of the split are talked about.
+        images: so many scenes of the split are talked about.
     """
     rng = Random(_hash(f"dialogue/{seed}/{split}/{task}/{number}"))
-    talk = _Talk(seed, split, number, pictures, rng)
+    talk = _Talk(seed, split, number, images, rng)
     tellers: dict[str, Callable[[], tuple[Exchange, ...]]] = {
         "text": talk.text,
-        "caption": lambda: talk.about_picture("caption"),
+        "caption": lambda: talk.about_image("caption"),
         "spoken": talk.spoken,
         "spoken_image": talk.spoken_image,
         "transcribe": talk.transcribe,
         "two_images": talk.two_images,
         "multi_turn": talk.multi_turn,
     }
-    return tellers[task]() if task in tellers else talk.about_picture(task)
+    return tellers[task]() if task in tellers else talk.about_image(task)
 
 
 def spoken_answer(seed: int, split: Split, task: str, number: int, answer: str) -> Utterance:
@@ -122,8 +122,8 @@ def spoken_answer(seed: int, split: Split, task: str, number: int, answer: str) 
 class _Talk:
     """Draws the dialogues of one number. Only `rng.random()` is used, which every Python version computes alike."""
 
-    def __init__(self, seed: int, split: Split, number: int, pictures: int, rng: Random) -> None:
-        self._seed, self._split, self._number, self._pictures, self._rng = seed, split, number, pictures, rng
+    def __init__(self, seed: int, split: Split, number: int, images: int, rng: Random) -> None:
+        self._seed, self._split, self._number, self._images, self._rng = seed, split, number, images, rng
 
     def text(self) -> tuple[Exchange, ...]:
         """A dialogue of the texts, up to any of its questions that has one right answer."""
@@ -133,10 +133,10 @@ class _Talk:
         first = 2 if document.removeprefix(USER).lower().startswith(GREETINGS) else 1  # how a greeting is returned is open
         return tuple(exchanges[: first + self._below(len(exchanges) + 1 - first)])
 
-    def about_picture(self, kind: str) -> tuple[Exchange, ...]:
-        """A question of this kind about a picture that it can be asked of."""
-        picture, asked = self._picture_and_question({kind})
-        return (Exchange((picture,), None, asked.question, asked.answer),)
+    def about_image(self, kind: str) -> tuple[Exchange, ...]:
+        """A question of this kind about an image that it can be asked of."""
+        image, asked = self._image_and_question({kind})
+        return (Exchange((image,), None, asked.question, asked.answer),)
 
     def spoken(self) -> tuple[Exchange, ...]:
         """A question that needs nothing told before, aloud."""
@@ -145,9 +145,9 @@ class _Talk:
         return (Exchange((), self._aloud(question), "", answer),)
 
     def spoken_image(self) -> tuple[Exchange, ...]:
-        """A question about a picture, aloud."""
-        picture, asked = self._picture_and_question({self._pick(IMAGE_TASKS)})
-        return (Exchange((picture,), self._aloud(asked.question), "", asked.answer),)
+        """A question about an image, aloud."""
+        image, asked = self._image_and_question({self._pick(IMAGE_TASKS)})
+        return (Exchange((image,), self._aloud(asked.question), "", asked.answer),)
 
     def transcribe(self) -> tuple[Exchange, ...]:
         """A sentence to write down."""
@@ -155,36 +155,36 @@ class _Talk:
         return (Exchange((), heard, TRANSCRIBE, heard.text),)
 
     def two_images(self) -> tuple[Exchange, ...]:
-        """A question about one of two pictures, or about which of them shows something."""
+        """A question about one of two images, or about which of them shows something."""
         while True:
-            numbers = (self._below(self._pictures), self._below(self._pictures))
+            numbers = (self._below(self._images), self._below(self._images))
             options = list(_comparisons(*(scene(self._seed, self._split, number) for number in numbers)))
             if options:
                 asked = options[self._below(len(options))]
                 return (Exchange(numbers, None, asked.question, asked.answer),)
 
     def multi_turn(self) -> tuple[Exchange, ...]:
-        """Two to four questions about one picture, of any kind; in training up to twelve."""
-        picture = self._below(self._pictures)
-        questions = questions_of(topic_of(scene(self._seed, self._split, picture)))
+        """Two to four questions about one image, of any kind; in training up to twelve."""
+        image = self._below(self._images)
+        questions = questions_of(topic_of(scene(self._seed, self._split, image)))
         most = MOST_TRAINING_TURNS if self._split == "train" else MOST_TURNS
         exchanges: list[Exchange] = []
         for _ in range(2 + self._below(most - 1)):
             opening = self._pick(tuple(questions))
             question, answer = _written(opening, questions[opening], self._rng)
-            exchanges.append(Exchange(() if exchanges else (picture,), None, question, answer))
+            exchanges.append(Exchange(() if exchanges else (image,), None, question, answer))
         return tuple(exchanges)
 
-    def _picture_and_question(self, kinds: set[str]) -> tuple[int, Asked]:
+    def _image_and_question(self, kinds: set[str]) -> tuple[int, Asked]:
         while True:
-            picture = self._below(self._pictures)
-            topic = topic_of(scene(self._seed, self._split, picture))
+            image = self._below(self._images)
+            topic = topic_of(scene(self._seed, self._split, image))
             questions = questions_of(topic)
             for _ in range(4):
                 opening = self._pick(tuple(questions))
                 asked = _asked(opening, questions[opening], self._rng)
                 if asked.kind in kinds:
-                    return picture, asked
+                    return image, asked
 
     def _aloud(self, text: str) -> Utterance:
         return said(self._rng, text, unseen_voice=self._split == "test" and self._number % 2 == 1)
@@ -196,13 +196,13 @@ class _Talk:
         return options[self._below(len(options))]
 
 
-def topic_of(shown: Scene) -> Picture | Groups:
+def topic_of(shown: Scene) -> DescribedImage | Groups:
     """A scene as the topic of a text, which knows what can be asked."""
     items = [figure.item for figure in shown.figures]
     if len({item.shape for item in items}) == len(items):
-        picture = Picture(painter=None)
-        picture.items = {item.shape: item for item in items}
-        return picture
+        image = DescribedImage(painter=None)
+        image.items = {item.shape: item for item in items}
+        return image
     groups = Groups()
     shapes = sorted({item.shape: item for item in items}.values(), key=lambda item: -_number_of(items, item.shape))
     for item in shapes:
@@ -216,16 +216,16 @@ def _number_of(items: list[Item], shape: str) -> int:
     return sum(item.shape == shape for item in items)
 
 
-def questions_of(topic: Picture | Groups) -> dict[str, Question]:
-    """What a drawn picture answers, by opening words."""
+def questions_of(topic: DescribedImage | Groups) -> dict[str, Question]:
+    """What a drawn image answers, by opening words."""
     unasked = _UNASKED | ({"what is"} if isinstance(topic, Groups) else set())
     questions = {opening: ask for opening, ask in topic.questions().items() if opening not in unasked}
     return questions | {ALL_FACTS: fixed_question(".", all_facts(topic))}
 
 
-def all_facts(topic: Picture | Groups) -> str:
+def all_facts(topic: DescribedImage | Groups) -> str:
     """`the star is big, blue and on the right.`, and so on for every shape; of like shapes their number instead of a place."""
-    if isinstance(topic, Picture):
+    if isinstance(topic, DescribedImage):
         facts = [f"the {shape} is {item.size}, {item.colour} and {item.place}." for shape, item in topic.items.items()]
     else:
         verbs = {noun: "is" if number == 1 else "are" for noun, number in topic.numbers.items()}

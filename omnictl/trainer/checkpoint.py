@@ -196,7 +196,7 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def newest_sound_checkpoint(run: Run, warn: Callable[[str], None]) -> Path | None:
+def newest_intact_checkpoint(run: Run, warn: Callable[[str], None]) -> Path | None:
     """The newest checkpoint whose manifest holds; a damaged one is passed over with a warning.
 
     Raises:

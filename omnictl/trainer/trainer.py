@@ -25,7 +25,7 @@ from omnictl.trainer.checkpoint import (
     discard_drafts,
     generator_states,
     load_checkpoint,
-    newest_sound_checkpoint,
+    newest_intact_checkpoint,
     plain_state_dict,
     save_checkpoint,
     save_tensors,
@@ -162,7 +162,7 @@ class Trainer:
             return_freed_memory()
 
     def _restore(self) -> TrainState:
-        """State of the newest sound checkpoint, loaded, with both logs cut to it; a fresh state if there is none."""
+        """State of the newest intact checkpoint, loaded, with both logs cut to it; a fresh state if there is none."""
         torch.manual_seed(self.config.seed + self.group.rank)
         folder = self.group.first(self._newest_checkpoint)
         if folder is None:
@@ -176,7 +176,7 @@ class Trainer:
 
     def _newest_checkpoint(self) -> Path | None:
         discard_drafts(self.run)
-        folder = newest_sound_checkpoint(self.run, self.observer.note)
+        folder = newest_intact_checkpoint(self.run, self.observer.note)
         step = -1 if folder is None else step_of(folder)
         cut_after(self.run.metrics_file, step)
         cut_after(self.run.timings_file, step)

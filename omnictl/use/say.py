@@ -117,11 +117,11 @@ def say_to_file(pieces: Iterable[str], path: Path, voice: Voice, settings: Speec
     """
     check_place(path, "--out")
     said = time_speech(stream(pieces, voice, settings))
-    if not len(said.sound):
+    if not len(said.audio):
         raise DataError(
             "nothing of the text can be said: it has no letters and no numbers", where="TEXT", fix="give a text with words"
         )
     rate = voice.vocoder.sample_rate
-    write_bytes(path, wav_bytes(said.sound, rate))
-    seconds = len(said.sound) / rate
+    write_bytes(path, wav_bytes(said.audio, rate))
+    seconds = len(said.audio) / rate
     return SpokenText(seconds, said.first_seconds, said.seconds / seconds)

@@ -1,7 +1,7 @@
 """From a recording to its words and when they were said, with the model of an `asr` run.
 
 A long recording is cut where it is quietest into windows as long as what the model is used to, each heard by itself. A window
-of silence or steady noise is not heard at all: the features take the level out of a sound, and a model that knows nothing but
+of silence or steady noise is not heard at all: the features take the level out of a recording, and a model that knows nothing but
 speech may find some in it. Left out on purpose: speakers, punctuation, windows that overlap.
 """
 
@@ -49,7 +49,7 @@ STEADY_DB = 6.0
 """By how much the level moves in some band. White, pink and brown noise: at most 4.8 dB; TinyWorld's speech: at least 24, with as
 much noise added as there is speech 10, with three times the power 6.6."""
 STEADY_SECONDS = 0.5
-"""Shorter sounds are heard however steady: "ah" moves by 3 dB in some voices."""
+"""Shorter recordings are heard however steady: "ah" moves by 3 dB in some voices."""
 SYLLABLE_SECONDS = 0.07
 BANDS = 8
 
@@ -64,8 +64,8 @@ class Recogniser(Protocol):
     config: AsrConfig
     targets: Targets
 
-    def hear(self, sound: Samples) -> Encoded:
-        """CTC log-probabilities `(1, S, V)` of one sound, `(n,)` samples at the features' rate."""
+    def hear(self, audio: Samples) -> Encoded:
+        """CTC log-probabilities `(1, S, V)` of one recording, `(n,)` samples at the features' rate."""
         ...
 
 
@@ -74,7 +74,7 @@ class Transcript(NamedTuple):
 
     words: list[Word]
     seconds: float  # length of the recording
-    real_time_factor: float  # seconds that a second of sound took, from samples to words
+    real_time_factor: float  # seconds that a second of audio took, from samples to words
 
     @property
     def text(self) -> str:
@@ -145,11 +145,11 @@ def transcribe_file(path: Path, recogniser: Recogniser, decoding: Decoding) -> T
         DataError: it cannot be read.
     """
     mel = recogniser.config.model.mel
-    sound = read_audio(path, rate=mel.sample_rate)
-    seconds = len(sound) / mel.sample_rate
+    audio = read_audio(path, rate=mel.sample_rate)
+    seconds = len(audio) / mel.sample_rate
     words: list[Word] = []
     began = last_line = time.perf_counter()
-    for first, window in windows(sound, mel.sample_rate):
+    for first, window in windows(audio, mel.sample_rate):
         start, stop = (at / mel.sample_rate for at in (first, first + len(window)))
         if is_silent(window, mel):
             logger.info("%s: silence or steady noise from %.1f to %.1f s", path, start, stop)
@@ -161,54 +161,54 @@ def transcribe_file(path: Path, recogniser: Recogniser, decoding: Decoding) -> T
     return Transcript(words, seconds, (time.perf_counter() - began) / seconds)
 
 
-def windows(sound: Samples, rate: int) -> Iterator[tuple[int, Samples]]:
+def windows(audio: Samples, rate: int) -> Iterator[tuple[int, Samples]]:
     """A recording in pieces, each after the number of its first sample; together they are the whole.
 
     Args:
-        sound: `(n,)` mono.
+        audio: `(n,)` mono.
         rate: samples a second.
     """
     frame = max(1, round(POWER_SECONDS * rate))
-    whole = sound[: len(sound) // frame * frame].reshape(-1, frame)
+    whole = audio[: len(audio) // frame * frame].reshape(-1, frame)
     power = np.einsum("tn,tn->t", whole, whole)  # (T,)
     shortest, longest, pause = (int(length * rate / frame) for length in (SHORTEST_SECONDS, LONGEST_SECONDS, PAUSE_SECONDS))
     cuts = [0]
-    while len(sound) - cuts[-1] > LONGEST_SECONDS * rate:
+    while len(audio) - cuts[-1] > LONGEST_SECONDS * rate:
         start = cuts[-1] // frame
         levels = np.convolve(power[start + shortest : start + longest], np.ones(pause), "valid")
         cuts.append((start + shortest + int(levels.argmin()) + pause // 2) * frame)
-    for first, after in pairwise([*cuts, len(sound)]):
-        yield first, sound[first:after]
+    for first, after in pairwise([*cuts, len(audio)]):
+        yield first, audio[first:after]
 
 
-def is_silent(sound: Samples, mel: MelConfig) -> bool:
+def is_silent(audio: Samples, mel: MelConfig) -> bool:
     """Whether nothing is said: silence, or a noise whose level does not move from syllable to syllable in any band.
 
     The lowest eighth of the mel scale does not count (a brown noise drifts there), nor do the ends, where cutting makes a click.
     """
-    if np.abs(sound).max() < QUIETEST_LEVEL:
+    if np.abs(audio).max() < QUIETEST_LEVEL:
         return True
-    if len(sound) < STEADY_SECONDS * mel.sample_rate:
+    if len(audio) < STEADY_SECONDS * mel.sample_rate:
         return False
-    ends = -(-mel.fft // (2 * mel.hop))  # frames that see beyond the sound
+    ends = -(-mel.fft // (2 * mel.hop))  # frames that see beyond the audio
     width, syllable = max(1, mel.bins // BANDS), max(1, round(SYLLABLE_SECONDS * mel.frames_hz))
-    power = log_mel(sound, mel)[ends:-ends, mel.bins // BANDS :].exp()  # (T, F')
+    power = log_mel(audio, mel)[ends:-ends, mel.bins // BANDS :].exp()  # (T, F')
     bands = power.unfold(1, width, width).mean(-1).unfold(0, syllable, 1).mean(-1)  # (T', BANDS - 1)
     levels = 10 * bands.log10()
     movement = levels.amax(0) - levels.quantile(0.1, dim=0)
     return bool(movement.max() < STEADY_DB)
 
 
-def words_in(sound: Samples, recogniser: Recogniser, decoding: Decoding) -> list[Word]:
+def words_in(audio: Samples, recogniser: Recogniser, decoding: Decoding) -> list[Word]:
     """The words of one window, in seconds from its beginning."""
     model = recogniser.config.model
     assert model.emissions != "auto"
-    frames, lengths = recogniser.hear(sound)
+    frames, lengths = recogniser.hear(audio)
     log_probs = frames[0, : int(lengths[0])].cpu()  # (S, V)
     ids = decoding.ids(log_probs, recogniser.targets)
     pieces = [recogniser.targets.decode([symbol]) for symbol in ids]
     spans = [span for piece, span in zip(pieces, align(log_probs, ids), strict=True) for _ in piece]  # one a character
     step = SUBSAMPLING / model.mel.frames_hz / model.emissions
-    end = len(sound) / model.mel.sample_rate  # the last frame reaches beyond it
+    end = len(audio) / model.mel.sample_rate  # the last frame reaches beyond it
     words = word_spans("".join(pieces), spans)
     return [Word(text, min(start * step, end), min(stop * step, end)) for text, start, stop in words]

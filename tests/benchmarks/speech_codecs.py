@@ -6,7 +6,7 @@ Bits are nominal and as counted: whole frames and, of Codec2, whole bytes; of Op
 
 STOI and PESQ compare with the 16 kHz original (pip install pystoi pesq). Codec2 (`c2enc`, `c2dec`, 8 kHz, which PESQ's wide band is
 unfair to) and Opus (`opusenc`, `opusdec`) are taken from the system, and left out where they are not installed. The codec's own
-sound is made by Griffin-Lim; `unquantised` is what that makes of the original mel frames.
+audio is made by Griffin-Lim; `unquantised` is what that makes of the original mel frames.
 """
 
 import argparse
@@ -37,36 +37,36 @@ CODEC2_MODES = ("700C", "1300", "1600", "2400", "3200")
 OPUS_KBITS = (6,)
 
 Samples = NDArray[np.float32]
-Passing = Callable[[Samples], tuple[Samples, float]]  # sound in, sound and bits out
+Passing = Callable[[Samples], tuple[Samples, float]]  # audio in, audio and bits out
 
 
-def ours(stage: CodecStage, books: int, sound: Samples) -> tuple[Samples, float]:
-    mel = log_mel(sound, stage.config.model.mel)[None]
+def ours(stage: CodecStage, books: int, audio: Samples) -> tuple[Samples, float]:
+    mel = log_mel(audio, stage.config.model.mel)[None]
     with torch.no_grad():
         codes = stage.model.encode(mel)[:, :books]
         back = stage.model.decode(codes)[0, : mel.shape[1]]
     return synthesise(GriffinLim(stage.config.model.mel), back), codes.numel() * np.log2(stage.config.model.quantiser.codes)
 
 
-def unquantised(stage: CodecStage, sound: Samples) -> tuple[Samples, float]:
-    mel = log_mel(sound, stage.config.model.mel)
+def unquantised(stage: CodecStage, audio: Samples) -> tuple[Samples, float]:
+    mel = log_mel(audio, stage.config.model.mel)
     return synthesise(GriffinLim(stage.config.model.mel), mel), float("nan")
 
 
-def codec2(mode: str, sound: Samples) -> tuple[Samples, float]:
+def codec2(mode: str, audio: Samples) -> tuple[Samples, float]:
     with tempfile.TemporaryDirectory() as folder:
         raw, coded, back = (Path(folder) / name for name in ("in.raw", "coded", "out.raw"))
-        raw.write_bytes((resample(sound, RATE, CODEC2_HZ).clip(-1, 1) * 32767).astype("<i2").tobytes())
+        raw.write_bytes((resample(audio, RATE, CODEC2_HZ).clip(-1, 1) * 32767).astype("<i2").tobytes())
         subprocess.run(["c2enc", mode, raw, coded], check=True, capture_output=True)
         subprocess.run(["c2dec", mode, coded, back], check=True, capture_output=True)
         samples = np.frombuffer(back.read_bytes(), "<i2").astype(np.float32) / 32768
         return resample(samples, CODEC2_HZ, RATE), 8.0 * coded.stat().st_size
 
 
-def opus(kbits: int, sound: Samples) -> tuple[Samples, float]:
+def opus(kbits: int, audio: Samples) -> tuple[Samples, float]:
     with tempfile.TemporaryDirectory() as folder:
         wav, coded, back = (Path(folder) / name for name in ("in.wav", "coded.opus", "out.wav"))
-        soundfile.write(wav, sound, RATE)
+        soundfile.write(wav, audio, RATE)
         flags = ["--bitrate", str(kbits), "--hard-cbr", "--framesize", "60", "--speech", "--quiet"]
         subprocess.run(["opusenc", *flags, wav, coded], check=True, capture_output=True)
         subprocess.run(["opusdec", "--rate", str(RATE), "--quiet", coded, back], check=True, capture_output=True)
@@ -74,7 +74,7 @@ def opus(kbits: int, sound: Samples) -> tuple[Samples, float]:
 
 
 def candidates(stage: CodecStage) -> Iterator[tuple[str, float, Passing]]:
-    """Name, nominal bits a second, and what passes sound through."""
+    """Name, nominal bits a second, and what passes audio through."""
     model = stage.config.model
     yield "unquantised", float("nan"), partial(unquantised, stage)
     for books in range(1, model.quantiser.books + 1):
@@ -92,8 +92,8 @@ def candidates(stage: CodecStage) -> Iterator[tuple[str, float, Passing]]:
 
 
 def in_time(original: Samples, made: Samples, furthest: int = 1_600) -> Samples:
-    """The sound moved by what the codec delays it: where its envelope fits the original's best, up to a tenth of a second."""
-    one, other = (np.convolve(np.abs(sound), np.ones(80) / 80, "same") for sound in (original, made))
+    """The audio moved by what the codec delays it: where its envelope fits the original's best, up to a tenth of a second."""
+    one, other = (np.convolve(np.abs(audio), np.ones(80) / 80, "same") for audio in (original, made))
     length = min(len(one), len(other)) - furthest
     shifts = range(0, furthest, 8)
     best = max(shifts, key=lambda shift: float(np.dot(one[:length], other[shift : shift + length])))
@@ -109,13 +109,13 @@ def main() -> None:
     stage = open_trained(CodecStage, Run(given.run), device=torch.device("cpu"), cache=cache_dir(), data=given.data)
     found = stage.data.split("test")
     found = found.only(range(min(given.limit, len(found))), ())
-    sounds = list(read_recordings(stage.data.corpus, "test", found, RATE))
-    seconds = sum(map(len, sounds)) / RATE
-    print(f"{len(sounds)} recordings, {seconds:.0f} s")
+    recordings = list(read_recordings(stage.data.corpus, "test", found, RATE))
+    seconds = sum(map(len, recordings)) / RATE
+    print(f"{len(recordings)} recordings, {seconds:.0f} s")
     print(f"{'':<16} bit/s counted STOI   PESQ")
     for name, nominal, passing in candidates(stage):
-        passed = [passing(sound) for sound in sounds]
-        scores = mean_quality([quality(sound, in_time(sound, made)) for sound, (made, _) in zip(sounds, passed, strict=True)])
+        passed = [passing(audio) for audio in recordings]
+        scores = mean_quality([quality(audio, in_time(audio, made)) for audio, (made, _) in zip(recordings, passed, strict=True)])
         bits = sum(bits for _, bits in passed) / seconds
         measured = "  ".join(f"{scores.get(key, float('nan')):.3f}" for key in ("stoi", "pesq"))
         print(f"{name:<16} {nominal:>5.0f} {bits:>7.0f} {measured}", flush=True)

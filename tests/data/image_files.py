@@ -1,6 +1,6 @@
-"""Writes picture files for tests, breaks them, and sees them refused.
+"""Writes image files for tests, breaks them, and sees them refused.
 
-As a program, `python image_files.py COUNT FOLDER` reads COUNT mutated files of every format, and the largest pictures that are
+As a program, `python image_files.py COUNT FOLDER` reads COUNT mutated files of every format, and the largest images that are
 read, each in a process of its own: a crash in native code is seen as its exit code, and its memory can be limited. It prints the
 exit codes and the reports as JSON.
 """
@@ -211,8 +211,8 @@ def read_mutated(suffix: str, count: int, folder: Path) -> None:
     (folder / f"{suffix}.json").write_text(json.dumps(report))
 
 
-def large_picture(name: str) -> bytes:
-    """A picture of one colour that takes almost all of the memory that one may take; if it is to come out as it is."""
+def large_image(name: str) -> bytes:
+    """An image of one colour that takes almost all of the memory that one may take; if it is to come out as it is."""
     kind, side, mode, options = {
         "colours.png": ("PNG", 6_000, "RGB", {"compress_level": 1}),
         "transparent.png": ("PNG", 6_000, "RGBA", {"compress_level": 1}),
@@ -233,7 +233,7 @@ def read_large(name: str, folder: Path) -> None:
     path = folder / name
     path.write_bytes(encoded(NOISE, Image.registered_extensions()[path.suffix]))
     read_image(path)
-    path.write_bytes(large_picture(name))
+    path.write_bytes(large_image(name))
     start = _limit_memory()
     begun = time.process_time()
     info = probe_image(path)

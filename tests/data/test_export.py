@@ -31,13 +31,13 @@ SPLITS = ("train", "val", "test")
 
 TEXT = TinyWorldText(7, 30, 5)
 SPEECH = TinyWorldSpeech(7, 6, 4)
-PICTURES = TinyWorldImages(7, 8, ())
-NUM_PICTURES = 12
+IMAGES = TinyWorldImages(7, 8, ())
+NUM_IMAGES = 12
 DIALOGUES = TinyWorldDialogues.few(7, 28, 13)
 
 
-def export_pictures(world, out):
-    return export_images(world, out, num=NUM_PICTURES)
+def export_few_images(world, out):
+    return export_images(world, out, num=NUM_IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,9 @@ def spoken(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """The folder of exported pictures; not to be changed."""
-    out = tmp_path_factory.mktemp("exported") / "pictures"
-    assert export_pictures(PICTURES, out) == {"train": NUM_PICTURES, "val": 4, "test": 8}
+    """The folder of exported images; not to be changed."""
+    out = tmp_path_factory.mktemp("exported") / "images"
+    assert export_few_images(IMAGES, out) == {"train": NUM_IMAGES, "val": 4, "test": 8}
     return out
 
 
@@ -99,8 +99,8 @@ def test_recordings_read_back_the_same(spoken):
     for split in SPLITS:
         expected, found = SPEECH.recordings(split), files.recordings(split)
         assert [(row.text, row.speaker) for row in found] == [(row.text, row.speaker) for row in expected]
-        sounds = zip(files.samples(split, 0, 16_000), SPEECH.samples(split, 0, 16_000), strict=True)
-        for read, original in sounds:
+        recordings = zip(files.samples(split, 0, 16_000), SPEECH.samples(split, 0, 16_000), strict=True)
+        for read, original in recordings:
             assert read.shape == original.shape
             assert np.abs(read - original).max() <= 2**-16
 
@@ -120,8 +120,8 @@ def test_files_are_16_bit_flac_at_16_khz(spoken):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "write", "world"),
-    [("spoken", export_speech, SPEECH), ("drawn", export_pictures, PICTURES), ("talked", export_dialogues, DIALOGUES)],
-    ids=["speech", "pictures", "dialogues"],
+    [("spoken", export_speech, SPEECH), ("drawn", export_few_images, IMAGES), ("talked", export_dialogues, DIALOGUES)],
+    ids=["speech", "images", "dialogues"],
 )
 def test_the_same_world_is_written_the_same(request, tmp_path, written, write, world):
     before = request.getfixturevalue(written)
@@ -130,24 +130,24 @@ def test_the_same_world_is_written_the_same(request, tmp_path, written, write, w
         assert (tmp_path / "again" / path.relative_to(before)).read_bytes() == path.read_bytes()
 
 
-# Pictures
+# Images
 
 
-def test_pictures_read_back_the_same(drawn, tmp_path):
+def test_images_read_back_the_same(drawn, tmp_path):
     files = open_images(ImageDataConfig(source=str(drawn), augmentation="none"), tmp_path)
     assert not files.broken
     view = View(size=112, grid=7)
     for split in SPLITS:
-        found = files.images(split, "labels", PICTURES.attributes)
-        expected = PICTURES.images(split, "labels", {})
-        assert len(found) == (NUM_PICTURES if split == "train" else len(expected))
+        found = files.images(split, "labels", IMAGES.attributes)
+        expected = IMAGES.images(split, "labels", {})
+        assert len(found) == (NUM_IMAGES if split == "train" else len(expected))
         for index in range(len(found)):
             row, original = found.row(index), expected.row(index)
             assert (row.labels, row.caption) == (original.labels, original.caption)
-            assert list(row.labels) == list(PICTURES.attributes)
-            picture = expected.example(index, view).image
+            assert list(row.labels) == list(IMAGES.attributes)
+            image = expected.example(index, view).image
             for seed in (None, (1, 2, 3)):
-                np.testing.assert_array_equal(found.example(index, view, seed).image, picture)
+                np.testing.assert_array_equal(found.example(index, view, seed).image, image)
 
 
 def test_files_are_png_with_a_manifest(drawn):
@@ -155,8 +155,8 @@ def test_files_are_png_with_a_manifest(drawn):
     lines = (drawn / "metadata.jsonl").read_text().splitlines()
     assert json.loads(lines[0]) == {
         "image": "images/train_000000.png",
-        "label": PICTURES.images("train", "labels", {}).row(0).labels,
-        "caption": PICTURES.images("train", "labels", {}).row(0).caption,
+        "label": IMAGES.images("train", "labels", {}).row(0).labels,
+        "caption": IMAGES.images("train", "labels", {}).row(0).caption,
         "split": "train",
     }
     names = [json.loads(line)["image"] for line in lines]
@@ -190,8 +190,8 @@ def same_part(part, original, files, split, heard):
         return
     assert part.kind == original.kind
     if part.kind == "image":
-        pictures = [corpus.images(split).image(each.number, 112) for corpus, each in ((files, part), (DIALOGUES, original))]
-        np.testing.assert_array_equal(*pictures)
+        images = [corpus.images(split).image(each.number, 112) for corpus, each in ((files, part), (DIALOGUES, original))]
+        np.testing.assert_array_equal(*images)
     else:
         read, spoken = heard[0][part.number], heard[1][original.number]
         assert read.shape == spoken.shape
@@ -202,12 +202,12 @@ def test_answers_lie_beside_as_they_are_said(talked):
     rows = read_dialogues(talked).rows
     assert [row.task for row in rows[:15]] == [*TASKS, *TASKS[:2]]
     plans = [DIALOGUES.spoken_answer(*row.id.split("/")[:2], int(row.id.split("/")[2])) for row in rows]
-    for row, plan, sound in zip(rows, plans, say(plans, 16_000), strict=True):
+    for row, plan, audio in zip(rows, plans, say(plans, 16_000), strict=True):
         *before, last = row.messages
         assert plan.text == last.parts[0]
         assert not any(message.spoken for message in before)
         (reply,) = last.spoken
-        assert np.abs(read_audio(reply.file, rate=16_000) - sound).max() <= 2**-16
+        assert np.abs(read_audio(reply.file, rate=16_000) - audio).max() <= 2**-16
 
 
 def test_every_file_of_dialogues_is_named_and_written_once(talked):
@@ -220,7 +220,7 @@ def test_every_file_of_dialogues_is_named_and_written_once(talked):
     assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", 16_000, 1)
 
 
-def test_a_picture_that_dialogues_share_is_drawn_once(tmp_path, monkeypatch):
+def test_an_image_that_dialogues_share_is_drawn_once(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(export, "render_pixels", lambda found: drawn.append(found) or np.zeros((112, 112, 3), np.uint8))
     monkeypatch.setattr(export, "_write_audio", lambda *_: None)
@@ -289,8 +289,8 @@ def interrupted(*_):
 @pytest.mark.parametrize(("fails", "kind"), [(full, DiskFull), (interrupted, KeyboardInterrupt)])
 @pytest.mark.parametrize(
     ("write", "world"),
-    [(export_text, TEXT), (export_speech, SPEECH), (export_pictures, PICTURES), (export_dialogues, DIALOGUES)],
-    ids=["text", "speech", "pictures", "dialogues"],
+    [(export_text, TEXT), (export_speech, SPEECH), (export_few_images, IMAGES), (export_dialogues, DIALOGUES)],
+    ids=["text", "speech", "images", "dialogues"],
 )
 def test_what_fails_leaves_nothing(tmp_path, monkeypatch, fails, kind, write, world):
     monkeypatch.setattr(export, "flush", fails)
@@ -299,7 +299,7 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch, fails, kind, write, wo
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("write", "world"), [(export_speech, SPEECH), (export_pictures, PICTURES)], ids=["speech", "pictures"])
+@pytest.mark.parametrize(("write", "world"), [(export_speech, SPEECH), (export_few_images, IMAGES)], ids=["speech", "images"])
 def test_a_disk_that_fills_up_is_named(tmp_path, monkeypatch, write, world):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(DiskFull) as error:

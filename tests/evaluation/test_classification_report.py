@@ -42,10 +42,10 @@ def probabilities_of(*rows: Mapping[int, float]) -> Float32:
     return found
 
 
-def classified(*pictures: tuple[int, Mapping[int, float]]) -> ClassificationResult:
-    """Pictures `0`, `1`, … of a class and with the probability of some."""
-    rows = [ImageRecord(str(number), f"list:{number}", {}, None, None) for number in range(len(pictures))]
-    return ClassificationResult(rows, probabilities_of(*(row for _, row in pictures)), np.array([target for target, _ in pictures]))
+def classified(*images: tuple[int, Mapping[int, float]]) -> ClassificationResult:
+    """Images `0`, `1`, … of a class and with the probability of some."""
+    rows = [ImageRecord(str(number), f"list:{number}", {}, None, None) for number in range(len(images))]
+    return ClassificationResult(rows, probabilities_of(*(row for _, row in images)), np.array([target for target, _ in images]))
 
 
 def show(index: int) -> Pixels:
@@ -120,14 +120,14 @@ RIGHT, SECOND, LAST = 0.9, 0.3, 0.0
 
 
 def at(target: int, probability: float) -> tuple[int, Mapping[int, float]]:
-    """A picture whose own class is the likeliest, the second, or the last."""
+    """An image whose own class is the likeliest, the second, or the last."""
     other = (target + 1) % 6
     if probability == LAST:
         return target, {other: 0.5, target: -0.08}
     return target, {target: probability, **({other: 0.6} if probability == SECOND else {})}
 
 
-def test_without_new_classes_all_pictures_count() -> None:
+def test_without_new_classes_all_images_count() -> None:
     found = classified(at(STAR_RED, RIGHT), at(RING_RED, RIGHT), at(STAR_BLUE, SECOND), at(RING_PINK, LAST))
     assert class_rates(found, SIX) == {"top1": 0.5, "top5": 0.75}
 
@@ -145,14 +145,14 @@ def test_where_all_classes_are_new_they_are_the_headline() -> None:
     assert rates == {"top1": 0.5, "top5": 1.0, "top1_heldout_pairs": 0.5}
 
 
-def test_pictures_of_no_known_class_do_not_count() -> None:
+def test_images_of_no_known_class_do_not_count() -> None:
     unknown = (-1, {STAR_RED: 0.9})
     assert class_rates(classified(at(STAR_RED, RIGHT), unknown, at(STAR_RED, SECOND)), SIX)["top1"] == 0.5
     rates = class_rates(classified(at(STAR_RED, RIGHT), unknown, at(RING_BLUE, LAST)), SIX)
     assert rates == {"top1": 1.0, "top5": 1.0, "top1_heldout_pairs": 0.0}
 
 
-def test_beside_new_classes_alone_pictures_of_no_known_class_do_not_count_either() -> None:
+def test_beside_new_classes_alone_images_of_no_known_class_do_not_count_either() -> None:
     rates = class_rates(classified(at(RING_BLUE, RIGHT), (-1, {STAR_RED: 0.9}), at(RING_BLUE, SECOND)), SIX)
     assert rates == {"top1": 0.5, "top5": 1.0, "top1_heldout_pairs": 0.5}
 
@@ -197,7 +197,7 @@ def test_what_is_always_the_same_is_no_better_than_its_floor() -> None:
     assert report.controls["top1_shuffled"] == report.controls["top1_shuffled_floor"] == class_rates(always, SIX)["top1"] == 3 / 8
 
 
-def test_what_knows_everything_knows_nothing_of_other_pictures() -> None:
+def test_what_knows_everything_knows_nothing_of_other_images() -> None:
     report = report_of(classified(*[at(number % 6, RIGHT) for number in range(600)]))
     assert report.controls["top1_shuffled"] == pytest.approx(1 / 6, abs=0.06)
     assert report.controls["top1_shuffled_floor"] == pytest.approx(1 / 6)
@@ -227,11 +227,11 @@ def test_groups_are_the_classes_that_there_are() -> None:
     }
 
 
-def test_the_pictures_of_a_report_can_be_opened() -> None:
+def test_the_images_of_a_report_can_be_opened() -> None:
     for found in (MIXED, classified(at(STAR_RED, RIGHT))):
-        pictures = report_of(found).images
-        assert list(pictures) == ["confusion.png", "calibration.png", "worst.png"]
-        for content in pictures.values():
+        images = report_of(found).images
+        assert list(images) == ["confusion.png", "calibration.png", "worst.png"]
+        for content in images.values():
             with Image.open(io.BytesIO(content)) as image:
                 image.load()
                 assert image.format == "PNG"
@@ -246,14 +246,14 @@ def tiles_of(found: ClassificationResult, monkeypatch: pytest.MonkeyPatch) -> li
 
 
 def test_the_worst_mistakes_are_the_surest_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [
+    images = [
         (STAR_RED, {STAR_RED: 0.99}),  # right
         (STAR_RED, {RING_RED: 0.5}),
         (STAR_BLUE, {RING_PINK: 0.9}),
         (-1, {RING_RED: 0.99}),  # nobody knows
         (RING_RED, {STAR_RED: 0.7}),
     ]
-    tiles = tiles_of(classified(*pictures), monkeypatch)
+    tiles = tiles_of(classified(*images), monkeypatch)
     assert [tile.lines[2] for tile in tiles] == ["2", "4", "1"]
     assert tiles[0].lines == ("pink ring 0.92", "is blue star", "2")
     assert tiles[0].image.shape == (5, 5, 3)

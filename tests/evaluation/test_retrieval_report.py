@@ -1,4 +1,4 @@
-"""Rates of pictures that look for captions, and what a report of them shows."""
+"""Rates of images that look for captions, and what a report of them shows."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from omnictl.metrics.classification import shuffled_pairs
 from omnictl.trainer.stage import Report
 
 
-def placed(pictures: Any, captions: Any, texts: Sequence[str] | None = None) -> SharedSpace:
+def placed(images: Any, captions: Any, texts: Sequence[str] | None = None) -> SharedSpace:
     """Captions are `0`, `1`, … if no texts are given."""
-    rows = [ImageRecord(str(n), "", {}, str(n) if texts is None else texts[n], None) for n in range(len(pictures))]
-    return SharedSpace(rows, np.asarray(pictures, np.float32), np.asarray(captions, np.float32))
+    rows = [ImageRecord(str(n), "", {}, str(n) if texts is None else texts[n], None) for n in range(len(images))]
+    return SharedSpace(rows, np.asarray(images, np.float32), np.asarray(captions, np.float32))
 
 
 def ranked(ranks: Sequence[int], count: int) -> SharedSpace:
-    """Pictures whose own caption comes at these places, from 1 on, among so many captions."""
+    """Images whose own caption comes at these places, from 1 on, among so many captions."""
     similarity = np.zeros((count, count), np.float32)
     for row in range(count):
         wanted = ranks[row % len(ranks)]
@@ -30,7 +30,7 @@ def ranked(ranks: Sequence[int], count: int) -> SharedSpace:
     return placed(similarity, np.eye(count))
 
 
-def test_a_caption_is_right_for_all_pictures_of_which_it_is_said() -> None:
+def test_a_caption_is_right_for_all_images_of_which_it_is_said() -> None:
     found = placed(np.eye(4), np.eye(4), ["a cat", "a dog", "a cat", "A cat"])
     assert found.relevant.astype(int).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
 
@@ -46,7 +46,7 @@ def test_rates_in_both_directions() -> None:
     assert [turned[f"recall_at_{k}_captions"] for k in (1, 5, 10)] == pytest.approx([0.2, 0.6, 0.8])
 
 
-def test_the_caption_of_another_picture_counts_if_it_says_the_same() -> None:
+def test_the_caption_of_another_image_counts_if_it_says_the_same() -> None:
     swapped = np.eye(12)[[1, 0, *range(2, 12)]]
     assert retrieval_rates(placed(swapped, np.eye(12)))["recall_at_1"] == pytest.approx(10 / 12)
     texts = ["a cat", "a cat", *map(str, range(10))]

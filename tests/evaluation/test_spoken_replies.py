@@ -36,6 +36,6 @@ def test_of_tasks_that_take_turns_all_are_heard() -> None:
 def test_few_answers_are_all_said_and_what_is_not_heard_counts() -> None:
     evaluator: Any = Attentive(misheard="two")
     report = say_replies(["one", "two", "четыре"], evaluator)
-    assert evaluator.said == ["one", "two"]  # the last one has no sound, and is as good as not heard
+    assert evaluator.said == ["one", "two"]  # the last one has no audio, and is as good as not heard
     assert report.metrics["speech_reply_cer"] == 9 / 12
     assert len(report.audio) == 2

@@ -18,7 +18,7 @@ from omnictl.stages.talker import TalkerStage
 
 
 class Dictated:
-    """A judge that hears what it is told, whatever the sound; it notes how long sounds were."""
+    """A judge that hears what it is told, whatever the audio; it notes how long recordings were."""
 
     rate = 8_000
 
@@ -26,8 +26,8 @@ class Dictated:
         self.texts = texts
         self.lengths: list[int] = []
 
-    def read(self, sound: Samples) -> str:
-        self.lengths.append(len(sound))
+    def read(self, audio: Samples) -> str:
+        self.lengths.append(len(audio))
         return next(self.texts)
 
 
@@ -80,9 +80,9 @@ def test_a_report_can_be_heard_and_seen(stage: TalkerStage) -> None:
     assert report.num_examples == 2
     assert set(report.audio) == {f"test-{number}_{rung}.wav" for number in range(2) for rung in RUNGS}
     for name, content in report.audio.items():
-        sound, rate = soundfile.read(io.BytesIO(content))
+        audio, rate = soundfile.read(io.BytesIO(content))
         assert rate == 16_000, name
-        assert len(sound) > 0
+        assert len(audio) > 0
     for content in report.images.values():
         assert np.asarray(Image.open(io.BytesIO(content))).std() > 1
 

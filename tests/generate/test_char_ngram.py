@@ -74,7 +74,7 @@ def test_states_are_as_long_as_what_has_been_seen() -> None:
     assert state == ()
 
 
-def test_helps_the_beam_search_where_the_sound_is_unclear() -> None:
+def test_helps_the_beam_search_where_the_audio_is_unclear() -> None:
     spoken = ids("the cat")
     probs = torch.full((2 * len(spoken), VOCAB), 1e-4)
     probs[::2, 0] = 1.0

@@ -1,4 +1,4 @@
-"""Sound of log-mel frames: the same however the frames come, and with the mels that were asked for."""
+"""Audio of log-mel frames: the same however the frames come, and with the mels that were asked for."""
 
 from collections.abc import Sequence
 
@@ -41,11 +41,11 @@ def test_it_makes_no_difference_how_frames_come(wanted: Tensor, sizes: Sequence[
     assert np.array_equal(in_pieces(wanted, sizes), synthesise(VOCODER, wanted))
 
 
-def test_the_sound_has_the_mels_that_were_asked_for(wanted: Tensor) -> None:
-    sound = synthesise(VOCODER, wanted)
-    assert len(sound) == len(wanted) * MEL.hop
-    assert sound.dtype == np.float32
-    found = log_mel(sound, MEL)[: len(wanted)]
+def test_the_audio_has_the_mels_that_were_asked_for(wanted: Tensor) -> None:
+    audio = synthesise(VOCODER, wanted)
+    assert len(audio) == len(wanted) * MEL.hop
+    assert audio.dtype == np.float32
+    found = log_mel(audio, MEL)[: len(wanted)]
     error = (found - wanted).abs().mean()
     assert error < 0.25
     assert (found.flip(0) - wanted).abs().mean() > 8 * error  # as any other speech would be
@@ -98,13 +98,13 @@ def test_silence_is_silent_and_nothing_is_nothing() -> None:
     assert len(synthesise(VOCODER, torch.zeros(0, MEL.bins))) == 0
 
 
-def test_one_frame_is_a_sound() -> None:
+def test_one_frame_is_audio() -> None:
     assert len(synthesise(VOCODER, torch.full((1, MEL.bins), -5.0))) == MEL.hop
 
 
 def test_the_loudest_is_within_bounds() -> None:
-    sound = synthesise(VOCODER, torch.zeros(60, MEL.bins))  # every band as loud as any can be
-    assert np.abs(sound).max() <= 1.0
+    audio = synthesise(VOCODER, torch.zeros(60, MEL.bins))  # every band as loud as any can be
+    assert np.abs(audio).max() <= 1.0
 
 
 def test_magnitudes_have_the_mels(wanted: Tensor) -> None:

@@ -36,7 +36,7 @@ def voice(randomise: Callable[[nn.Module], None]) -> Voice:
     return Voice(talker.eval(), codec.eval(), GriffinLim(codec.config.mel), longest=40)
 
 
-def sound(voice: Voice, pieces: Sequence[str], *, seed: int = 0, sampling: CodeSampling | None = None) -> NDArray[np.float32]:
+def audio(voice: Voice, pieces: Sequence[str], *, seed: int = 0, sampling: CodeSampling | None = None) -> NDArray[np.float32]:
     voice = replace(voice, sampling=sampling or CodeSampling())
     return np.concatenate(list(say(voice, pieces, torch.Generator().manual_seed(seed))))
 
@@ -77,11 +77,11 @@ def test_what_never_ends_is_said_all_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_sound_is_the_same_however_the_text_arrives(voice: Voice) -> None:
-    whole = sound(voice, [TEXT])
+def test_audio_is_the_same_however_the_text_arrives(voice: Voice) -> None:
+    whole = audio(voice, [TEXT])
     assert len(whole) > 0
     for pieces in cuts(TEXT):
-        assert np.array_equal(sound(voice, pieces), whole)
+        assert np.array_equal(audio(voice, pieces), whole)
 
 
 def test_nothing_is_said_of_nothing(voice: Voice) -> None:
@@ -110,9 +110,9 @@ def test_speed_shortens(voice: Voice) -> None:
 
 @pytest.mark.slow
 def test_the_seed_decides_what_is_drawn(voice: Voice) -> None:
-    assert np.array_equal(sound(voice, [TEXT], seed=1), sound(voice, [TEXT], seed=1))
-    assert not np.array_equal(sound(voice, [TEXT], seed=1), sound(voice, [TEXT], seed=2))
-    drawn = [sound(voice, [TEXT], seed=seed, sampling=LIKELIEST) for seed in (1, 2)]
+    assert np.array_equal(audio(voice, [TEXT], seed=1), audio(voice, [TEXT], seed=1))
+    assert not np.array_equal(audio(voice, [TEXT], seed=1), audio(voice, [TEXT], seed=2))
+    drawn = [audio(voice, [TEXT], seed=seed, sampling=LIKELIEST) for seed in (1, 2)]
     assert np.array_equal(*drawn)
 
 
@@ -125,7 +125,7 @@ def test_codes_are_drawn_from_the_likeliest_k() -> None:
     assert torch.equal(choose_codes(scores, LIKELIEST, generator), scores.argmax(-1))
 
 
-def test_sound_comes_before_the_text_has_ended(voice: Voice) -> None:
+def test_audio_comes_before_the_text_has_ended(voice: Voice) -> None:
     arrived: list[str] = []
 
     def pieces() -> Iterator[str]:

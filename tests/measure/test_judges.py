@@ -56,5 +56,5 @@ def test_an_outsider_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
 def test_the_real_outsider_understands_some_of_a_synthetic_voice() -> None:
     pytest.importorskip("pocketsphinx")
     spoken = speak([Request("one two three four five", "en-us", 140, 50)])
-    sound = resample(spoken.samples[0].astype(np.float32) / np.float32(2**15), spoken.rate, Pocketsphinx.rate)
-    assert len({"two", "three", "four", "five"} & set(Pocketsphinx().read(sound).split())) >= 3
+    audio = resample(spoken.samples[0].astype(np.float32) / np.float32(2**15), spoken.rate, Pocketsphinx.rate)
+    assert len({"two", "three", "four", "five"} & set(Pocketsphinx().read(audio).split())) >= 3

@@ -1,4 +1,4 @@
-"""Pictures for people: their size, their bytes, and that what they show is in them."""
+"""Images for people: their size, their bytes, and that what they show is in them."""
 
 import io
 
@@ -39,7 +39,7 @@ def matrix_of(num_classes: int) -> NDArray[np.int64]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 100, 200])
-def test_a_confusion_matrix_of_any_size_is_a_picture(num_classes: int) -> None:
+def test_a_confusion_matrix_of_any_size_is_an_image(num_classes: int) -> None:
     matrix, names = matrix_of(num_classes), [f"class number {i}" for i in range(num_classes)]
     height, width, _ = pixels(confusion_image(matrix, names)).shape
     assert height == width <= 2_000
@@ -50,7 +50,7 @@ def test_the_same_matrix_gives_the_same_bytes() -> None:
     assert len({confusion_image(matrix_of(10), list("abcdefghij")) for _ in range(3)}) == 1
 
 
-def test_long_names_do_not_grow_the_picture() -> None:
+def test_long_names_do_not_grow_the_image() -> None:
     matrix = matrix_of(3)
     long, longer = (pixels(confusion_image(matrix, ["w" * length, "b", "c"])) for length in (100, 1_000))
     assert np.array_equal(long, longer)
@@ -96,7 +96,7 @@ def square(side: int, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
     return np.full((side, side, 3), colour, np.uint8)
 
 
-def test_a_contact_sheet_holds_every_picture_at_one_size() -> None:
+def test_a_contact_sheet_holds_every_image_at_one_size() -> None:
     colours = [(200, 10 * i, 0) for i in range(8)]
     sides = [1, 8, 32, 80, 81, 160, 300, 500]
     tiles = [Tile(square(side, colour), ("one", "two")) for side, colour in zip(sides, colours, strict=True)]
@@ -108,14 +108,14 @@ def test_a_contact_sheet_holds_every_picture_at_one_size() -> None:
     assert contact_sheet(tiles, columns=3) == png
 
 
-def test_long_pictures_keep_their_shape() -> None:
+def test_long_images_keep_their_shape() -> None:
     shown = pixels(contact_sheet([Tile(np.full((20, 500, 3), 77, np.uint8), ())]))
     assert count_of((77, 77, 77), shown) == TILE * round(20 * TILE / 500)
     shown = pixels(contact_sheet([Tile(np.full((1_000, 1, 3), 77, np.uint8), ())]))
     assert count_of((77, 77, 77), shown) == TILE
 
 
-def test_tiny_pictures_stay_sharp() -> None:
+def test_tiny_images_stay_sharp() -> None:
     board = np.zeros((2, 2, 3), np.uint8)
     board[0, 0] = board[1, 1] = (250, 0, 0)
     for laid_out in (board, np.asfortranarray(board)):
@@ -123,7 +123,7 @@ def test_tiny_pictures_stay_sharp() -> None:
         assert count_of((250, 0, 0), shown) == count_of((0, 0, 0), shown) == TILE**2 // 2
 
 
-def test_captions_stay_below_their_picture() -> None:
+def test_captions_stay_below_their_image() -> None:
     blank = np.full((8, 8, 3), 255, np.uint8)
     shown = pixels(contact_sheet([Tile(blank, ("w" * 100,)), Tile(blank, ())]))
     _, columns = np.nonzero((shown != PAPER).any(-1))

@@ -15,18 +15,18 @@ def noise(samples: int) -> NDArray[np.float32]:
 
 
 @both
-def test_a_sound_is_like_itself_and_more_noise_is_worse() -> None:
-    sound, other = noise(2 * RATE), np.random.default_rng(1).normal(0, 0.1, 2 * RATE).astype(np.float32)
-    assert quality(sound, sound) == pytest.approx({"stoi": 1.0, "pesq": 4.64}, abs=0.01)
-    little, much = (quality(sound, sound + share * other) for share in (0.1, 2.0))
+def test_a_recording_is_like_itself_and_more_noise_is_worse() -> None:
+    audio, other = noise(2 * RATE), np.random.default_rng(1).normal(0, 0.1, 2 * RATE).astype(np.float32)
+    assert quality(audio, audio) == pytest.approx({"stoi": 1.0, "pesq": 4.64}, abs=0.01)
+    little, much = (quality(audio, audio + share * other) for share in (0.1, 2.0))
     assert 1 > little["stoi"] > much["stoi"]
     assert 4.64 > little["pesq"] > much["pesq"] >= 1
 
 
 @both
 def test_what_is_longer_is_cut() -> None:
-    sound = noise(2 * RATE)
-    assert quality(sound, np.concatenate([sound, noise(RATE)])) == quality(sound, sound)
+    audio = noise(2 * RATE)
+    assert quality(audio, np.concatenate([audio, noise(RATE)])) == quality(audio, audio)
 
 
 @both

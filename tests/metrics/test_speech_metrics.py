@@ -89,7 +89,7 @@ def test_the_normaliser_is_loaded_late_and_without_a_warning() -> None:
     assert (child.returncode, child.stderr) == (0, "")
 
 
-def test_everyone_is_given_the_sound_of_someone_else() -> None:
+def test_everyone_is_given_the_audio_of_someone_else() -> None:
     references = [f"word{i}" for i in range(50)]
     floor = shuffled_floor(references, seed=0)
     assert sorted(floor.permutation) == list(range(50))

@@ -87,7 +87,7 @@ def test_captions_against_plain_loops(randomise: Randomise) -> None:
 
 
 @torch.no_grad()
-def test_pictures_are_placed_by_what_was_pooled(randomise: Randomise) -> None:
+def test_images_are_placed_by_what_was_pooled(randomise: Randomise) -> None:
     model = caption_encoder(randomise)
     pooled = torch.randn(4, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = model.place(VisionOutput(torch.full((4, 16, 12), float("nan"), dtype=torch.float64), (4, 4), pooled))

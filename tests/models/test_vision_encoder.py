@@ -31,15 +31,15 @@ Randomise = Callable[["nn.Module"], None]
 
 
 def encoder(randomise: Randomise, changes: dict[str, object] | None = None) -> VisionEncoder:
-    """In double precision, with two attributes of the picture and one of its patches."""
+    """In double precision, with two attributes of the image and one of its patches."""
     config = VisionEncoderConfig(**{**SMALL.model_dump(), **(changes or {})})
     model = VisionEncoder(config, (3, 4), (5,)).double().eval()
     randomise(model)
     return model
 
 
-def pictures(count: int, height: int = 24, width: int | None = None) -> Tensor:
-    """`(B, 3, H, W)` uint8, each picture a function of its number."""
+def images(count: int, height: int = 24, width: int | None = None) -> Tensor:
+    """`(B, 3, H, W)` uint8, each image a function of its number."""
     made = [
         torch.randint(0, 256, (3, height, width or height), dtype=torch.uint8, generator=torch.Generator().manual_seed(number))
         for number in range(count)
@@ -75,7 +75,7 @@ def plain_norm(x: Tensor, norm: RMSNorm) -> Tensor:
 
 
 def plain_block(x: Tensor, block: EncoderBlock) -> Tensor:
-    """One layer of one picture, `(T, D)`, head after head and query after query."""
+    """One layer of one image, `(T, D)`, head after head and query after query."""
     attention, width = block.attention, block.attention.head_width
     normed = plain_norm(x, block.attention_norm)
     heads = []
@@ -98,7 +98,7 @@ def plain_block(x: Tensor, block: EncoderBlock) -> Tensor:
 @torch.no_grad()
 def test_patches_are_embedded_one_by_one(randomise: Randomise) -> None:
     model = encoder(randomise)
-    given = pictures(2, 24, 36)
+    given = images(2, 24, 36)
     scaled = (given.double() / 255 - model.config.mean) / model.config.std
     found = model.embedding(scaled)
     assert found.shape == (2, 12, 4, 6)
@@ -109,7 +109,7 @@ def test_patches_are_embedded_one_by_one(randomise: Randomise) -> None:
 @torch.no_grad()
 def test_the_whole_forward_pass_is_that_of_plain_loops(variant: str, randomise: Randomise) -> None:
     model = encoder(randomise, {**VARIANTS[variant], "layers": 1})
-    given = pictures(2)
+    given = images(2)
     seen = model(given)
     for row, patches in enumerate(plain_patches(model, given)):
         x = patches + model.positions[0].flatten(1).T
@@ -126,7 +126,7 @@ def test_the_whole_forward_pass_is_that_of_plain_loops(variant: str, randomise: 
 @torch.no_grad()
 def test_shapes_and_heads(variant: str, randomise: Randomise) -> None:
     model = encoder(randomise, VARIANTS[variant])
-    seen = model(pictures(3, size_of(model)))
+    seen = model(images(3, size_of(model)))
     assert model.config.grid == 4
     assert seen.patches.shape == (3, 16, 12)
     assert seen.grid == (4, 4)
@@ -139,9 +139,9 @@ def test_shapes_and_heads(variant: str, randomise: Randomise) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
-def test_a_picture_alone_is_seen_as_in_a_batch(variant: str, randomise: Randomise) -> None:
+def test_an_image_alone_is_seen_as_in_a_batch(variant: str, randomise: Randomise) -> None:
     model = encoder(randomise, VARIANTS[variant])
-    given = pictures(4, size_of(model))
+    given = images(4, size_of(model))
     together = model(given)
     for row in range(4):
         alone = model(given[row : row + 1])
@@ -150,9 +150,9 @@ def test_a_picture_alone_is_seen_as_in_a_batch(variant: str, randomise: Randomis
 
 
 @torch.no_grad()
-def test_every_patch_sees_the_whole_picture(randomise: Randomise) -> None:
+def test_every_patch_sees_the_whole_image(randomise: Randomise) -> None:
     model = encoder(randomise)
-    given = pictures(1)
+    given = images(1)
     plain = model(given).patches
     given[0, :, -1, -1] = 255 - given[0, :, -1, -1]
     assert ((model(given).patches - plain).abs().amax(-1) > 1e-9).all()
@@ -161,7 +161,7 @@ def test_every_patch_sees_the_whole_picture(randomise: Randomise) -> None:
 @torch.no_grad()
 def test_the_class_token_and_the_registers_are_heard(randomise: Randomise) -> None:
     model = encoder(randomise, VARIANTS["class token and registers"])
-    given = pictures(1)
+    given = images(1)
     before = model(given)
     assert model.extra is not None
     assert model.extra.shape == (4, 12)
@@ -190,7 +190,7 @@ def test_pixels_are_standardised_by_the_config(randomise: Randomise) -> None:
 @torch.no_grad()
 def test_merged_patches_are_squares_of_neighbours(rows: int, columns: int, merge: int, randomise: Randomise) -> None:
     model = encoder(randomise, {"merge": merge})
-    seen = model(pictures(2, 6 * rows, 6 * columns))
+    seen = model(images(2, 6 * rows, 6 * columns))
     assert seen.grid == (rows, columns)
     merged = model.merge(seen)
     assert model.config.merged_grid == 4 // merge
@@ -211,7 +211,7 @@ def test_merged_patches_are_squares_of_neighbours(rows: int, columns: int, merge
 @torch.no_grad()
 def test_patches_that_do_not_fill_squares_are_seen_but_not_merged(rows: int, columns: int, randomise: Randomise) -> None:
     model = encoder(randomise, {"merge": 2})
-    seen = model(pictures(2, 6 * rows, 6 * columns))
+    seen = model(images(2, 6 * rows, 6 * columns))
     assert seen.patches.shape == (2, rows * columns, 12)
     with pytest.raises(AssertionError, match=f"^{rows} × {columns} patches cannot be merged by 2"):
         model.merge(seen)
@@ -219,19 +219,19 @@ def test_patches_that_do_not_fill_squares_are_seen_but_not_merged(rows: int, col
 
 @pytest.mark.parametrize("variant", ["patches", "stem"])
 @pytest.mark.parametrize(("more_down", "more_across"), [(1, 0), (0, 1), (-1, -1)])
-def test_pictures_of_parts_of_patches_are_refused(more_down: int, more_across: int, variant: str, randomise: Randomise) -> None:
+def test_images_of_parts_of_patches_are_refused(more_down: int, more_across: int, variant: str, randomise: Randomise) -> None:
     """A convolution would drop the rest."""
     model = encoder(randomise, VARIANTS[variant])
     size = size_of(model)
     with pytest.raises(AssertionError, match=r"^sides are multiples of the patch"):
-        model(pictures(1, size + more_down, size + more_across))
+        model(images(1, size + more_down, size + more_across))
 
 
 @torch.no_grad()
 def test_rows_and_columns_are_not_confused(randomise: Randomise) -> None:
-    """A picture of one row of patches is the same as its first row seen alone, with the positions of such a grid."""
+    """An image of one row of patches is the same as its first row seen alone, with the positions of such a grid."""
     model = encoder(randomise)
-    given = pictures(1, 12, 36)
+    given = images(1, 12, 36)
     seen = model(given)
     assert seen.grid == (2, 6)
     x = plain_patches(model, given)[0] + model._positions(2, 6)[0].flatten(1).T
@@ -261,7 +261,7 @@ def test_positions_on_another_grid_keep_their_order(height: int, width: int, ran
     torch.testing.assert_close(rows, rows[:, :1].expand(height, width))
     torch.testing.assert_close(columns, columns[:1].expand(height, width))
     torch.testing.assert_close(constant, torch.full_like(constant, 7))
-    # The middle of the picture stays the middle.
+    # The middle of the image stays the middle.
     torch.testing.assert_close(rows.mean(), torch.tensor(1.5, dtype=torch.float64))
     torch.testing.assert_close(rows + rows.flip(0), torch.full_like(rows, 3))
 
@@ -278,7 +278,7 @@ def test_corners_stay_corners_on_a_grid_of_twice_the_size(randomise: Randomise) 
 
 def test_all_positions_learn_at_twice_the_resolution(randomise: Randomise) -> None:
     model = encoder(randomise)
-    (gradient,) = torch.autograd.grad(model(pictures(2, 48)).pooled.square().sum(), model.positions)
+    (gradient,) = torch.autograd.grad(model(images(2, 48)).pooled.square().sum(), model.positions)
     assert gradient.shape == (1, 12, 4, 4)
     assert gradient.abs().amax(1).all()
 
@@ -287,7 +287,7 @@ def test_a_fresh_encoder_is_its_embedding() -> None:
     """What adds to the residual stream starts as zero."""
     model = VisionEncoder(VisionEncoderConfig(**{**SMALL.model_dump(), "layers": 3}), (3,)).double()
     with torch.no_grad():
-        given = pictures(2)
+        given = images(2)
         embedded = plain_patches(model, given) + model.positions.flatten(2).mT
         torch.testing.assert_close(model(given).patches, plain_norm(embedded, model.norm))
 
@@ -296,7 +296,7 @@ def test_a_fresh_encoder_is_its_embedding() -> None:
 @pytest.mark.parametrize("variant", ["stem", "class token and registers"])
 def test_recomputation_gives_identical_gradients(variant: str, dropout: float, randomise: Randomise) -> None:
     model = encoder(randomise, {**VARIANTS[variant], "dropout": dropout}).train()
-    given = pictures(3, size_of(model))
+    given = images(3, size_of(model))
 
     def gradients(checkpointing: Checkpointing) -> list[Tensor]:
         torch.manual_seed(3)
@@ -327,14 +327,14 @@ def test_recomputation_saves_memory(randomise: Randomise) -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            model(pictures(4))
+            model(images(4))
         kept.append(num_bytes)
     assert kept[1] < 0.4 * kept[0]
 
 
 def test_dropout_is_for_training_alone(randomise: Randomise) -> None:
     model = encoder(randomise, {"dropout": 0.5})
-    given = pictures(2)
+    given = images(2)
     with torch.no_grad():
         assert close(model(given), model(given))
         model.train()
@@ -355,7 +355,7 @@ def test_flops_are_those_torch_counts(changes: dict[str, object], size: int) -> 
     model = VisionEncoder(config, (10, 10, 9), (11, 11))
     # Plain matrix products instead of the fused kernel: there torch counts all T² pairs of an attention.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        seen = model(pictures(2, size))
+        seen = model(images(2, size))
         logits = [*model.attribute_logits(seen), *model.patch_logits(seen)]
         torch.autograd.backward(torch.stack([each.square().sum() for each in logits]).sum())
     assert training_flops(model, 2, size) == pytest.approx(counter.get_total_flops(), rel=1e-3)
@@ -366,7 +366,7 @@ def test_flops_are_those_torch_counts(changes: dict[str, object], size: int) -> 
     ("change", "message"),
     [
         ({"width": 25}, "width 25 must be a multiple of heads (2)"),
-        ({"patch": 10, "image_size": 100}, "patch 10 must be a multiple of 16, by which the stem shrinks a picture"),
+        ({"patch": 10, "image_size": 100}, "patch 10 must be a multiple of 16, by which the stem shrinks an image"),
         ({"image_size": 72}, "image_size 72 must be a multiple of patch × merge (16)"),
         ({"image_size": 80, "merge": 2}, "image_size 80 must be a multiple of patch × merge (32)"),
         ({"stem": (32, 24, 96, 128)}, "the stem's channels must be multiples of 16, found 24"),
@@ -378,10 +378,10 @@ def test_shapes_that_do_not_fit_are_refused(change: dict[str, object], message: 
     assert message in str(caught.value)
 
 
-def test_the_stem_shrinks_a_picture_to_its_patches() -> None:
+def test_the_stem_shrinks_an_image_to_its_patches() -> None:
     config = VisionEncoderConfig(**{**TINY.model_dump(), "stem": (16, 32), "stem_depth": 3})
     model = VisionEncoder(config, ())
     strides = [layer.stride[0] for layer in model.embedding if isinstance(layer, nn.Conv2d)]
     assert strides == [2, 1, 1, 2, 1, 1, 4]
     assert not [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    assert model.merge(model(pictures(1, 64))).shape == (1, config.merged_grid**2, config.merged_width)
+    assert model.merge(model(images(1, 64))).shape == (1, config.merged_grid**2, config.merged_width)

@@ -26,14 +26,14 @@ def mels(frames: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_a_sound_comes_back_from_its_spectrum(vocoder: NeuralVocoder) -> None:
+def test_a_recording_comes_back_from_its_spectrum(vocoder: NeuralVocoder) -> None:
     """The last step is the inverse of a short-time transform."""
     hop, fft = CONFIG.mel.hop, CONFIG.mel.fft
-    sound = torch.randn(1, 40 * hop, generator=torch.Generator().manual_seed(0))
-    found = torch.stft(sound, fft, hop, window=torch.hann_window(fft), pad_mode="constant", return_complex=True).mT[:, :40]
+    audio = torch.randn(1, 40 * hop, generator=torch.Generator().manual_seed(0))
+    found = torch.stft(audio, fft, hop, window=torch.hann_window(fft), pad_mode="constant", return_complex=True).mT[:, :40]
     back = vocoder.samples(Spectrum(found.abs(), found.angle()))
-    assert back.shape == sound.shape
-    torch.testing.assert_close(back[:, : -fft // 2], sound[:, : -fft // 2], atol=1e-4, rtol=0)
+    assert back.shape == audio.shape
+    torch.testing.assert_close(back[:, : -fft // 2], audio[:, : -fft // 2], atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -58,16 +58,16 @@ def test_it_makes_no_difference_how_frames_come(vocoder: NeuralVocoder, sizes: l
         size = sizes[len(parts) % len(sizes)]
         parts.append(stream.push(mel[start : start + size]))
         start += size
-    sound = np.concatenate([*parts, stream.finish()])
-    assert len(sound) == 61 * CONFIG.mel.hop
-    assert np.array_equal(sound, synthesise(Neural(vocoder), mel))
+    audio = np.concatenate([*parts, stream.finish()])
+    assert len(audio) == 61 * CONFIG.mel.hop
+    assert np.array_equal(audio, synthesise(Neural(vocoder), mel))
 
 
 @torch.no_grad()
 def test_streaming_is_the_whole_at_once(vocoder: NeuralVocoder) -> None:
     whole = vocoder(mels(61))[0].clamp(-1, 1)
     streamed = torch.from_numpy(synthesise(Neural(vocoder), mels(61)[0]))
-    inside = slice(CONFIG.mel.fft, -CONFIG.mel.fft)  # at its begin the stream has frames of no sound, at its end silence follows
+    inside = slice(CONFIG.mel.fft, -CONFIG.mel.fft)  # at its begin the stream has frames of no audio, at its end silence follows
     torch.testing.assert_close(streamed[inside], whole[inside], atol=1e-4, rtol=0)
 
 

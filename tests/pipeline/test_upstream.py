@@ -16,7 +16,7 @@ from omnictl.stages.sft import Sft, SftConfig
 
 @pytest.fixture
 def config(tmp_path: Path) -> SftConfig:
-    """Of dialogues without pictures and sounds."""
+    """Of dialogues without images and recordings."""
     file = tmp_path / "talks.jsonl"
     messages = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello."}]
     file.write_text("".join(json.dumps({"messages": messages, "id": str(number)}) + "\n" for number in range(3)))

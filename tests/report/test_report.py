@@ -16,8 +16,8 @@ from omnictl.report.run_files import key_figures
 from omnictl.runs.run import Run
 
 EVIL = "<script>alert('&')</script>\"'<b>"
-PNG = b"\x89PNG picture"
-WAV = b"RIFF sound"
+PNG = b"\x89PNG image"
+WAV = b"RIFF audio"
 
 MakeRun = Callable[..., Run]
 
@@ -166,7 +166,7 @@ def test_a_page_has_bounds(make_run: MakeRun) -> None:
         assert text in page.text
 
 
-def test_pictures_and_sounds_stand_beside_what_names_them(make_run: MakeRun) -> None:
+def test_images_and_recordings_stand_beside_what_names_them(make_run: MakeRun) -> None:
     run = make_run("sft")
     folder = judge(run)
     (folder / "scene.png").write_bytes(PNG)
@@ -179,7 +179,7 @@ def test_pictures_and_sounds_stand_beside_what_names_them(make_run: MakeRun) -> 
     page = read(write_report(run))
     assert (page.tags.count("img"), page.tags.count("audio")) == (1, 1)
     assert "gone.wav" in page.text
-    assert "pictures" not in page.text
+    assert "images" not in page.text
 
 
 def test_a_run_that_has_barely_begun(make_run: MakeRun) -> None:
@@ -235,7 +235,7 @@ def test_long_curves_are_averaged() -> None:
     assert all(point.value == 0.5 for point in shown)
 
 
-def test_a_curve_lies_within_its_picture() -> None:
+def test_a_curve_lies_within_its_image() -> None:
     for values in ([5.0, 5.0], [0.0, 0.0], [-2.0, 3.0], [1000.0, 1.0, 0.1], [1e-9]):
         drawing = curve("loss", [Point(step, value) for step, value in enumerate(values)])
         (line,) = re.findall(r'polyline points="([^"]*)"', drawing)

@@ -34,26 +34,26 @@ def stage_of(*overrides: str, init: Run | None = None) -> Vision:
     return Vision.create(config_of(*overrides), context=StageContext(cache_dir(), init))
 
 
-def write_picture(path: Path, seed: int = 0) -> None:
+def write_image(path: Path, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)).save(path)
 
 
 def write_classes(folder: Path, *names: str, count: int = 5) -> Path:
-    """Class folders in three splits, of pictures that are all different."""
+    """Class folders in three splits, of images that are all different."""
     for seed, (split, name, number) in enumerate(itertools.product(SPLITS, names, range(count))):
-        write_picture(folder / split / name / f"{number}.png", seed)
+        write_image(folder / split / name / f"{number}.png", seed)
     return folder
 
 
 def write_corpus(folder: Path, rows: Sequence[Mapping[str, object]]) -> Path:
-    """A manifest of pictures `0.png`, `1.png`, …; files that are there already are left alone."""
+    """A manifest of images `0.png`, `1.png`, …; files that are there already are left alone."""
     folder.mkdir(exist_ok=True)
     lines = [json.dumps({"image": f"{number}.png", **row}) + "\n" for number, row in enumerate(rows)]
     (folder / "metadata.jsonl").write_text("".join(lines))
     for number in range(len(rows)):
         if not (folder / f"{number}.png").exists():
-            write_picture(folder / f"{number}.png", seed=number)
+            write_image(folder / f"{number}.png", seed=number)
     return folder
 
 

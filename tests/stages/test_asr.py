@@ -27,7 +27,7 @@ FP32 = Precision("fp32", "")
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     """Ten rows to train on, of which three are broken and one is too short, and one of each other split."""
-    (tmp_path / "2.wav").write_text("this is no sound")
+    (tmp_path / "2.wav").write_text("this is no audio")
     soundfile.write(tmp_path / "4.wav", hiss(0.1), RATE)
     write_corpus(tmp_path, [*TEXTS[:7], "βα", *TEXTS[8:]], split=SPLITS)
     (tmp_path / "3.wav").unlink()
@@ -62,7 +62,7 @@ def test_what_is_broken_and_allowed_is_left_out_and_recorded(mixed: Path) -> Non
 
 
 def test_broken_rows_of_the_validation_split_are_recorded_too(tmp_path: Path) -> None:
-    (tmp_path / "1.wav").write_text("this is no sound")
+    (tmp_path / "1.wav").write_text("this is no audio")
     write_corpus(tmp_path, TEXTS[:5], split=["train", "val", "val", "train", "test"])
     stage = on_files(tmp_path)
     assert [row.id for row in stage.data.quarantine] == ["1.wav"]
@@ -194,7 +194,7 @@ def test_any_split_of_a_batch_gives_the_same_gradient(dtype: torch.dtype, tolera
         assert (gradient(stage, micro_batch) - whole).norm() <= tolerance * whole.norm(), micro_batch
 
 
-def test_work_counts_seconds_of_sound() -> None:
+def test_work_counts_seconds_of_audio() -> None:
     stage = stage_of()
     batches = stage.batches()
     batch = batches.collate(batches.ids(0))

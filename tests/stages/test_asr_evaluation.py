@@ -37,7 +37,7 @@ def knows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("knows_everything")
-def test_a_perfect_model_makes_no_errors_but_where_sounds_are_shuffled() -> None:
+def test_a_perfect_model_makes_no_errors_but_where_recordings_are_shuffled() -> None:
     report = stage_of("data.num_eval_utterances=60").evaluate("test", limit=None)
     assert (report.headline, report.better, report.num_examples) == ("wer", "lower", 60)
     assert report.value == report.metrics["cer"] == report.metrics["wer_unseen_voices"] == 0
@@ -175,12 +175,12 @@ def test_a_recording_is_heard_as_in_the_split(randomise: Randomise) -> None:
     randomise(stage.model)
     stage.model.eval()
     found = stage.data.split("val")
-    sounds = list(stage.data.corpus.samples("val", 0, RATE))
+    recordings = list(stage.data.corpus.samples("val", 0, RATE))
     for indices, batch in evaluation_batches(found, 1):
         (index,) = indices
-        sound = sounds[index]
-        assert not isinstance(sound, DataError)
-        heard = stage.hear(sound)
+        audio = recordings[index]
+        assert not isinstance(audio, DataError)
+        heard = stage.hear(audio)
         logits = stage.encode(batch)
         assert torch.equal(heard.lengths, logits.lengths)
         torch.testing.assert_close(heard.frames.exp(), logits.frames.softmax(-1), atol=0.02, rtol=0)

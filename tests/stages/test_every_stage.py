@@ -299,5 +299,5 @@ class Deaf:
 
     rate = 16_000
 
-    def read(self, sound: object) -> str:
+    def read(self, audio: object) -> str:
         return "nothing"

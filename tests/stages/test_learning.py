@@ -39,7 +39,7 @@ def test_a_small_thinker_learns_tinyworld(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.slow
 def test_a_small_encoder_learns_its_utterances_by_heart(capsys: pytest.CaptureFixture[str]) -> None:
-    """It spells what it has heard often, and the wrong sounds do not help it: the transcripts are not in the model alone."""
+    """It spells what it has heard often, and the wrong recordings do not help it: the transcripts are not in the model alone."""
     settings = [
         "model.width=96",
         "model.layers=2",
@@ -65,7 +65,7 @@ def test_a_small_encoder_learns_its_utterances_by_heart(capsys: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_a_small_encoder_learns_to_tell_scenes_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    """It names shapes and colours in pictures that it has never seen, and nothing of it holds of other pictures."""
+    """It names shapes and colours in images that it has never seen, and nothing of it holds of other images."""
     settings = [
         "model.image_size=48",
         "model.stem=[16,32,64]",

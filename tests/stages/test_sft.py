@@ -273,7 +273,7 @@ def test_a_part_that_the_data_needs_is_asked_for() -> None:
 
 
 def write_own(folder: Path, rows: int = 24) -> Path:
-    """Dialogues about pictures alone."""
+    """Dialogues about images alone."""
     lines = []
     for number in range(rows):
         colour, value = [("red", (200, 0, 0)), ("blue", (0, 0, 200))][number % 2]

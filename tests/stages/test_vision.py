@@ -49,7 +49,7 @@ def test_the_attributes_are_those_of_the_data(tmp_path: Path) -> None:
     assert (head.out_features, len(stage.model.encoder.head["patch"])) == (2, 0)
 
 
-def test_tinyworld_has_attributes_of_pictures_and_patches() -> None:
+def test_tinyworld_has_attributes_of_images_and_patches() -> None:
     stage = stage_of()
     assert [head.out_features for head in stage.model.encoder.head["picture"]] == [10, 10, 2, 9, 3, 4, 9]
     assert [head.out_features for head in stage.model.encoder.head["patch"]] == [11, 11, 3, 10]
@@ -62,7 +62,7 @@ def test_tinyworld_has_attributes_of_pictures_and_patches() -> None:
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     """Ten rows to train on, of which two are broken and one has no label, and two to validate on, of which one is unknown."""
-    tmp_path.joinpath("2.png").write_text("this is no picture")
+    tmp_path.joinpath("2.png").write_text("this is no image")
     rows: list[dict[str, object]] = [{"label": "cat" if number % 2 else "dog", "split": "train"} for number in range(10)]
     rows[5] = {"caption": "a cat", "split": "train"}
     rows += [{"label": "cat", "split": "val"}, {"label": "fox", "split": "val"}]
@@ -132,13 +132,13 @@ def test_too_many_classes_are_refused() -> None:
     assert caught.value.message == "16,200 combinations of shape, colour, size, place, relation are too many for top1"
 
 
-def test_pictures_of_no_known_class_alone_cannot_be_judged(tmp_path: Path) -> None:
+def test_images_of_no_known_class_alone_cannot_be_judged(tmp_path: Path) -> None:
     """Some show their shape, others their colour, none both."""
     rows = [{"label": {"shape": "star"} if number % 2 else {"colour": "red"}} for number in range(20)]
     stage = on_files(write_corpus(tmp_path, rows), "data.val_fraction=0.2")
     with pytest.raises(DataError) as caught:
         stage.validate()
-    assert caught.value.message == f"none of 4 pictures of {tmp_path} has all labels that name its class: colour, shape"
+    assert caught.value.message == f"none of 4 images of {tmp_path} has all labels that name its class: colour, shape"
     assert caught.value.where == str(tmp_path)
     assert "data.top1" in caught.value.fix
 
@@ -148,20 +148,20 @@ def test_a_contrastive_batch_stays_whole() -> None:
     assert config_of(CONTRASTIVE, "train.micro_batch=auto").train.micro_batch == "auto"
     with pytest.raises(ConfigError) as caught:
         config_of(CONTRASTIVE, "train.micro_batch=4")
-    assert "the contrastive loss compares the pictures of a whole batch: train.micro_batch must be auto" in caught.value.message
+    assert "the contrastive loss compares the images of a whole batch: train.micro_batch must be auto" in caught.value.message
 
 
 @pytest.mark.parametrize(
     ("overrides", "mixes"),
     [((), False), (("data.augmentation=light",), False), (("data.augmentation=strong",), True)],
 )
-def test_pictures_are_mixed_where_they_are_strongly_varied(overrides: Sequence[str], mixes: bool, tmp_path: Path) -> None:
+def test_images_are_mixed_where_they_are_strongly_varied(overrides: Sequence[str], mixes: bool, tmp_path: Path) -> None:
     batches = on_files(write_classes(tmp_path, "cat", "dog"), *overrides).batches()
     shares = torch.cat([batches.collate(batches.ids(step)).shares for step in range(5)])
     assert ((shares < 1).any().item()) == mixes
 
 
-def test_pictures_with_captions_are_not_mixed(tmp_path: Path) -> None:
+def test_images_with_captions_are_not_mixed(tmp_path: Path) -> None:
     write_corpus(tmp_path, [{"caption": f"cat number {number}"} for number in range(30)])
     batches = on_files(tmp_path, CONTRASTIVE, "data.augmentation=strong").batches()
     assert all((batches.collate(batches.ids(step)).shares == 1).all() for step in range(5))
@@ -170,12 +170,12 @@ def test_pictures_with_captions_are_not_mixed(tmp_path: Path) -> None:
 def test_scenes_stay_as_they_are_or_their_patches_would_be_mislabelled() -> None:
     batch = first_batch(stage_of("data.augmentation=strong"))
     assert (batch.shares == 1).all()
-    for index, picture in enumerate(batch.images):
-        assert np.array_equal(picture, draw(scene(TINYWORLD_SEED, "train", index), 32).image)
+    for index, image in enumerate(batch.images):
+        assert np.array_equal(image, draw(scene(TINYWORLD_SEED, "train", index), 32).image)
 
 
 def batch_of(stage: Vision, count: int, *, shares: Sequence[float] = ()) -> ImageBatch:
-    """Random pictures and labels, some of them unknown."""
+    """Random images and labels, some of them unknown."""
     generator = torch.Generator().manual_seed(3)
 
     def labels(sizes: Sequence[int], *shape: int) -> Tensor:
@@ -192,7 +192,7 @@ def batch_of(stage: Vision, count: int, *, shares: Sequence[float] = ()) -> Imag
         others=others if shares else own,
         shares=torch.tensor(shares) if shares else torch.ones(count),
         patches=labels(patch_sizes, count, 16) if patch_sizes else torch.zeros(count, 0, 0, dtype=torch.int64),
-        captions=tuple(f"picture {number}" for number in range(count)),
+        captions=tuple(f"image {number}" for number in range(count)),
     )
 
 
@@ -231,15 +231,15 @@ def test_what_is_not_known_costs_nothing(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_a_model_that_names_patches_can_be_asked_without_them(randomise: Randomise) -> None:
-    """As when it is judged on pictures of which nobody says what their parts show."""
+    """As when it is judged on images of which nobody says what their parts show."""
     stage = stage_of()
     randomise(stage.model)
     batch = batch_of(stage, 4)
-    pictures_alone = stage.loss(replace(batch, patches=torch.zeros(4, 0, 0, dtype=torch.int64))).sum.item()
+    images_alone = stage.loss(replace(batch, patches=torch.zeros(4, 0, 0, dtype=torch.int64))).sum.item()
     weightless = stage_of("patch_weight=0")
     randomise(weightless.model)
-    assert pictures_alone == pytest.approx(weightless.loss(batch).sum.item(), rel=1e-6)
-    assert pictures_alone < stage.loss(batch).sum.item()
+    assert images_alone == pytest.approx(weightless.loss(batch).sum.item(), rel=1e-6)
+    assert images_alone < stage.loss(batch).sum.item()
 
 
 def gradient(stage: Vision, micro_batch: int) -> Tensor:
@@ -269,7 +269,7 @@ def test_any_split_of_a_batch_gives_the_same_gradient(data: str, dtype: torch.dt
         assert (gradient(stage, micro_batch) - whole).norm() <= tolerance * whole.norm(), micro_batch
 
 
-def test_work_counts_pictures() -> None:
+def test_work_counts_images() -> None:
     stage = stage_of()
     work = stage.work(first_batch(stage))
     assert (work.units, work.positions, work.slots) == (8, 8, 8)

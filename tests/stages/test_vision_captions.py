@@ -35,9 +35,9 @@ def test_the_contrastive_loss_is_that_of_a_loop(randomise: Randomise) -> None:
     stage.model.captions.log_scale.fill_(math.log(5.0))
     batch = first_batch(stage)
     found = stage.loss(batch)
-    pictures = stage.model.captions.place(stage.model.encoder(batch.images)).tolist()
+    images = stage.model.captions.place(stage.model.encoder(batch.images)).tolist()
     captions = [stage.reader.read([caption])[0].tolist() for caption in batch.captions]  # one at a time: without padding
-    scores = [[5.0 * math.fsum(a * b for a, b in zip(one, other, strict=True)) for other in captions] for one in pictures]
+    scores = [[5.0 * math.fsum(a * b for a, b in zip(one, other, strict=True)) for other in captions] for one in images]
     expected = 0.0
     for number in range(8):
         expected += plain_nats(scores[number], number, 0.0) / 2
@@ -47,7 +47,7 @@ def test_the_contrastive_loss_is_that_of_a_loop(randomise: Randomise) -> None:
 
 
 @torch.no_grad()
-def test_pictures_and_captions_are_of_unit_length(randomise: Randomise) -> None:
+def test_images_and_captions_are_of_unit_length(randomise: Randomise) -> None:
     stage = stage_of(CONTRASTIVE)
     randomise(stage.model)
     stage.model.eval()
@@ -81,12 +81,12 @@ def test_several_prompts_of_a_class_count_as_their_mean(scale: float, monkeypatc
     stage = stage_of(CONTRASTIVE)
     stage.model.captions.log_scale.fill_(math.log(scale))
     monkeypatch.setattr(stage.reader, "read", lambda texts: torch.stack([vector(text) for text in texts]))
-    pictures = torch.stack([vector("one"), vector("other")])
+    images = torch.stack([vector("one"), vector("other")])
     prompts = [("a", "b", "c"), ("d",)]
-    found = stage.reader.match(pictures.numpy(), prompts)
+    found = stage.reader.match(images.numpy(), prompts)
     means = torch.stack([F.normalize(torch.stack([vector(text) for text in ways]).mean(0), dim=0) for ways in prompts])
-    for row, picture in zip(found, pictures, strict=True):
-        powers = [math.exp(scale * float(picture @ mean)) for mean in means]
+    for row, image in zip(found, images, strict=True):
+        powers = [math.exp(scale * float(image @ mean)) for mean in means]
         np.testing.assert_allclose(row, [power / sum(powers) for power in powers], rtol=1e-3, atol=1e-6)
 
 
@@ -122,7 +122,7 @@ def test_the_report_of_contrast() -> None:
     assert validated.num_examples == 10
 
 
-def test_a_model_that_places_pictures_on_their_captions_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_places_images_on_their_captions_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = stage_of(CONTRASTIVE)
     captions = [scene(TINYWORLD_SEED, "test", index).caption for index in range(20)]
     placed = torch.stack([vector(text) for text in captions])

@@ -47,7 +47,7 @@ def knows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("knows_everything")
-def test_a_perfect_model_is_right_but_where_pictures_are_shuffled() -> None:
+def test_a_perfect_model_is_right_but_where_images_are_shuffled() -> None:
     stage = stage_of("data.num_eval_images=200", "label_smoothing=0")
     report = stage.evaluate("test", limit=None)
     assert (report.headline, report.better, report.num_examples) == ("top1", "higher", 200)
@@ -68,7 +68,7 @@ def test_a_perfect_model_is_right_but_where_pictures_are_shuffled() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("knows_everything")
-def test_pictures_are_judged_in_parts_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_judged_in_parts_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = stage_of()
     reports = []
     for count in (128, 7, 1):
@@ -134,7 +134,7 @@ def test_pairs_that_files_never_show_in_training_count_apart(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_limit_takes_the_first_pictures(giver: Vision) -> None:
+def test_a_limit_takes_the_first_images(giver: Vision) -> None:
     for stage in (giver, stage_of(CONTRASTIVE)):
         report = stage.evaluate("test", limit=3)
         assert [row["id"] for row in report.predictions] == ["test/0", "test/1", "test/2"]
@@ -175,7 +175,7 @@ def test_of_scenes_without_end_as_many_are_judged_as_in_the_test(
 
 
 @torch.no_grad()
-def test_a_picture_is_named_as_in_the_split(giver: Vision) -> None:
+def test_an_image_is_named_as_in_the_split(giver: Vision) -> None:
     report = giver.evaluate("test", limit=5)
     found = giver.data.split("test")
     for index, row in enumerate(report.predictions):
@@ -189,7 +189,7 @@ def test_a_picture_is_named_as_in_the_split(giver: Vision) -> None:
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_a_picture_is_matched_as_in_the_split(randomise: Randomise) -> None:
+def test_an_image_is_matched_as_in_the_split(randomise: Randomise) -> None:
     stage = stage_of(CONTRASTIVE)
     randomise(stage.model)
     stage.model.eval()

@@ -139,4 +139,4 @@ def test_a_model_of_files_cannot_name_scenes(tmp_path: Path) -> None:
     run = run_of(on_files(write_classes(tmp_path / "data", "cat", "dog")), tmp_path)
     with pytest.raises(DataError) as caught:
         opened(run, data="tinyworld").evaluate("test", limit=5)
-    assert caught.value.message == "none of 5 pictures of tinyworld has all labels that name its class: label"
+    assert caught.value.message == "none of 5 images of tinyworld has all labels that name its class: label"

@@ -35,7 +35,7 @@ from omnictl.tinyworld.speech.utterances import utterance
 from omnictl.tinyworld.speech.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
 from omnictl.tinyworld.text.documents import write_talk
 
-PICTURES = 300
+IMAGES = 300
 NUM = 120
 """Dialogues of a task that a test looks at."""
 
@@ -45,17 +45,17 @@ PLACE = "|".join(sorted(PLACES, key=len, reverse=True))
 
 
 def told(task, number, split="train", seed=5):
-    return dialogue(seed, split, task, number, pictures=PICTURES)
+    return dialogue(seed, split, task, number, images=IMAGES)
 
 
 def exchanges(task, split="train", num=NUM):
-    """Every question of a task with its answer and the pictures that were shown until then."""
+    """Every question of a task with its answer and the images that were shown until then."""
     for number in range(num):
         shown = ()
         for exchange in told(task, number, split):
-            shown += exchange.pictures
+            shown += exchange.images
             question = exchange.text if exchange.spoken is None else exchange.spoken.text
-            yield question, exchange.answer, [scene(5, split, picture) for picture in shown]
+            yield question, exchange.answer, [scene(5, split, image) for image in shown]
 
 
 # A second opinion on every answer, from where the shapes lie
@@ -146,7 +146,7 @@ JUDGES = {
 
 
 def about(question, shown):
-    """The right answer to a question about a picture."""
+    """The right answer to a question about an image."""
     for pattern, judge in JUDGES.items():
         if found := re.fullmatch(pattern, question.lower()):
             return judge(shown, *(group for group in found.groups() if group is not None))
@@ -171,7 +171,7 @@ def about_the_world(question):
     if words[:3] == ["where", "does", "the"]:
         return next(home for home, animals in ANIMAL_HOMES.items() if words[3] in animals)
     if words[:2] == ["which", "animal"]:
-        return with_article(next(animal for animal, sound in ANIMAL_SOUNDS.items() if sound == words[3]))
+        return with_article(next(animal for animal, audio in ANIMAL_SOUNDS.items() if audio == words[3]))
     if words[:2] == ["how", "much"]:
         first, sign, second = words[3:]
         return NUMBERS[number[first] + number[second] * (1 if sign == "plus" else -1)]
@@ -187,13 +187,13 @@ def sentence(phrase):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("task", [*IMAGE_TASKS, "caption", "spoken_image", "multi_turn"])
-def test_answers_about_a_picture_are_right(task, split):
+def test_answers_about_an_image_are_right(task, split):
     for question, answer, shown in exchanges(task, split):
-        (picture,) = shown
-        assert answer == sentence(about(question, picture)), question
+        (image,) = shown
+        assert answer == sentence(about(question, image)), question
 
 
-def test_answers_about_two_pictures_are_right():
+def test_answers_about_two_images_are_right():
     answers = [(answer, sentence(about_two(question, shown))) for question, answer, shown in exchanges("two_images")]
     assert all(found == right for found, right in answers)
     assert {"The first.", "The second."} < {found for found, _ in answers}
@@ -236,12 +236,12 @@ def test_a_task_asks_what_its_name_says_in_every_way(task, openings):
 
 
 @pytest.mark.parametrize(("split", "most"), [("train", MOST_TRAINING_TURNS), ("val", MOST_TURNS), ("test", MOST_TURNS)])
-def test_several_turns_are_about_one_picture(split, most):
+def test_several_turns_are_about_one_image(split, most):
     lengths = set()
     for number in range(NUM):
         turns = told("multi_turn", number, split)
         lengths.add(len(turns))
-        assert [len(turn.pictures) for turn in turns] == [1] + [0] * (len(turns) - 1)
+        assert [len(turn.images) for turn in turns] == [1] + [0] * (len(turns) - 1)
     assert lengths == set(range(2, most + 1))
 
 
@@ -250,7 +250,7 @@ def test_texts_are_beginnings_of_documents():
     for number in range(NUM):
         turns = told("text", number)
         lengths.append(len(turns))
-        assert all(turn.spoken is None and turn.pictures == () for turn in turns)
+        assert all(turn.spoken is None and turn.images == () for turn in turns)
         text = USER + NEXT_USER.join(f"{turn.text}{ANSWER}{turn.answer}{CLOSE}" for turn in turns)
         try:
             score(write_talk, text)
@@ -286,17 +286,15 @@ def test_no_is_about_as_often_right_as_yes(task):
 def test_a_dialogue_is_a_function_of_its_place(task):
     def drawn(**changed):
         place = {"seed": 5, "split": "train", "number": 0} | changed
-        return [dialogue(place["seed"], place["split"], task, place["number"] + i, pictures=PICTURES) for i in range(8)]
+        return [dialogue(place["seed"], place["split"], task, place["number"] + i, images=IMAGES) for i in range(8)]
 
     assert drawn() == drawn()
     for changed in ({"seed": 6}, {"split": "val"}, {"number": 8}):
         assert drawn(**changed) != drawn()
 
 
-def test_only_so_many_pictures_are_talked_about():
-    shown = {
-        picture for number in range(100) for e in dialogue(5, "train", "two_images", number, pictures=7) for picture in e.pictures
-    }
+def test_only_so_many_images_are_talked_about():
+    shown = {image for number in range(100) for e in dialogue(5, "train", "two_images", number, images=7) for image in e.images}
     assert shown == set(range(7))
 
 

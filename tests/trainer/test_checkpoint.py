@@ -23,7 +23,7 @@ from omnictl.trainer.checkpoint import (
     generator_states,
     load_checkpoint,
     load_weights,
-    newest_sound_checkpoint,
+    newest_intact_checkpoint,
     save_checkpoint,
 )
 from omnictl.trainer.optim.optimizers import Optimizers
@@ -63,7 +63,7 @@ def steps_kept(run: Run) -> list[int]:
 
 def newest(run: Run) -> tuple[str | None, list[str]]:
     warnings: list[str] = []
-    found = newest_sound_checkpoint(run, warnings.append)
+    found = newest_intact_checkpoint(run, warnings.append)
     return found.name if found else None, warnings
 
 

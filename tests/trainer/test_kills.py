@@ -195,13 +195,13 @@ def hashes(run: Run) -> dict[str, str]:
     return {str(path.relative_to(run.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def write_pictures(folder: Path) -> str:
+def write_images(folder: Path) -> str:
     """Class folders; the setting that names them."""
     for seed, (split, name) in enumerate(itertools.product(["train"] * 12 + ["val"] * 2, ["cat", "dog"])):
-        place = folder / "pictures" / split / name
+        place = folder / "images" / split / name
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)).save(place / f"{seed}.png")
-    return f"data.source={json.dumps(str(folder / 'pictures'))}"
+    return f"data.source={json.dumps(str(folder / 'images'))}"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def write_pictures(folder: Path) -> str:
 def test_kills_leave_no_trace(name: str, kills: int, longest: float, processes: Any, tmp_path: Path) -> None:
     """So many, those from outside after up to this share of an undisturbed run."""
     recipe = stage_recipe(name)
-    data = [write_pictures(tmp_path)] if name == "vision" else []
+    data = [write_images(tmp_path)] if name == "vision" else []
     config = resolve(recipe.config_type, preset=recipe.presets["debug"], overrides=[*SETTINGS[name], *data])
     run = create_run(tmp_path, name, "killed", {"parents": {}})
     stage = make_stage(name, config)

@@ -37,8 +37,8 @@ STEPS = PRESETS["debug"].train.steps
 SPEECH = ["train.optimizer=adamw", "train.micro_batch=3", "model.dropout=0.2", "data.speeds=[1.0, 0.9]"]
 """With masks too: they are on unless they are turned off."""
 
-PICTURES = [
-    "data.source=pictures",
+IMAGES = [
+    "data.source=images",
     "data.augmentation=strong",
     "train.optimizer=adamw",
     "train.micro_batch=3",
@@ -64,8 +64,8 @@ VARIANTS = {
     "experts": ("pretrain", ["train.optimizer=muon", "model.experts=4", "train.micro_batch=3"]),
     "speech": ("asr", SPEECH),
     "speech by workers": ("asr", [*SPEECH, "train.runtime.workers=2"]),
-    "pictures": ("vision", PICTURES),
-    "pictures by workers": ("vision", [*PICTURES, "train.runtime.workers=2"]),
+    "images": ("vision", IMAGES),
+    "images by workers": ("vision", [*IMAGES, "train.runtime.workers=2"]),
     "scenes": ("vision", ["train.optimizer=muon", "model.dropout=0.2", "train.micro_batch=3"]),
     "captions": ("vision", CAPTIONS),
     "codec": ("codec", ["train.optimizer=adamw", "train.micro_batch=3", "book_dropout=0.5"]),
@@ -85,11 +85,11 @@ def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Class folders `pictures` in the working directory: 28 to train on, so that an epoch ends within a batch."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Class folders `images` in the working directory: 28 to train on, so that an epoch ends within a batch."""
     folder = tmp_path_factory.mktemp("work")
     for seed, (split, name) in enumerate(itertools.product(["train"] * 14 + ["val"] * 3, ["cat", "dog"])):
-        place = folder / "pictures" / split / name
+        place = folder / "images" / split / name
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)).save(place / f"{seed}.png")
     patch = pytest.MonkeyPatch()
@@ -204,7 +204,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(pictures: None, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(images: None, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(tmp_path_factory.mktemp("runs"))
 
 
@@ -257,14 +257,14 @@ def test_a_speech_run_taken_up_before_its_first_step_is_one_that_went_through(ru
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a machine of one core
-@pytest.mark.parametrize("variant", ["pictures", "pictures by workers"])
-def test_pictures_go_on_with_the_same_crops_mixtures_and_dropout(runs: Runs, tmp_path: Path, variant: str) -> None:
+@pytest.mark.parametrize("variant", ["images", "images by workers"])
+def test_images_go_on_with_the_same_crops_mixtures_and_dropout(runs: Runs, tmp_path: Path, variant: str) -> None:
     """And with the same average of the weights."""
     run = runs.fresh(variant, tmp_path)
     statuses = [go_on(run, send(signal.SIGINT, at=step)).status for step in (1, 4, 7, 10, 18, STEPS)]
     assert statuses == ["interrupted"] * 5 + ["finished"]
     assert multiprocessing.active_children() == []
-    assert hashes(run) == hashes(runs.finished("pictures"))
+    assert hashes(run) == hashes(runs.finished("images"))
 
 
 @pytest.mark.parametrize("variant", ["scenes", "captions"])
@@ -284,10 +284,8 @@ def test_what_stands_on_others_goes_on(runs: Runs, tmp_path: Path, variant: str)
     assert hashes(run) == hashes(runs.finished(variant))
 
 
-@pytest.mark.parametrize("variant", ["pictures", "captions"])
-def test_a_run_of_pictures_taken_up_before_its_first_step_is_one_that_went_through(
-    runs: Runs, tmp_path: Path, variant: str
-) -> None:
+@pytest.mark.parametrize("variant", ["images", "captions"])
+def test_a_run_of_images_taken_up_before_its_first_step_is_one_that_went_through(runs: Runs, tmp_path: Path, variant: str) -> None:
     stage = new_stage(variant)
     run = new_run(tmp_path, stage)
     train(stage, stage.config.train, run, device=torch.device("cpu"), observer=Watcher())
@@ -395,8 +393,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(runs: Runs, tmp_
     run = runs.fresh("plain", tmp_path)
     go_on(run, send(signal.SIGINT, at=12))
     weights = run.checkpoints / "step-00000012" / "model.safetensors"
-    sound = weights.read_bytes()
-    weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    audio = weights.read_bytes()
+    weights.write_bytes(audio[:-1] + bytes([audio[-1] ^ 1]))
     rest = Watcher()
     go_on(run, rest)
     assert rest.begun_after == 10

@@ -216,19 +216,19 @@ def test_what_is_shown_takes_its_places_now_and_later(tokenizer: Tokenizer, seei
     assert [seeing.senses[kind].encoder.times for kind in ("image", "audio")] == [1, 1]  # type: ignore[attr-defined, index]
 
 
-def test_a_sound_alone_asks(tokenizer: Tokenizer, seeing: Session, scripted: Scripted) -> None:
-    sound = seeing.show(Attachment("audio", Path("3.wav")))
-    assert say(seeing, "", [sound]).text == "fine"
-    assert seeing.history[0] == Message("user", (sound,))
-    assert seeing.file(sound) == Path("3.wav")
+def test_a_recording_alone_asks(tokenizer: Tokenizer, seeing: Session, scripted: Scripted) -> None:
+    audio = seeing.show(Attachment("audio", Path("3.wav")))
+    assert say(seeing, "", [audio]).text == "fine"
+    assert seeing.history[0] == Message("user", (audio,))
+    assert seeing.file(audio) == Path("3.wav")
 
 
 def test_what_is_too_long_to_show_is_refused_before_it_is_looked_at(seeing: Session, scripted: Scripted) -> None:
     say(seeing, "hi")
-    pictures = [seeing.show(Attachment("image", Path("20"))) for _ in range(3)]
-    sound = seeing.show(Attachment("audio", Path("100")))
+    images = [seeing.show(Attachment("image", Path("20"))) for _ in range(3)]
+    audio = seeing.show(Attachment("audio", Path("100")))
     with pytest.raises(UsageError, match=r"182 positions \(60 of 3 images, 100 of one recording, 22 of text\)") as found:
-        say(seeing, "hi", [*pictures, sound])
+        say(seeing, "hi", [*images, audio])
     assert found.value.where == "100"
     assert "fewer images" in found.value.fix
     assert [seeing.senses[kind].encoder.times for kind in ("image", "audio")] == [0, 0]  # type: ignore[attr-defined, index]

@@ -48,8 +48,8 @@ def noise(seconds: float, *, tilt: float = 0.0, seed: int = 0) -> Samples:
     spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(round(seconds * RATE)))
     spectrum[1:] *= np.arange(1, len(spectrum)) ** (-tilt / 2)
     spectrum[0] = 0
-    sound = np.fft.irfft(spectrum, round(seconds * RATE))
-    return (0.1 * sound / sound.std()).astype(np.float32)
+    audio = np.fft.irfft(spectrum, round(seconds * RATE))
+    return (0.1 * audio / audio.std()).astype(np.float32)
 
 
 def syllables(seconds: float) -> Samples:
@@ -69,17 +69,17 @@ def path_of(symbols: Sequence[int], num_symbols: int) -> Tensor:
 
 
 class Hearing:
-    """Hears the same in every sound: a symbol a frame, then silence to the end."""
+    """Hears the same in every recording: a symbol a frame, then silence to the end."""
 
     def __init__(self, symbols: Sequence[int], targets: Targets, emissions: int = 1) -> None:
         self.symbols, self.targets, self.config = symbols, targets, config(emissions)
         self.heard: list[Samples] = []
 
-    def hear(self, sound: Samples) -> Encoded:
-        self.heard.append(sound)
+    def hear(self, audio: Samples) -> Encoded:
+        self.heard.append(audio)
         emissions = self.config.model.emissions
         assert emissions != "auto"
-        num_frames = -(-(1 + len(sound) // 160) // 4) * emissions
+        num_frames = -(-(1 + len(audio) // 160) // 4) * emissions
         symbols = [*self.symbols, *[0] * (num_frames - len(self.symbols))]
         padded = path_of([*symbols, 5, 5], self.targets.num_symbols)  # two frames of padding that say something
         return Encoded(padded[None], torch.tensor([num_frames]))
@@ -91,16 +91,16 @@ def spelled(path: str, emissions: int = 1) -> Hearing:
     return Hearing([0 if character == "." else targets.encode(character)[0] for character in path], targets, emissions)
 
 
-def write(path: Path, sound: Samples, rate: int = RATE) -> Path:
-    soundfile.write(path, sound, rate)
+def write(path: Path, audio: Samples, rate: int = RATE) -> Path:
+    soundfile.write(path, audio, rate)
     return path
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(16_000, 65.0), (22_050, 41.3), (44_100, 20.01), (16_000, 20.0), (8_000, 1 / 8000)])
 def test_windows_are_the_recording(rate: int, seconds: float) -> None:
-    sound = np.random.default_rng(0).standard_normal(round(rate * seconds)).astype(np.float32)
-    firsts, pieces = zip(*windows(sound, rate), strict=True)
-    assert np.array_equal(np.concatenate(pieces), sound)
+    audio = np.random.default_rng(0).standard_normal(round(rate * seconds)).astype(np.float32)
+    firsts, pieces = zip(*windows(audio, rate), strict=True)
+    assert np.array_equal(np.concatenate(pieces), audio)
     assert list(firsts) == [0, *np.cumsum([len(piece) for piece in pieces])[:-1]]
     assert all(len(piece) <= 20 * rate for piece in pieces)
     assert all(len(piece) >= 10 * rate for piece in pieces[:-1])
@@ -112,19 +112,19 @@ def test_what_is_short_enough_is_not_cut() -> None:
 
 
 def test_a_cut_is_in_the_middle_of_the_longest_pause() -> None:
-    sound = noise(30.0)
-    sound[12 * RATE : round(12.08 * RATE)] = 0  # the stop of a consonant
-    sound[14 * RATE : round(14.3 * RATE)] *= 0.01
-    (first, _), (second, _) = windows(sound, RATE)
+    audio = noise(30.0)
+    audio[12 * RATE : round(12.08 * RATE)] = 0  # the stop of a consonant
+    audio[14 * RATE : round(14.3 * RATE)] *= 0.01
+    (first, _), (second, _) = windows(audio, RATE)
     assert first == 0
     assert second / RATE == pytest.approx(14.15, abs=0.011)
 
 
 def test_a_cut_leaves_no_window_of_more_than_twenty_seconds() -> None:
-    sound = noise(40.0)
-    sound[5 * RATE : 6 * RATE] = 0  # too early and too late for a cut
-    sound[21 * RATE : 22 * RATE] = 0
-    firsts = [first / RATE for first, _ in windows(sound, RATE)]
+    audio = noise(40.0)
+    audio[5 * RATE : 6 * RATE] = 0  # too early and too late for a cut
+    audio[21 * RATE : 22 * RATE] = 0
+    firsts = [first / RATE for first, _ in windows(audio, RATE)]
     assert 10 <= firsts[1] <= 20
     assert all(other - one <= 20 for one, other in pairwise([*firsts, 40.0]))
 
@@ -142,9 +142,9 @@ def test_times_with_two_emissions_a_frame() -> None:
     assert word == Word("hi", pytest.approx(0.06), pytest.approx(0.16))
 
 
-def test_no_word_ends_after_its_sound() -> None:
-    sound = syllables(1.0)  # 26 frames of 40 ms
-    (word,) = words_in(sound, spelled("." * 24 + "hi"), BEST_PATH)
+def test_no_word_ends_after_its_audio() -> None:
+    audio = syllables(1.0)  # 26 frames of 40 ms
+    (word,) = words_in(audio, spelled("." * 24 + "hi"), BEST_PATH)
     assert word == Word("hi", pytest.approx(0.96), 1.0)
 
 
@@ -190,7 +190,7 @@ def unclear(text: str, heard: str, meant: str, targets: Targets, *, apart: float
     return log_probs.log_softmax(-1)
 
 
-def test_a_language_model_decides_what_the_sound_does_not(tmp_path: Path) -> None:
+def test_a_language_model_decides_what_the_audio_does_not(tmp_path: Path) -> None:
     (tmp_path / "lm.txt").write_text("\ufeffThe cat.\nA cat!\n\nthe CAT sat\nкот\n", encoding="utf-8")
     targets = CharacterTargets()
     log_probs = unclear("kat", "k", "c", targets)
@@ -232,7 +232,7 @@ def test_a_scorer_inside_the_search_and_a_rater_after_it(tmp_path: Path) -> None
     indifferent = Preferring("dog")
     found = Decoding(2, scorer, indifferent, weight=0.5).ids(log_probs, targets)
     assert indifferent.rated == [["cat", "kat"]]  # in the scorer's order
-    assert targets.decode(found) == "kat"  # but the rater's word and the sound decide
+    assert targets.decode(found) == "kat"  # but the rater's word and the audio decide
     assert targets.decode(Decoding(2, scorer, Preferring("cat"), weight=2.0).ids(log_probs, targets)) == "cat"
 
 
@@ -289,16 +289,16 @@ def test_a_file_of_any_rate_and_channels(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", np.stack([left, np.zeros_like(left)], 1), 22_050)
     recogniser = spelled("...hi")
     found = transcribe_file(path, recogniser, BEST_PATH)
-    (sound,) = recogniser.heard
-    assert sound.shape == (2 * RATE,)
+    (audio,) = recogniser.heard
+    assert audio.shape == (2 * RATE,)
     assert (found.text, found.seconds) == ("hi", 2.0)
     assert found.real_time_factor > 0
 
 
 def test_times_count_from_the_beginning_of_the_recording(tmp_path: Path) -> None:
-    sound = syllables(50.0)
+    audio = syllables(50.0)
     recogniser = spelled("...hi .you")
-    found = transcribe_file(write(tmp_path / "long.wav", sound), recogniser, BEST_PATH)
+    found = transcribe_file(write(tmp_path / "long.wav", audio), recogniser, BEST_PATH)
     read = soundfile.read(tmp_path / "long.wav", dtype="float32")[0]
     assert np.array_equal(np.concatenate(recogniser.heard), read)
     firsts = [first / RATE for first, _ in windows(read, RATE)]
@@ -330,10 +330,10 @@ def test_silence_is_not_heard(seconds: float, tmp_path: Path, caplog: pytest.Log
 
 
 def test_only_the_windows_in_which_something_is_said_are_heard(tmp_path: Path) -> None:
-    sound = np.concatenate([syllables(12.0), np.zeros(30 * RATE, np.float32), syllables(12.0)])
+    audio = np.concatenate([syllables(12.0), np.zeros(30 * RATE, np.float32), syllables(12.0)])
     recogniser = spelled("...hi")
-    found = transcribe_file(write(tmp_path / "a.wav", sound), recogniser, BEST_PATH)
-    assert 2 <= len(found.words) == len(recogniser.heard) < len(list(windows(sound, RATE)))
+    found = transcribe_file(write(tmp_path / "a.wav", audio), recogniser, BEST_PATH)
+    assert 2 <= len(found.words) == len(recogniser.heard) < len(list(windows(audio, RATE)))
 
 
 @pytest.mark.parametrize("tilt", [0.0, 1.0, 2.0])
@@ -350,19 +350,19 @@ def test_a_tone_is_silence() -> None:
 
 def test_speech_is_not_silence() -> None:
     mel = MelConfig()
-    sounds = [sound for sound in islice(TinyWorldSpeech(3, 8, 8).samples("val", 0, RATE), 8) if not isinstance(sound, DataError)]
-    assert len(sounds) == 8
-    assert not any(is_silent(sound, mel) for sound in sounds)
-    assert not any(is_silent(np.float32(0.01) * sound, mel) for sound in sounds)
-    for seed, sound in enumerate(sounds):  # as loud a noise
-        added = noise(len(sound) / RATE, tilt=1.0, seed=seed) * np.float32(10 * math.sqrt(np.mean(sound**2)))
-        assert not is_silent(sound + added, mel)
+    spoken = [audio for audio in islice(TinyWorldSpeech(3, 8, 8).samples("val", 0, RATE), 8) if not isinstance(audio, DataError)]
+    assert len(spoken) == 8
+    assert not any(is_silent(audio, mel) for audio in spoken)
+    assert not any(is_silent(np.float32(0.01) * audio, mel) for audio in spoken)
+    for seed, audio in enumerate(spoken):  # as loud a noise
+        added = noise(len(audio) / RATE, tilt=1.0, seed=seed) * np.float32(10 * math.sqrt(np.mean(audio**2)))
+        assert not is_silent(audio + added, mel)
 
 
 def test_one_short_word_in_a_long_noise_is_not_silence() -> None:
-    sound = noise(20.0)
-    sound[9 * RATE : round(9.3 * RATE)] += 3 * syllables(0.3)
-    assert not is_silent(sound, MelConfig())
+    audio = noise(20.0)
+    audio[9 * RATE : round(9.3 * RATE)] += 3 * syllables(0.3)
+    assert not is_silent(audio, MelConfig())
 
 
 @pytest.fixture
@@ -373,7 +373,7 @@ def untrained() -> Asr:
 
 
 @pytest.mark.parametrize("num_samples", [1, 100, 399, 401, 15_999, 16_001])
-def test_a_model_hears_a_sound_of_any_length(untrained: Asr, tmp_path: Path, num_samples: int) -> None:
+def test_a_model_hears_audio_of_any_length(untrained: Asr, tmp_path: Path, num_samples: int) -> None:
     path = write(tmp_path / "a.wav", syllables(2.0)[8_000:][:num_samples])
     for decoding in (BEST_PATH, Decoding(4)):
         found = transcribe_file(path, untrained, decoding)
@@ -383,7 +383,7 @@ def test_a_model_hears_a_sound_of_any_length(untrained: Asr, tmp_path: Path, num
         assert all(0 <= time <= found.seconds for time in times)
 
 
-def test_frames_cover_a_sound(untrained: Asr) -> None:
+def test_frames_cover_the_audio(untrained: Asr) -> None:
     for num_samples in (1, 1_000, 16_000, 20_001):
         heard = untrained.hear(syllables(2.0)[:num_samples])
         step = 4 * 160 / RATE / 2

@@ -102,5 +102,5 @@ def _tables(machine: "Machine", speeds: "Sequence[TrainSpeed]", using: "UseSpeed
     return [
         table,
         f"writes {using.tokens_per_second:,.0f} tokens/s; speaks a second in {using.speech_real_time_factor:.2f} s, "
-        f"the first sound after {using.first_audio_seconds * 1000:.0f} ms",
+        f"the first audio after {using.first_audio_seconds * 1000:.0f} ms",
     ]

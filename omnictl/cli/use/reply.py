@@ -36,9 +36,9 @@ class SpokenReply(NamedTuple):
 
 
 class _Speech(NamedTuple):
-    """What became of an answer that was to be said: its sound, or why there is none."""
+    """What became of an answer that was to be said: its audio, or why there is none."""
 
-    sound: "Samples | None"
+    audio: "Samples | None"
     reason: str | None
 
 
@@ -77,11 +77,11 @@ def write_reply(
             output.say(f"[dim](the oldest {reply.dropped_tokens} tokens did not fit into the context and were left out)[/dim]")
         if spoken is None or speech is None:
             return None
-        if speech.sound is None:
+        if speech.audio is None:
             output.say(f"[dim](not said: {escape(str(speech.reason))})[/dim]")
             return None
         if spoken.file is not None:
-            _write_sound(spoken.file, speech.sound, spoken.voice)
+            _write_audio(spoken.file, speech.audio, spoken.voice)
             output.say(f"[dim](said in {escape(str(spoken.file))})[/dim]")
         return spoken.file
 
@@ -114,11 +114,11 @@ def _say(pieces: Iterator[str], spoken: SpokenReply, reply: "Reply") -> _Speech:
     return _Speech(np.concatenate(parts), None) if parts else _Speech(None, "the answer has no letters and no numbers")
 
 
-def _write_sound(file: Path, sound: "Samples", voice: "Voice") -> None:
+def _write_audio(file: Path, audio: "Samples", voice: "Voice") -> None:
     from omnictl.data.audio.files import wav_bytes
     from omnictl.runs.files import write_bytes
 
-    write_bytes(file, wav_bytes(sound, voice.vocoder.sample_rate))
+    write_bytes(file, wav_bytes(audio, voice.vocoder.sample_rate))
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def say(
     said = say_to_file(_pieces(text), out, voice, SpeechSettings(speaker=speaker, speed=speed, temperature=temperature, seed=seed))
     output.result(
         {"run": str(chosen.path), "speech": str(out), **said._asdict()},
-        f"wrote {escape(str(out))}: {said.seconds:.1f} s of speech, first sound after {said.first_audio_seconds * 1000:.0f} ms,"
+        f"wrote {escape(str(out))}: {said.seconds:.1f} s of speech, first audio after {said.first_audio_seconds * 1000:.0f} ms,"
         f" {said.real_time_factor:.2f} s a second\nhear what a recogniser makes of it\n"
         f"  omnictl transcribe {escape(shlex.quote(str(out)))}",
     )

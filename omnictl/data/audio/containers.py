@@ -52,7 +52,7 @@ def _claim_in(file: BinaryIO, path: Path) -> Claim:
         refuse(path, "is empty: 0 bytes")
     head = file.read(16)
     start = 0
-    if head[:3] == b"ID3":  # a tag before the sound, whose size comes in four groups of seven bits
+    if head[:3] == b"ID3":  # a tag before the audio, whose size comes in four groups of seven bits
         groups = head[6:10]
         start = 10 + sum((group & 0x7F) << shift for group, shift in zip(groups, (21, 14, 7, 0), strict=False))
         file.seek(start)

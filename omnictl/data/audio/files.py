@@ -83,8 +83,8 @@ def read_audio(path: Path, *, rate: int, max_seconds: float = MAX_SECONDS) -> ND
     Raises:
         DataError: not there, not audio, not whole, without samples, out of bounds, or samples far out of range or not finite.
     """
-    with _opened(path, max_seconds) as (sound, info, claim):
-        samples = _decode(sound, info, claim, path)
+    with _opened(path, max_seconds) as (audio, info, claim):
+        samples = _decode(audio, info, claim, path)
     return resample(samples, info.rate, rate)
 
 
@@ -92,19 +92,19 @@ def read_audio(path: Path, *, rate: int, max_seconds: float = MAX_SECONDS) -> ND
 def _opened(path: Path, max_seconds: float) -> Iterator[tuple[_Sequential, AudioInfo, Claim]]:
     claim = read_claim(path)
     try:
-        sound = _Sequential(os.fsencode(path) if os.name == "posix" else str(path))
+        audio = _Sequential(os.fsencode(path) if os.name == "posix" else str(path))
     except soundfile.LibsndfileError as error:
         fix = f"copy or download it anew, or convert it (ffmpeg -i {path.name} {path.stem}.new.flac)"
         raise DataError(f"{path} cannot be opened as audio: {_words(error)}", where=str(path), fix=fix) from error
-    with sound:
-        frames = sound.frames if claim.frames is None else claim.frames
-        info = AudioInfo(frames / max(sound.samplerate, 1), sound.samplerate, sound.channels, frames)
+    with audio:
+        frames = audio.frames if claim.frames is None else claim.frames
+        info = AudioInfo(frames / max(audio.samplerate, 1), audio.samplerate, audio.channels, frames)
         _check_bounds(info, path, max_seconds)
-        if sound.frames < frames - claim.slack:
-            message = f"{path} holds {frames:,} samples a channel, of which libsndfile would read {sound.frames:,}"
+        if audio.frames < frames - claim.slack:
+            message = f"{path} holds {frames:,} samples a channel, of which libsndfile would read {audio.frames:,}"
             fix = f"its length is not in its header: convert it (ffmpeg -i {path.name} {path.stem}.flac)"
             raise DataError(message, where=str(path), fix=fix)
-        yield sound, info, claim
+        yield audio, info, claim
 
 
 def _check_bounds(info: AudioInfo, path: Path, max_seconds: float) -> None:
@@ -123,21 +123,21 @@ def _check_bounds(info: AudioInfo, path: Path, max_seconds: float) -> None:
         raise DataError(message, where=where, fix=fix)
 
 
-def _decode(sound: _Sequential, info: AudioInfo, claim: Claim, path: Path) -> NDArray[np.float32]:
+def _decode(audio: _Sequential, info: AudioInfo, claim: Claim, path: Path) -> NDArray[np.float32]:
     """(frames,): the mean of the channels, at the file's own rate."""
     blocks: list[NDArray[np.float32]] = []
     num_frames = 0
     digest = hashlib.md5(usedforsecurity=False)
     while num_frames <= info.frames:
         try:
-            block = sound.read(max(1, _BLOCK // info.channels), dtype="int32" if claim.md5 else "float32", always_2d=True)
+            block = audio.read(max(1, _BLOCK // info.channels), dtype="int32" if claim.md5 else "float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             seconds = num_frames / info.rate
             refuse(path, f"is broken after {seconds:,.1f} of {info.seconds:,.1f} s: {_words(error)}", error)
         if not len(block):
             break
         if claim.md5:
-            digest.update(_packed(block, sound.subtype))
+            digest.update(_packed(block, audio.subtype))
             block = block.astype(np.float32) / 2**31
         _check_level(block, num_frames / info.rate, path)
         blocks.append(block.mean(axis=1))  # (frames, channels) -> (frames,)

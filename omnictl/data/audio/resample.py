@@ -1,4 +1,4 @@
-"""The same sound at another sample rate, a piece at a time."""
+"""The same audio at another sample rate, a piece at a time."""
 
 from fractions import Fraction
 from functools import lru_cache
@@ -16,7 +16,7 @@ _MAX_KERNEL = 1 << 20
 
 
 def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """The same sound at another rate, by windowed sinc interpolation (`torchaudio.transforms.Resample`).
+    """The same audio at another rate, by windowed sinc interpolation (`torchaudio.transforms.Resample`).
 
     Only the ratio counts, so this also changes speed and pitch: 1.1 times as fast is `resample(samples, 11, 10)`.
     A ratio of large numbers is rounded (see `_resampler`).

@@ -134,7 +134,7 @@ def strip_media(messages: Iterable[Message]) -> tuple[Message, ...]:
 def compute_positions(encoded: Tokens, count: Count, grids: Grids) -> Int64:
     """Time-aware positions `(T, 3)`: moment, row and column of every token.
 
-    Text and sounds count on, all three alike. Features of an image share the moment at which it stands and lie in rows and columns
+    Text and audio count on, all three alike. Features of an image share the moment at which it stands and lie in rows and columns
     from there; what follows counts on after the larger of the two. Source: Xu et al. 2025 (Qwen2.5-Omni).
     """
     parts: list[Int64] = []

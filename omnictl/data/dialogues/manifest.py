@@ -62,7 +62,7 @@ class MessageRow(NamedTuple):
     role: Role
     parts: tuple[str | MediaFile, ...]
     spoken: tuple[MediaFile, ...] = ()
-    """The assistant's text as a sound, if there is one."""
+    """The assistant's text as a recording, if there is one."""
 
 
 class DialogueRow(NamedTuple):

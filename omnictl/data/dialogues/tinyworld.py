@@ -32,7 +32,7 @@ PAUSES = 0.3
 """Share of the words before which an imitated recording has a feature of nothing."""
 
 MANY = 1_000_000
-"""Training dialogues of a task that needs no sound of its own."""
+"""Training dialogues of a task that needs no audio of its own."""
 
 
 class TinyWorldDialogues:
@@ -94,9 +94,9 @@ class TinyWorldDialogues:
         exchanges = self.exchanges(split, task, number)
         messages: list[Message] = []
         for exchange in exchanges:
-            parts: list[Part] = [Media("image", image) for image in exchange.pictures]
+            parts: list[Part] = [Media("image", image) for image in exchange.images]
             if exchange.spoken is not None:
-                parts.append(Media("audio", self._first_sound(split, task) + number))
+                parts.append(Media("audio", self._first_audio(split, task) + number))
             messages.append(Message("user", (*parts, *([exchange.text] if exchange.text else []))))
             messages.append(Message("assistant", (exchange.answer,)))
         where = f"{self.name}/{split}/{task}/{number}"
@@ -109,12 +109,12 @@ class TinyWorldDialogues:
             return _spoken_words(self._utterance(split, media.number), rng)
         return _shown_words(scene(self.seed, split, media.number), rng)
 
-    def _utterance(self, split: Split, sound: int) -> Utterance:
-        """What is said in one of the sounds, by its number."""
+    def _utterance(self, split: Split, audio: int) -> Utterance:
+        """What is said in one of the recordings, by its number."""
         task, number = next(
-            (task, sound - self._first_sound(split, task))
+            (task, audio - self._first_audio(split, task))
             for task in reversed(SPOKEN_TASKS)
-            if task in self.tasks(split) and sound >= self._first_sound(split, task)
+            if task in self.tasks(split) and audio >= self._first_audio(split, task)
         )
         spoken = self.exchanges(split, task, number)[-1].spoken
         assert spoken is not None, f"{task} is a spoken task"
@@ -130,7 +130,7 @@ class TinyWorldDialogues:
 
     def exchanges(self, split: Split, task: str, number: int) -> tuple[Exchange, ...]:
         """A dialogue as the world has it."""
-        return dialogue(self.seed, split, task, number, pictures=self.num_images(split))
+        return dialogue(self.seed, split, task, number, images=self.num_images(split))
 
     def spoken_answer(self, split: Split, task: str, number: int) -> Utterance:
         """The last answer of a dialogue, as it is said."""
@@ -148,7 +148,7 @@ class TinyWorldDialogues:
         """How many scenes the dialogues of a split are about."""
         return self._num_images if split == "train" else min(self._num_images, NUM_EVAL_SCENES)
 
-    def _first_sound(self, split: Split, task: str) -> int:
+    def _first_audio(self, split: Split, task: str) -> int:
         counts = self.tasks(split)
         return sum(counts.get(other, 0) for other in SPOKEN_TASKS[: SPOKEN_TASKS.index(task)])
 

@@ -1,4 +1,4 @@
-"""The recordings of a source with what is known of each one's sound: from the header alone, or from all of its samples."""
+"""The recordings of a source with what is known of each one's audio: from the header alone, or from all of its samples."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ _RATE = MelConfig().sample_rate
 
 
 class AudioFile(NamedTuple):
-    """What is known of a recording's sound."""
+    """What is known of a recording's audio."""
 
     frames: int
     """Samples a channel."""
@@ -42,25 +42,25 @@ class AudioFile(NamedTuple):
 
 
 class AudioFacts(NamedTuple):
-    """A recording whose sound is there, and its transcript in the alphabet."""
+    """A recording whose audio is there, and its transcript in the alphabet."""
 
     split: Split
     recording: Recording
-    sound: AudioFile
+    audio: AudioFile
     text: str
     """Empty if it has other characters, or no words."""
 
 
 class SpeechSource(NamedTuple):
-    """The recordings of a source, and the sounds of each as they are looked at."""
+    """The recordings of a source, and the audio files of each as they are looked at."""
 
     recordings: Sequence[tuple[Split, Recording]]
-    sounds: Iterator[AudioFile | DataError]
+    audio_files: Iterator[AudioFile | DataError]
     broken: Sequence[BrokenRow]
 
 
 def open_source(source: str, limit: int | None, measure: Callable[[Path], AudioFile]) -> SpeechSource:
-    """The recordings of a source; their sounds follow as they are asked for.
+    """The recordings of a source; their audio files follow as they are asked for.
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld, which has no files and is spoken.
@@ -89,20 +89,20 @@ def _open_tinyworld(seed: int, limit: int | None) -> SpeechSource:
 
 
 def _speak_all(world: TinyWorldSpeech) -> Iterator[AudioFile | DataError]:
-    return (sound for split in SPLITS for sound in speak_split(world, split))
+    return (audio for split in SPLITS for audio in speak_split(world, split))
 
 
 def speak_split(world: SpeechCorpus, split: Split) -> Iterator[AudioFile]:
-    """The sounds of a split of TinyWorld, which is spoken for it.
+    """The recordings of a split of TinyWorld, which is spoken for it.
 
     Raises:
         DataError: espeak-ng cannot run here.
     """
     for block in range(-(-len(world.recordings(split)) // BLOCK)):
-        for sound in world.samples(split, block, _RATE):
-            if isinstance(sound, DataError):
-                raise sound
-            yield AudioFile(len(sound), _RATE, 1, _digest(sound))
+        for audio in world.samples(split, block, _RATE):
+            if isinstance(audio, DataError):
+                raise audio
+            yield AudioFile(len(audio), _RATE, 1, _digest(audio))
 
 
 def probe(file: Path) -> AudioFile:

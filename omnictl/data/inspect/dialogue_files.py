@@ -35,9 +35,9 @@ class DialogueFacts(NamedTuple):
     characters: int
     images: Mapping[str, ImageFile]
     """By path, or by place in TinyWorld; of one that is shown twice there is one."""
-    sounds: Mapping[str, AudioFile]
+    recordings: Mapping[str, AudioFile]
     num_replies: int
-    """Answers with a sound beside them that can be read."""
+    """Answers with a recording beside them that can be read."""
 
 
 class DialogueSource(NamedTuple):
@@ -56,11 +56,11 @@ class Look(NamedTuple):
     """How files are looked at."""
 
     image: Callable[[Path], ImageFile]
-    sound: Callable[[Path], AudioFile]
+    audio: Callable[[Path], AudioFile]
 
 
 def look(source: str, limit: int | None, measures: Look, doing: str) -> DialogueSource:
-    """Looks once at every image and every sound of the dialogues of a source.
+    """Looks once at every image and every recording of the dialogues of a source.
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld, whose dialogues have no files and are drawn and spoken.
@@ -79,23 +79,23 @@ def look(source: str, limit: int | None, measures: Look, doing: str) -> Dialogue
     splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     images = _measured((row for _, row in rows), "image", measures.image, f"{doing} images")
-    sounds = _measured((row for _, row in rows), "audio", measures.sound, f"{doing} recordings")
+    recordings = _measured((row for _, row in rows), "audio", measures.audio, f"{doing} recordings")
     seen, unreadable = [], []
     for split, row in rows:
-        flaw = _flaw(row, {**images, **sounds})
+        flaw = _flaw(row, {**images, **recordings})
         if flaw is None:
-            seen.append(_conversation(split, row, images, sounds))
+            seen.append(_conversation(split, row, images, recordings))
         else:
             unreadable.append(flaw)
     return DialogueSource(
-        seen, unreadable, [flaw for _, row in rows for flaw in _find_broken_replies(row, sounds)], manifest.broken
+        seen, unreadable, [flaw for _, row in rows for flaw in _find_broken_replies(row, recordings)], manifest.broken
     )
 
 
 def _measured(
     rows: Iterable[DialogueRow], kind: MediaKind, measure: Callable[[Path], Found], doing: str
 ) -> dict[MediaFile, Found | DataError]:
-    """What is known of each file, spoken replies among the sounds; of some there are several rows."""
+    """What is known of each file, spoken replies among the recordings; of some there are several rows."""
     files = list(dict.fromkeys(media for row in rows for media in (*row.media, *_replies(row)) if media.kind == kind))
     return dict(
         zip(files, log_progress(measure_in_parallel([media.file for media in files], measure), doing, len(files)), strict=True)
@@ -111,9 +111,9 @@ def _flaw(row: DialogueRow, measured: Mapping[MediaFile, object]) -> tuple[Media
     return next(((kind, BrokenRow(row.id, row.where, e.message)) for kind, e in errors if isinstance(e, DataError)), None)
 
 
-def _find_broken_replies(row: DialogueRow, sounds: Mapping[MediaFile, AudioFile | DataError]) -> Iterator[BrokenRow]:
+def _find_broken_replies(row: DialogueRow, recordings: Mapping[MediaFile, AudioFile | DataError]) -> Iterator[BrokenRow]:
     for reply in _replies(row):
-        error = sounds[reply]
+        error = recordings[reply]
         if isinstance(error, DataError):
             yield BrokenRow(row.id, row.where, error.message)
 
@@ -122,12 +122,12 @@ def _conversation(
     split: Split,
     row: DialogueRow,
     images: Mapping[MediaFile, ImageFile | DataError],
-    sounds: Mapping[MediaFile, AudioFile | DataError],
+    recordings: Mapping[MediaFile, AudioFile | DataError],
 ) -> DialogueFacts:
     images_shown = {str(media.file): image for media in row.media if isinstance(image := images.get(media), ImageFile)}
-    recordings_heard = {str(media.file): sound for media in row.media if isinstance(sound := sounds.get(media), AudioFile)}
+    recordings_heard = {str(media.file): audio for media in row.media if isinstance(audio := recordings.get(media), AudioFile)}
     characters = sum(len(part) for message in row.messages for part in message.parts if isinstance(part, str))
-    replies = sum(isinstance(sounds[reply], AudioFile) for reply in _replies(row))
+    replies = sum(isinstance(recordings[reply], AudioFile) for reply in _replies(row))
     roles = [message.role for message in row.messages]
     return DialogueFacts(row.id, row.where, split, row.task, roles, characters, images_shown, recordings_heard, replies)
 
@@ -135,12 +135,12 @@ def _conversation(
 def _make_dialogues(world: TinyWorldDialogues) -> Iterator[DialogueFacts]:
     """Every dialogue of TinyWorld; nothing of it is in a file."""
     for split in SPLITS:
-        sounds = list(speak_split(world.audio, split))
+        spoken = list(speak_split(world.audio, split))
         places = [(task, number) for task, count in world.tasks(split).items() for number in range(count)]
         for task, number in log_progress(places, f"making dialogues of the {split} split", len(places)):
             dialogue = world.dialogue(split, task, number)
             images = [render_scene(world.seed, split, media.number) for media in dialogue.media if media.kind == "image"]
-            recordings = {f"{split}/{m.number}": sounds[m.number] for m in dialogue.media if m.kind == "audio"}
+            recordings = {f"{split}/{m.number}": spoken[m.number] for m in dialogue.media if m.kind == "audio"}
             roles = [message.role for message in dialogue.messages]
             characters = sum(len(message.text) for message in dialogue.messages)
             images_by_name = {image.name: image for image in images}

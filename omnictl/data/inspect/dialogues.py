@@ -18,7 +18,7 @@ Media = Mapping[str, ImageFile | AudioFile]
 
 
 def check_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
-    """Reads every dialogue, and every image and sound once, however many dialogues have it.
+    """Reads every dialogue, and every image and recording once, however many dialogues have it.
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld.
@@ -29,13 +29,13 @@ def check_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
     """
     dialogues = look(source, limit, Look(image_files.decode, audio_files.decode), "checking")
     warnings = [*_duplicates("image", dialogues.seen, lambda dialogue: dialogue.images)]
-    warnings += [*_duplicates("recording", dialogues.seen, lambda dialogue: dialogue.sounds), *_too_long(dialogues.seen)]
+    warnings += [*_duplicates("recording", dialogues.seen, lambda dialogue: dialogue.recordings), *_too_long(dialogues.seen)]
     warnings += [Finding("reply", *row) for row in dialogues.broken_replies]
     return _report(source, dialogues, warnings)
 
 
 def measure_dialogues(source: str, *, limit: int | None = None) -> FindingsReport:
-    """Reads the headers of every image and sound and judges nothing; TinyWorld, which has no files, is drawn and spoken.
+    """Reads the headers of every image and recording and judges nothing; TinyWorld, which has no files, is drawn and spoken.
 
     Args:
         source: a `.jsonl` file, a folder with one, or TinyWorld.
@@ -78,9 +78,9 @@ def _once_a_split(
 def _too_long(seen: Iterable[DialogueFacts]) -> Iterator[Finding]:
     limit = DialogueDataConfig().max_seconds
     for dialogue in seen:
-        for sound in dialogue.sounds.values():
-            if sound.seconds > limit:
+        for audio in dialogue.recordings.values():
+            if audio.seconds > limit:
                 message = (
-                    f"a recording of {sound.seconds:.1f} s: training sets it aside unless data.max_seconds is more than {limit:g}"
+                    f"a recording of {audio.seconds:.1f} s: training sets it aside unless data.max_seconds is more than {limit:g}"
                 )
                 yield Finding("long", dialogue.id, dialogue.where, message)

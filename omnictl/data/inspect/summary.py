@@ -11,7 +11,7 @@ from omnictl.data.text.corpus import Corpus
 from omnictl.errors import DataError
 from omnictl.runs.progress_log import log_progress
 
-if TYPE_CHECKING:  # sounds need torch, which takes seconds to load; images and text do not
+if TYPE_CHECKING:  # audio needs torch, which takes seconds to load; images and text do not
     from omnictl.data.inspect.audio_files import AudioFacts
     from omnictl.data.inspect.dialogue_files import DialogueFacts
     from omnictl.data.inspect.image_files import ImageFacts
@@ -22,10 +22,10 @@ def speech_summary(recordings: Sequence["AudioFacts"]) -> dict[str, object]:
     texts = {split: {row.text for row in recordings if row.split == split and row.text} for split in SPLITS}
     return {
         "splits": {split: _speech_size([row for row in recordings if row.split == split]) for split in SPLITS},
-        **_quantiles("seconds", [row.sound.seconds for row in recordings]),
-        **_quantiles("characters_per_second", [len(row.text) / row.sound.seconds for row in recordings if row.text]),
-        "utterances_by_rate_hz": _counts(row.sound.rate for row in recordings),
-        "utterances_by_channels": _counts(row.sound.channels for row in recordings),
+        **_quantiles("seconds", [row.audio.seconds for row in recordings]),
+        **_quantiles("characters_per_second", [len(row.text) / row.audio.seconds for row in recordings if row.text]),
+        "utterances_by_rate_hz": _counts(row.audio.rate for row in recordings),
+        "utterances_by_channels": _counts(row.audio.channels for row in recordings),
         "utterances_by_speaker": _counts(row.recording.speaker for row in recordings if row.recording.speaker is not None),
         "texts_in_train_and_test": len(texts["train"] & texts["test"]),
     }
@@ -33,7 +33,7 @@ def speech_summary(recordings: Sequence["AudioFacts"]) -> dict[str, object]:
 
 def _speech_size(recordings: Sequence["AudioFacts"]) -> dict[str, float]:
     speakers = {row.recording.speaker for row in recordings} - {None}
-    hours = sum(row.sound.seconds for row in recordings) / 3600
+    hours = sum(row.audio.seconds for row in recordings) / 3600
     return {"utterances": len(recordings), "hours": hours, "speakers": len(speakers)}
 
 
@@ -87,14 +87,14 @@ def dialogue_summary(dialogues: Sequence["DialogueFacts"]) -> dict[str, object]:
     Images and recordings are counted once in each split, however many dialogues have them.
     """
     tasks = dict.fromkeys(row.task for row in dialogues)
-    sounds = {name: sound for row in dialogues for name, sound in row.sounds.items()}
+    recordings = {name: audio for row in dialogues for name, audio in row.recordings.items()}
     return {
         "splits": {split: _dialogue_size([row for row in dialogues if row.split == split]) for split in SPLITS},
         "tasks": {task: _by_split(row for row in dialogues if row.task == task) for task in tasks},
         "messages_by_role": _counts(role for row in dialogues for role in row.roles),
         "spoken_replies": sum(row.num_replies for row in dialogues),
         **_extent("characters_per_dialogue", [row.characters for row in dialogues]),
-        **_quantiles("seconds_per_sound", [sound.seconds for sound in sounds.values()]),
+        **_quantiles("seconds_per_sound", [audio.seconds for audio in recordings.values()]),
     }
 
 
@@ -104,12 +104,12 @@ def _by_split(dialogues: Iterable["DialogueFacts"]) -> dict[Split, int]:
 
 
 def _dialogue_size(dialogues: Sequence["DialogueFacts"]) -> dict[str, float]:
-    sounds = {name: sound for row in dialogues for name, sound in row.sounds.items()}
+    recordings = {name: audio for row in dialogues for name, audio in row.recordings.items()}
     return {
         "dialogues": len(dialogues),
         "pictures": len({name for row in dialogues for name in row.images}),
-        "sounds": len(sounds),
-        "seconds": sum(sound.seconds for sound in sounds.values()),
+        "sounds": len(recordings),
+        "seconds": sum(audio.seconds for audio in recordings.values()),
     }
 
 

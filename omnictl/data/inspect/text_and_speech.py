@@ -72,15 +72,15 @@ def measure_speech(source: str, *, limit: int | None = None) -> FindingsReport:
 
 
 def _measure(speech: SpeechSource, doing: str) -> tuple[list[AudioFacts], list[Finding]]:
-    """The recordings that have a sound, and a problem for every other row."""
+    """The recordings whose audio can be read, and a problem for every other row."""
     recordings, broken = [], [Finding("row", *row) for row in speech.broken]
-    sounds = log_progress(speech.sounds, doing, len(speech.recordings))
-    for (split, recording), sound in zip(speech.recordings, sounds, strict=True):
-        if isinstance(sound, DataError):
-            broken.append(_problem("audio", recording, sound.message))
+    audio_files = log_progress(speech.audio_files, doing, len(speech.recordings))
+    for (split, recording), audio in zip(speech.recordings, audio_files, strict=True):
+        if isinstance(audio, DataError):
+            broken.append(_problem("audio", recording, audio.message))
         else:
             text = "" if foreign_characters(recording.text) else normalise(recording.text)
-            recordings.append(AudioFacts(split, recording, sound, text))
+            recordings.append(AudioFacts(split, recording, audio, text))
     return recordings, broken
 
 
@@ -99,7 +99,7 @@ def _infeasible(recordings: Iterable[AudioFacts], *, emissions: int) -> Iterator
     """The recordings too short for their transcripts, if the CTC head emits `emissions` symbols per frame of the encoder."""
     hertz = f"{_MEL.frames_hz / SUBSAMPLING * emissions:g}"
     for row in recordings:
-        samples = -(-row.sound.frames * _MEL.sample_rate // row.sound.rate)  # as many as resampling gives
+        samples = -(-row.audio.frames * _MEL.sample_rate // row.audio.rate)  # as many as resampling gives
         steps = -(-(1 + samples // _MEL.hop) // SUBSAMPLING) * emissions
         needed = frames_needed(encode(row.text))
         if steps < needed:
@@ -109,7 +109,7 @@ def _infeasible(recordings: Iterable[AudioFacts], *, emissions: int) -> Iterator
 
 def _odd_rates(recordings: Iterable[AudioFacts]) -> Iterator[Finding]:
     for row in recordings:
-        rate = len(row.text) / row.sound.seconds
+        rate = len(row.text) / row.audio.seconds
         if rate > FASTEST:
             hint = "is the transcript that of another recording, or the recording cut off?"
         elif rate < SLOWEST:
@@ -122,16 +122,16 @@ def _odd_rates(recordings: Iterable[AudioFacts]) -> Iterator[Finding]:
 def _too_long(recordings: Iterable[AudioFacts]) -> Iterator[Finding]:
     limit = SpeechDataConfig().max_seconds
     for row in recordings:
-        if row.sound.seconds > limit:
-            message = f"{row.sound.seconds:.1f} s long: training sets it aside unless data.max_seconds is more than {limit:g}"
+        if row.audio.seconds > limit:
+            message = f"{row.audio.seconds:.1f} s long: training sets it aside unless data.max_seconds is more than {limit:g}"
             yield _problem("long", row.recording, message)
 
 
 def _duplicates(recordings: Iterable[AudioFacts]) -> Iterator[Finding]:
-    """Sounds that are in an earlier split too, sample by sample, whatever their files are called."""
+    """Recordings that are in an earlier split too, sample by sample, whatever their files are called."""
     first: dict[bytes, AudioFacts] = {}
     for row in recordings:
-        earlier = first.setdefault(row.sound.digest, row)
+        earlier = first.setdefault(row.audio.digest, row)
         if earlier.split != row.split:
             message = f"the same recording is in the {earlier.split} split, this one in {row.split}: {earlier.recording.where}"
             yield _problem("duplicate", row.recording, message)

@@ -1,6 +1,6 @@
 """What a speech corpus is, utterances in three splits, and the settings that choose one.
 
-An utterance's sound is asked for by number, in runs of `BLOCK`: TinyWorld can only speak whole blocks (its synthesiser keeps state
+An utterance's audio is asked for by number, in runs of `BLOCK`: TinyWorld can only speak whole blocks (its synthesiser keeps state
 from one utterance to the next), and files are decoded as they come.
 """
 
@@ -50,7 +50,7 @@ class SpeechDataConfig(Config):
 
 
 class Recording(NamedTuple):
-    """One utterance of a corpus, its sound left where it is."""
+    """One utterance of a corpus, its audio left where it is."""
 
     id: str
     text: str
@@ -75,7 +75,7 @@ class SpeechCorpus(Protocol):
 
     @property
     def broken(self) -> Sequence[BrokenRow]:
-        """Rows whose sound or text is missing, whatever their split."""
+        """Rows whose audio or text is missing, whatever their split."""
         ...
 
     def recordings(self, split: Split) -> Sequence[Recording]:

@@ -72,7 +72,7 @@ class SpeechSet:
 def open_set(
     corpus: SpeechCorpus, split: Split, mel: MelConfig, spelling: Spelling, cache: Path, *, speeds: Sequence[float] = (1.0,)
 ) -> SpeechSet:
-    """The utterances of a split whose sound can be read and whose transcript can be spelled.
+    """The utterances of a split whose audio can be read and whose transcript can be spelled.
 
     Raises:
         DataError: the split is empty, or the cache cannot be written.

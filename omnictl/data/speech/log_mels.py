@@ -1,4 +1,4 @@
-"""Log-mel features on disk: computed once from a corpus's sounds, then memory-mapped by every run that asks for the same.
+"""Log-mel features on disk: computed once from a corpus's recordings, then memory-mapped by every run that asks for the same.
 
 A store is a folder of the cache with `frames.bin` (fp16), `bounds.bin` and `meta.json`.
 """
@@ -42,7 +42,7 @@ class FeatureStore:
     frames: NDArray[Any]
     """(N, F) fp16, memory-mapped: all utterances one after the other."""
     bounds: Int64
-    """(number of utterances + 1,); an utterance whose sound cannot be read has no frames."""
+    """(number of utterances + 1,); an utterance whose audio cannot be read has no frames."""
     broken: dict[int, str]
     """What is wrong with each of those."""
 
@@ -60,11 +60,11 @@ def open_features(corpus: SpeechCorpus, split: Split, mel: MelConfig, cache: Pat
     """The features of a split, computed now if the cache does not have them or has them damaged.
 
     Args:
-        corpus: the sounds.
+        corpus: the recordings.
         split: which of them.
         mel: how they become features.
         cache: the cache folder.
-        speed: 1.1 plays every sound a tenth faster (and higher), as Ko et al. 2015 vary speech.
+        speed: 1.1 plays every recording a tenth faster (and higher), as Ko et al. 2015 vary speech.
 
     Raises:
         DataError: the split is empty, or the cache cannot be written.
@@ -120,8 +120,8 @@ def _all_features(corpus: SpeechCorpus, split: Split, mel: MelConfig, speed: flo
     """Features of all utterances in order, blocks computed side by side on all cores."""
 
     def of_block(block: int) -> Sequence[Features | DataError]:
-        sounds = corpus.samples(split, block, mel.sample_rate)
-        return [sound if isinstance(sound, DataError) else _features(sound, mel, speed) for sound in sounds]
+        recordings = corpus.samples(split, block, mel.sample_rate)
+        return [audio if isinstance(audio, DataError) else _features(audio, mel, speed) for audio in recordings]
 
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
@@ -132,10 +132,10 @@ def _all_features(corpus: SpeechCorpus, split: Split, mel: MelConfig, speed: flo
         pool.shutdown(cancel_futures=True)
 
 
-def _features(sound: NDArray[np.float32], mel: MelConfig, speed: float) -> Features:
+def _features(audio: NDArray[np.float32], mel: MelConfig, speed: float) -> Features:
     if speed != 1:
-        sound = resample(sound, round(mel.sample_rate * speed), mel.sample_rate)
-    return log_mel(sound, mel).numpy().astype(np.float16)
+        audio = resample(audio, round(mel.sample_rate * speed), mel.sample_rate)
+    return log_mel(audio, mel).numpy().astype(np.float16)
 
 
 @contextmanager

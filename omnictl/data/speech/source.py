@@ -105,10 +105,10 @@ def read_recordings(corpus: SpeechCorpus, split: Split, utterances: SpeechSet, r
     """`(n,)` samples at `rate` Hz of every utterance of a set of a split, in the order of their numbers."""
     numbers = set(utterances.numbers.tolist())
     for block in range(max(numbers) // BLOCK + 1):
-        for number, sound in enumerate(corpus.samples(split, block, rate), start=block * BLOCK):
+        for number, audio in enumerate(corpus.samples(split, block, rate), start=block * BLOCK):
             if number in numbers:
-                assert not isinstance(sound, DataError), "the features could be made of it"
-                yield sound
+                assert not isinstance(audio, DataError), "the features could be made of it"
+                yield audio
 
 
 def take_statistics(model: Standardised, utterances: SpeechSet) -> None:

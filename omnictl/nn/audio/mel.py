@@ -22,14 +22,14 @@ from omnictl.config.base import Config
 RANGE = 8 * math.log(10)
 """80 dB of power, in nats."""
 
-SOUND_GAIN = 30.0
+AUDIO_GAIN = 30.0
 """Of audio made from features: their loudest frame has power 1 in its loudest bin, which is quiet as audio."""
 
 _SMALLEST = 1e-10
 
 
 class MelConfig(Config):
-    """How sound becomes features. Part of an encoder's config, so that it travels with the weights."""
+    """How audio becomes features. Part of an encoder's config, so that it travels with the weights."""
 
     sample_rate: int = Field(16_000, ge=8_000, description="samples a second")
     window: int = Field(400, ge=2, description="samples that a frame sees (Hann)")
@@ -81,7 +81,7 @@ def log_mel(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
 def at_feature_level(samples: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
     """`(n,)` samples as loud as audio that is made from features, which do not hold the level of a recording."""
     loudest = float(_power(samples, config).max())
-    return samples * np.float32(SOUND_GAIN / math.sqrt(max(loudest, _SMALLEST)))
+    return samples * np.float32(AUDIO_GAIN / math.sqrt(max(loudest, _SMALLEST)))
 
 
 def _power(samples: NDArray[np.float32], config: MelConfig) -> Tensor:

@@ -1,6 +1,6 @@
 """What TinyWorld's images show: one to four shapes, each with size, colour and place, a pure function of (seed, split, index).
 
-A scene is a described picture of the texts (`pictures`) or two groups of like shapes (`groups`), so everything that is asked about
+A scene is a described image of the texts (`images`) or two groups of like shapes (`groups`), so everything that is asked about
 those can be asked about it. One shape is clearly the largest, the main one; a second is clearly larger than the rest. In training,
 ten of the hundred pairs of a colour and a shape never appear; each colour and each shape of them does, in other pairs.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from omnictl.config.split import Split
 from omnictl.tinyworld.language.lexicon import COLOURS, NUMBERS, PLACES, RELATIONS, SHAPES, count_noun, others, with_article
-from omnictl.tinyworld.topics.pictures import Item, holds, listed
+from omnictl.tinyworld.topics.images import Item, holds, listed
 
 HELDOUT_PAIRS = frozenset((COLOURS[(3 * number + 1) % len(COLOURS)], shape) for number, shape in enumerate(SHAPES))
 """Colours with shapes that only the test split shows; one for each colour and one for each shape."""

@@ -12,7 +12,7 @@ NUMBERS = (
 )  # fmt: skip
 """NUMBERS[n] is the word for n."""
 
-# Pictures: what a scene can show, where, and how two shapes can lie.
+# Images: what a scene can show, where, and how two shapes can lie.
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "diamond", "arrow", "moon")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
@@ -22,7 +22,7 @@ PLACES = {
     "on the left": (1, 0), "in the middle": (1, 1), "on the right": (1, 2),
     "at the bottom left": (2, 0), "at the bottom": (2, 1), "at the bottom right": (2, 2),
 }  # fmt: skip
-"""The nine places of a picture, each with its (row, column) in a grid of three by three."""
+"""The nine places of an image, each with its (row, column) in a grid of three by three."""
 RELATIONS = {"to the left of": (0, -1), "to the right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 """The relations of one shape to another, each with the (row, column) direction in which the first lies of the second."""
 

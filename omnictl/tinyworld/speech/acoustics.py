@@ -32,7 +32,7 @@ def record(voice: Samples, utterance: Utterance, rate: int) -> Samples:
 
 
 def _echo(samples: Samples, seconds: float, rate: int, rng: np.random.Generator) -> Samples:
-    """The sound in a room whose echo is decaying noise (Schroeder 1979): 60 dB less after `seconds`, as loud as the voice."""
+    """The audio in a room whose echo is decaying noise (Schroeder 1979): 60 dB less after `seconds`, as loud as the voice."""
     length = round(seconds * rate)
     decay = 1000 ** -(np.arange(length) / length)
     response = rng.standard_normal(length) * decay

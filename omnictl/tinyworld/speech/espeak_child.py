@@ -46,8 +46,8 @@ def main() -> None:
         text = request["text"].encode()
         if espeak.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, POS_CHARACTER, 0, CHARS_UTF8, None, None) != 0:
             sys.exit(f"espeak-ng cannot say {request['text']!r}")
-        sound = b"".join(pieces)
-        sys.stdout.buffer.write(struct.pack("<I", len(sound) // 2) + sound)
+        audio = b"".join(pieces)
+        sys.stdout.buffer.write(struct.pack("<I", len(audio) // 2) + audio)
 
 
 if __name__ == "__main__":

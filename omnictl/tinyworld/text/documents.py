@@ -15,10 +15,10 @@ from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
 from omnictl.tinyworld.topics.animals import tell_visit
 from omnictl.tinyworld.topics.chat import GREETINGS, tell_chat
 from omnictl.tinyworld.topics.groups import tell_groups
+from omnictl.tinyworld.topics.images import tell_image, tell_numbered_image
 from omnictl.tinyworld.topics.news import tell_news
 from omnictl.tinyworld.topics.numbers import tell_shopping, tell_sums
 from omnictl.tinyworld.topics.people import tell_people
-from omnictl.tinyworld.topics.pictures import tell_numbered_picture, tell_picture
 from omnictl.tinyworld.topics.things import tell_things
 from omnictl.tinyworld.topics.topic import Teller
 
@@ -30,8 +30,8 @@ _TOPICS: dict[str, Teller] = {
     "today is": tell_shopping,
     "here are some sums.": tell_sums,
     "last": tell_visit,
-    "this picture by": tell_numbered_picture,
-    "there is": tell_picture,
+    "this picture by": tell_numbered_image,
+    "there is": tell_image,
     "there are": tell_groups,
 }
 _PROSE_TOPICS: dict[str, Teller] = _TOPICS | {"here is the news.": tell_news}
@@ -68,7 +68,7 @@ def write_document(w: Writer) -> None:
 
 
 def write_spoken(w: Writer) -> None:
-    """The grammar of what is said aloud: of pictures, animals, numbers and foods, told or asked about."""
+    """The grammar of what is said aloud: of images, animals, numbers and foods, told or asked about."""
     opening = w.pick((*_SPOKEN_TOPICS, USER))
     if opening == USER:
         _converse(w, _TOPICS[w.pick(_SPOKEN_TOPICS)])

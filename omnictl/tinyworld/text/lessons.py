@@ -14,7 +14,7 @@ from omnictl.tinyworld.language import grammar
 from omnictl.tinyworld.language.grammar import END, Scored, Writer
 from omnictl.tinyworld.language.lexicon import COLOURS, PLACES, SHAPES, SIZES, others, with_articles
 from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
-from omnictl.tinyworld.topics.pictures import Item, Picture
+from omnictl.tinyworld.topics.images import DescribedImage, Item
 
 LessonKind = Literal["colours", "lookups", "questions"]
 """Lookups of colours alone, of anything, and questions."""
@@ -74,24 +74,24 @@ def write_questions(w: Writer) -> None:
     w.say(USER)
     told = w.pick(tuple(_QUESTIONS))
     w.say(".")
-    picture = tell_facts(w, told)
-    questions = {opening: ask for opening, ask in picture.questions().items() if opening in _QUESTIONS[told]}
+    image = tell_facts(w, told)
+    questions = {opening: ask for opening, ask in image.questions().items() if opening in _QUESTIONS[told]}
     for number in range(RECALLS):
         answer = questions[w.pick(tuple(questions))](w)
         w.say(f"{ANSWER}{answer}{CLOSE}")
         w.say(END if number == RECALLS - 1 else NEXT_USER)
 
 
-def tell_facts(w: Writer, told: str) -> Picture:
+def tell_facts(w: Writer, told: str) -> DescribedImage:
     """Write a few shapes, each with one attribute, all of them different but for the sizes."""
-    picture, ending = Picture(painter=None), ","
+    image, ending = DescribedImage(painter=None), ","
     while ending == ",":
-        number, items = len(picture.items) + 1, tuple(picture.items.values())
+        number, items = len(image.items) + 1, tuple(image.items.values())
         endings = tuple(mark for mark, fits in ((",", number < MOST), (".", number >= FEWEST)) if fits)
         size, colour = w.pick(with_articles(SIZES)).split()[1] if told == "sizes" else "", ""
         if told == "colours":
             colour = w.pick(with_articles(others(COLOURS, tuple(item.colour for item in items)))).split()[1]
-        shapes = others(SHAPES, tuple(picture.items))
+        shapes = others(SHAPES, tuple(image.items))
         if told == "places":
             shape = w.pick(with_articles(shapes)).split()[1]
             places = others(tuple(PLACES), tuple(item.place for item in items))
@@ -100,8 +100,8 @@ def tell_facts(w: Writer, told: str) -> Picture:
         else:
             ends = {f"{shape}{mark}": (shape, mark) for shape in shapes for mark in endings}
             (shape, ending), place = ends[w.pick(tuple(ends))], ""
-        picture.items[shape] = Item(size, colour, shape, place)
-    return picture
+        image.items[shape] = Item(size, colour, shape, place)
+    return image
 
 
 _GRAMMARS = {"colours": write_colours, "lookups": write_lookups, "questions": write_questions}

@@ -1,9 +1,9 @@
-"""Described pictures of two groups of like shapes, and questions about them."""
+"""Described images of two groups of like shapes, and questions about them."""
 
 from omnictl.tinyworld.language.grammar import Writer
 from omnictl.tinyworld.language.lexicon import COLOURS, NUMBERS, SHAPES, SIZES, others, plural
+from omnictl.tinyworld.topics.images import Item, listed
 from omnictl.tinyworld.topics.numbers import pick_number
-from omnictl.tinyworld.topics.pictures import Item, listed
 from omnictl.tinyworld.topics.topic import Question, Remark
 
 _SIDES = ("on the left", "on the right", "at the top", "at the bottom")

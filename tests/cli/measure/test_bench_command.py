@@ -38,7 +38,7 @@ def test_everything_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(bench, "measure", alone)
     assert run(["bench", "--preset", "debug", "--steps", "1"]) == 0
     shown = capsys.readouterr().out
-    for word in ("pretrain", "tokens/s", "backward", "writes", "the first sound after"):
+    for word in ("pretrain", "tokens/s", "backward", "writes", "the first audio after"):
         assert word in shown
 
 

@@ -45,7 +45,7 @@ def without_the_broken_row(manifest: Path) -> None:
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
 
 
-def test_check_of_a_sound_corpus(omnictl: Command, manifest: Path) -> None:
+def test_check_of_an_audio_corpus(omnictl: Command, manifest: Path) -> None:
     without_the_broken_row(manifest)
     ended = omnictl("data", "check", "metadata.csv", "--json")
     report = ended.json
@@ -112,7 +112,7 @@ def test_many_speakers_are_cut_short_for_people(omnictl: Command, manifest: Path
 
 @pytest.fixture
 def photos(runs: Path, tmp_path: Path) -> Path:
-    """Sixteen pictures in class folders, all different, in the working directory."""
+    """Sixteen images in class folders, all different, in the working directory."""
     noise = np.random.default_rng(0).integers(0, 256, (16, 20, 30, 3), dtype=np.uint8)
     for number, pixels in enumerate(noise):
         path = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
@@ -134,7 +134,7 @@ IMAGE_KEYS = [
 ]
 
 
-def test_pictures(omnictl: Command, photos: Path) -> None:
+def test_images(omnictl: Command, photos: Path) -> None:
     ended = omnictl("data", "check", "photos", "--json")
     report = ended.json
     assert (ended.code, ended.err) == (0, "")
@@ -149,7 +149,7 @@ def test_pictures(omnictl: Command, photos: Path) -> None:
     assert "  longer_side_pixels_max           30" in lines
 
 
-def test_broken_pictures(omnictl: Command, photos: Path) -> None:
+def test_broken_images(omnictl: Command, photos: Path) -> None:
     (photos / "cat" / "0.png").write_bytes((photos / "cat" / "2.png").read_bytes()[:-20])
     (photos / "dog" / "1.png").write_bytes((photos / "cat" / "2.png").read_bytes())
     ended = omnictl("data", "check", "photos")
@@ -233,7 +233,7 @@ def test_exported_text_trains_and_checks_like_the_world(omnictl: Command, runs: 
     assert omnictl("pretrain", "--preset", "debug", "--data", "world", "--max-steps", 1, "--json").code == 0
 
 
-def test_exported_speech_is_sound(omnictl: Command, runs: Path) -> None:
+def test_exported_speech_is_audio(omnictl: Command, runs: Path) -> None:
     ended = omnictl("data", "export", "--kind", "speech", "--num", 5, "--num-eval", 2, "--out", "spoken")
     assert (ended.code, ended.out) == (0, "5 train, 2 val, 2 test utterances of tinyworld written to spoken\n")
     report = omnictl("data", "check", "spoken", "--json").json
@@ -244,7 +244,7 @@ def test_exported_speech_is_sound(omnictl: Command, runs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_exported_pictures_train_and_check_like_the_world(omnictl: Command, runs: Path) -> None:
+def test_exported_images_train_and_check_like_the_world(omnictl: Command, runs: Path) -> None:
     ended = omnictl("data", "export", "--kind", "images", "--num", 200, "--num-eval", 10, "--out", "drawn", "--json")
     assert ended.json == {
         "source": "tinyworld",
@@ -333,7 +333,7 @@ def test_spoken_digits(omnictl: Command, test_data: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "rows", "labels", "repeated"), [("cifar10_mini", 6000, 10, 0), ("openmoji", 2465, 12, 16)])
-def test_real_pictures(omnictl: Command, test_data: Path, name: str, rows: int, labels: int, repeated: int) -> None:
+def test_real_images(omnictl: Command, test_data: Path, name: str, rows: int, labels: int, repeated: int) -> None:
     report = omnictl("data", "check", test_data / name, "--json").json
     assert (report["kind"], report["rows"], report["broken"]) == ("images", rows, [])
     assert len(report["labels"]["label"]) == labels

@@ -84,11 +84,11 @@ def test_newer_runs_that_do_not_fit_are_told_with_the_reason(omnictl: Command, p
     unfinished.update(status="interrupted", created=LATER)
     foreign.update(created=LATER)
     config = read_json(foreign.config_file)
-    write_json(foreign.config_file, config | {"data": config["data"] | {"source": "my/pictures"}})
+    write_json(foreign.config_file, config | {"data": config["data"] | {"source": "my/images"}})
     ended = sft(omnictl)
     assert ended.code == 0
     assert f"not taken: {unfinished.path}: it is interrupted" in ended.err
-    assert f"not taken: {foreign.path}: it was trained on my/pictures, not tinyworld" in ended.err
+    assert f"not taken: {foreign.path}: it was trained on my/images, not tinyworld" in ended.err
     assert {stage: ended.json["parents"][stage] for stage in old} == {stage: str(r.path.absolute()) for stage, r in old.items()}
 
 

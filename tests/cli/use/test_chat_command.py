@@ -250,7 +250,7 @@ def test_a_spoken_question_alone_is_answered(omnictl: Command, joined: Run, answ
     assert reply["tokens"]["audio"] == pytest.approx(12.5 * soundfile.info("question.wav").duration, abs=1.5)
 
 
-def test_several_pictures_are_shown(omnictl: Command, joined: Run) -> None:
+def test_several_images_are_shown(omnictl: Command, joined: Run) -> None:
     counts = [
         omnictl("chat", *["--image", "scene.png"] * many, "--text", "Same?", "--max-tokens", 1, "--json").json["tokens"]["image"]
         for many in (1, 2)
@@ -412,13 +412,13 @@ def test_a_conversation_is_kept_as_dialogues_that_can_be_trained_on(
     omnictl: Command, joined: Run, answers: Script, lines: Callable[..., None]
 ) -> None:
     answers("A star.", "Red.", "", "Bye.")
-    Path("sounds").mkdir()
-    Path("question.wav").rename("sounds/question.wav")
+    Path("recordings").mkdir()
+    Path("question.wav").rename("recordings/question.wav")
     lines(
         "/save a.jsonl",
         "/image scene.png",
         "What is it?",
-        "/audio sounds/question.wav",
+        "/audio recordings/question.wav",
         "say nothing",
         "bye",
         *["/save a.jsonl"] * 2,
@@ -431,7 +431,7 @@ def test_a_conversation_is_kept_as_dialogues_that_can_be_trained_on(
     assert json.loads(line)["messages"] == [
         {"role": "user", "content": [{"type": "image", "image": "scene.png"}, {"type": "text", "text": "What is it?"}]},
         {"role": "assistant", "content": "A star."},
-        {"role": "user", "content": [{"type": "audio", "audio": "sounds/question.wav"}]},
+        {"role": "user", "content": [{"type": "audio", "audio": "recordings/question.wav"}]},
         {"role": "assistant", "content": "Red."},
         {"role": "user", "content": "bye"},
         {"role": "assistant", "content": "Bye."},

@@ -41,7 +41,7 @@ def namer_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def matcher_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that matches TinyWorld's pictures and captions."""
+    """A run that matches TinyWorld's images and captions."""
     return trained_with(tmp_path_factory.mktemp("matcher"), *CONTRAST)
 
 
@@ -69,10 +69,10 @@ RED, BLUE, PINK = map(COLOURS.index, ("red", "blue", "pink"))
 
 @pytest.fixture
 def sees(namer: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run whose model sees a red star in every picture."""
+    """A run whose model sees a red star in every image."""
 
-    def name_image(self: Vision, picture: Tensor) -> dict[str, np.ndarray]:
-        assert (picture.shape, picture.dtype) == ((3, 32, 32), torch.uint8)
+    def name_image(self: Vision, image: Tensor) -> dict[str, np.ndarray]:
+        assert (image.shape, image.dtype) == ((3, 32, 32), torch.uint8)
         return {"shape": likely(10, STAR, RING, MOON), "colour": likely(10, RED, BLUE, PINK)}
 
     monkeypatch.setattr(Vision, "name_image", name_image)
@@ -83,8 +83,8 @@ def sees(namer: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def matches(matcher: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose model takes the last caption for the likeliest."""
 
-    def match(self: CaptionReader, pictures: np.ndarray, prompts: Sequence[Sequence[str]]) -> np.ndarray:
-        assert pictures.shape == (1, 128)
+    def match(self: CaptionReader, images: np.ndarray, prompts: Sequence[Sequence[str]]) -> np.ndarray:
+        assert images.shape == (1, 128)
         shares = np.arange(1, len(prompts) + 1, dtype=np.float32)
         return shares[None] / shares.sum()
 
@@ -106,7 +106,7 @@ ENTRY = {
 }
 
 
-def test_what_a_picture_shows(omnictl: Command, sees: Path) -> None:
+def test_what_an_image_shows(omnictl: Command, sees: Path) -> None:
     for name in ("a.png", "a.jpg", "a.webp", "a.gif", "a.bmp"):
         ended = omnictl("classify", photo(name))
         assert (ended.code, ended.out) == (0, f"{SEEN}\n")
@@ -211,7 +211,7 @@ def test_models_that_have_learned_nothing(model: str, omnictl: Command, request:
             assert sum(shares) == pytest.approx(1, abs=0.01)
 
 
-def test_a_picture_is_classified_as_in_the_split(omnictl: Command, namer: Path) -> None:
+def test_an_image_is_classified_as_in_the_split(omnictl: Command, namer: Path) -> None:
     """It is kept as PNG at the size of the model, so nothing is lost."""
     judged = json.loads(Path(omnictl("eval", "vision", "--json").json["predictions"]).read_text().splitlines()[3])
     found = TinyWorldImages(1, 8, ("shape", "colour")).images("test", "labels", {})
@@ -242,7 +242,7 @@ def test_a_run_without_a_model(omnictl: Command, sees: Path) -> None:
 
 def test_the_data_it_was_trained_on_may_be_gone(omnictl: Command, sees: Path) -> None:
     described = json.loads((sees / "model" / "config.json").read_text())
-    described["config"]["data"]["source"] = "gone/pictures"
+    described["config"]["data"]["source"] = "gone/images"
     (sees / "model" / "config.json").write_text(json.dumps(described))
     assert omnictl("classify", photo("a.png")).out == f"{SEEN}\n"
 
@@ -276,7 +276,7 @@ def opened(content: bytes) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("model", "headline", "task"), [("namer", "top1", "classify"), ("matcher", "recall_at_5", "retrieve")])
-def test_a_run_is_judged_with_pictures(
+def test_a_run_is_judged_with_images(
     model: str, headline: str, task: str, omnictl: Command, request: pytest.FixtureRequest
 ) -> None:
     path = request.getfixturevalue(model)

@@ -38,7 +38,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
     return made
 
 
-def sound(value: float) -> Any:
+def audio(value: float) -> Any:
     return np.full(8, value, np.float32)
 
 
@@ -46,7 +46,7 @@ def test_everything_is_heard_in_order_and_nobody_waits_for_it(stream: Stream) ->
     loudspeaker = open_loudspeaker(16_000)
     assert loudspeaker is not None
     for value in (1, 2, 3):
-        loudspeaker.play(sound(value))
+        loudspeaker.play(audio(value))
     assert stream.done == ["start"]
     stream.may_play.set()
     loudspeaker.close()
@@ -57,7 +57,7 @@ def test_what_was_not_heard_yet_is_dropped_when_it_is_stopped(stream: Stream) ->
     loudspeaker = open_loudspeaker(16_000)
     assert loudspeaker is not None
     for value in (1, 2, 3):
-        loudspeaker.play(sound(value))
+        loudspeaker.play(audio(value))
     assert stream.playing.wait(10)
     silent = loudspeaker._silent  # type: ignore[attr-defined]
     silent.set()  # as `stop` does first; here before the one that is under way may end

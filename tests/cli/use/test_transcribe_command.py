@@ -39,10 +39,10 @@ def recogniser(recogniser_once: Path, runs: Path) -> Path:
 
 @pytest.fixture
 def hears(recogniser: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run whose model hears "hi you" in every sound, a character a frame of 40 ms."""
+    """A run whose model hears "hi you" in every recording, a character a frame of 40 ms."""
 
-    def hear(self: Asr, sound: Samples) -> Encoded:
-        num_frames = -(-(1 + len(sound) // 160) // 4)
+    def hear(self: Asr, audio: Samples) -> Encoded:
+        num_frames = -(-(1 + len(audio) // 160) // 4)
         ids = [0, 0, 0, *self.targets.encode("hi"), 0, *self.targets.encode(" you")]
         one_hot = torch.nn.functional.one_hot(torch.tensor([*ids, *[0] * (num_frames - len(ids))]), self.targets.num_symbols)
         return Encoded((20.0 * one_hot).float().log_softmax(-1)[None], torch.tensor([num_frames]))
@@ -54,9 +54,9 @@ def hears(recogniser: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def recording(name: str, *, seconds: float = 1.0, rate: int = 16_000) -> Path:
     """A file in the working directory, of noise that comes and goes."""
     time = np.arange(round(seconds * rate)) / rate
-    sound = 0.1 * np.random.default_rng(0).standard_normal(len(time)) * np.sin(4 * np.pi * time) ** 2
+    audio = 0.1 * np.random.default_rng(0).standard_normal(len(time)) * np.sin(4 * np.pi * time) ** 2
     Path(name).parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(name, sound, rate)
+    soundfile.write(name, audio, rate)
     return Path(name)
 
 
@@ -180,7 +180,7 @@ def test_a_beam_with_a_language_model(omnictl: Command, hears: Path) -> None:
 def hears_two(hears: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose model hears "thqre is a dog", the q a little likelier than an e."""
 
-    def hear(self: Asr, sound: Samples) -> Encoded:
+    def hear(self: Asr, audio: Samples) -> Encoded:
         one_hot = torch.nn.functional.one_hot(torch.tensor(self.targets.encode("thqre is a dog")), self.targets.num_symbols)
         scores = 20.0 * one_hot
         scores[2, self.targets.encode("e")] = 19.5

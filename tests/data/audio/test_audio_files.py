@@ -88,8 +88,8 @@ def test_floats_above_full_scale_are_kept(tmp_path):
 @pytest.mark.parametrize("suffix", SUBTYPES)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_blocks_are_the_whole(tmp_path, monkeypatch, capfd, suffix, channels):
-    sound = NOISE if channels == 1 else np.stack([NOISE, NOISE[::-1]], axis=1)
-    path = write_audio(tmp_path / f"a.{suffix}", sound, 16_000)
+    audio = NOISE if channels == 1 else np.stack([NOISE, NOISE[::-1]], axis=1)
+    path = write_audio(tmp_path / f"a.{suffix}", audio, 16_000)
     whole = read_audio(path, rate=16_000)
     decoded, _ = soundfile.read(path, dtype="float32", always_2d=True)
     assert far(whole, decoded.mean(axis=1)) < (1e-6 if suffix == "mp3" else 1e-9)  # it seeks in the MP3 first
@@ -232,9 +232,9 @@ def test_too_many_channels(tmp_path, no_decoding):
 @pytest.mark.parametrize("channels", [1, 2])
 def test_samples_that_are_no_numbers(tmp_path, monkeypatch, value, channels):
     monkeypatch.setattr(media, "_BLOCK", 4_000 * channels)
-    sound = np.zeros((8_000, channels), np.float32)
-    sound[5_000, -1] = value
-    path = write_audio(tmp_path / "a.wav", sound, 16_000, subtype="FLOAT")
+    audio = np.zeros((8_000, channels), np.float32)
+    audio[5_000, -1] = value
+    path = write_audio(tmp_path / "a.wav", audio, 16_000, subtype="FLOAT")
     error = refused(path)
     assert error.message == f"{path} has samples that are not finite numbers after 0.2 s"
     assert error.fix == "write it anew without NaN and infinity, or take it out of the data"

@@ -206,9 +206,9 @@ def ogg_of(path, pages):
 
 @pytest.fixture
 def pages(tmp_path):
-    """Of an Ogg file with three or more pages of sound."""
-    sound = (0.3 * np.random.default_rng(1).standard_normal(64_000)).astype(np.float32)
-    return ogg_pages(write_audio(tmp_path / "whole.ogg", sound, 16_000).read_bytes())
+    """Of an Ogg file with three or more pages of audio."""
+    audio = (0.3 * np.random.default_rng(1).standard_normal(64_000)).astype(np.float32)
+    return ogg_pages(write_audio(tmp_path / "whole.ogg", audio, 16_000).read_bytes())
 
 
 def test_ogg_pages_in_order(tmp_path, pages):

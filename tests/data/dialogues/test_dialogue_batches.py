@@ -18,7 +18,7 @@ CONTEXT = 96
 
 
 class Source:
-    """Pictures or sounds whose features tell which they are: `(n, 2)`, all the same number."""
+    """Images or recordings whose features tell which they are: `(n, 2)`, all the same number."""
 
     def __init__(self, counts, grid=None, flaws=None, extra=0):
         self.counts, self.grid, self.flaws, self.extra = counts, grid, flaws or {}, extra

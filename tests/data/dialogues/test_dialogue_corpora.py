@@ -18,13 +18,13 @@ NOISE = np.random.default_rng(0)
 
 
 class Corpus:
-    """A file of dialogues that grows row by row, and the pictures and sounds that it names: noise, no two alike."""
+    """A file of dialogues that grows row by row, and the images and recordings that it names: noise, no two alike."""
 
     def __init__(self, folder):
         self.folder, self.file = folder, folder / "dialogues.jsonl"
 
     def add(self, *content, said="Yes.", **fields):
-        """A row; names of files are pictures or sounds, which are written unless they are there."""
+        """A row; names of files are images or recordings, which are written unless they are there."""
         parts = [self._part(each) for each in content]
         row = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": said}], **fields}
         with self.file.open("a") as file:
@@ -86,7 +86,7 @@ def test_a_task_that_the_world_has_not():
 def test_messages_of_the_world(world):
     exchange = world.exchanges("train", "two_images", 4)[0]
     found = world.dialogue("train", "two_images", 4)
-    shown = tuple(Media("image", number) for number in exchange.pictures)
+    shown = tuple(Media("image", number) for number in exchange.images)
     assert found.messages == (Message("user", (*shown, exchange.text)), Message("assistant", (exchange.answer,)))
     assert (found.id, found.task, found.where) == ("train/two_images/4", "two_images", "tinyworld:7/train/two_images/4")
     assert world.file("train", shown[0]) is None
@@ -94,27 +94,27 @@ def test_messages_of_the_world(world):
     assert [message.role for message in world.dialogue("val", "multi_turn", 1).messages] == ["user", "assistant"] * len(turns)
 
 
-def test_sounds_of_the_world_are_what_is_asked(world):
+def test_recordings_of_the_world_are_what_is_asked(world):
     for split in SPLITS:
         recordings = world.audio.recordings(split)
         numbers = []
         for task in SPOKEN_TASKS:
             for number in range(world.tasks(split)[task]):
-                (sound,) = (media for media in world.dialogue(split, task, number).media if media.kind == "audio")
-                numbers.append(sound.number)
+                (audio,) = (media for media in world.dialogue(split, task, number).media if media.kind == "audio")
+                numbers.append(audio.number)
                 spoken = world.exchanges(split, task, number)[0].spoken
-                assert (recordings[sound.number].text, recordings[sound.number].speaker) == (spoken.text, spoken.voice)
+                assert (recordings[audio.number].text, recordings[audio.number].speaker) == (spoken.text, spoken.voice)
         assert numbers == list(range(len(recordings)))
     assert world.dialogue("val", "transcribe", 0).messages[0].text == TRANSCRIBE
 
 
-def test_sounds_are_spoken_as_they_are_asked(world):
+def test_recordings_are_spoken_as_they_are_asked(world):
     plans = world.utterances("val")
     spoken = list(world.audio.samples("val", 0, 16_000))
     assert len(spoken) == len(plans) == 6
-    for sound, again in zip(spoken, say(plans, 16_000), strict=True):
-        np.testing.assert_array_equal(sound, again)
-        assert sound.dtype == np.float32
+    for audio, again in zip(spoken, say(plans, 16_000), strict=True):
+        np.testing.assert_array_equal(audio, again)
+        assert audio.dtype == np.float32
 
 
 def test_few_dialogues_are_of_all_tasks_in_turn():
@@ -168,13 +168,13 @@ def test_files_named_twice_are_one(corpus):
     assert third.media == (Media("audio", 1), Media("audio", 0), Media("image", 0))
     assert len(found.images("train")) == 2
     assert [recording.audio.name for recording in found.audio.recordings("train")] == ["x.wav", "y.wav"]
-    sounds = list(found.audio.samples("train", 0, 16_000))
-    assert [len(sound) for sound in sounds] == [1600, 1600]
+    recordings = list(found.audio.samples("train", 0, 16_000))
+    assert [len(audio) for audio in recordings] == [1600, 1600]
     np.testing.assert_array_equal(found.images("train").image(1, 16), load_image(corpus.folder / "a.png", 16))
     assert found.images("train").image(0, 16).shape == (3, 16, 16)
 
 
-def test_rows_about_one_picture_stay_together(corpus):
+def test_rows_about_one_image_stay_together(corpus):
     for number in range(60):
         for turn in range(2):
             corpus.add(f"{number}.png", f"Question {turn}?", id=f"{number}-{turn}")
@@ -185,7 +185,7 @@ def test_rows_about_one_picture_stay_together(corpus):
         assert {f"{name.split('-')[0]}-{turn}" for name in each for turn in (0, 1)} == each
 
 
-def test_broken_pictures_are_set_aside_and_move_nothing(corpus):
+def test_broken_images_are_set_aside_and_move_nothing(corpus):
     for number in range(40):
         corpus.add(f"{number}.png", "What?", id=str(number))
     before = corpus.open()
@@ -207,16 +207,16 @@ def test_rows_that_cannot_be_used_are_broken(corpus):
     assert (row.where, row.message) == (where, "the split is 'dve', expected one of train, val, test")
 
 
-def test_sounds_that_cannot_be_read_are_told_when_they_are_heard(corpus):
+def test_recordings_that_cannot_be_read_are_told_when_they_are_heard(corpus):
     corpus.add("x.wav", split="train")
     corpus.add("y.wav", split="train")
     corpus.add("z.wav", split="val")
     corpus.cut("x.wav")
     found = corpus.open()
     assert list(found.broken) == []
-    sounds = list(found.audio.samples("train", 0, 8_000))
-    assert isinstance(sounds[0], DataError)
-    assert len(sounds[1]) == 800
+    recordings = list(found.audio.samples("train", 0, 8_000))
+    assert isinstance(recordings[0], DataError)
+    assert len(recordings[1]) == 800
     (long,) = corpus.open(max_seconds=0.05).audio.samples("val", 0, 8_000)
     assert isinstance(long, DataError)
 
@@ -244,19 +244,19 @@ def test_text_alone_has_no_media(corpus):
     assert (len(found.images("train")), found.audio.recordings("train")) == (0, [])
 
 
-def test_real_pictures_and_sounds(test_data, tmp_path):
+def test_real_images_and_recordings(test_data, tmp_path):
     corpus = Corpus(tmp_path)
-    pictures = sorted((test_data / "cifar10_mini" / "train").glob("*/*.jpg"))[::400][:10]
-    sounds = sorted((test_data / "fsdd" / "audio").glob("*.wav"))[::250][:10]
-    for number, (picture, sound) in enumerate(zip(pictures, sounds, strict=True)):
-        for file, name in ((picture, f"{number}.png"), (sound, f"{number}.wav")):
+    images = sorted((test_data / "cifar10_mini" / "train").glob("*/*.jpg"))[::400][:10]
+    recordings = sorted((test_data / "fsdd" / "audio").glob("*.wav"))[::250][:10]
+    for number, (image, audio) in enumerate(zip(images, recordings, strict=True)):
+        for file, name in ((image, f"{number}.png"), (audio, f"{number}.wav")):
             (tmp_path / name).write_bytes(file.read_bytes())  # recognised by content, whatever the name
-        corpus.add(f"{number}.png", "What is this?", said=picture.parent.name, task="naming")
-        corpus.add(f"{number}.wav", said=sound.name[0], task="hearing")
+        corpus.add(f"{number}.png", "What is this?", said=image.parent.name, task="naming")
+        corpus.add(f"{number}.wav", said=audio.name[0], task="hearing")
     found = corpus.open(val_fraction=0.1, test_fraction=0.1)
     assert list(found.broken) == []
     assert [sum(found.tasks(split).values()) for split in SPLITS] == [16, 2, 2]
-    heard = [sound for split in SPLITS for sound in found.audio.samples(split, 0, 16_000)]
+    heard = [audio for split in SPLITS for audio in found.audio.samples(split, 0, 16_000)]
     assert len(heard) == 10
-    assert not any(isinstance(sound, DataError) for sound in heard)
+    assert not any(isinstance(audio, DataError) for audio in heard)
     assert all(found.images(split).image(n, 32).std() > 5 for split in SPLITS for n in range(len(found.images(split))))

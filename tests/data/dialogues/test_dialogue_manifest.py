@@ -43,13 +43,13 @@ def broken(folder, row):
 
 
 def test_rows(folder):
-    picture, sound = part("image", "media/a.png"), part("audio", "./media//a.wav")
-    spoken = {"role": "assistant", "content": [part("text", "A cat."), sound]}
+    image_part, audio_part = part("image", "media/a.png"), part("audio", "./media//a.wav")
+    spoken = {"role": "assistant", "content": [part("text", "A cat."), audio_part]}
     path = write(
         folder,
         asked(" What? ", task="naming", id=" first ", split="dev"),
         "",
-        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [picture, sound]}, spoken]},
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [image_part, audio_part]}, spoken]},
     )
     found = read_dialogues(path)
     image = MediaFile("image", folder.resolve() / "media" / "a.png")

@@ -1,4 +1,4 @@
-"""Cutting, varying and mixing pictures: pure functions, of any picture, that change what they say they change."""
+"""Cutting, varying and mixing images: pure functions, of any image, that change what they say they change."""
 
 import multiprocessing
 import warnings
@@ -38,30 +38,30 @@ def photograph(height: int, width: int, seed: int = 0) -> Pixels:
     return noisy.clip(0, 255).astype(np.uint8)
 
 
-def chw(picture: Pixels) -> Tensor:
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1).contiguous()
+def chw(image: Pixels) -> Tensor:
+    return torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_result_depends_on_the_arguments_alone(kind: Augmentation) -> None:
-    picture = photograph(40, 50)
-    before = picture.copy()
+    image = photograph(40, 50)
+    before = image.copy()
     state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002  it is the global one that is meant
-    one = augment(picture, 32, kind, [3, 1, 7])
+    one = augment(image, 32, kind, [3, 1, 7])
     torch.manual_seed(99)
     state_then = torch.get_rng_state()
-    two = augment(picture, 32, kind, [3, 1, 7])
+    two = augment(image, 32, kind, [3, 1, 7])
     assert torch.equal(one, two)
     assert torch.equal(torch.get_rng_state(), state_then)
     torch.set_rng_state(state)
     assert all(np.array_equal(now, then) for now, then in zip(np.random.get_state(), numpy_state, strict=True))  # noqa: NPY002
-    assert np.array_equal(picture, before)
+    assert np.array_equal(image, before)
 
 
 @pytest.mark.parametrize("kind", VARYING)
-def test_another_seed_gives_another_picture(kind: Augmentation) -> None:
-    picture = photograph(40, 50)
-    shown = {augment(picture, 32, kind, [0, number]).numpy().tobytes() for number in range(50)}
+def test_another_seed_gives_another_image(kind: Augmentation) -> None:
+    image = photograph(40, 50)
+    shown = {augment(image, 32, kind, [0, number]).numpy().tobytes() for number in range(50)}
     assert len(shown) == 50
 
 
@@ -97,39 +97,39 @@ def test_mixing_depends_on_the_arguments_alone() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (500, 20), (20, 500), (33, 32), (300, 200), (3, 1_000)])
 @pytest.mark.parametrize("size", [1, 32, 112])
-def test_pictures_of_any_shape(kind: Augmentation, shape: tuple[int, int], size: int) -> None:
-    picture = photograph(*shape)
-    picture.flags.writeable = False  # as a memory-mapped one
+def test_images_of_any_shape(kind: Augmentation, shape: tuple[int, int], size: int) -> None:
+    image = photograph(*shape)
+    image.flags.writeable = False  # as a memory-mapped one
     for number in range(5):
-        shown = augment(picture, size, kind, [number])
+        shown = augment(image, size, kind, [number])
         assert (tuple(shown.shape), shown.dtype, shown.is_contiguous()) == ((3, size, size), torch.uint8, True)
-    assert prepare(picture, size, crop=0.8).shape == (3, size, size)
+    assert prepare(image, size, crop=0.8).shape == (3, size, size)
 
 
-def test_a_picture_of_the_right_size_is_not_touched() -> None:
-    picture = photograph(32, 32)
-    once = augment(picture, 32, "none", [0])
-    assert torch.equal(once, chw(picture))
+def test_an_image_of_the_right_size_is_not_touched() -> None:
+    image = photograph(32, 32)
+    once = augment(image, 32, "none", [0])
+    assert torch.equal(once, chw(image))
     assert torch.equal(prepare(once.permute(1, 2, 0).numpy(), 32, crop=1.0), once)
     once.zero_()
-    assert picture.any(), "the result shares no memory"
+    assert image.any(), "the result shares no memory"
 
 
 def test_the_centre_is_cut_out() -> None:
-    picture = photograph(60, 100)
-    assert torch.equal(prepare(picture, 60, crop=1.0), chw(picture[:, 20:80]))
-    assert torch.equal(prepare(picture, 30, crop=0.5), chw(picture[15:45, 35:65]))
-    picture = photograph(9, 4)
-    assert torch.equal(prepare(picture, 4, crop=1.0), chw(picture[2:6]))
+    image = photograph(60, 100)
+    assert torch.equal(prepare(image, 60, crop=1.0), chw(image[:, 20:80]))
+    assert torch.equal(prepare(image, 30, crop=0.5), chw(image[15:45, 35:65]))
+    image = photograph(9, 4)
+    assert torch.equal(prepare(image, 4, crop=1.0), chw(image[2:6]))
 
 
 def test_resizing_is_antialiased() -> None:
-    picture = photograph(301, 301)
-    expected = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BILINEAR))
-    assert np.abs(prepare(picture, 64, crop=1.0).permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
+    image = photograph(301, 301)
+    expected = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR))
+    assert np.abs(prepare(image, 64, crop=1.0).permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
 
 
-def test_half_of_the_pictures_are_mirrored() -> None:
+def test_half_of_the_images_are_mirrored() -> None:
     ramp = np.tile(np.arange(100, dtype=np.uint8)[None, :, None], (100, 1, 3))  # brighter to the right
     for kind in VARYING:
         rows = [augment(ramp, 32, kind, [n])[0, 16].int() for n in range(400)]
@@ -163,7 +163,7 @@ def test_a_crop_shows_a_part() -> None:
     corners = np.zeros((100, 100, 3), np.uint8)
     corners[:2, :2] = corners[-2:, :2] = corners[:2, -2:] = corners[-2:, -2:] = 255
     shown = [augment(corners, 100, "light", [n]) for n in range(50)]
-    cut = [int((picture[0, [0, 0, -1, -1], [0, -1, 0, -1]] == 0).sum()) for picture in shown]
+    cut = [int((image[0, [0, 0, -1, -1], [0, -1, 0, -1]] == 0).sum()) for image in shown]
     assert max(cut) == 4
     assert np.mean(cut) > 2
 
@@ -190,16 +190,16 @@ TORCHVISION = {
 @pytest.mark.parametrize("magnitude", [MAGNITUDE, -MAGNITUDE, 0.9])
 @pytest.mark.parametrize("size", [32, 75])
 def test_operations_are_those_of_torchvision(name: str, magnitude: float, size: int) -> None:
-    picture = chw(photograph(size, size))
+    image = chw(photograph(size, size))
     theirs = v2.RandAugment(num_ops=1, fill=128)
     strengths, has_direction = theirs._AUGMENTATION_SPACE[TORCHVISION[name]]
     strength = strengths(31, size, size)
     value = 0.0 if strength is None else float(strength[round(30 * abs(magnitude))])
     if has_direction and magnitude < 0:
         value = -value
-    expected = theirs._apply_image_or_video_transform(picture, TORCHVISION[name], value, "nearest", theirs._fill)
-    changed = OPERATIONS[name](picture, magnitude)
-    assert (changed.shape, changed.dtype, changed.is_contiguous()) == (picture.shape, torch.uint8, True)
+    expected = theirs._apply_image_or_video_transform(image, TORCHVISION[name], value, "nearest", theirs._fill)
+    changed = OPERATIONS[name](image, magnitude)
+    assert (changed.shape, changed.dtype, changed.is_contiguous()) == (image.shape, torch.uint8, True)
     # Their magnitudes are fp32: what is close to the middle between two values may be rounded to either.
     assert int((changed.int() - expected.int()).abs().max()) <= (1 if name == "colour" else 0)
 
@@ -210,13 +210,13 @@ def test_all_operations_are_torchvisions() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "identity"])
-def test_operations_change_the_picture(name: str) -> None:
-    picture = chw(photograph(32, 32)) // 2 + 100
-    before = picture.clone()
-    changed = OPERATIONS[name](picture, MAGNITUDE)
-    assert (changed.shape, changed.dtype) == (picture.shape, torch.uint8)
-    assert not torch.equal(changed, picture)
-    assert torch.equal(picture, before)
+def test_operations_change_the_image(name: str) -> None:
+    image = chw(photograph(32, 32)) // 2 + 100
+    before = image.clone()
+    changed = OPERATIONS[name](image, MAGNITUDE)
+    assert (changed.shape, changed.dtype) == (image.shape, torch.uint8)
+    assert not torch.equal(changed, image)
+    assert torch.equal(image, before)
 
 
 def test_a_blend_holds_its_share_of_each() -> None:
@@ -247,7 +247,7 @@ def test_shares_are_spread(kind: Mixing) -> None:
     assert np.abs(uneven - 0.5).mean() > np.abs(even - 0.5).mean() + 0.05
 
 
-def test_pictures_of_two_sizes_do_not_mix() -> None:
+def test_images_of_two_sizes_do_not_mix() -> None:
     one, other = torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(3, 4, 5, dtype=torch.uint8)
     with pytest.raises(AssertionError, match=r"\(3, 4, 4\) and \(3, 4, 5\)"):
         mix(one, other, "mixup", np.random.default_rng(0), 1.0)

@@ -97,7 +97,7 @@ def test_where_has_the_path_as_given(tmp_path, monkeypatch):
     assert (row.where, row.image) == ("cat/1.jpg", tmp_path.resolve() / "cat" / "1.jpg")
 
 
-def test_a_link_to_a_picture_inside_is_followed(tmp_path):
+def test_a_link_to_an_image_inside_is_followed(tmp_path):
     touch(tmp_path, "cat/1.jpg", "dog/1.jpg")
     (tmp_path / "dog" / "2.jpg").symlink_to("../cat/1.jpg")
     assert made(tmp_path)[2] == ("dog/2.jpg", "dog", None)
@@ -193,7 +193,7 @@ def test_names_that_are_not_utf8(tmp_path):
         (["train/cat/1.jpg", "train/dog/1.jpg", "map.png"], "map.png", "CLASS/map.png"),
     ],
 )
-def test_pictures_in_no_class_folder(tmp_path, names, said, fix):
+def test_images_in_no_class_folder(tmp_path, names, said, fix):
     touch(tmp_path, *names)
     error = error_of(tmp_path)
     assert error.message == f"{tmp_path} has images in no class folder: {said}"
@@ -212,7 +212,7 @@ def test_one_class_alone(tmp_path, names):
     assert error.fix == f"give every class a folder of its own, {BY_MANIFEST}"
 
 
-def test_no_usable_picture(tmp_path):
+def test_no_usable_image(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "dog").mkdir()
     for name in ("cat/1.jpg", "dog/1.jpg"):

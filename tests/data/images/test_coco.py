@@ -21,14 +21,14 @@ def annotation(number, caption):
     return {"id": 1000 + number, "image_id": number, "caption": caption}
 
 
-def write(folder, images, annotations, name="annotations/captions_train2017.json", pictures="train2017"):
-    """An index, and the pictures that it names."""
+def write(folder, images, annotations, name="annotations/captions_train2017.json", image_folder="train2017"):
+    """An index, and the images that it names."""
     index = folder / name
-    for place in (index.parent, folder / pictures):
+    for place in (index.parent, folder / image_folder):
         place.mkdir(parents=True, exist_ok=True)
     for each in images:
         if isinstance(each, dict) and isinstance(each.get("file_name"), str):
-            (folder / pictures / each["file_name"]).write_bytes(b"")
+            (folder / image_folder / each["file_name"]).write_bytes(b"")
     index.write_text(json.dumps({"info": {"year": 2017}, "images": images, "annotations": annotations}))
     return index
 
@@ -78,7 +78,7 @@ def test_captions_of_two_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("index", "pictures", "split"),
+    ("index", "image_folder", "split"),
     [
         ("annotations/captions_val2014.json", "val2014", "val"),
         ("annotations/captions_test.json", "images/test", "test"),
@@ -88,10 +88,10 @@ def test_captions_of_two_splits(tmp_path):
         ("captions_train2017.json", ".", "train"),
     ],
 )
-def test_where_the_pictures_are(tmp_path, monkeypatch, index, pictures, split):
-    write(tmp_path, [image(1)], [annotation(1, "A cat.")], index, pictures)
+def test_where_the_images_are(tmp_path, monkeypatch, index, image_folder, split):
+    write(tmp_path, [image(1)], [annotation(1, "A cat.")], index, image_folder)
     row = read(tmp_path).rows[0]
-    assert row.id == f"{pictures}/000000000001.jpg".removeprefix("./")
+    assert row.id == f"{image_folder}/000000000001.jpg".removeprefix("./")
     assert row.split == split
     monkeypatch.chdir(tmp_path)
     assert read(type(tmp_path)()).rows[0] == row._replace(where=f"{index}: annotation 1")

@@ -1,4 +1,4 @@
-"""The order of pictures, what batches hold, and what is mixed in."""
+"""The order of images, what batches hold, and what is mixed in."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ VIEW = View(size=6, grid=2)
 
 @dataclass(frozen=True)
 class Numbered:
-    """Pictures of one colour that tells their number, and what their seed draws; labels tell the number too."""
+    """Images of one colour that tells their number, and what their seed draws; labels tell the number too."""
 
     size: int
     set_aside: Sequence[BrokenRow] = ()
@@ -31,13 +31,13 @@ class Numbered:
 
     def row(self, index: int) -> ImageRecord:
         labels = {} if index in self.without_label else {"number": str(index)}
-        return ImageRecord(str(index), "", {**labels, "parity": "even" if index % 2 == 0 else "odd"}, f"picture {index}", None)
+        return ImageRecord(str(index), "", {**labels, "parity": "even" if index % 2 == 0 else "odd"}, f"image {index}", None)
 
     def example(self, index: int, view: View, seed: Sequence[int] | None = None) -> ImageExample:
         drawn = 0 if seed is None else int(np.random.default_rng(seed).integers(1, 256))
-        picture = np.empty((3, view.size, view.size), np.uint8)
-        picture[:] = np.array([index // 256 % 256, index % 256, drawn])[:, None, None]
-        return ImageExample(picture, np.full((view.grid**2, 1), index))
+        image = np.empty((3, view.size, view.size), np.uint8)
+        image[:] = np.array([index // 256 % 256, index % 256, drawn])[:, None, None]
+        return ImageExample(image, np.full((view.grid**2, 1), index))
 
 
 def labels_of(found: Numbered) -> LabelEncoder:
@@ -101,7 +101,7 @@ def test_a_micro_batch_is_a_part_of_its_batch(mixes: bool) -> None:
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(50, 8), (10, 10), (3, 8), (1, 4)])
-def test_an_epoch_shows_each_picture_once(count: int, batch_size: int) -> None:
+def test_an_epoch_shows_each_image_once(count: int, batch_size: int) -> None:
     batches = batches_of(Numbered(count), batch_size)
     shown = [n for number in range(3 * count) for n in numbers(step(batches, number))]
     epochs = [shown[start : start + count] for start in range(0, 3 * count, count)]
@@ -116,7 +116,7 @@ def test_scenes_without_end_come_one_after_the_other() -> None:
     assert numbers(step(batches, 1_000)) == list(range(8_000, 8_008))
 
 
-def test_a_picture_is_varied_otherwise_every_time() -> None:
+def test_an_image_is_varied_otherwise_every_time() -> None:
     batches = batches_of(Numbered(1), 64)
     drawn = step(batches, 0).images[:, 2, 0, 0].tolist()
     assert len(set(drawn)) > 40
@@ -137,7 +137,7 @@ def test_what_a_batch_holds() -> None:
     assert batch.shares.dtype == torch.float32
 
 
-def test_without_mixing_a_picture_is_all_its_own() -> None:
+def test_without_mixing_an_image_is_all_its_own() -> None:
     batches = batches_of(Numbered(50))
     for number in range(10):
         batch = step(batches, number)
@@ -145,8 +145,8 @@ def test_without_mixing_a_picture_is_all_its_own() -> None:
         assert torch.equal(batch.others, batch.labels)
 
 
-def mixed_pictures(count: int, size: int = 200) -> list[tuple[int, int, float, np.ndarray]]:
-    """Of so many training pictures the number, that of what was mixed in, the share, and the pixels that tell numbers."""
+def mixed_images(count: int, size: int = 200) -> list[tuple[int, int, float, np.ndarray]]:
+    """Of so many training images the number, that of what was mixed in, the share, and the pixels that tell numbers."""
     batch = batches_of(Numbered(size), count, mixes=True).collate(range(count))
     rows = zip(numbers(batch), batch.others[:, 0].tolist(), batch.shares.tolist(), batch.images[:, 1].numpy(), strict=True)
     assert batch.labels[:, 0].tolist() == numbers(batch) == batch.patches[:, 0, 0].tolist()
@@ -155,7 +155,7 @@ def mixed_pictures(count: int, size: int = 200) -> list[tuple[int, int, float, n
 
 def test_what_is_mixed_in_has_its_share_and_its_labels() -> None:
     kinds = Counter[str]()
-    for own, other, share, pixels in mixed_pictures(400):
+    for own, other, share, pixels in mixed_images(400):
         values = set(pixels.ravel().tolist())
         if own == other:
             assert values == {own}
@@ -172,10 +172,10 @@ def test_what_is_mixed_in_has_its_share_and_its_labels() -> None:
 
 
 def test_what_is_mixed_in_comes_from_the_whole_set() -> None:
-    partners = [other for own, other, share, _ in mixed_pictures(400) if share < 1]
+    partners = [other for own, other, share, _ in mixed_images(400) if share < 1]
     assert len(set(partners)) > 90  # of 200
-    own = {own for own, _, _, _ in mixed_pictures(8)}
-    others = {other for _, other, share, _ in mixed_pictures(8) if share < 1}
+    own = {own for own, _, _, _ in mixed_images(8)}
+    others = {other for _, other, share, _ in mixed_images(8) if share < 1}
     assert others
     assert not others <= own
 
@@ -183,7 +183,7 @@ def test_what_is_mixed_in_comes_from_the_whole_set() -> None:
 def test_what_is_mixed_in_is_varied_too() -> None:
     batch = batches_of(Numbered(1), 64, mixes=True).collate(range(64))
     cut = [len(set(pixels.ravel().tolist())) for pixels in batch.images[:, 2].numpy()]
-    assert max(cut) == 2  # the same picture, drawn twice
+    assert max(cut) == 2  # the same image, drawn twice
     assert batch.images[:, 2].min() > 0  # and never without a seed
 
 
@@ -196,12 +196,12 @@ def test_labels_are_numbers() -> None:
 
 
 def test_what_a_model_cannot_name_is_unknown() -> None:
-    """Pictures with captions are used whatever their labels."""
+    """Images with captions are used whatever their labels."""
     labels = LabelEncoder({"shape": ("star", "ring")})
     assert labels.encode({"shape": "moon", "size": "big"}) == [UNKNOWN]
 
 
-def test_pictures_without_labels() -> None:
+def test_images_without_labels() -> None:
     batches = ImageBatches(Numbered(9), LabelEncoder({}), VIEW, batch_size=4, seed=0, mixes=False)
     batch = step(batches, 0)
     assert batch.labels.shape == batch.others.shape == (4, 0)
@@ -210,7 +210,7 @@ def test_pictures_without_labels() -> None:
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(10, [4, 4, 2]), (8, [4, 4]), (3, [3])])
-def test_evaluation_shows_the_first_pictures_as_they_are(count: int, sizes: list[int]) -> None:
+def test_evaluation_shows_the_first_images_as_they_are(count: int, sizes: list[int]) -> None:
     found = Numbered(20)
     made = list(evaluation_batches(found, labels_of(found), VIEW, count, batch_size=4))
     assert [len(batch.images) for _, batch in made] == sizes

@@ -51,7 +51,7 @@ def made(manifest):
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "manifest.csv", "manifest.jsonl"])
 def test_a_folder_with_a_manifest(tmp_path, name):
-    """Its pictures may lie in folders, which are no classes then."""
+    """Its images may lie in folders, which are no classes then."""
     path = make_manifest(tmp_path, name)
     make_classes(tmp_path)
     touch(tmp_path, "loose.png")
@@ -122,7 +122,7 @@ def test_two_layouts(tmp_path):
 
 
 @pytest.mark.parametrize("names", [["a.jpg"], ["images/a.jpg"], ["cat/1.jpg", "dog/1.jpg"], []])
-def test_a_manifest_that_calls_its_pictures_otherwise(tmp_path, names):
+def test_a_manifest_that_calls_its_images_otherwise(tmp_path, names):
     touch(tmp_path, *names)
     path = write(tmp_path / "metadata.csv", "file_name,text", "a.jpg,A cat.")
     error = error_of(tmp_path)
@@ -130,7 +130,7 @@ def test_a_manifest_that_calls_its_pictures_otherwise(tmp_path, names):
 
 
 @pytest.mark.parametrize("names", [["a.jpg"], ["images/a.jpg"], []])
-def test_a_manifest_without_pictures(tmp_path, names):
+def test_a_manifest_without_images(tmp_path, names):
     touch(tmp_path, *names)
     path = write(tmp_path / "metadata.csv", "name,label", "a.jpg,cat")
     error = error_of(tmp_path)
@@ -138,7 +138,7 @@ def test_a_manifest_without_pictures(tmp_path, names):
     assert error.where == f"{path}:1"
 
 
-def test_pictures_in_no_class_folder(tmp_path):
+def test_images_in_no_class_folder(tmp_path):
     touch(tmp_path, "a.jpg")
     assert error_of(tmp_path).message == f"{tmp_path} has images in no class folder: a.jpg"
 

@@ -9,7 +9,7 @@ from omnictl.errors import DataError
 
 @pytest.fixture
 def folder(tmp_path):
-    """A corpus folder with five pictures, whose content nobody looks at."""
+    """A corpus folder with five images, whose content nobody looks at."""
     corpus = tmp_path / "corpus"
     (corpus / "images").mkdir(parents=True)
     for letter in "abcde":
@@ -122,7 +122,7 @@ def test_labels(folder, written, labels):
     assert labels_of(folder, written) == labels
 
 
-def test_a_picture_that_comes_again_has_a_number(folder):
+def test_an_image_that_comes_again_has_a_number(folder):
     lines = ["images/a.png,one", "images/a.png,two", "./images/a.png,three", "images/b.png,four"]
     manifest = read_manifest(write_csv(folder, "image,caption", *lines))
     assert [row.id for row in manifest.rows] == ["images/a.png", "images/a.png#2", "images/a.png#3", "images/b.png"]

@@ -1,4 +1,4 @@
-"""Corpora of pictures: TinyWorld's scenes, and pictures in files."""
+"""Corpora of images: TinyWorld's scenes, and images in files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from omnictl.errors import DataError
 from omnictl.tinyworld.images.renderer import draw
 from omnictl.tinyworld.images.scenes import HELDOUT_EVERY, HELDOUT_PAIRS, Figure, Scene, scene, sentence
 from omnictl.tinyworld.language.lexicon import COLOURS, PLACES, SHAPES
-from omnictl.tinyworld.topics.pictures import Item
+from omnictl.tinyworld.topics.images import Item
 
 VIEW = View(size=24, grid=3)
 WORLD = TinyWorldImages(0, 6, ("shape", "colour"))
@@ -118,8 +118,8 @@ def test_prompts_of_tinyworld_are_captions_of_its_scenes() -> None:
     ("source", "labels", "prompt"),
     [
         ("tinyworld", {"shape": "star", "size": "big"}, "big star"),
-        ("my/pictures", {"shape": "star", "colour": "red"}, "red star"),
-        ("my/pictures", {"label": "grey cat"}, "grey cat"),
+        ("my/images", {"shape": "star", "colour": "red"}, "red star"),
+        ("my/images", {"label": "grey cat"}, "grey cat"),
     ],
 )
 def test_other_prompts_are_the_words_of_the_labels(source: str, labels: dict[str, str], prompt: str) -> None:
@@ -204,19 +204,19 @@ def test_patches_show_what_covers_them(covered: Sequence[Mapping[int, int]], exp
 # Files
 
 
-def write_picture(path: Path, *, size: tuple[int, int] = (24, 24), seed: int = 0) -> Path:
+def write_image(path: Path, *, size: tuple[int, int] = (24, 24), seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)).save(path)
     return path
 
 
 def write_corpus(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """A manifest of pictures `0.png`, `1.png`, …; files that are there already are left alone."""
+    """A manifest of images `0.png`, `1.png`, …; files that are there already are left alone."""
     lines = [json.dumps({"image": f"{number}.png", **row}) + "\n" for number, row in enumerate(rows)]
     (folder / "metadata.jsonl").write_text("".join(lines))
     for number in range(len(rows)):
         if not (folder / f"{number}.png").exists():
-            write_picture(folder / f"{number}.png", seed=number)
+            write_image(folder / f"{number}.png", seed=number)
     return folder
 
 
@@ -231,7 +231,7 @@ def row(label: object, split: Split = "train", caption: str | None = None) -> di
 def test_class_folders_are_classes(tmp_path: Path) -> None:
     for number, name in enumerate(["dog/b.png", "cat/a.png", "cat/b.png"]):
         for split in SPLITS:
-            write_picture(tmp_path / split / name, seed=number)
+            write_image(tmp_path / split / name, seed=number)
     corpus = files(tmp_path)
     assert (corpus.name, corpus.top1, corpus.broken) == (str(tmp_path), ("label",), ())
     assert corpus.attributes == {"label": ("cat", "dog")}
@@ -268,7 +268,7 @@ def test_attributes_are_those_of_the_training_split(tmp_path: Path) -> None:
 
 def test_attributes_are_in_the_order_in_which_they_first_appear(tmp_path: Path) -> None:
     """Of the rows that are trained on and can be read."""
-    (tmp_path / "1.png").write_text("this is no picture")
+    (tmp_path / "1.png").write_text("this is no image")
     rows = [
         row({"size": "big"}, "test"),
         row({"place": "here"}),
@@ -383,8 +383,8 @@ def test_nothing_is_unseen_of_what_there_is_not(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_broken_wherever_it_is(tmp_path: Path) -> None:
-    (tmp_path / "1.png").write_text("this is no picture")
-    write_picture(tmp_path / "3.png")
+    (tmp_path / "1.png").write_text("this is no image")
+    write_image(tmp_path / "3.png")
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:200])
     splits: list[Split] = ["train", "train", "train", "val", "val", "test"]
     write_corpus(tmp_path, [row("cat", split) for split in splits])
@@ -396,9 +396,9 @@ def test_what_cannot_be_read_is_broken_wherever_it_is(tmp_path: Path) -> None:
         ("1.png", f"{index}:2"),
         ("3.png", f"{index}:4"),
     ]
-    missing, no_picture, cut = (broken.message for broken in corpus.broken)
+    missing, no_image, cut = (broken.message for broken in corpus.broken)
     assert missing == f"no such image file: {tmp_path}/5.png"
-    assert no_picture.startswith(f"{tmp_path}/1.png is not a JPEG, PNG, WebP, GIF or BMP file: it begins with ")
+    assert no_image.startswith(f"{tmp_path}/1.png is not a JPEG, PNG, WebP, GIF or BMP file: it begins with ")
     assert cut.startswith(f"{tmp_path}/3.png is cut off")
     for split, names in (("train", ["0.png", "2.png"]), ("val", ["4.png"])):
         found = corpus.images(split, "labels", corpus.attributes)  # type: ignore[arg-type]
@@ -406,8 +406,8 @@ def test_what_cannot_be_read_is_broken_wherever_it_is(tmp_path: Path) -> None:
         assert not found.set_aside
 
 
-def test_classes_of_broken_pictures_are_not_learned(tmp_path: Path) -> None:
-    (tmp_path / "1.png").write_text("this is no picture")
+def test_classes_of_broken_images_are_not_learned(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_text("this is no image")
     corpus = files(write_corpus(tmp_path, [row("cat"), row("fox"), row("cat", "val")]))
     assert corpus.attributes == {"label": ("cat",)}
 
@@ -454,8 +454,8 @@ def test_a_split_of_nothing_is_an_error(
 
 
 @pytest.mark.parametrize(("setting", "kind"), [("auto", "light"), ("light", "light"), ("strong", "strong"), ("none", "none")])
-def test_training_pictures_are_varied_as_the_config_says(setting: Any, kind: Any, tmp_path: Path) -> None:
-    write_picture(tmp_path / "0.png", size=(40, 90))
+def test_training_images_are_varied_as_the_config_says(setting: Any, kind: Any, tmp_path: Path) -> None:
+    write_image(tmp_path / "0.png", size=(40, 90))
     corpus = files(write_corpus(tmp_path, [row("cat"), row("cat", "val")]), augmentation=setting)
     found = corpus.images("train", "labels", corpus.attributes)
     pixels = read_image(tmp_path / "0.png")
@@ -468,8 +468,8 @@ def test_training_pictures_are_varied_as_the_config_says(setting: Any, kind: Any
     assert np.array_equal(found.example(0, VIEW).image, plain)
 
 
-def test_large_pictures_are_reduced_before_they_are_cut(tmp_path: Path) -> None:
-    write_picture(tmp_path / "0.png", size=(150, 200))
+def test_large_images_are_reduced_before_they_are_cut(tmp_path: Path) -> None:
+    write_image(tmp_path / "0.png", size=(150, 200))
     corpus = files(write_corpus(tmp_path, [row("cat"), row("cat", "val")]))
     found = corpus.images("train", "labels", corpus.attributes)
     pixels = read_image(tmp_path / "0.png", shorter=FINER * VIEW.size)

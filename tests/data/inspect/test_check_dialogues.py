@@ -15,7 +15,7 @@ from omnictl.tinyworld.dialogues import TASKS
 
 
 class Corpus:
-    """A file of dialogues that grows row by row, and the pictures and sounds that it names: noise, no two alike."""
+    """A file of dialogues that grows row by row, and the images and recordings that it names: noise, no two alike."""
 
     def __init__(self, folder):
         self.folder, self.file = folder, folder / "dialogues.jsonl"
@@ -40,10 +40,10 @@ class Corpus:
         if kind == "image" and not (self.folder / value).exists():
             Image.fromarray(self._rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(self.folder / value)
         if kind == "audio" and not (self.folder / value).exists():
-            self.sound(value, 4_000)
+            self.audio(value, 4_000)
         return {"type": kind, kind: value}
 
-    def sound(self, name, length):
+    def audio(self, name, length):
         soundfile.write(self.folder / name, self._rng.integers(-9000, 9000, length, dtype=np.int16), 8_000)
 
     def cut(self, name):
@@ -111,7 +111,7 @@ def test_each_broken_row_is_named(corpus):
         assert report.error().message.startswith(f"4 of 5 rows are broken:\n{places[0]}: messages should be")
 
 
-def test_the_broken_pictures_are_those_that_training_sets_aside(corpus, tmp_path_factory):
+def test_the_broken_images_are_those_that_training_sets_aside(corpus, tmp_path_factory):
     for number in range(40):
         corpus.add(f"{number}.png", split=None)
     corpus.cut("3.png")
@@ -132,7 +132,7 @@ def test_a_reply_that_cannot_be_read_is_a_warning(corpus):
     assert report.summary["spoken_replies"] == 0
 
 
-def test_a_picture_or_a_sound_in_two_splits_whatever_its_file(corpus):
+def test_an_image_or_a_recording_in_two_splits_whatever_its_file(corpus):
     train = corpus.add("a.png", "x.wav")
     corpus.add("a.png", "x.wav")
     (corpus.folder / "y.wav").write_bytes((corpus.folder / "x.wav").read_bytes())
@@ -141,14 +141,14 @@ def test_a_picture_or_a_sound_in_two_splits_whatever_its_file(corpus):
     corpus.add("y.wav", split="val")
     test = corpus.add("b.bmp", split="test")
     corpus.add("c.png", "z.wav", split="test")
-    picture, sound = check_dialogues(str(corpus)).warnings
-    assert (picture.kind, picture.where) == (sound.kind, test) == ("duplicate", test)
-    assert picture.message == f"the same image is in the train split, this one in test: {train}"
-    assert (sound.where, sound.message) == (val, f"the same recording is in the train split, this one in val: {train}")
+    image, audio = check_dialogues(str(corpus)).warnings
+    assert (image.kind, image.where) == (audio.kind, test) == ("duplicate", test)
+    assert image.message == f"the same image is in the train split, this one in test: {train}"
+    assert (audio.where, audio.message) == (val, f"the same recording is in the train split, this one in val: {train}")
 
 
-def test_a_very_long_sound(corpus):
-    corpus.sound("long.wav", 8_000 * 31)
+def test_a_very_long_recording(corpus):
+    corpus.audio("long.wav", 8_000 * 31)
     where = corpus.add("long.wav")
     (warning,) = check_dialogues(str(corpus)).warnings
     assert (warning.kind, warning.where) == ("long", where)
@@ -157,9 +157,9 @@ def test_a_very_long_sound(corpus):
 
 def test_every_file_is_read_once(corpus, monkeypatch):
     read = []
-    whole, sound = image_files.read_image, audio_files.read_audio
+    whole, audio = image_files.read_image, audio_files.read_audio
     monkeypatch.setattr(image_files, "read_image", lambda path: read.append(path.name) or whole(path))
-    monkeypatch.setattr(audio_files, "read_audio", lambda path, rate: read.append(path.name) or sound(path, rate=rate))
+    monkeypatch.setattr(audio_files, "read_audio", lambda path, rate: read.append(path.name) or audio(path, rate=rate))
     for split in ("train", "train", "val"):
         corpus.add("a.png", "x.wav", split=split, reply="yes.wav")
     check_dialogues(str(corpus))
@@ -199,12 +199,12 @@ def test_progress_is_told(corpus, monkeypatch, caplog):
     ]
 
 
-def test_real_pictures_and_sounds(test_data, corpus):
+def test_real_images_and_recordings(test_data, corpus):
     shown = sorted((test_data / "cifar10_mini" / "train").glob("*/*.jpg"))[::400][:10]
     heard = sorted((test_data / "fsdd" / "audio").glob("*.wav"))[::250][:10]
-    for number, (picture, sound) in enumerate(zip(shown, heard, strict=True)):
-        (corpus.folder / f"{number}.png").write_bytes(picture.read_bytes())  # recognised by content, whatever the name
-        (corpus.folder / f"{number}.wav").write_bytes(sound.read_bytes())
+    for number, (image, audio) in enumerate(zip(shown, heard, strict=True)):
+        (corpus.folder / f"{number}.png").write_bytes(image.read_bytes())  # recognised by content, whatever the name
+        (corpus.folder / f"{number}.wav").write_bytes(audio.read_bytes())
         corpus.add(f"{number}.png", f"{number}.wav", split=None)
     report = check_dialogues(str(corpus))
     assert (report.broken, report.warnings, report.total) == ([], [], 10)

@@ -14,7 +14,7 @@ from omnictl.runs import progress_log
 
 
 class Corpus:
-    """A manifest that grows row by row, and its pictures: noise, no two alike."""
+    """A manifest that grows row by row, and its images: noise, no two alike."""
 
     def __init__(self, folder):
         self.folder, self.manifest = folder, folder / "metadata.jsonl"
@@ -25,7 +25,7 @@ class Corpus:
         return str(self.folder)
 
     def add(self, label="cat", *, size=(20, 20), name=None, pixels=None, **fields):
-        """Writes a picture unless it is there, and its row, of the training split if none is named; returns where it stands."""
+        """Writes an image unless it is there, and its row, of the training split if none is named; returns where it stands."""
         self._num_rows += 1
         path = self.folder / (name or f"{self._num_rows}.png")
         if not path.exists():
@@ -39,7 +39,7 @@ class Corpus:
         return f"{self.manifest}:{len(self.manifest.read_text().splitlines())}"
 
     def cut(self, name):
-        """Takes the end off a picture; its headers stay whole."""
+        """Takes the end off an image; its headers stay whole."""
         path = self.folder / name
         path.write_bytes(path.read_bytes()[:-20])
 
@@ -88,7 +88,7 @@ def test_class_folders(tmp_path):
     for number, name in enumerate(("train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "test/cat/1.png")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / name)
-    (tmp_path / "test" / "cat" / "2.png").write_text("no picture")
+    (tmp_path / "test" / "cat" / "2.png").write_text("no image")
     report = check_images(str(tmp_path))
     assert kinds_and_places(report.broken) == [("image", str(tmp_path / "test" / "cat" / "2.png"))]
     assert (report.total, report.summary["labels"]) == (5, {"label": {"cat": 3, "dog": 1}})
@@ -173,7 +173,7 @@ def test_without_labels_to_learn_no_label_is_broken(corpus):
     assert check_images(str(corpus)).broken == []
 
 
-def test_nothing_but_broken_pictures(corpus):
+def test_nothing_but_broken_images(corpus):
     corpus.add(name="one.png")
     corpus.cut("one.png")
     report = check_images(str(corpus))
@@ -184,7 +184,7 @@ def test_nothing_but_broken_pictures(corpus):
 # What looks wrong
 
 
-def test_a_picture_in_two_splits_whatever_its_file(corpus):
+def test_an_image_in_two_splits_whatever_its_file(corpus):
     pixels = np.random.default_rng(1).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     test = corpus.add(name="a.png", pixels=pixels, split="test")
     train = corpus.add(name="b.bmp", pixels=pixels)
@@ -197,7 +197,7 @@ def test_a_picture_in_two_splits_whatever_its_file(corpus):
     assert warnings[1].message == f"the same image is in the train split, this one in test: {train}"
 
 
-def test_a_picture_under_two_labels(corpus):
+def test_an_image_under_two_labels(corpus):
     first = corpus.add({"kind": "cat", "colour": "red"}, name="a.png")
     corpus.add({"kind": "cat"}, name="a.png")
     where = corpus.add({"kind": "dog", "size": "big"}, name="a.png")
@@ -207,7 +207,7 @@ def test_a_picture_under_two_labels(corpus):
     assert warning.message == f"the kind of this image is 'dog' here and 'cat' there: {first}"
 
 
-def test_small_pictures(corpus):
+def test_small_images(corpus):
     corpus.add(size=(16, 16))
     where = corpus.add(size=(200, 15), name="small.png")
     corpus.add(name="small.png")
@@ -215,7 +215,7 @@ def test_small_pictures(corpus):
     assert (warning.where, warning.message) == (where, "200 × 15 pixels: fewer than 16 a side show hardly anything")
 
 
-def test_values_that_few_pictures_have(corpus):
+def test_values_that_few_images_have(corpus):
     for label in ["cat"] * 5 + ["dog"] * 4 + ["emu"]:
         corpus.add(label)
     corpus.add("dog", split="val")
@@ -258,7 +258,7 @@ def test_splits_are_those_of_training_whatever_is_broken(corpus, tmp_path):
     assert {row.id for row in sets[2].rows} <= {row.id for row in before.rows}
 
 
-def test_a_picture_of_many_rows_is_read_once(corpus, monkeypatch):
+def test_an_image_of_many_rows_is_read_once(corpus, monkeypatch):
     read = []
     monkeypatch.setattr(image_files, "read_image", lambda path: read.append(path.name) or np.zeros((20, 20, 3), np.uint8))
     for caption in ("a cat", "an animal", "something asleep"):

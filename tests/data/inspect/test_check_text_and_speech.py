@@ -20,7 +20,7 @@ from omnictl.runs import progress_log
 
 
 class Corpus:
-    """A manifest that grows row by row, and its sounds: noise, no two alike."""
+    """A manifest that grows row by row, and its recordings: noise, no two alike."""
 
     def __init__(self, folder):
         self.folder, self.manifest = folder, folder / "metadata.jsonl"
@@ -92,7 +92,7 @@ def test_each_broken_row_is_named(corpus):
         corpus.write({"audio": "nowhere.wav", "text": "hello"}),
         corpus.add("привет"),
         corpus.add("?!"),
-        corpus.add("far too many words for so little sound", seconds=0.3),
+        corpus.add("far too many words for so little audio", seconds=0.3),
     ]
     (corpus.folder / "cut.wav").write_bytes((corpus.folder / "1.wav").read_bytes()[:9_000])
     places.append(corpus.write({"audio": "cut.wav", "text": "hello there"}))
@@ -197,7 +197,7 @@ def test_long_recordings(corpus):
     assert warning.message == "31.0 s long: training sets it aside unless data.max_seconds is more than 30"
 
 
-def test_a_sound_in_two_splits_whatever_its_file(corpus):
+def test_a_recording_in_two_splits_whatever_its_file(corpus):
     samples = np.random.default_rng(1).integers(-9000, 9000, 16_000, dtype=np.int16)
     test = corpus.add(name="a.wav", samples=samples, split="test")
     train = corpus.add(name="b.flac", samples=samples, split="train")
@@ -226,7 +226,7 @@ def test_a_limit_for_each_split(corpus):
     assert (report.total, report.num_broken) == (7, 1)
 
 
-def test_nothing_but_broken_sounds(corpus):
+def test_nothing_but_broken_recordings(corpus):
     corpus.add(name="one.wav")
     (corpus.folder / "one.wav").write_bytes(b"RIFF")
     report = check_speech(str(corpus))
@@ -249,7 +249,7 @@ def test_headers_say_the_same_without_decoding(corpus, monkeypatch):
 def test_tinyworld_is_spoken():
     report = check_speech("tinyworld:7", limit=3)
     world = TinyWorldSpeech(7, 3, 3)
-    seconds = [len(sound) / 16_000 for split in ("train", "val", "test") for sound in world.samples(split, 0, 16_000)]
+    seconds = [len(audio) / 16_000 for split in ("train", "val", "test") for audio in world.samples(split, 0, 16_000)]
     assert (report.source, report.total, report.broken) == ("tinyworld:7", 9, [])
     assert (report.summary["seconds_min"], report.summary["seconds_max"]) == (min(seconds), max(seconds))
     assert report.summary["utterances_by_rate_hz"] == {"16000": 9}

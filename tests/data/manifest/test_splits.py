@@ -43,13 +43,13 @@ def test_shares_by_hash():
 
 
 def test_the_hashes_do_not_change():
-    """Golden: another hash would move pictures from one run's training into another's test."""
+    """Golden: another hash would move images from one run's training into another's test."""
     found = split(numbered(40), val=0.1, test=0.1)
     assert [row.id for row in found["val"]] == ["1.png", "15.png", "16.png", "35.png"]
     assert [row.id for row in found["test"]] == ["19.png", "22.png", "25.png", "38.png"]
 
 
-def test_captions_of_a_picture_stay_together():
+def test_captions_of_an_image_stay_together():
     rows = [row(f"{i % 100}.png#{i // 100 + 1}", image=f"{i % 100}.png") for i in range(500)]
     found = split(rows)
     images = {name: {row.image for row in found[name]} for name in SPLITS}

@@ -1,4 +1,4 @@
-"""Features on disk: computed once, the same however they are computed, and honest about sounds that cannot be read."""
+"""Features on disk: computed once, the same however they are computed, and honest about recordings that cannot be read."""
 
 import errno
 import json
@@ -42,19 +42,19 @@ def hum(number: int) -> Samples:
 class Hums:
     """A corpus that counts the blocks it was asked for."""
 
-    sounds_of: list[Samples | DataError]
+    recordings_of: list[Samples | DataError]
     fingerprint: str = "f" * 64
     name: str = "here"
     broken: Sequence[BrokenRow] = ()
     asked: list[int] = field(default_factory=list)
 
     def recordings(self, split: Split) -> Sequence[Recording]:
-        return [Recording(f"{number}", "one", None, "here", None) for number in range(len(self.sounds_of))]
+        return [Recording(f"{number}", "one", None, "here", None) for number in range(len(self.recordings_of))]
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         assert rate == MEL.sample_rate
         self.asked.append(block)
-        return iter(self.sounds_of[block * BLOCK : (block + 1) * BLOCK])
+        return iter(self.recordings_of[block * BLOCK : (block + 1) * BLOCK])
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_features_come_back_in_half_precision(corpus: Hums, tmp_path: Path) -> N
     store = open_features(corpus, "train", MEL, tmp_path)
     assert isinstance(store.frames, np.memmap)
     assert store.frames.dtype == np.float16
-    assert store.lengths.tolist() == [1 + len(sound) // MEL.hop for sound in map(hum, range(7))]
+    assert store.lengths.tolist() == [1 + len(audio) // MEL.hop for audio in map(hum, range(7))]
     assert store.broken == {}
     for number in range(7):
         found = store.features(number)
@@ -150,9 +150,9 @@ def test_a_damaged_store_is_built_again(corpus: Hums, tmp_path: Path, damage: Ca
     assert len(corpus.asked) == 6
 
 
-def test_a_sound_that_cannot_be_read_has_no_frames_and_a_reason(corpus: Hums, tmp_path: Path) -> None:
-    corpus.sounds_of[1] = DataError("1.wav is cut off", fix="copy it anew")
-    corpus.sounds_of[6] = DataError("6.wav is empty: 0 bytes", fix="copy it anew")
+def test_a_recording_that_cannot_be_read_has_no_frames_and_a_reason(corpus: Hums, tmp_path: Path) -> None:
+    corpus.recordings_of[1] = DataError("1.wav is cut off", fix="copy it anew")
+    corpus.recordings_of[6] = DataError("6.wav is empty: 0 bytes", fix="copy it anew")
     for _ in range(2):  # made, then read
         store = open_features(corpus, "train", MEL, tmp_path)
         assert store.broken == {1: "1.wav is cut off", 6: "6.wav is empty: 0 bytes"}
@@ -162,8 +162,8 @@ def test_a_sound_that_cannot_be_read_has_no_frames_and_a_reason(corpus: Hums, tm
     assert len(corpus.asked) == 3
 
 
-def test_a_corpus_without_a_sound_is_a_store_too(tmp_path: Path) -> None:
-    corpus = Hums([DataError("no sound", fix="copy it anew")] * 2)
+def test_a_corpus_without_audio_is_a_store_too(tmp_path: Path) -> None:
+    corpus = Hums([DataError("no audio", fix="copy it anew")] * 2)
     for _ in range(2):
         store = open_features(corpus, "train", MEL, tmp_path)
         assert store.lengths.tolist() == [0, 0]
@@ -172,7 +172,7 @@ def test_a_corpus_without_a_sound_is_a_store_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("speed", [0.9, 1.1])
-def test_another_speed_makes_sounds_shorter_and_higher(speed: float, tmp_path: Path) -> None:
+def test_another_speed_makes_recordings_shorter_and_higher(speed: float, tmp_path: Path) -> None:
     seconds, hertz = 2.0, 1_000
     tone = np.sin(2 * np.pi * hertz * np.arange(round(seconds * MEL.sample_rate)) / MEL.sample_rate).astype(np.float32)
     mel = MelConfig()
@@ -218,7 +218,7 @@ def test_a_corpus_that_breaks_leaves_nothing(corpus: Hums, tmp_path: Path, monke
     def broken(split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         if block == 1:
             raise DataError("espeak-ng failed", fix="reinstall it")
-        return iter(corpus.sounds_of[:BLOCK])
+        return iter(corpus.recordings_of[:BLOCK])
 
     monkeypatch.setattr(corpus, "samples", broken)
     with pytest.raises(DataError, match="espeak-ng failed"):

@@ -33,7 +33,7 @@ RATE = 16_000
 SIZES: dict[Split, int] = {"train": 5, "val": 3, "test": 3}
 
 
-def sounds(corpus: SpeechCorpus, split: Split, block: int = 0) -> list[Samples]:
+def recordings(corpus: SpeechCorpus, split: Split, block: int = 0) -> list[Samples]:
     found = list(corpus.samples(split, block, RATE))
     assert all(not isinstance(each, DataError) for each in found)
     return [each for each in found if not isinstance(each, DataError)]
@@ -57,14 +57,14 @@ def test_tinyworld_says_what_the_world_says() -> None:
 def test_tinyworld_is_heard_as_it_was_recorded() -> None:
     plans = [utterance(0, "val", index) for index in range(3)]
     spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
-    for heard, plan, samples in zip(sounds(TinyWorldSpeech(0, 5, 3), "val"), plans, spoken.samples, strict=True):
+    for heard, plan, samples in zip(recordings(TinyWorldSpeech(0, 5, 3), "val"), plans, spoken.samples, strict=True):
         clean = resample(samples.astype(np.float32) / np.float32(2**15), spoken.rate, RATE)
         assert np.array_equal(heard, record(clean, plan, RATE))
         assert 0.5 * RATE < len(heard) < 8 * RATE
 
 
 def test_an_utterance_of_tinyworld_does_not_depend_on_how_many_follow() -> None:
-    few, many = (sounds(TinyWorldSpeech(0, count, 2), "train") for count in (3, 9))
+    few, many = (recordings(TinyWorldSpeech(0, count, 2), "train") for count in (3, 9))
     assert (len(few), len(many)) == (3, 9)
     assert all(np.array_equal(one, two) for one, two in zip(few, many[:3], strict=True))
 
@@ -79,7 +79,7 @@ def test_blocks_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tinyworld, "speak", heard)
     corpus = TinyWorldSpeech(0, 6, 2)
-    assert [len(sounds(corpus, "train", block)) for block in (0, 1)] == [4, 2]
+    assert [len(recordings(corpus, "train", block)) for block in (0, 1)] == [4, 2]
     texts = [request.text for requests in asked for request in requests]
     assert texts == [row.text for row in corpus.recordings("train")]
 
@@ -114,8 +114,8 @@ def test_one_voice_says_what_is_replied() -> None:
 def test_one_voice_is_heard_as_it_was_recorded() -> None:
     plans = [reply(0, "val", index) for index in range(3)]
     spoken = speak([Request(plan.text, plan.voice, plan.rate, plan.pitch) for plan in plans])
-    many = sounds(TinyWorldSpeech(0, 5, 3), "val")
-    for heard, other, plan, samples in zip(sounds(one_voice(0, 5, 3), "val"), many, plans, spoken.samples, strict=True):
+    many = recordings(TinyWorldSpeech(0, 5, 3), "val")
+    for heard, other, plan, samples in zip(recordings(one_voice(0, 5, 3), "val"), many, plans, spoken.samples, strict=True):
         clean = resample(samples.astype(np.float32) / np.float32(2**15), spoken.rate, RATE)
         assert np.array_equal(heard, record(clean, plan, RATE))
         assert not np.array_equal(heard, other)
@@ -144,7 +144,7 @@ def test_the_source_of_a_config_is_opened(tmp_path: Path) -> None:
 
 
 def chord(rate: int, seconds: float = 1.0) -> Samples:
-    """A steady sound with overtones up to 3 kHz."""
+    """A steady tone with overtones up to 3 kHz."""
     time = np.arange(round(seconds * rate)) / rate
     waves = [0.3 / n * np.sin(2 * np.pi * 250 * n * time) for n in range(1, 13)]
     mixed: Samples = np.sum(waves, 0).astype(np.float32)
@@ -179,7 +179,7 @@ def mixed(tmp_path: Path) -> SpeechFiles:
 
 
 def test_rates_channels_and_formats_make_no_difference(mixed: SpeechFiles, tmp_path: Path) -> None:
-    assert [len(sound) for sound in sounds(mixed, "train")] == pytest.approx([RATE] * len(FORMATS), abs=2)
+    assert [len(audio) for audio in recordings(mixed, "train")] == pytest.approx([RATE] * len(FORMATS), abs=2)
     store = open_features(mixed, "train", MelConfig(), tmp_path / "cache")
     first, *others = (store.features(number)[10:90] for number in range(len(FORMATS)))  # without the edges, where it is switched on
     loud = first > -8  # within 35 dB of the loudest
@@ -205,12 +205,12 @@ def test_files_come_in_blocks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for number in range(3):
         soundfile.write(tmp_path / f"{number}.wav", chord(RATE, 0.1 * (1 + number)), RATE)
     corpus = files(write_corpus(tmp_path, [(f"{number}.wav", "one", "train") for number in range(3)]), val_fraction=0)
-    assert [[len(sound) for sound in sounds(corpus, "train", block)] for block in (0, 1)] == [[1600, 3200], [4800]]
+    assert [[len(audio) for audio in recordings(corpus, "train", block)] for block in (0, 1)] == [[1600, 3200], [4800]]
     assert BLOCK > 2
 
 
-def test_a_sound_that_cannot_be_read_says_why_and_the_others_follow(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_text("this is no sound")
+def test_a_recording_that_cannot_be_read_says_why_and_the_others_follow(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("this is no audio")
     soundfile.write(tmp_path / "b.wav", chord(RATE, 2.5), RATE)
     write_corpus(tmp_path, [(name, "one", "train") for name in ("a.wav", "b.wav", "c.wav")])
     corpus = files(tmp_path, max_seconds=2, val_fraction=0)
@@ -242,7 +242,7 @@ def changed_speaker(folder: Path) -> SpeechFiles:
     return files(write_corpus(folder, ROWS, speakers=["ann"] * 6))
 
 
-def changed_sound(folder: Path) -> SpeechFiles:
+def changed_audio(folder: Path) -> SpeechFiles:
     """By as many bytes, a moment later."""
     before = (folder / "t.wav").stat()
     soundfile.write(folder / "t.wav", -chord(RATE), RATE)
@@ -263,7 +263,7 @@ def changed_limit(folder: Path) -> SpeechFiles:
 
 @pytest.mark.parametrize(
     "change",
-    [changed_text, changed_split, changed_order, changed_speaker, changed_sound, changed_length, changed_limit],
+    [changed_text, changed_split, changed_order, changed_speaker, changed_audio, changed_length, changed_limit],
 )
 def test_the_fingerprint_changes_with_what_can_be_heard_or_read(change: Any, tmp_path: Path) -> None:
     before = files(write_corpus(tmp_path, ROWS)).fingerprint

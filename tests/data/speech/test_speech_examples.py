@@ -28,7 +28,7 @@ def noise(num_frames: int, seed: int = 0) -> Samples:
 
 @dataclass
 class Said:
-    """A corpus of texts and sounds."""
+    """A corpus of texts and recordings."""
 
     texts: Sequence[str]
     heard: Sequence[Samples | DataError]
@@ -65,7 +65,7 @@ def test_what_cannot_be_heard_or_spelled_is_set_aside_with_the_reason(mixed: Spe
     )
 
 
-def test_the_others_keep_their_order_and_their_sounds(mixed: SpeechSet) -> None:
+def test_the_others_keep_their_order_and_their_recordings(mixed: SpeechSet) -> None:
     assert len(mixed) == 2
     assert [row.id for row in mixed.recordings] == ["id0", "id4"]
     assert mixed.recordings[0].text == "Number 7, please."

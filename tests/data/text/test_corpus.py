@@ -173,7 +173,7 @@ def test_empty_file(tmp_path, content):
 
 
 def test_folder_without_text(tmp_path):
-    (tmp_path / "picture.png").write_bytes(b"x")
+    (tmp_path / "image.png").write_bytes(b"x")
     assert error_of(tmp_path).message == f"{tmp_path} has no .jsonl, .parquet, .txt file"
 
 

@@ -111,7 +111,7 @@ def test_a_tone_is_loudest_in_its_bin() -> None:
         assert int(log_mel(tone, config)[50].argmax()) == bin_
 
 
-def test_the_sound_is_left_as_it_was() -> None:
+def test_the_audio_is_left_as_it_was() -> None:
     samples = sweep(0.1, 16_000)
     before = samples.copy()
     log_mel(samples, MelConfig())

@@ -11,22 +11,20 @@ PAIRS, WIDTH = 5, 4
 
 
 def problem(pairs: int = PAIRS) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures, captions and a scale, in double precision."""
+    """Images, captions and a scale, in double precision."""
     generator = torch.Generator().manual_seed(0)
-    pictures, captions = (
-        F.normalize(torch.randn(pairs, WIDTH, dtype=torch.float64, generator=generator), dim=-1) for _ in range(2)
-    )
-    return pictures, captions, torch.tensor(math.log(5.0), dtype=torch.float64)
+    images, captions = (F.normalize(torch.randn(pairs, WIDTH, dtype=torch.float64, generator=generator), dim=-1) for _ in range(2))
+    return images, captions, torch.tensor(math.log(5.0), dtype=torch.float64)
 
 
-def double_loop(pictures: Tensor, captions: Tensor, log_scale: Tensor) -> Tensor:
+def double_loop(images: Tensor, captions: Tensor, log_scale: Tensor) -> Tensor:
     """The formula, pair by pair."""
     scale, total = log_scale.exp(), torch.zeros((), dtype=torch.float64)
-    for i in range(len(pictures)):
-        own = scale * (pictures[i] @ captions[i])
-        by_picture = sum((scale * (pictures[i] @ captions[j])).exp() for j in range(len(captions)))
-        by_caption = sum((scale * (pictures[j] @ captions[i])).exp() for j in range(len(pictures)))
-        total = total - (own - torch.log(torch.as_tensor(by_picture)) + own - torch.log(torch.as_tensor(by_caption))) / 2
+    for i in range(len(images)):
+        own = scale * (images[i] @ captions[i])
+        by_image = sum((scale * (images[i] @ captions[j])).exp() for j in range(len(captions)))
+        by_caption = sum((scale * (images[j] @ captions[i])).exp() for j in range(len(images)))
+        total = total - (own - torch.log(torch.as_tensor(by_image)) + own - torch.log(torch.as_tensor(by_caption))) / 2
     return total
 
 
@@ -42,19 +40,19 @@ def test_gradients_are_those_of_the_formula() -> None:
     assert torch.autograd.gradcheck(contrastive_sum, found)
 
 
-def test_pictures_and_captions_may_change_places() -> None:
-    pictures, captions, scale = problem()
-    assert float(contrastive_sum(pictures, captions, scale)) == pytest.approx(
-        float(contrastive_sum(captions, pictures, scale)), rel=1e-6
+def test_images_and_captions_may_change_places() -> None:
+    images, captions, scale = problem()
+    assert float(contrastive_sum(images, captions, scale)) == pytest.approx(
+        float(contrastive_sum(captions, images, scale)), rel=1e-6
     )
 
 
 def test_the_order_of_pairs_does_not_matter_but_who_belongs_to_whom_does() -> None:
-    pictures, captions, scale = problem()
+    images, captions, scale = problem()
     order = torch.tensor([3, 1, 4, 0, 2])
-    value = float(contrastive_sum(pictures, captions, scale))
-    assert float(contrastive_sum(pictures[order], captions[order], scale)) == pytest.approx(value, rel=1e-6)
-    assert float(contrastive_sum(pictures, captions[order], scale)) != pytest.approx(value, rel=1e-2)
+    value = float(contrastive_sum(images, captions, scale))
+    assert float(contrastive_sum(images[order], captions[order], scale)) == pytest.approx(value, rel=1e-6)
+    assert float(contrastive_sum(images, captions[order], scale)) != pytest.approx(value, rel=1e-2)
 
 
 def test_a_perfect_match_at_a_high_scale_costs_nothing() -> None:
@@ -66,8 +64,8 @@ def test_a_perfect_match_at_a_high_scale_costs_nothing() -> None:
 
 @pytest.mark.parametrize("pairs", [1, 2, 7])
 def test_without_a_scale_it_is_chance(pairs: int) -> None:
-    pictures, captions, _ = problem(pairs)
-    loss = contrastive_sum(pictures, captions, torch.tensor(-math.inf))
+    images, captions, _ = problem(pairs)
+    loss = contrastive_sum(images, captions, torch.tensor(-math.inf))
     assert float(loss) == pytest.approx(pairs * math.log(pairs), rel=1e-6)
 
 
@@ -80,8 +78,8 @@ def test_the_scale_grows_while_all_pairs_are_right() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_vectors_are_compared_in_fp32_under_autocast_too(dtype: torch.dtype) -> None:
-    pictures, captions, _ = problem()
-    given = (pictures.to(dtype), captions.to(dtype), torch.tensor(math.log(100.0)))
+    images, captions, _ = problem()
+    given = (images.to(dtype), captions.to(dtype), torch.tensor(math.log(100.0)))
     expected = contrastive_sum(*(tensor.double() for tensor in given))
     with torch.autocast("cpu", torch.bfloat16):
         loss = contrastive_sum(*given)

@@ -1,4 +1,4 @@
-"""The distance of two sounds, and overlap and add."""
+"""The distance of two recordings, and overlap and add."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from omnictl.nn.losses.spectral import RESOLUTIONS, spectral_distance
 NOISE = torch.randn(3, 4_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def test_a_sound_is_no_distance_from_itself() -> None:
+def test_a_recording_is_no_distance_from_itself() -> None:
     assert (spectral_distance(NOISE, NOISE) == 0).all()
 
 
@@ -26,8 +26,8 @@ def test_it_is_the_mean_over_resolutions_of_numpys_transform() -> None:
     for fft, hop in RESOLUTIONS:
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(fft) / fft)
         spectra = []
-        for sound in (made, wanted):
-            padded = np.pad(sound.numpy(), fft // 2)
+        for audio in (made, wanted):
+            padded = np.pad(audio.numpy(), fft // 2)
             frames = [padded[start : start + fft] * window for start in range(0, len(padded) - fft + 1, hop)]
             spectra.append(np.sqrt(np.abs(np.fft.rfft(frames)) ** 2 + 1e-8))
         one, other = spectra

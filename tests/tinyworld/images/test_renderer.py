@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from omnictl.tinyworld.images.renderer import RGB, SceneImage, draw, outline
 from omnictl.tinyworld.images.scenes import Figure, Ground, Scene, scene
 from omnictl.tinyworld.language.lexicon import COLOURS, PLACES, SHAPES
-from omnictl.tinyworld.topics.pictures import Item
+from omnictl.tinyworld.topics.images import Item
 
 NUM_SCENES = 1000
 SIDE = 112
@@ -37,7 +37,7 @@ def alone(shape: str, *, x: float = 0.5, y: float = 0.5, radius: float = 0.15, a
 
 
 def corners(figure: Figure) -> list[tuple[float, float]]:
-    """Of a figure in the picture: turned clockwise, enlarged, and moved inside."""
+    """Of a figure in the image: turned clockwise, enlarged, and moved inside."""
     cos, sin = math.cos(figure.angle), math.sin(figure.angle)
     turned = [
         (figure.radius * (x * cos - y * sin), figure.radius * (x * sin + y * cos)) for x, y in outline(figure.item.shape).tolist()
@@ -172,7 +172,7 @@ def test_shade_and_grain_leave_colours_what_they_are() -> None:
             assert np.abs(mean - np.clip(table[COLOURS.index(figure.item.colour)] + figure.shade, 0, 255)).max() < 5
 
 
-def test_shapes_stay_inside_the_picture_whole() -> None:
+def test_shapes_stay_inside_the_image_whole() -> None:
     """Those that no other covers reach as far as their polygons, and those are inside."""
     for found, drawn in plainly_drawn():
         for number, figure in enumerate(found.figures, start=1):
@@ -187,7 +187,7 @@ def test_shapes_stay_inside_the_picture_whole() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (1.0, 0.0), (0.5, 1.0), (1.0, 1.0)])
-def test_a_shape_that_would_leave_the_picture_is_moved_inside_whole(shape: str, x: float, y: float) -> None:
+def test_a_shape_that_would_leave_the_image_is_moved_inside_whole(shape: str, x: float, y: float) -> None:
     there, middle = (draw(alone(shape, x=a, y=b, angle=0.4), 112).owners for a, b in ((x, y), (0.5, 0.5)))
     assert int(there.sum()) == pytest.approx(int(middle.sum()), rel=0.06)
     for places, towards in zip(np.nonzero(there), (y, x), strict=True):
@@ -196,7 +196,7 @@ def test_a_shape_that_would_leave_the_picture_is_moved_inside_whole(shape: str, 
 
 
 def test_a_moved_shape_is_still_in_its_place() -> None:
-    """The middle of what is drawn is in the ninth of the picture that the scene names."""
+    """The middle of what is drawn is in the ninth of the image that the scene names."""
     for found, _ in plainly_drawn():
         for figure in found.figures:
             across, down = zip(*corners(figure), strict=True)
@@ -247,7 +247,7 @@ def test_arrows_point_right_and_turn_clockwise() -> None:
 
 
 @pytest.mark.parametrize("side", [32, 50, 112, 224])
-def test_a_picture_is_planar_and_a_function_of_the_scene(side: int) -> None:
+def test_an_image_is_planar_and_a_function_of_the_scene(side: int) -> None:
     for index in range(5):
         found = scene(1, "val", index)
         one, two = draw(found, side), draw(found, side)
@@ -261,7 +261,7 @@ def test_a_picture_is_planar_and_a_function_of_the_scene(side: int) -> None:
 
 
 @pytest.mark.parametrize("side", [32, 112])
-def test_a_picture_is_the_same_scaled(side: int) -> None:
+def test_an_image_is_the_same_scaled(side: int) -> None:
     """As the large one whose pixels are averaged, without the grain."""
     times = 224 // side
     for index in range(20):

@@ -32,7 +32,7 @@ from omnictl.tinyworld.images.scenes import (
 from omnictl.tinyworld.language.lexicon import COLOURS, NUMBERS, PLACES, SHAPES, SIZES, plural, with_article
 from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
 from omnictl.tinyworld.text.documents import score
-from omnictl.tinyworld.topics.pictures import Item
+from omnictl.tinyworld.topics.images import Item
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 NUM_SCENES = 2000
@@ -192,7 +192,7 @@ def test_labels_are_what_the_coordinates_say(split: Split) -> None:
 
 
 def by_coordinates(first: Figure, second: Figure) -> str:
-    """All that is true of two shapes; less than a fifth of the picture apart they are level."""
+    """All that is true of two shapes; less than a fifth of the image apart they are level."""
     across, down = first.x - second.x, first.y - second.y
     said = {"to the left of": across < -0.2, "to the right of": across > 0.2, "above": down < -0.2, "below": down > 0.2}
     return " and ".join(name for name, holds in said.items() if holds)
@@ -283,7 +283,7 @@ def test_each_side_has_three_places_in_a_row() -> None:
 
 
 def answered(told: str, *answers: tuple[str, str]) -> str:
-    """A document in which someone tells what is in a picture, asks, and is answered."""
+    """A document in which someone tells what is in an image, asks, and is answered."""
     first, *rest = (f"{question}{ANSWER}{answer}{CLOSE}" for question, answer in answers)
     return NEXT_USER.join([f"{USER}{told} {first}", *rest])
 

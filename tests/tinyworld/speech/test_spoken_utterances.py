@@ -244,8 +244,8 @@ def test_nothing_to_say_is_no_error() -> None:
 @pytest.mark.slow
 def test_the_voices_are_different() -> None:
     """espeak-ng takes a variant that it does not know for none."""
-    sounds = [speak([Request("A red circle.", voice, 160, 50)]).samples[0].tobytes() for voice in (*KNOWN_VOICES, *UNSEEN_VOICES)]
-    assert len({hashlib.sha256(sound).digest() for sound in sounds}) == len(sounds)
+    spoken = [speak([Request("A red circle.", voice, 160, 50)]).samples[0].tobytes() for voice in (*KNOWN_VOICES, *UNSEEN_VOICES)]
+    assert len({hashlib.sha256(audio).digest() for audio in spoken}) == len(spoken)
 
 
 def test_rate_and_pitch_are_heard() -> None:

@@ -38,7 +38,7 @@ from omnictl.tinyworld.language.lexicon import (
     with_article,
 )
 from omnictl.tinyworld.text.documents import document, score, write_document
-from omnictl.tinyworld.topics.pictures import Item, holds
+from omnictl.tinyworld.topics.images import Item, holds
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 NUM_DOCUMENTS = 2000

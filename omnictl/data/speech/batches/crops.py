@@ -1,4 +1,4 @@
-"""Batches of stretches of sound, all of one length, in an order that is a function of the seed and the position alone.
+"""Batches of stretches of audio, all of one length, in an order that is a function of the seed and the position alone.
 
 `Crops` are log-mels, for the codec; `AudioCrops` log-mels and the samples to be made of them, for the vocoder.
 """
@@ -92,8 +92,8 @@ class AudioCropBatches:
     """A stretch of every utterance an epoch.
 
     Args:
-        mels: `(T', F)` each, what sound is to be made of.
-        sounds: `(n,)` each, at the features' level.
+        mels: `(T', F)` each, what audio is to be made of.
+        recordings: `(n,)` each, at the features' level.
         hop: samples from frame to frame.
         frames: of a stretch; what is shorter is left out.
         batch_size: stretches of a batch.
@@ -103,17 +103,17 @@ class AudioCropBatches:
     def __init__(
         self,
         mels: Sequence[NDArray[np.float16]],
-        sounds: Sequence[NDArray[np.float32]],
+        recordings: Sequence[NDArray[np.float32]],
         *,
         hop: int,
         frames: int,
         batch_size: int,
         seed: int,
     ) -> None:
-        lengths = [min(len(mel), len(sound) // hop) for mel, sound in zip(mels, sounds, strict=True)]
+        lengths = [min(len(mel), len(audio) // hop) for mel, audio in zip(mels, recordings, strict=True)]
         self._long = [(index, length) for index, length in enumerate(lengths) if length >= frames]
         assert self._long, "not one utterance is as long as a stretch"
-        self.mels, self.sounds = mels, sounds
+        self.mels, self.recordings = mels, recordings
         self.hop, self.frames, self.batch_size, self.seed = hop, frames, batch_size, seed
 
     def ids(self, step: int) -> Sequence[int]:
@@ -124,7 +124,7 @@ class AudioCropBatches:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         crops = [self._crop(position) for position in ids]
         mel = np.stack([mel for mel, _ in crops]).astype(np.float32)
-        return AudioCrops(torch.from_numpy(mel), torch.from_numpy(np.stack([sound for _, sound in crops])))
+        return AudioCrops(torch.from_numpy(mel), torch.from_numpy(np.stack([audio for _, audio in crops])))
 
     @property
     def typical_step(self) -> int:
@@ -140,4 +140,4 @@ class AudioCropBatches:
         index, length = self._long[int(np.random.default_rng([self.seed, 0, epoch]).permutation(len(self._long))[place])]
         start = int(np.random.default_rng([self.seed, 1, position]).integers(length - self.frames + 1))
         stop = start + self.frames
-        return self.mels[index][start:stop], self.sounds[index][start * self.hop : stop * self.hop]
+        return self.mels[index][start:stop], self.recordings[index][start * self.hop : stop * self.hop]

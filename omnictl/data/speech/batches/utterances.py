@@ -66,7 +66,7 @@ class SpeechBatches:
         return self.order.longest(size)
 
     def _mask(self, features: Float32, rng: np.random.Generator) -> Float32:
-        """SpecAugment: some stretches of time and some bands of frequency become the average sound."""
+        """SpecAugment: some stretches of time and some bands of frequency become the average audio."""
         longest = int(self.config.time_mask * len(features))
         for _ in range(MASKS):
             width = int(rng.integers(longest + 1))

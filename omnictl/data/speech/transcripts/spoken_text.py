@@ -45,14 +45,14 @@ def spell_out(text: str) -> str:
     for match in _MARK.finditer(text):
         said += normalise(text[begin : match.start()]).split()
         if said:
-            said[-1] = _with_mark(said[-1], _sound(match))
+            said[-1] = _with_mark(said[-1], _mark_of(match))
         begin = match.end()
     said += normalise(text[begin:]).split()
     return " ".join(said)
 
 
-def _sound(match: re.Match[str]) -> str:
-    """The mark that a found one sounds like."""
+def _mark_of(match: re.Match[str]) -> str:
+    """The mark that the matched one sounds like."""
     if match["tone"]:
         return match["tone"]
     return "," if match["comma"] else "."

@@ -11,7 +11,7 @@ def read(tmp_path):
     """Reads a file of these bytes."""
 
     def call(data, **options):
-        path = tmp_path / "a.picture"
+        path = tmp_path / "a.image"
         path.write_bytes(data)
         return read_image(path, **options)
 
@@ -23,7 +23,7 @@ def refuse(tmp_path):
     """What is said of a file of these bytes."""
 
     def call(data, **options):
-        path = tmp_path / "a.picture"
+        path = tmp_path / "a.image"
         path.write_bytes(data)
         error = refused(path, **options)
         return error.message.removeprefix(f"{path} "), error.fix

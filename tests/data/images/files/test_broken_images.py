@@ -36,7 +36,7 @@ def waves(width, height):
     return (127.5 + 100 * np.stack(levels, axis=2)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", ["picture", "A.JPG", "a.txt", os.fsdecode(b"caf\xe9.gif")])
+@pytest.mark.parametrize("name", ["image", "A.JPG", "a.txt", os.fsdecode(b"caf\xe9.gif")])
 def test_the_content_decides_not_the_name(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(encoded(NOISE, "PNG"))
@@ -84,14 +84,14 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     assert error.fix == "make it smaller (magick a.bmp -resize 2048x2048 a.new.png), or take it out of the data"
 
 
-CONVERT = "convert it (magick a.picture a.png)"
+CONVERT = "convert it (magick a.image a.png)"
 
 
 @pytest.mark.parametrize(
     ("content", "shown", "fix"),
     [
         (b"<!DOCTYPE html>\n", r"b'<!DOCTYPE html>\n'", CONVERT),
-        (b"I am no picture", "b'I am no picture'", "download the image itself (`git lfs pull` where it is a Git LFS pointer)"),
+        (b"I am no image", "b'I am no image'", "download the image itself (`git lfs pull` where it is a Git LFS pointer)"),
         (b"II*\0\x08\0\0\0" + bytes(99), r"b'II*\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00'", CONVERT),
         (b"\0\0\0\x18ftypheic" + bytes(99), r"b'\x00\x00\x00\x18ftypheic\x00\x00\x00\x00'", CONVERT),
         (
@@ -322,7 +322,7 @@ def test_what_is_no_fault_of_the_file(read, monkeypatch, error):
 
 
 @pytest.mark.parametrize("mode", ["F", "I", "HSV", "LAB", "YCbCr", "PA", "La", "RGBa"])
-def test_modes_that_no_picture_should_have(refuse, monkeypatch, mode):
+def test_modes_that_no_image_should_have(refuse, monkeypatch, mode):
     monkeypatch.setattr(decoder, "_load", lambda *rest: Image.new(mode, (18, 12)))
     assert refuse(PNG) == (f"has pixels of mode {mode}; grey, palette, RGB or CMYK were expected", CONVERT)
 

@@ -1,4 +1,4 @@
-"""Which pictures cannot be read: decoded once, and again when a file has changed."""
+"""Which images cannot be read: decoded once, and again when a file has changed."""
 
 import json
 import os
@@ -23,11 +23,11 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures `a.png` and `b.png`, and `c.png` that is none."""
+    """Images `a.png` and `b.png`, and `c.png` that is none."""
     for seed, name in enumerate("ab"):
         pixels = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
-    (tmp_path / "c.png").write_text("this is no picture")
+    (tmp_path / "c.png").write_text("this is no image")
     return tmp_path
 
 
@@ -44,7 +44,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def pictures(folder: Path) -> list[Path]:
+def images(folder: Path) -> list[Path]:
     return sorted(folder.glob("?.png"))
 
 
@@ -55,21 +55,21 @@ def test_what_cannot_be_read_is_named_with_its_reason(folder: Path, cache: Path)
         with pytest.raises(DataError) as caught:
             read_image(folder / name)
         expected[folder / name] = caught.value.message
-    assert find_broken_images(pictures(folder), cache) == expected
-    assert find_broken_images(pictures(folder), cache) == expected
+    assert find_broken_images(images(folder), cache) == expected
+    assert find_broken_images(images(folder), cache) == expected
 
 
 def test_each_file_is_decoded_once(folder: Path, cache: Path, decoded: list[str]) -> None:
-    first = find_broken_images([*pictures(folder), *pictures(folder)[::-1]], cache)
+    first = find_broken_images([*images(folder), *images(folder)[::-1]], cache)
     assert sorted(decoded) == ["a.png", "b.png", "c.png"]
-    assert find_broken_images([*pictures(folder), *pictures(folder)], cache) == first
+    assert find_broken_images([*images(folder), *images(folder)], cache) == first
     assert len(decoded) == 3
 
 
 def test_that_nothing_is_wrong_is_remembered_too(folder: Path, cache: Path, decoded: list[str]) -> None:
     (folder / "c.png").unlink()
     for _ in range(2):
-        assert find_broken_images(pictures(folder), cache) == {}
+        assert find_broken_images(images(folder), cache) == {}
     assert sorted(decoded) == ["a.png", "b.png"]
 
 
@@ -78,17 +78,17 @@ def test_what_another_process_has_just_found_is_not_looked_for_again(
 ) -> None:
     """It was not there at the first look, before the lock; and it is that nothing is wrong."""
     (folder / "c.png").unlink()
-    find_broken_images(pictures(folder), cache)
+    find_broken_images(images(folder), cache)
     really, looks = checks._read, [False, True]
     monkeypatch.setattr(checks, "_read", lambda path: really(path) if looks.pop(0) else None)
-    assert find_broken_images(pictures(folder), cache) == {}
+    assert find_broken_images(images(folder), cache) == {}
     assert looks == []
     assert len(decoded) == 2
 
 
 def test_a_file_that_vanished_is_a_flaw(folder: Path, cache: Path, decoded: list[str]) -> None:
     """Before the first look, or after it; and it may come back."""
-    given, stored = pictures(folder), (folder / "a.png").read_bytes()
+    given, stored = images(folder), (folder / "a.png").read_bytes()
     (folder / "a.png").unlink()
     with pytest.raises(DataError) as caught:
         read_image(folder / "a.png")
@@ -117,7 +117,7 @@ def test_each_of_many_files_has_its_own_verdict(tmp_path: Path, cache: Path) -> 
 
 
 def breaks(folder: Path) -> None:
-    (folder / "b.png").write_text("no picture any more")
+    (folder / "b.png").write_text("no image any more")
 
 
 def touches(folder: Path) -> None:
@@ -142,27 +142,27 @@ def mends(folder: Path) -> None:
 def test_a_file_that_changed_is_judged_anew(
     change: Callable[[Path], None], broken: list[str], folder: Path, cache: Path, decoded: list[str]
 ) -> None:
-    assert [path.name for path in find_broken_images(pictures(folder), cache)] == ["c.png"]
+    assert [path.name for path in find_broken_images(images(folder), cache)] == ["c.png"]
     change(folder)
-    assert [path.name for path in find_broken_images(pictures(folder), cache)] == broken
+    assert [path.name for path in find_broken_images(images(folder), cache)] == broken
     assert len(decoded) == 6
 
 
 def test_another_idea_of_what_is_accepted_judges_anew(
     folder: Path, cache: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find_broken_images(pictures(folder), cache)
+    find_broken_images(images(folder), cache)
     monkeypatch.setattr(checks, "VERSION", checks.VERSION + 1)
-    find_broken_images(pictures(folder), cache)
+    find_broken_images(images(folder), cache)
     assert len(decoded) == 6
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", json.dumps(["c.png"])])
 def test_damaged_verdicts_are_made_again(content: str, folder: Path, cache: Path, decoded: list[str]) -> None:
-    first = find_broken_images(pictures(folder), cache)
+    first = find_broken_images(images(folder), cache)
     (kept,) = cache.rglob("flaws.json")
     kept.write_text(content)
-    assert find_broken_images(pictures(folder), cache) == first
+    assert find_broken_images(images(folder), cache) == first
     assert len(decoded) == 6
-    assert find_broken_images(pictures(folder), cache) == first
+    assert find_broken_images(images(folder), cache) == first
     assert len(decoded) == 6

@@ -42,13 +42,13 @@ def test_formats_without_loss_are_exact(read, tmp_path, kind, options):
     assert pixels.dtype == np.uint8
     assert pixels.flags.c_contiguous
     assert np.array_equal(pixels, NOISE)
-    assert probe_image(tmp_path / "a.picture") == ImageInfo(18, 12, kind)
+    assert probe_image(tmp_path / "a.image") == ImageInfo(18, 12, kind)
 
 
 @pytest.mark.parametrize(("kind", "options"), [("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {"quality": 95})])
 def test_formats_with_loss_are_close(read, tmp_path, kind, options):
     assert far(read(encoded(SMOOTH, kind, **options)), SMOOTH) < 24
-    assert probe_image(tmp_path / "a.picture") == ImageInfo(18, 12, kind)
+    assert probe_image(tmp_path / "a.image") == ImageInfo(18, 12, kind)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "WEBP", "JPEG"])
@@ -206,13 +206,13 @@ def test_the_first_frame_of_an_animation(read, tmp_path, kind):
     options = {"lossless": True} if kind == "WEBP" else {}
     pixels = read(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
     assert (pixels == (255, 0, 0)).all()
-    assert probe_image(tmp_path / "a.picture") == ImageInfo(18, 12, kind)
+    assert probe_image(tmp_path / "a.image") == ImageInfo(18, 12, kind)
 
 
 def test_a_gif_frame_beyond_its_screen(read, tmp_path):
     data = encoded(NOISE, "GIF")
     assert np.array_equal(read(data[:6] + bytes(4) + data[10:]), read(data))
-    assert probe_image(tmp_path / "a.picture") == ImageInfo(18, 12, "GIF")
+    assert probe_image(tmp_path / "a.image") == ImageInfo(18, 12, "GIF")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
@@ -221,7 +221,7 @@ def test_one_pixel(read, tmp_path, kind, shorter):
     pixels = read(encoded(Image.new("RGB", (1, 1), (255, 255, 255)), kind), shorter=shorter)
     assert far(pixels, np.full((1, 1, 3), 255)) == 0
     assert pixels.shape == (1, 1, 3)
-    assert probe_image(tmp_path / "a.picture") == ImageInfo(1, 1, kind)
+    assert probe_image(tmp_path / "a.image") == ImageInfo(1, 1, kind)
 
 
 JPEG = encoded(NOISE, "JPEG")

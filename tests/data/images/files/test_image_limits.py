@@ -88,7 +88,7 @@ def test_bombs(refuse, no_decoding, kind, width, height):
     found = f"is {width:,} × {height:,} pixels large; at most 32,768 a side and 50,000,000 in all were expected"
     message, fix = refuse(sized(kind, width, height))
     assert message == found
-    assert fix == "make it smaller (magick a.picture -resize 2048x2048 a.new.png), or take it out of the data"
+    assert fix == "make it smaller (magick a.image -resize 2048x2048 a.new.png), or take it out of the data"
 
 
 @pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (-60_000, 60_000), (1, -(2**31))])
@@ -133,8 +133,8 @@ def test_without_a_bound_of_pillow(read, monkeypatch):
 def test_what_would_take_too_much_memory(refuse, no_decoding, tmp_path, kind, width, height, mebibytes):
     message, fix = refuse(sized(kind, width, height))
     assert message == f"would take {mebibytes} MiB to decode; at most 256 MiB were expected"
-    assert fix == "make it smaller (magick a.picture -resize 2048x2048 a.new.png), or take it out of the data"
-    assert probe_image(tmp_path / "a.picture").width == width
+    assert fix == "make it smaller (magick a.image -resize 2048x2048 a.new.png), or take it out of the data"
+    assert probe_image(tmp_path / "a.image").width == width
 
 
 def test_what_is_decoded_at_reduced_size_takes_less(read):
@@ -171,7 +171,7 @@ def test_mutated_files_are_read_or_refused(reports, suffix):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", LARGE)
-def test_the_largest_pictures_take_no_more_memory_than_they_may(name, tmp_path):
+def test_the_largest_images_take_no_more_memory_than_they_may(name, tmp_path):
     reports, complaints = read_in_processes(tmp_path, 0, [name])
     assert reports[name]["exit_code"] == 0, complaints
     assert reports[name]["peak_bytes"] < MOST_BYTES

@@ -42,7 +42,7 @@ def test_orientations(read, tmp_path, orientation, kind, options, order):
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(pixels, np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
     width, height = (12, 18) if orientation > 4 else (18, 12)
-    assert probe_image(tmp_path / "a.picture") == ImageInfo(width, height, kind)
+    assert probe_image(tmp_path / "a.image") == ImageInfo(width, height, kind)
 
 
 def test_the_result_is_turned_after_it_was_made_smaller(read):

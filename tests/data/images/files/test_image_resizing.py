@@ -46,7 +46,7 @@ def waves(width, height):
 
 @pytest.mark.parametrize(("width", "height", "shorter"), [(1_023, 769, 64), (1_023, 769, 200), (1_023, 769, 700), (509, 1_021, 31)])
 @pytest.mark.parametrize(("kind", "tolerance"), [("PNG", 2), ("JPEG", 6)])
-def test_smaller_pictures_show_the_same(read, width, height, shorter, kind, tolerance):
+def test_smaller_images_show_the_same(read, width, height, shorter, kind, tolerance):
     options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
     pixels = read(encoded(waves(width, height), kind, **options), shorter=shorter)
     assert far(pixels, waves(pixels.shape[1], pixels.shape[0])) <= tolerance

@@ -1,4 +1,4 @@
-"""Stretches of sound to train a codec on."""
+"""Stretches of audio to train a codec on."""
 
 import numpy as np
 import pytest

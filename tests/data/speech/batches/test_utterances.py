@@ -143,7 +143,7 @@ def test_every_speed_is_heard_equally_often(many: SpeechSet) -> None:
     assert heard[1.25] / 1_984 == pytest.approx(0.5, abs=0.05)
 
 
-def test_targets_belong_to_their_sounds(many: SpeechSet) -> None:
+def test_targets_belong_to_their_recordings(many: SpeechSet) -> None:
     batch = step(batches_of(many, 32), 7)
     for number, target, length in zip(utterances(batch), batch.targets, batch.target_lengths, strict=True):
         assert target[:length].tolist() == many.targets[number]

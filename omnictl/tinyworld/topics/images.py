@@ -1,6 +1,6 @@
-"""Described pictures: one to four shapes, each with size, colour and place; and questions about them.
+"""Described images: one to four shapes, each with size, colour and place; and questions about them.
 
-The questions and their answers are the ones that are asked of drawn pictures, too. Answers are whole sentences: what was asked
+The questions and their answers are the ones that are asked of drawn images, too. Answers are whole sentences: what was asked
 for stands after the words that it was asked by, as it does in a description. Numbers, names, and yes or no stand alone.
 """
 
@@ -24,7 +24,7 @@ from omnictl.tinyworld.topics.topic import Question, Remark
 
 
 class Item(NamedTuple):
-    """One shape of a picture."""
+    """One shape of an image."""
 
     size: str
     colour: str
@@ -36,7 +36,7 @@ class Item(NamedTuple):
         return f"{with_article(self.size)} {self.colour} {self.shape} {self.place}"
 
 
-class Picture:
+class DescribedImage:
     """One to four shapes, no two of the same shape, colour or place."""
 
     def __init__(self, painter: str | None) -> None:
@@ -214,27 +214,27 @@ class Picture:
         return "yes." if holds(relation, first, second) else "no."
 
 
-def tell_numbered_picture(w: Writer) -> Picture:
+def tell_numbered_image(w: Writer) -> DescribedImage:
     """One to four shapes, announced, a sentence each; after `this picture by`."""
-    picture = Picture(w.pick(NAMES))
+    image = DescribedImage(w.pick(NAMES))
     w.say("shows")
     numbers = {count_noun(number, "shape"): number for number in range(1, 5)}
     number = numbers[w.pick(tuple(numbers), (4, 4, 2, 1))]
     w.say(".")
     for _ in range(number):
         w.say("there is")
-        picture.add(w, (".",))
-    return picture
+        image.add(w, (".",))
+    return image
 
 
-def tell_picture(w: Writer) -> Picture:
+def tell_image(w: Writer) -> DescribedImage:
     """Two or three shapes in two sentences; after `there is`."""
-    picture = Picture(painter=None)
-    if picture.add(w, (".", " and")) == " and":
-        picture.add(w, (".",))
+    image = DescribedImage(painter=None)
+    if image.add(w, (".", " and")) == " and":
+        image.add(w, (".",))
     w.say("there is also")
-    picture.add(w, (".",))
-    return picture
+    image.add(w, (".",))
+    return image
 
 
 def holds(relation: str, first: Item, second: Item) -> bool:

@@ -1,4 +1,4 @@
-"""Stretches of sound with their mel frames."""
+"""Stretches of audio with their mel frames."""
 
 import numpy as np
 import torch
@@ -9,11 +9,11 @@ from omnictl.data.speech.batches.crops import AudioCropBatches
 def batches(seed: int = 0) -> AudioCropBatches:
     lengths = (30, 8, 50, 12)
     mels = [(1000 * i + np.arange(n)[:, None] + np.zeros((1, 3))).astype(np.float32) for i, n in enumerate(lengths)]
-    sounds = [np.repeat(mel[:, 0], 5) for mel in mels]
-    return AudioCropBatches([mel.astype(np.float32) for mel in mels], sounds, hop=5, frames=10, batch_size=4, seed=seed)
+    recordings = [np.repeat(mel[:, 0], 5) for mel in mels]
+    return AudioCropBatches([mel.astype(np.float32) for mel in mels], recordings, hop=5, frames=10, batch_size=4, seed=seed)
 
 
-def test_sound_and_frames_are_of_the_same_time() -> None:
+def test_audio_and_frames_are_of_the_same_time() -> None:
     crops = batches().collate(range(60))
     assert crops.mel.shape == (60, 10, 3)
     assert torch.equal(crops.samples, crops.mel[..., 0].repeat_interleave(5, dim=1))
