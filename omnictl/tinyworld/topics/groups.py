@@ -4,7 +4,7 @@ from omnictl.tinyworld.language.grammar import Writer
 from omnictl.tinyworld.language.lexicon import COLOURS, NUMBERS, SHAPES, SIZES, others, plural
 from omnictl.tinyworld.topics.images import Item, listed
 from omnictl.tinyworld.topics.numbers import pick_number
-from omnictl.tinyworld.topics.topic import Question, Remark
+from omnictl.tinyworld.topics.topic import Question, Remark, conclude
 
 _SIDES = ("on the left", "on the right", "at the top", "at the bottom")
 
@@ -131,7 +131,9 @@ class Groups:
         noun = by_plural[w.pick(tuple(by_plural))]
         (other,) = others(tuple(self.items), (noun,))
         w.say(f"than {plural(self.items[other].shape)}?")
-        return "yes." if self.numbers[noun] > self.numbers[other] else "no."
+        counted = [f"{NUMBERS[self.numbers[group]]} {group}" for group in (noun, other)]
+        facts = f"there {self._is_or_are(noun)} {listed(counted)}"
+        return conclude(facts, self.numbers[noun] > self.numbers[other])
 
     def _ask_caption(self, w: Writer) -> str:
         w.say("see?")

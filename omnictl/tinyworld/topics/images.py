@@ -1,7 +1,8 @@
 """Described images: one to four shapes, each with size, colour and place; and questions about them.
 
 The questions and their answers are the ones that are asked of drawn images, too. Answers are whole sentences: what was asked
-for stands after the words that it was asked by, as it does in a description. Numbers, names, and yes or no stand alone.
+for stands after the words that it was asked by, as it does in a description. Numbers and names stand alone, and so does whether
+there is a shape; every other yes or no stands after the facts that it follows from.
 """
 
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from omnictl.tinyworld.language.lexicon import (
     with_article,
     with_articles,
 )
-from omnictl.tinyworld.topics.topic import Question, Remark
+from omnictl.tinyworld.topics.topic import Question, Remark, conclude
 
 
 class Item(NamedTuple):
@@ -202,7 +203,7 @@ class DescribedImage:
         weights = tuple(sum(wrong) if colour == item.colour else weight for colour, weight in zip(COLOURS, wrong, strict=True))
         colour = w.pick(COLOURS, weights)
         w.say("?")
-        return "yes." if colour == item.colour else "no."
+        return conclude(f"the {item.shape} is {item.colour}", colour == item.colour)
 
     def _ask_whether_relation(self, w: Writer) -> str:
         first = self._pick_item(w)
@@ -211,7 +212,8 @@ class DescribedImage:
         w.say("the")
         second = self.items[w.pick(others(tuple(self.items), (first.shape,)))]
         w.say("?")
-        return "yes." if holds(relation, first, second) else "no."
+        facts = f"the {first.shape} is {first.place} and the {second.shape} is {second.place}"
+        return conclude(facts, holds(relation, first, second))
 
 
 def tell_numbered_image(w: Writer) -> DescribedImage:

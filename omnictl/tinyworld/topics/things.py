@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from omnictl.tinyworld.language.grammar import Writer
 from omnictl.tinyworld.language.lexicon import COLOURS, LOOKS, MANNERS, NAMES, ROOMS, SPOTS, THINGS, TIMES, WEATHER, others
-from omnictl.tinyworld.topics.topic import Question, Remark
+from omnictl.tinyworld.topics.topic import Question, Remark, conclude
 
 
 @dataclass
@@ -128,7 +128,7 @@ class Things:
         thing = self._pick_thing(w)
         place = w.pick(tuple(dict.fromkeys(other.place for other in self.things.values())))
         w.say("?")
-        return "yes." if place == thing.place else "no."
+        return conclude(_place_sentence(thing).removesuffix("."), place == thing.place)
 
     def _ask_holder(self, w: Writer) -> str:
         thing = self.things[w.pick(tuple(thing.noun for thing in self.things.values() if thing.holder))]

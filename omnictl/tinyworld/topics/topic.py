@@ -39,3 +39,11 @@ def fixed_question(rest: str, answer: str) -> Question:
         return answer
 
     return ask
+
+
+def conclude(facts: str, verdict: bool) -> str:
+    """`the star is red, so yes.`: the answer to whether something is so, after the facts that it follows from.
+
+    A model that has said the facts has looked them up; what is left is to compare them.
+    """
+    return f"{facts}, so {'yes' if verdict else 'no'}."
