@@ -80,6 +80,8 @@ STAGES: dict[str, StageEntry] = {
             'data.counts={"spoken": 64, "spoken_image": 64, "transcribe": 64}',
             "data.num_pictures=64",
             "data.num_eval_dialogues=4",
+            "conclusion_steps=0",
+            "lookup_steps=0",
             "imitation_steps=0",
             "projector_steps=0",
         ),

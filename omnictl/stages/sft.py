@@ -3,7 +3,7 @@
     loss = −Σ ln p(token_t | what was said, shown and heard before) ÷ number of tokens of the assistant's answers
 
 Encoders of stages B and C see and hear; what they make of an image or a recording takes the place of tokens, through projectors. On
-TinyWorld the Thinker first learns from dialogues in which words stand for what is shown and said (`word_features`); then the
+TinyWorld the Thinker first does exercises in which words stand for what is shown and said (`word_features`); then the
 projectors learn alone (`projector_alignment`; without words of the encoders', by the loss above: Liu et al. 2023, LLaVA), and then
 both together. A share of each batch is the Thinker's own text, lest it forget how to write. The Talker is not trained here,
 only kept beside: the result needs no other run.
@@ -32,7 +32,7 @@ from omnictl.data.dialogues.examples import DialogueSet, encode_last_answer, ope
 from omnictl.data.dialogues.media_features import FeatureSource, MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.dialogues.source import open_dialogues
-from omnictl.data.dialogues.word_features import imitate, imitate_images
+from omnictl.data.dialogues.word_features import ExerciseSizes, imitate, make_exercises
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.quarantine import format_rows
 from omnictl.data.manifest.source import tinyworld_seed
@@ -80,12 +80,17 @@ class SftConfig(Config):
 
     model: OmniConfig = OmniConfig()
     data: DialogueDataConfig = DialogueDataConfig()
-    imitation_steps: int = Field(
-        0, ge=0, description="of TinyWorld, first steps, in which embeddings of words stand for what images show"
-    )
+    conclusion_steps: int = Field(0, ge=0, description="of TinyWorld, first steps: whether facts mean yes or no, without images")
+    lookup_steps: int = Field(0, ge=0, description="then: questions about images for which the embeddings of words stand")
+    imitation_steps: int = Field(0, ge=0, description="then: all tasks, with such words for images and recordings")
     projector_steps: int = Field(100, ge=0, description="steps after those, in which only the projectors learn")
     max_reply: int = Field(64, ge=1, description="most tokens of an answer that is judged")
     train: TrainConfig = TrainConfig()
+
+    @property
+    def exercise_steps(self) -> int:
+        """Steps in which words stand for images and recordings."""
+        return self.conclusion_steps + self.lookup_steps + self.imitation_steps
 
 
 PRESETS: Mapping[str, SftConfig] = {
@@ -120,6 +125,8 @@ PRESETS: Mapping[str, SftConfig] = {
                 "multi_turn": 10,
             },
         ),
+        conclusion_steps=120,
+        lookup_steps=200,
         imitation_steps=300,
         projector_steps=100,
         train=TrainConfig(
@@ -277,24 +284,22 @@ class Sft:
 
     def batches(self) -> DialogueBatches:
         """Dialogues of all tasks as their weights say, and replayed text."""
-        train, data = self.config.train, self.config.data
+        train, data, thinker = self.config.train, self.config.data, self.model.thinker.config
+        mixture = Mixture(task_weights(self.data.training_set, data.weights), data.replay)
+        steps = (self.config.conclusion_steps, self.config.lookup_steps, self.config.imitation_steps)
+        sizes = ExerciseSizes(*(number * train.batch_size for number in steps))
         return DialogueBatches(
             self.data.training_set,
             self._texts,
             self.template,
             self.media_features("train"),
-            Mixture(task_weights(self.data.training_set, data.weights), data.replay),
+            mixture,
             batch_size=train.batch_size,
             seed=train.seed,
-            context=self.model.thinker.config.context,
+            context=thinker.context,
             warmup=self.config.projector_steps * train.batch_size,
             placed=self.placed,
-            imitation=imitate_images(
-                self.data.corpus,
-                self.tokenizer,
-                self.model.thinker.config.width,
-                examples=self.config.imitation_steps * train.batch_size,
-            ),
+            exercises=make_exercises(self.data.corpus, self.tokenizer, thinker.width, mixture, sizes),
         )
 
     @property

@@ -79,7 +79,7 @@ def test_projectors_learn_alone_first() -> None:
 
 
 def test_words_stand_for_media_before_projectors_learn() -> None:
-    stage = make_stage("sft", config_of("imitation_steps=2", "projector_steps=2"))
+    stage = make_stage("sft", config_of("lookup_steps=2", "projector_steps=2"))
     batches = stage.batches()
     made = [batches.collate(batches.ids(step)) for step in range(5)]
     assert [batch.imitates for batch in made] == [True, True, False, False, False]
@@ -93,7 +93,7 @@ def test_words_stand_for_media_before_projectors_learn() -> None:
     assert same(projectors, stage.model.projectors)
     assert not same(thinker, stage.model.thinker)
     thinker = snapshot(stage.model.thinker)
-    stage = make_stage("sft", config_of("imitation_steps=2", "projector_steps=2"))
+    stage = make_stage("sft", config_of("lookup_steps=2", "projector_steps=2"))
     take_steps(stage, 4)
     assert same(thinker, stage.model.thinker)
     assert not same(projectors, stage.model.projectors)

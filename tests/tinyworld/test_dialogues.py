@@ -34,6 +34,7 @@ from omnictl.tinyworld.speech import utterances
 from omnictl.tinyworld.speech.utterances import utterance
 from omnictl.tinyworld.speech.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
 from omnictl.tinyworld.text.documents import write_talk
+from omnictl.tinyworld.topics.topic import find_conclusion
 
 IMAGES = 300
 NUM = 120
@@ -107,6 +108,27 @@ def yes(truth):
     return "yes" if truth else "no"
 
 
+def so(facts, truth):
+    return f"{facts}, so {yes(truth)}"
+
+
+def counted(shown, noun):
+    """`three stars`, by the plural or the singular."""
+    (shape,) = {figure.item.shape for figure in shown.figures if noun in (figure.item.shape, plural(figure.item.shape))}
+    number = len(figures(shown, shape))
+    return number, f"{NUMBERS[number]} {shape if number == 1 else plural(shape)}"
+
+
+def more(shown, noun, other):
+    (first, text), (second, other_text) = counted(shown, noun), counted(shown, other)
+    return so(f"there {'is' if first == 1 else 'are'} {text} and {other_text}", first > second)
+
+
+def related(shown, shape, way, other):
+    first, second = figures(shown, shape)[0], figures(shown, other)[0]
+    return so(f"the {shape} is {first.item.place} and the {other} is {second.item.place}", lies(first, way, second))
+
+
 def group(shown, colour):
     (shape,) = {figure.item.shape for figure in shown.figures if figure.item.colour == colour}
     number = len(figures(shown, shape))
@@ -133,11 +155,11 @@ JUDGES = {
     r"how many shapes are there\?": lambda s: NUMBERS[len(s.figures)],
     r"how many (\w+) are there\?": lambda s, shape: NUMBERS[len(figures(s, shape))],
     r"is there an? (\w+) in the picture\?": lambda s, shape: yes(figures(s, shape)),
-    r"is the (\w+) (\w+)\?": lambda s, shape, colour: yes(value(s, shape, "colour") == colour),
-    rf"is it true that the (\w+) is ({WAY}) the (\w+)\?": lambda s, shape, way, other: yes(
-        lies(figures(s, shape)[0], way, figures(s, other)[0])
+    r"is the (\w+) (\w+)\?": lambda s, shape, colour: so(
+        f"the {shape} is {value(s, shape, 'colour')}", value(s, shape, "colour") == colour
     ),
-    r"are there more (\w+) than (\w+)\?": lambda s, shape, other: yes(len(figures(s, shape)) > len(figures(s, other))),
+    rf"is it true that the (\w+) is ({WAY}) the (\w+)\?": related,
+    r"are there more (\w+) than (\w+)\?": more,
     r"tell me what is (\w+)\.": group,
     r"what do you see\?": seen,
     r"tell me all about the picture\.": all_facts,
@@ -275,8 +297,18 @@ def test_no_word_is_new_to_who_has_read_the_texts():
 
 @pytest.mark.parametrize("task", ["image_yesno", "image_relation"])
 def test_no_is_about_as_often_right_as_yes(task):
-    answers = [answer for question, answer, _ in exchanges(task, num=300) if answer in ("Yes.", "No.")]
-    assert 0.35 < answers.count("Yes.") / len(answers) < 0.65
+    ends = [re.search(r"\b(yes|no)\.$", answer.lower()) for _, answer, _ in exchanges(task, num=300)]
+    verdicts = [end[1] for end in ends if end]
+    assert 0.35 < verdicts.count("yes") / len(verdicts) < 0.65
+
+
+def test_facts_are_told_apart_from_what_follows_from_them():
+    assert find_conclusion("The star is red.") is find_conclusion("Yes.") is None
+    for task in ("image_yesno", "image_relation"):
+        for _, answer, _ in exchanges(task, num=50):
+            start = find_conclusion(answer)
+            assert (start is None) == (", so " not in answer)
+            assert start is None or answer[start:] in {" yes.", " no."}
 
 
 # Draws

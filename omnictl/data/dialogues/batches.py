@@ -5,7 +5,7 @@ Short examples stand behind one another in a row and do not see each other, so h
 position does not depend on how a batch is split.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omnictl.data.dialogues.chat_template import ChatTemplate, Tokens, compute_positions
-from omnictl.data.dialogues.examples import DialogueSet, Example, encode_dialogue
+from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Tokens, compute_positions, strip_media
+from omnictl.data.dialogues.examples import DialogueSet, Example, encode_dialogue, encode_end
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.text.corpus import TextDataConfig
@@ -91,14 +91,18 @@ def open_replayed_text(data: TextDataConfig, tokenizer: Tokenizer, cache: Path) 
         ) from error
 
 
-class Imitation(NamedTuple):
-    """The first examples: short dialogues, with words in the place of images and recordings (`word_features`)."""
+class Exercise(NamedTuple):
+    """Some of the first examples, without the encoders' features (`word_features`)."""
 
-    features: MediaFeatures
+    features: MediaFeatures | None
+    """What stands for images and recordings; None: nothing, only texts are kept."""
     mixture: Mixture
     examples: int
-    turns: int
-    """What follows so many questions and answers is left out."""
+    turns: int | None = None
+    """What follows so many questions and answers is left out; None: nothing is."""
+    find_learned: Callable[[str], int | None] | None = None
+    """Where in a last answer the part begins that alone is learned; where it finds nothing, another dialogue is drawn. None: all
+    answers are learned."""
 
 
 class DialogueBatches:
@@ -113,9 +117,9 @@ class DialogueBatches:
         batch_size: examples of a batch.
         seed: of the order.
         context: positions that the model reads at once.
-        warmup: examples of which only the projectors learn, after those that imitate.
+        warmup: examples of which only the projectors learn, after the exercises.
         placed: whether the model wants time-aware positions.
-        imitation: what stands for the images and recordings of the first examples; None: nothing does.
+        exercises: the first examples, one exercise after the other.
     """
 
     def __init__(
@@ -131,12 +135,13 @@ class DialogueBatches:
         context: int,
         warmup: int,
         placed: bool,
-        imitation: Imitation | None = None,
+        exercises: Sequence[Exercise] = (),
     ) -> None:
         self.dialogues, self.texts, self.template, self.features = dialogues, texts, template, features
-        self.imitation = imitation or Imitation(features, mixture, 0, 0)
+        self.exercises = exercises
         self.batch_size, self.seed, self.context, self.warmup, self.placed = batch_size, seed, context, warmup, placed
         self._mixture = mixture
+        self._exercised = sum(exercise.examples for exercise in exercises)
 
     def ids(self, step: int) -> Sequence[int]:
         """The example ids of a step (0-based)."""
@@ -145,14 +150,14 @@ class DialogueBatches:
     def collate(self, ids: Sequence[int]) -> DialogueBatch:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         examples = [self.example(position) for position in ids]
-        imitates = ids[0] < self.imitation.examples
+        imitates = ids[0] < self._exercised
         batch = pack_examples(examples, self.context, placed=self.placed)
         return replace(batch, imitates=imitates, projectors_only=not imitates and ids[0] < self._whole_from)
 
     @property
     def _whole_from(self) -> int:
         """The first example that the whole model learns from."""
-        return self.imitation.examples + self.warmup
+        return self._exercised + self.warmup
 
     @property
     def typical_step(self) -> int:
@@ -174,23 +179,40 @@ class DialogueBatches:
     def example(self, position: int) -> Example:
         """What stands at a position of the endless order."""
         rng = np.random.default_rng([self.seed, position])
-        imitates = position < self.imitation.examples
-        mixture, features = (self.imitation.mixture, self.imitation.features) if imitates else (self._mixture, self.features)
+        exercise = self._exercise(position) or Exercise(self.features, self._mixture, 0)
+        mixture = exercise.mixture
         if self.texts is not None and rng.random() < mixture.replay:
             return Example(_draw_text(self.texts, rng, self.context), None, "")
         for _ in range(MAX_DRAWS):
             task = mixture.task(rng.random())
             dialogue = self.dialogues.dialogue(task, int(rng.integers(len(self.dialogues.numbers[task]))))
-            if imitates:
-                dialogue = dialogue._replace(messages=dialogue.messages[: 2 * self.imitation.turns])
-            example = encode_dialogue(dialogue, self.template, features)
-            if len(example.encoded.tokens) <= self.context:
+            example = self._encode(dialogue, exercise)
+            if example is not None and len(example.encoded.tokens) <= self.context:
                 return example
         raise DataError(
             f"{MAX_DRAWS} dialogues in a row are longer than the Thinker's context of {self.context} positions",
             where=dialogue.where,
             fix="train a Thinker with a longer one: omnictl pretrain --set model.context=512",
         )
+
+    def _exercise(self, position: int) -> Exercise | None:
+        """The exercise that an example belongs to, if it is one of the first."""
+        for exercise in self.exercises:
+            if position < exercise.examples:
+                return exercise
+            position -= exercise.examples
+        return None
+
+    def _encode(self, dialogue: Dialogue, exercise: Exercise) -> Example | None:
+        """A dialogue as an exercise wants it, if it can be one."""
+        messages = dialogue.messages if exercise.turns is None else dialogue.messages[: 2 * exercise.turns]
+        dialogue = dialogue._replace(messages=messages if exercise.features else strip_media(messages))
+        features = exercise.features or self.features
+        if exercise.find_learned is None:
+            return encode_dialogue(dialogue, self.template, features)
+        (answer,) = messages[-1].parts
+        start = exercise.find_learned(answer) if isinstance(answer, str) else None
+        return None if start is None else encode_end(dialogue, start, self.template, features)
 
 
 def _draw_text(texts: TokenStore, rng: np.random.Generator, longest: int) -> Tokens:

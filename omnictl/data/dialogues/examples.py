@@ -89,6 +89,18 @@ def encode_last_answer(dialogue: Dialogue, template: ChatTemplate, features: Med
     return Example(encoded._replace(targets=targets), features, dialogue.where)
 
 
+def encode_end(dialogue: Dialogue, start: int, template: ChatTemplate, features: MediaFeatures) -> Example:
+    """A dialogue of which only the end of the last answer is to be predicted, from the character `start` on, where a word begins
+    with the space before it."""
+    (answer,) = dialogue.messages[-1].parts
+    assert isinstance(answer, str)
+    example = encode_last_answer(dialogue, template, features)
+    targets = example.encoded.targets
+    first = next(place for place, target in enumerate(targets) if target != IGNORE)
+    given = first + len(template.tokenizer.encode(answer[:start], markup=False))
+    return example._replace(encoded=example.encoded._replace(targets=[IGNORE] * given + targets[given:]))
+
+
 def task_weights(dialogues: DialogueSet, given: Mapping[str, float]) -> Mapping[str, float]:
     """How often each task is drawn, by what a config gives.
 

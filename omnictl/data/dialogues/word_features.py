@@ -15,21 +15,36 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnictl.data.dialogues.batches import Imitation, Mixture
+from omnictl.data.dialogues.batches import Exercise, Mixture
 from omnictl.data.dialogues.chat_template import Media
 from omnictl.data.dialogues.corpus import DialogueCorpus
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.text.tokenizer import Tokenizer
+from omnictl.tinyworld.topics.topic import find_conclusion
 
 NOISE = 0.3
 """Size of the noise against the words of a feature; a feature without words is noise alone."""
 
-IMITATED = Mixture({"multi_turn": 1.0}, replay=0.05)
+LOOKUPS = Mixture({"multi_turn": 1.0}, replay=0.05)
 """Hardly anything stands beside the questions: looking things up comes soonest where there is little else."""
 
 TURNS = 3
-"""Questions about an image."""
+"""Questions about an image, of those that are looked up."""
+
+CONCLUSIONS = Mixture({"image_yesno": 1.0, "image_relation": 1.0}, replay=0.0)
+"""Whether stated facts mean yes or no: comparisons come soonest where nothing else is learned, and then stay."""
+
+
+class ExerciseSizes(NamedTuple):
+    """Examples of each exercise."""
+
+    conclusions: int
+    """Yes or no, after facts."""
+    lookups: int
+    """A few questions about an image."""
+    all_tasks: int
+
 
 Words = tuple[str, ...]
 """What a feature shows or says; nothing, if it has none."""
@@ -114,19 +129,27 @@ def imitate(values: Sequence[WordFeatures], table: Tensor) -> Tensor:
     return F.rms_norm(torch.where(named, words + NOISE * noise, noise), noise.shape[-1:])
 
 
-def imitate_images(corpus: DialogueCorpus, tokenizer: Tokenizer, width: int, *, examples: int) -> Imitation | None:
-    """The first examples of a training; None if there are to be none, or nobody knows what images show.
+def make_exercises(
+    corpus: DialogueCorpus, tokenizer: Tokenizer, width: int, mixture: Mixture, sizes: ExerciseSizes
+) -> tuple[Exercise, ...]:
+    """What a Thinker does before it reads what encoders make; nothing, if nobody knows what images show.
 
     Args:
         corpus: the dialogues.
         tokenizer: the Thinker's.
         width: of its embeddings.
-        examples: how many.
+        mixture: of all tasks.
+        sizes: how many examples.
     """
-    if not (examples and corpus.generated):
-        return None
+    if not corpus.generated:
+        return ()
 
     def source(kind: MediaKind) -> WordSource:
         return WordSource(lambda number: corpus.words("train", Media(kind, number)) or (), tokenizer, width)
 
-    return Imitation(MediaFeatures({kind: source(kind) for kind in corpus.kinds}), IMITATED, examples, TURNS)
+    features = MediaFeatures({kind: source(kind) for kind in corpus.kinds})
+    return (
+        Exercise(None, CONCLUSIONS, sizes.conclusions, find_learned=find_conclusion),
+        Exercise(features, LOOKUPS, sizes.lookups, turns=TURNS),
+        Exercise(features, mixture, sizes.all_tasks),
+    )

@@ -46,7 +46,7 @@ def steps_of_all_data(config: Any) -> int | None:
         case DialogueDataConfig():
             if not (data.counts and data.weights):
                 return None
-            return math.ceil(sum(data.counts.values()) / (batch * _share_of_audio(data))) + int(config.imitation_steps)
+            return math.ceil(sum(data.counts.values()) / (batch * _share_of_audio(data))) + int(config.exercise_steps)
     return None
 
 
@@ -68,7 +68,7 @@ def limit_data(config: C, steps: Mapping[str, int], command: str) -> C:
 
 def _steps_that_read(training: Any, steps: int) -> int:
     """The steps without those in which words stand for images and recordings."""
-    return max(0, steps - int(getattr(training, "imitation_steps", 0)))
+    return max(0, steps - int(getattr(training, "exercise_steps", 0)))
 
 
 def _limit(data: Config, read: int) -> Config:

@@ -47,7 +47,7 @@ DEFAULT_PRESET = "tiny"
 PROJECTORS_SHARE = 0.25
 """Time of a step in which only projectors learn, without the Thinker, as a share of a full step's."""
 
-IMITATION_SHARE = 0.6
+EXERCISE_SHARE = 0.6
 """The same for a step in which words stand for images and recordings, of which fewer are needed."""
 
 OPTIMIZER_SHARE = 0.15
@@ -269,11 +269,11 @@ def _cost(
 def _first_steps(unit: UnitConfig) -> tuple[int, float]:
     """The first steps of a unit that take less than the others, and what one takes of a later step's time: lessons, words,
     projectors."""
-    projectors, imitation = int(getattr(unit.config, "projector_steps", 0)), int(getattr(unit.config, "imitation_steps", 0))
+    projectors, exercises = int(getattr(unit.config, "projector_steps", 0)), int(getattr(unit.config, "exercise_steps", 0))
     if not unit.config.data.source.startswith("tinyworld"):
-        imitation = 0
-    if first := projectors + imitation:
-        return first, (projectors * PROJECTORS_SHARE + imitation * IMITATION_SHARE) / first
+        exercises = 0
+    if first := projectors + exercises:
+        return first, (projectors * PROJECTORS_SHARE + exercises * EXERCISE_SHARE) / first
     curriculum: CurriculumConfig | None = getattr(unit.config.data, "curriculum", None)
     if curriculum is None or not curriculum.steps or not unit.config.data.source.startswith("tinyworld"):
         return 0, 1.0

@@ -41,9 +41,17 @@ def fixed_question(rest: str, answer: str) -> Question:
     return ask
 
 
+CONCLUSION = ", so"
+
+
 def conclude(facts: str, verdict: bool) -> str:
     """`the star is red, so yes.`: the answer to whether something is so, after the facts that it follows from.
 
     A model that has said the facts has looked them up; what is left is to compare them.
     """
-    return f"{facts}, so {'yes' if verdict else 'no'}."
+    return f"{facts}{CONCLUSION} {'yes' if verdict else 'no'}."
+
+
+def find_conclusion(answer: str) -> int | None:
+    """Where ` yes.` or ` no.` begins in an answer that states facts before it; None: it is another kind of answer."""
+    return answer.rindex(CONCLUSION) + len(CONCLUSION) if CONCLUSION in answer else None

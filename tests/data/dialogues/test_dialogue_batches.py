@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from omnictl.data.dialogues.batches import DialogueBatches, Imitation, Mixture, pack_examples
+from omnictl.data.dialogues.batches import DialogueBatches, Exercise, Mixture, pack_examples
 from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, compute_positions
 from omnictl.data.dialogues.examples import DialogueSet, Example, encode_dialogue, encode_last_answer, open_dialogue_set
 from omnictl.data.dialogues.media_features import MediaFeatures
@@ -213,16 +213,33 @@ def test_projectors_learn_alone_first(template):
 
 def test_short_dialogues_with_other_features_come_first(template):
     mixture = Mixture({"seen": 1}, 0)
-    first = Imitation(SHOWN, mixture, 16, 1)
+    first = Exercise(SHOWN, mixture, 16, turns=1)
     made = DialogueBatches(
         found(template), None, template, SHOWN, Mixture({"text": 1}, 0),
-        batch_size=8, seed=1, context=CONTEXT, warmup=8, placed=False, imitation=first,
+        batch_size=8, seed=1, context=CONTEXT, warmup=8, placed=False, exercises=(first,),
     )  # fmt: skip
     kinds = [(batch.imitates, batch.projectors_only) for batch in (made.collate(made.ids(step)) for step in range(4))]
     assert kinds == [(True, False), (True, False), (False, True), (False, False)]
     assert made.typical_step == 3
     tasks = [made.example(position).where.split(":")[1].split("/")[0] for position in range(32)]
     assert tasks == ["seen"] * 16 + ["text"] * 16
+
+
+def test_of_some_first_dialogues_only_the_end_is_learned(template):
+    def find_end(answer: str) -> int | None:
+        return answer.rindex(" Two.") if " " in answer else None
+
+    exercise = Exercise(None, Mixture({"heard": 1}, 0), 40, find_learned=find_end)
+    made = DialogueBatches(
+        found(template), None, template, SHOWN, Mixture({"text": 1}, 0),
+        batch_size=8, seed=1, context=CONTEXT, warmup=0, placed=False, exercises=(exercise,),
+    )  # fmt: skip
+    for position in range(40):
+        example = made.example(position)
+        assert not example.where.endswith("/0")  # "Two." alone has no end of its own
+        assert not example.encoded.media
+        learned = [token for token in example.encoded.targets if token != IGNORE]
+        assert template.tokenizer.decode(learned).removesuffix("<|im_end|>") == " Two."
 
 
 def test_tasks_are_drawn_as_they_are_weighed(template, texts):

@@ -21,7 +21,7 @@ def test_utterances_are_those_that_the_steps_read_and_half_as_many_again() -> No
 
 
 def test_dialogues_keep_their_proportions() -> None:
-    data, first = SFT["tiny"].data, SFT["tiny"].imitation_steps  # in which nothing is looked at or listened to
+    data, first = SFT["tiny"].data, SFT["tiny"].exercise_steps  # in which nothing is looked at or listened to
     limited = limit_data(SFT["tiny"], {"sft": first + 400}, "sft").data
     shares = [limited.counts[task] / data.counts[task] for task in data.counts]
     assert 0 < min(shares) < 1

@@ -51,17 +51,20 @@ def test_questions_about_places_have_right_answers() -> None:
         if "places." not in text:
             continue
         facts = dict(re.findall(r"\ban? (\w+) ((?:at|on|in) the [\w ]+?)[,.]", text))
-        for first, second, answer in re.findall(
-            r"is it true that the (\w+) is above the (\w+)\?<\|im_end\|>\n<\|im_start\|>assistant\n(\w+)\.", text
+        for first, second, stated, also, answer in re.findall(
+            r"is it true that the (\w+) is above the (\w+)\?<\|im_end\|>\n<\|im_start\|>assistant\n"
+            r"the \1 is ([\w ]+) and the \2 is ([\w ]+), so (\w+)\.",
+            text,
         ):
             asked += 1
+            assert (stated, also) == (facts[first], facts[second])
             assert answer == ("yes" if PLACES[facts[first]][0] < PLACES[facts[second]][0] else "no")
     assert asked > 10
 
 
 def test_verdicts_are_not_all_alike() -> None:
     texts = " ".join(lesson("questions", 5, index).lower() for index in range(400))
-    yes, no = texts.count("\nyes."), texts.count("\nno.")
+    yes, no = (texts.count(f" so {answer}.") for answer in ("yes", "no"))
     assert min(yes, no) > 0.35 * (yes + no) > 30
 
 
