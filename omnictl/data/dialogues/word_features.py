@@ -27,7 +27,7 @@ NOISE = 0.3
 """Size of the noise against the words of a feature; a feature without words is noise alone."""
 
 LOOKUPS = Mixture({"multi_turn": 1.0}, replay=0.0)
-"""Nothing stands beside the questions: looking things up comes soonest so, and the text that is forgotten comes back with the rest."""
+"""Looking things up comes soonest where nothing stands beside it; the text that is forgotten comes back with all tasks."""
 
 TURNS = 3
 """Questions about an image, of those that are looked up."""
