@@ -18,7 +18,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("api",),
-    ("pipeline",),
+    ("pipeline", "serve"),
     ("use", "report"),
     ("measure",),
     ("stages",),

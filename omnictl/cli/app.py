@@ -21,6 +21,7 @@ from omnictl.cli.train.talker import talker
 from omnictl.cli.use.chat import chat
 from omnictl.cli.use.classify import classify
 from omnictl.cli.use.say import say
+from omnictl.cli.use.serve import serve
 from omnictl.cli.use.transcribe import transcribe
 from omnictl.errors import OmniError, UsageError
 from omnictl.processes import end
@@ -85,6 +86,7 @@ app.command("chat", rich_help_panel="Use")(chat)
 app.command("transcribe", rich_help_panel="Use")(transcribe)
 app.command("classify", rich_help_panel="Use")(classify)
 app.command("say", rich_help_panel="Use")(say)
+app.command("serve", rich_help_panel="Use")(serve)
 app.add_typer(config_app, name="config", rich_help_panel="Set up")
 app.add_typer(data_app, name="data", rich_help_panel="Set up")
 

@@ -1,7 +1,7 @@
 """Autoregressive decoding with a key–value cache: the prompt is read once, then one position a token."""
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Generator, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,16 +45,40 @@ def generate(
     Yields:
         Token ids as they are chosen.
     """
-    reading = Reading(model, prompt, max_tokens)
+    for choice in choose_tokens(Reading(model, prompt, max_tokens), sampling, stop, generator):
+        yield choice.token
+
+
+class Choice(NamedTuple):
+    """A token that was chosen."""
+
+    token: int
+    scores: Tensor  # (V,) of all tokens, as the model gave them
+
+
+EndReason = Literal["stop", "length"]
+"""Why a text ended: by a stop token, or because no more was allowed or fitted."""
+
+
+def choose_tokens(
+    reading: "Reading", sampling: SamplingConfig, stop: Collection[int], generator: torch.Generator
+) -> Generator[Choice, None, EndReason]:
+    """Continue what one prompt began; as `generate`, with the scores of every choice.
+
+    Returns:
+        Why it ended.
+    """
     written: list[int] = []
     for _ in range(reading.room):
-        token = choose_token(reading.scores()[0].cpu(), sampling, previous=written, generator=generator)
+        scores = reading.scores()[0].cpu()
+        token = choose_token(scores, sampling, previous=written, generator=generator)
         if token in stop:
-            return
-        yield token
+            return "stop"
+        yield Choice(token, scores)
         written.append(token)
         if len(written) < reading.room:
             reading.read([token])
+    return "length"
 
 
 def answer_greedily(model: Thinker, prompt: Prompt, *, max_tokens: int, stop: Collection[int]) -> list[list[int]]:

@@ -5,6 +5,7 @@ whole text goes the same way as one that arrives in pieces: what is said does no
 """
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -56,6 +57,66 @@ class Voice:
     """The Thinker that reads along, if one does."""
 
 
+class SpeechStream:
+    """A text that is said while it arrives.
+
+    Args:
+        voice: what says it.
+        generator: source of randomness, on the CPU.
+        speaker: whose voice, by number.
+        speed: 2 is twice as fast.
+    """
+
+    def __init__(self, voice: Voice, generator: torch.Generator, *, speaker: int = 0, speed: float = 1.0) -> None:
+        self._voice, self._generator, self._speaker, self._speed = voice, generator, speaker, speed
+        self._splitter = SentenceSplitter()
+        self._sentences: deque[str] = deque()  # that are whole and not said yet
+        self._ended = False
+        self._samples = self._say()
+
+    def push(self, text: str) -> None:
+        """Take more of the text."""
+        self._sentences.extend(self._splitter.push(text))
+
+    def finish(self) -> None:
+        """No more of the text comes."""
+        self._sentences.append(self._splitter.finish())
+        self._ended = True
+
+    def step(self) -> Samples | None:
+        """The next samples `(n,)` at the vocoder's rate, n > 0; None: they need more of the text, or all of it was said."""
+        return next(self._samples, None)
+
+    def _say(self) -> Iterator[Samples | None]:
+        audio = self._voice.vocoder.stream()
+        while self._sentences or not self._ended:
+            if not self._sentences:
+                yield None
+                continue
+            for mel in self._mel_frames(self._sentences.popleft()):
+                samples = audio.push(mel.cpu())
+                if len(samples):
+                    yield samples
+        rest = audio.finish()
+        if len(rest):
+            yield rest
+
+    def _mel_frames(self, sentence: str) -> Iterator[Tensor]:
+        voice = self._voice
+        for short in sentences(spell_out(sentence), voice.longest):
+            states = voice.conditioner(short) if voice.conditioner else None
+            codes = code_frames(
+                voice.talker,
+                ReadAloud().encode(short),
+                voice.sampling,
+                self._generator,
+                thinker_states=states,
+                speaker=self._speaker,
+                speed=self._speed,
+            )
+            yield from voice.codec.stream(codes)
+
+
 def say(
     voice: Voice, pieces: Iterable[str], generator: torch.Generator, *, speaker: int = 0, speed: float = 1.0
 ) -> Iterator[Samples]:
@@ -71,21 +132,14 @@ def say(
     Yields:
         `(n,)` samples at the vocoder's rate.
     """
-    audio = voice.vocoder.stream()
-    for sentence in arriving_sentences(pieces):
-        for short in sentences(spell_out(sentence), voice.longest):
-            states = voice.conditioner(short) if voice.conditioner else None
-            symbols = ReadAloud().encode(short)
-            codes = code_frames(
-                voice.talker, symbols, voice.sampling, generator, thinker_states=states, speaker=speaker, speed=speed
-            )
-            for mel in voice.codec.stream(codes):
-                samples = audio.push(mel.cpu())
-                if len(samples):
-                    yield samples
-    rest = audio.finish()
-    if len(rest):
-        yield rest
+    speech = SpeechStream(voice, generator, speaker=speaker, speed=speed)
+    for piece in pieces:
+        speech.push(piece)
+        while (samples := speech.step()) is not None:
+            yield samples
+    speech.finish()
+    while (samples := speech.step()) is not None:
+        yield samples
 
 
 class Timed(NamedTuple):
@@ -107,16 +161,33 @@ def time_speech(stream: Iterable[Samples]) -> Timed:
     return Timed(np.concatenate(parts), first or taken, taken)
 
 
+class SentenceSplitter:
+    """Finds sentences in a text as it arrives: up to a mark that white space follows, or a line's end."""
+
+    def __init__(self) -> None:
+        self._held: list[str] = []
+
+    def push(self, text: str) -> Iterator[str]:
+        """Take more of the text; gives the sentences that are whole now."""
+        held = self._held
+        for character in text:
+            ended = character == "\n" or (character.isspace() and held and held[-1] in _ENDS)
+            if ended or (character.isspace() and len(held) >= LONGEST_BUFFER) or len(held) >= 2 * LONGEST_BUFFER:
+                yield "".join(held)
+                held.clear()
+            held.append(character)
+
+    def finish(self) -> str:
+        """What is left at the end of the text."""
+        return "".join(self._held)
+
+
 def arriving_sentences(pieces: Iterable[str]) -> Iterator[str]:
-    """Sentences as soon as they are whole, however the text was cut: up to a mark that white space follows, or a line's end."""
-    held: list[str] = []
-    for character in (character for piece in pieces for character in piece):
-        ended = character == "\n" or (character.isspace() and held and held[-1] in _ENDS)
-        if ended or (character.isspace() and len(held) >= LONGEST_BUFFER) or len(held) >= 2 * LONGEST_BUFFER:
-            yield "".join(held)
-            held.clear()
-        held.append(character)
-    yield "".join(held)
+    """Sentences as soon as they are whole, however the text was cut."""
+    splitter = SentenceSplitter()
+    for piece in pieces:
+        yield from splitter.push(piece)
+    yield splitter.finish()
 
 
 @torch.inference_mode()

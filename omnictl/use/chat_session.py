@@ -213,10 +213,10 @@ class Session:
         Raises:
             UsageError: what is shown with it is too long; of that nothing may be left out.
         """
-        prompt = whole = self._prompt(turns)
+        prompt = whole = self.encode(turns)
         while len(prompt.tokens) > room + 1 and len(turns) > 1:
             turns = turns[2:]
-            prompt = self._prompt(turns)
+            prompt = self.encode(turns)
         if len(prompt.tokens) > room + 1:
             if prompt.media:
                 raise self._too_long(prompt, room)
@@ -237,8 +237,8 @@ class Session:
             fix="show fewer images, play a shorter recording (a second of it is 12.5 positions), or say it in fewer words",
         )
 
-    def _prompt(self, turns: Sequence[Message]) -> Tokens:
-        """The conversation up to where the assistant begins."""
+    def encode(self, turns: Sequence[Message]) -> Tokens:
+        """A conversation up to where the assistant begins; a model of plain text reads the last message alone."""
         template = self.respondent.template
         if self.mode == "text":
             return Tokens([END, *template.tokenizer.encode(turns[-1].text, markup=False)], [], list_media(turns[-1:]))

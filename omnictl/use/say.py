@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from omnictl.data.audio.files import wav_bytes
+from omnictl.data.audio.resample import ResampleStream
 from omnictl.data.speech.transcripts.spoken_text import spell_out
 from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
-from omnictl.generate.tts import Samples, Voice, say, time_speech
+from omnictl.generate.tts import Samples, SpeechStream, Voice, time_speech
 from omnictl.runs.files import write_bytes
 from omnictl.stages.protocol import open_model
 from omnictl.stages.talker import TalkerStage
@@ -24,6 +26,8 @@ class SpeechSettings:
     speaker: str | None = None
     """Whose voice; None: the first."""
     speed: float = 1.0
+    pitch: float = 0.0
+    """In semitones above the voice's own."""
     temperature: float | None = None
     """None: the Talker's own."""
     seed: int = 0
@@ -48,18 +52,83 @@ def open_voice(folder: Path, device: torch.device, cache: Path) -> Voice:
     return stage.voice()
 
 
+LARGEST_PITCH = 12.0
+"""Semitones up or down."""
+_PITCH_RATIO = 100
+"""Largest denominator of a change of pitch: within 0.01 semitones of what is asked for."""
+
+
+class SpokenStream:
+    """A text that is said while it arrives, in a chosen voice, at its speed and pitch.
+
+    The pitch is changed by playing faster what was said slower, which moves the colour of the voice along with it.
+
+    Args:
+        voice: what says it.
+        settings: how.
+
+    Raises:
+        UsageError: there is no such speaker.
+    """
+
+    def __init__(self, voice: Voice, settings: SpeechSettings) -> None:
+        if settings.temperature is not None:
+            voice = replace(voice, sampling=voice.sampling.model_copy(update={"temperature": settings.temperature}))
+        faster = Fraction(2 ** (settings.pitch / 12)).limit_denominator(_PITCH_RATIO)
+        self._speech = SpeechStream(
+            voice,
+            torch.Generator().manual_seed(settings.seed),
+            speaker=_find_speaker(voice, settings.speaker),
+            speed=settings.speed / float(faster),
+        )
+        self._played = None if faster == 1 else ResampleStream(faster.numerator, faster.denominator)
+        self._ended = False
+
+    def push(self, text: str) -> None:
+        """Take more of the text.
+
+        Raises:
+            DataError: some letters of it cannot be said in this language.
+        """
+        self._speech.push(_check_letters(text))
+
+    def finish(self) -> None:
+        """No more of the text comes."""
+        self._speech.finish()
+        self._ended = True
+
+    def step(self) -> Samples | None:
+        """The next samples `(n,)` at the vocoder's rate; None: they need more of the text, or all of it was said."""
+        samples = self._speech.step()
+        if self._played is None:
+            return samples
+        if samples is not None:
+            return self._played.push(samples)
+        if not self._ended:
+            return None
+        played, self._played = self._played, None
+        return played.finish()
+
+
 def stream(pieces: Iterable[str], voice: Voice, settings: SpeechSettings) -> Iterator[Samples]:
     """Samples `(n,)` at the vocoder's rate of a text as it arrives, each as soon as it can be made.
 
     Raises:
         UsageError: there is no such speaker.
-        DataError: nothing of the text can be said, or some letters of it cannot.
+        DataError: some letters of the text cannot be said.
     """
-    if settings.temperature is not None:
-        voice = replace(voice, sampling=voice.sampling.model_copy(update={"temperature": settings.temperature}))
-    generator = torch.Generator().manual_seed(settings.seed)
-    speaker = _find_speaker(voice, settings.speaker)
-    return say(voice, map(_check_letters, pieces), generator, speaker=speaker, speed=settings.speed)
+    spoken = SpokenStream(voice, settings)
+    for piece in pieces:
+        spoken.push(piece)
+        yield from _steps(spoken)
+    spoken.finish()
+    yield from _steps(spoken)
+
+
+def _steps(spoken: SpokenStream) -> Iterator[Samples]:
+    while (samples := spoken.step()) is not None:
+        if len(samples):
+            yield samples
 
 
 def _find_speaker(voice: Voice, name: str | None) -> int:

@@ -147,18 +147,35 @@ def transcribe_file(path: Path, recogniser: Recogniser, decoding: Decoding) -> T
     mel = recogniser.config.model.mel
     audio = read_audio(path, rate=mel.sample_rate)
     seconds = len(audio) / mel.sample_rate
-    words: list[Word] = []
     began = last_line = time.perf_counter()
+    words: list[Word] = []
+    for window in transcribe_windows(audio, recogniser, decoding):
+        if not window.speech:
+            logger.info("%s: silence or steady noise from %.1f to %.1f s", path, window.start, window.stop)
+        words += window.words
+        if window.stop < seconds and time.perf_counter() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = time.perf_counter()
+            logger.info("%s: %.0f of %.0f s", path, window.stop, seconds)
+    return Transcript(words, seconds, (time.perf_counter() - began) / seconds)
+
+
+class HeardWindow(NamedTuple):
+    """What was said in a stretch of a recording; times in seconds from its beginning."""
+
+    words: list[Word]
+    start: float
+    stop: float
+    speech: bool  # False: nothing but silence or steady noise
+
+
+def transcribe_windows(audio: Samples, recogniser: Recogniser, decoding: Decoding) -> Iterator[HeardWindow]:
+    """Hear audio `(n,)` at the features' rate, one window after the other."""
+    mel = recogniser.config.model.mel
     for first, window in windows(audio, mel.sample_rate):
         start, stop = (at / mel.sample_rate for at in (first, first + len(window)))
-        if is_silent(window, mel):
-            logger.info("%s: silence or steady noise from %.1f to %.1f s", path, start, stop)
-        else:
-            words += [Word(text, start + begin, start + end) for text, begin, end in words_in(window, recogniser, decoding)]
-        if stop < seconds and time.perf_counter() - last_line >= SECONDS_BETWEEN_LINES:
-            last_line = time.perf_counter()
-            logger.info("%s: %.0f of %.0f s", path, stop, seconds)
-    return Transcript(words, seconds, (time.perf_counter() - began) / seconds)
+        speech = not is_silent(window, mel)
+        heard = words_in(window, recogniser, decoding) if speech else []
+        yield HeardWindow([Word(text, start + begin, start + end) for text, begin, end in heard], start, stop, speech)
 
 
 def windows(audio: Samples, rate: int) -> Iterator[tuple[int, Samples]]:

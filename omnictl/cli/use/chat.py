@@ -82,7 +82,7 @@ def chat(
     partner = find_partner(run_root(runs), run)
     where, cache = choose_device(device), cache_dir()
     session = Session.open(partner.model, where, cache)
-    chosen_temperature = temperature if temperature is not None else 0.0 if partner.stage == "sft" else 0.7
+    chosen_temperature = temperature if temperature is not None else default_temperature(partner)
     sampling = SamplingConfig(temperature=chosen_temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty)
     settings = ReplySettings(sampling, max_tokens)
     if seed is None:
@@ -106,6 +106,11 @@ def chat(
     speech = write_reply(session, (text or "").strip(), shown, settings, output, reply, spoken)
     if as_json:
         output.result(_as_json(str(partner.path), reply, speech), "")
+
+
+def default_temperature(partner: Partner) -> float:
+    """What was trained to answer takes the likeliest token; what writes freely would go round in circles that way."""
+    return 0.0 if partner.stage == "sft" else 0.7
 
 
 def _check_question(text: str | None, images: list[Path], audio: Path | None, *, as_json: bool) -> None:

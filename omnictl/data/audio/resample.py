@@ -60,3 +60,44 @@ def _resampler(from_hz: int, to_hz: int) -> Resample:
     if from_hz <= to_hz:
         return Resample(ratio.numerator, ratio.denominator)
     return Resample(ratio.denominator, ratio.numerator)
+
+
+class ResampleStream:
+    """`resample` of a sound that comes in pieces; however it is cut, the result is the same but for rounding.
+
+    Args:
+        from_hz: rate of what comes in.
+        to_hz: rate of what goes out.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self._convert = _resampler(from_hz, to_hz)
+        self._down, self._up = int(self._convert.orig_freq), int(self._convert.new_freq)
+        self._reach = 0 if self._down == self._up else -(-int(self._convert.width) // self._down)  # periods in view on each side
+        self._held = np.zeros(self._reach * self._down, np.float32)
+        self._taken = self._given = 0
+
+    def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take `(n,)` samples; gives those `(m,)` that are final now."""
+        if self._down == self._up:
+            return samples
+        self._taken += len(samples)
+        self._held = np.concatenate([self._held, samples])
+        return self._make(len(self._held) // self._down - 2 * self._reach)
+
+    def finish(self) -> NDArray[np.float32]:
+        """The samples that are left."""
+        missing = -(-self._taken * self._up // self._down) - self._given
+        periods = -(-missing // self._up)
+        silence = np.zeros((periods + 2 * self._reach) * self._down, np.float32)
+        self._held = np.concatenate([self._held, silence])
+        return self._make(periods)[:missing]
+
+    def _make(self, periods: int) -> NDArray[np.float32]:
+        if periods <= 0:
+            return np.zeros(0, np.float32)
+        piece = self._held[: (periods + 2 * self._reach) * self._down]
+        made: NDArray[np.float32] = self._convert(torch.from_numpy(piece))[self._reach * self._up :][: periods * self._up].numpy()
+        self._held = self._held[periods * self._down :]
+        self._given += len(made)
+        return made

@@ -5,7 +5,7 @@ from audio_files import NOISE, far, sine
 from torchaudio.transforms import Resample
 
 from omnictl.data.audio import resample as resampling
-from omnictl.data.audio.resample import resample
+from omnictl.data.audio.resample import ResampleStream, resample
 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), [(44_100, 16_000), (48_000, 16_000), (8_000, 16_000), (22_050, 24_000), (11, 10)])
@@ -57,3 +57,17 @@ def test_samples_may_be_read_only():
     fixed = NOISE.copy()
     fixed.flags.writeable = False
     assert np.array_equal(resample(fixed, 2, 1), resample(NOISE, 2, 1))
+
+
+@pytest.mark.parametrize(("from_hz", "to_hz"), [(16_000, 24_000), (24_000, 16_000), (100, 106), (89, 84), (16_000, 16_000)])
+@pytest.mark.parametrize("size", [1, 7, 160, 10_000])
+def test_a_stream_is_resampled_as_the_whole(from_hz: int, to_hz: int, size: int) -> None:
+    samples = np.random.default_rng(0).standard_normal(1_003).astype(np.float32)
+    stream = ResampleStream(from_hz, to_hz)
+    pieces = [stream.push(samples[start : start + size]) for start in range(0, len(samples), size)]
+    made = np.concatenate([*pieces, stream.finish()])
+    np.testing.assert_allclose(made, resample(samples, from_hz, to_hz), atol=1e-5)
+
+
+def test_an_empty_stream_gives_nothing() -> None:
+    assert len(ResampleStream(16_000, 24_000).finish()) == 0

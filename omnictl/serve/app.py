@@ -1,0 +1,65 @@
+"""The application: routes, errors and the life of a server."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from omnictl.errors import OmniError
+from omnictl.serve.endpoints import chat, models, speech, status, transcriptions
+from omnictl.serve.metrics import ServeMetrics
+from omnictl.serve.model import ServedModel
+from omnictl.serve.service import Service
+from omnictl.serve.traffic.errors import RequestError, error_response
+from omnictl.serve.traffic.guard import Guard
+from omnictl.serve.traffic.limits import ServeLimits
+from omnictl.serve.traffic.scheduler import Scheduler
+
+
+def create_app(model: ServedModel, limits: ServeLimits, *, api_key: str | None) -> Starlette:
+    """The server of a model, as an ASGI application.
+
+    Args:
+        model: what is served.
+        limits: of requests.
+        api_key: what clients must show; None: nothing, and only programs of this machine may ask.
+    """
+    scheduler = Scheduler(limits)
+    metrics = ServeMetrics(scheduler)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            scheduler.close()
+
+    app = Starlette(
+        routes=[*models.ROUTES, *chat.ROUTES, *transcriptions.ROUTES, *speech.ROUTES, *status.ROUTES],
+        middleware=[Middleware(Guard, limits=limits, metrics=metrics, api_key=api_key)],
+        exception_handlers={OmniError: _named, HTTPException: _http, Exception: _unexpected},
+        lifespan=lifespan,
+    )
+    app.state.service = Service(model, limits, scheduler, metrics)
+    return app
+
+
+async def _named(_: Request, error: Exception) -> Response:
+    return error_response(cast("OmniError", error))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    status = cast("HTTPException", error).status_code
+    fixes = {404: "see docs/serve.md for what there is", 405: "use another method"}
+    message = f"{request.method} {request.url.path[:100]}: {cast('HTTPException', error).detail}"
+    return error_response(RequestError(message, fix=fixes.get(status, "correct the request"), status=status, code="not_found"))
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:  # noqa: ARG001  it is logged by the server
+    body = {"message": "the server made a mistake; its log says which", "type": "server_error", "param": None, "code": None}
+    return JSONResponse({"error": body}, status_code=500)

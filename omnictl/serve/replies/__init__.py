@@ -1,0 +1,1 @@
+"""Reading conversations, and writing and saying replies to them."""

@@ -1,0 +1,114 @@
+"""From the messages of a request to what a Thinker reads."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from omnictl.data.dialogues.chat_template import Media, Message, Part, Role
+from omnictl.data.dialogues.media_features import MediaFeatures
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
+from omnictl.errors import OmniError
+from omnictl.generate.decode import Prompt
+from omnictl.serve.endpoints.chat_schema import AudioPart, ChatMessage, ContentPart, ImagePart, TextPart
+from omnictl.serve.replies.media import bytes_of_base64, bytes_of_data_url, write_media
+from omnictl.serve.replies.spoken_replies import SpokenReplies
+from omnictl.serve.traffic.errors import RequestError
+from omnictl.serve.traffic.limits import ServeLimits
+from omnictl.use.chat_session import Attachment, Session
+
+
+class ReadConversation(NamedTuple):
+    """A conversation that the model has before it."""
+
+    prompt: Prompt
+    text_tokens: int
+    media_tokens: dict[MediaKind, int]
+
+    @property
+    def total_tokens(self) -> int:
+        """Positions of all kinds."""
+        return self.text_tokens + sum(self.media_tokens.values())
+
+
+def read_conversation(
+    messages: Sequence[ChatMessage], session: Session, limits: ServeLimits, spoken: SpokenReplies
+) -> ReadConversation:
+    """Take in what was said and shown; it may fill the model's context but for one position, which is the reply's.
+
+    Raises:
+        RequestError: it is longer, has something that the model cannot read, or does not end with a question.
+        DataError: an image or a recording that cannot be read.
+    """
+    if messages[-1].role == "assistant":
+        fix = "end with what the user says"
+        raise RequestError("the last message is the assistant's", fix=fix, where=f"messages.{len(messages) - 1}.role")
+    if session.mode == "text" and len(messages) > 1:
+        fix = "send the text to go on with as one message, or serve a model that was trained on dialogues (`omnictl sft`)"
+        raise RequestError(f"this model continues a text, {len(messages)} messages were sent", fix=fix, where="messages")
+    with tempfile.TemporaryDirectory(prefix="omnictl-serve-") as folder:
+        reader = _MessageReader(session, limits, spoken, Path(folder))
+        turns = [reader.read(message, f"messages.{number}") for number, message in enumerate(messages)]
+    return _read_turns(turns, session)
+
+
+def _read_turns(turns: Sequence[Message], session: Session) -> ReadConversation:
+    prompt = session.encode(turns)
+    features = MediaFeatures(session.senses)
+    context = session.respondent.model.thinker.config.context
+    if len(prompt.tokens) >= context:
+        fix = "leave out the oldest messages, or say it in fewer words; a second of audio is 12.5 positions"
+        message = f"the conversation takes {len(prompt.tokens)} positions; this model reads {context}, its reply included"
+        raise RequestError(message, fix=fix, where="messages", code="context_length_exceeded")
+    media = {kind: sum(features.count(m) for m in prompt.media if m.kind == kind) for kind in MODALITIES}
+    return ReadConversation(session.respondent.embed([prompt], features), len(prompt.tokens) - sum(media.values()), media)
+
+
+class _MessageReader:
+    """Reads the messages of one request.
+
+    Args:
+        session: takes in images and recordings.
+        limits: of these.
+        spoken: knows what was said aloud before.
+        folder: for the time of reading.
+    """
+
+    def __init__(self, session: Session, limits: ServeLimits, spoken: SpokenReplies, folder: Path) -> None:
+        self._session, self._limits, self._spoken, self._folder = session, limits, spoken, folder
+        self._num_media = 0
+
+    def read(self, message: ChatMessage, where: str) -> Message:
+        role: Role = "system" if message.role == "developer" else message.role
+        if isinstance(message.content, str):
+            return Message(role, (message.content,))
+        if message.content is None:
+            if message.audio is None:
+                raise RequestError("the message says nothing", fix="give its content", where=f"{where}.content")
+            return Message(role, (self._spoken.text(message.audio.id, f"{where}.audio.id"),))
+        parts = tuple(self._part(part, f"{where}.content.{number}") for number, part in enumerate(message.content))
+        return Message(role, parts)
+
+    def _part(self, part: ContentPart, where: str) -> Part:
+        if isinstance(part, TextPart):
+            return part.text
+        if isinstance(part, ImagePart):
+            return self._media("image", bytes_of_data_url(part.image_url.url, f"{where}.image_url.url"), where)
+        assert isinstance(part, AudioPart)
+        return self._media("audio", bytes_of_base64(part.input_audio.data, f"{where}.input_audio.data"), where)
+
+    def _media(self, kind: MediaKind, data: bytes, where: str) -> Media:
+        self._num_media += 1
+        if self._num_media > self._limits.images:
+            most = self._limits.images
+            raise RequestError(f"more than {most} images and recordings", fix=f"send at most {most}", where=where)
+        if kind not in self._session.senses:
+            noun, stage = MODALITIES[kind].noun, MODALITIES[kind].stage
+            fix = f"serve one that has: `omnictl {stage}`, then `omnictl sft`"
+            raise RequestError(f"this model has never learned from {noun}s", fix=fix, where=where)
+        path = self._folder / str(self._num_media)
+        write_media(kind, data, path, self._limits, where)
+        try:
+            return self._session.show(Attachment(kind, path))
+        except OmniError as error:
+            raise RequestError(error.message.replace(str(path), where), fix=error.fix, where=where) from error
