@@ -196,7 +196,7 @@ def _train_stages(run: Run, context: TrainContext, tell: Tell, deadline: float |
         planned = {} if budget is None else {unit.unit: unit.steps for unit in budget.plan.units}
         job = _open_job(run, stage, getattr(config, stage), context.cache, planned)
         outcome = train_job(job, context, deadline=None, max_steps=None, budget=budget)
-        if outcome.status != "finished":
+        if outcome.exit_code:  # also if the signal came when the last step had been taken
             return outcome.exit_code
     return 0
 

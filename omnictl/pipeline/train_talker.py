@@ -98,7 +98,8 @@ class TalkerJob:
                 continue
             stage, stage_run = _open_together(run, part, config, context.cache, context.group)
             outcome = context.train(stage, stage_run, budget=budget, max_steps=max_steps)
-            if outcome.status != "finished":
+            if outcome.exit_code and part != "talker":  # also if the signal came when the part's last step had been taken
+                outcome = outcome._replace(status="interrupted")
                 if context.group.is_main:
                     run.update(status=outcome.status)
                 return outcome

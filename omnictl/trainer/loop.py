@@ -73,7 +73,7 @@ def train(
             requested = _run_steps(trainer, requests, planner)
         finally:
             trainer.close()
-        status: Status = "interrupted" if requested.stop else "finished"
+        status: Status = "finished" if state.step == state.steps else "interrupted"
         if group.is_main:
             run.update(status=status, steps=state.step)
         return Outcome(status, state.step, trainer.report, requested.exit_code)
@@ -115,7 +115,7 @@ def _run_steps(trainer: Trainer, requests: Requests, planner: StepPlanner | None
         requested = requests.of_all(group)
         if last or state.step % config.save_every == 0 or requested.save:
             trainer.save()
-    return Requests()
+    return requested
 
 
 def _facts(trainer: Trainer) -> dict[str, str]:

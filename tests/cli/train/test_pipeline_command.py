@@ -201,6 +201,32 @@ def test_what_was_finished_is_not_trained_again(
     assert dict(made_of(runs)) == dict(made_of(whole_once))
 
 
+def test_an_interrupt_in_the_last_step_of_a_stage_ends_the_pipeline(
+    omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def interrupted(stage: Any, *args: Any, observer: Any, **kwargs: Any) -> Any:
+        trained.append(stage.name)
+        step = observer.step
+
+        def stepped(record: StepRecord) -> None:
+            step(record)
+            if record.step == STEPS:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(observer, "step", stepped)
+        return loop.train(stage, *args, observer=observer, **kwargs)
+
+    trained_with(monkeypatch, interrupted)
+    stages = "pretrain", "asr"
+    only = chain.from_iterable(("--only", stage) for stage in stages)
+    assert omnictl("pipeline", *small(*stages), *only, "--quiet").code == 130
+    assert trained == ["pretrain"]
+    assert the_run(runs, "pretrain").record()["status"] == "finished"
+    assert the_run(runs, "pipeline").record()["status"] == "interrupted"
+
+
 @pytest.mark.faults
 def test_a_killed_process_leaves_nothing_behind(omnictl: Command, whole_once: Path, runs: Path) -> None:
     script = (

@@ -106,6 +106,29 @@ def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, mo
             assert (made.path / name).read_bytes() == (whole.path / name).read_bytes(), (part, name)
 
 
+def test_an_interrupt_in_the_last_step_of_a_part_ends_the_command(
+    omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def interrupted(stage: Any, *args: Any, observer: Any, **kwargs: Any) -> Any:
+        trained.append(stage.name)
+        step = observer.step
+
+        def stepped(record: StepRecord) -> None:
+            step(record)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(observer, "step", stepped)
+        return loop.train(stage, *args, observer=observer, **kwargs)
+
+    monkeypatch.setattr(context, "train", interrupted)
+    assert omnictl("talker", "--preset", "debug", *FP32, "--max-steps", "1", "--quiet").code == 130
+    assert trained == ["codec"]
+    assert the_run(runs, "codec").record()["status"] == "finished"
+    assert the_run(runs, "talker").record()["status"] == "interrupted"
+
+
 def test_a_codec_and_an_aligner_can_be_given(omnictl: Command, talker: Run, runs: Path) -> None:
     codec, aligner = the_run(runs, "codec"), the_run(runs, "aligner")
     parts = "--codec", codec.path.name, "--aligner", aligner.path
