@@ -31,12 +31,13 @@ from omnictl.generate.tts import Voice, time_speech
 from omnictl.measure.evaluate import Evaluation
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.evaluate import Measure, measure
+from omnictl.pipeline.initial_weights import find_initial_weights
 from omnictl.pipeline.job import create_job, train_job
 from omnictl.pipeline.run_folder import absolute_source, versions_and_machine
 from omnictl.pipeline.upstream import choose_upstream
 from omnictl.runs.model_folder import read_stage
 from omnictl.runs.root import run_root
-from omnictl.runs.run import Run, find_run
+from omnictl.runs.run import Run
 from omnictl.stages import STAGES, command_recipe, command_stages
 from omnictl.stages.asr import Asr
 from omnictl.stages.protocol import TrainableStage, open_model
@@ -216,7 +217,7 @@ def train(
         preset: `debug`, `tiny` or `small`.
         data: one's own; None: the built-in world.
         settings: by dotted key, as `--set` has them: `{"train.steps": 500}`.
-        init: a run whose weights to start from.
+        init: a run whose weights to start from; or, of `pretrain`, a Hugging Face folder with a Qwen3 and its tokenizer.
         runs: the folder of all runs; None: `$OMNICTL_RUNS`, else `./runs`.
         name: of the run; None: the preset's.
         max_steps: instead of the configured ones.
@@ -235,14 +236,16 @@ def train(
         )
     recipe, root = command_recipe(stage), run_root(None if runs is None else Path(runs))
     source = {} if data is None else {"data.source": absolute_source(str(data))}
-    overrides = [f"{key}={_format_setting(value)}" for key, value in (source | dict(settings or {})).items()]
+    initial = None if init is None else find_initial_weights(root, stage, str(init), tell)
+    needed = [] if initial is None else initial.settings
+    overrides = needed + [f"{key}={_format_setting(value)}" for key, value in (source | dict(settings or {})).items()]
     config = resolve(recipe.config_type, preset=choose_preset(recipe.presets, preset), overrides=overrides)
     context = TrainContext(choose_device(device), lambda stage: _watch(stage, tell), cache_dir(), tell)
     parents: dict[str, Run] = {}
     if isinstance(config, SftConfig):
         parents |= choose_upstream(root, config, dict.fromkeys(STAGES), cache=context.cache, tell=tell)
-    if init is not None:
-        parents["init"] = find_run(root, stage, str(init))
+    if initial is not None:
+        parents["init"] = initial.run
     record = {"command": f"omnictl.train({stage!r}, preset={preset!r})", **versions_and_machine()}
     job = create_job(root, stage, config, name or preset, record, parents, cache=context.cache)
     deadline = None if max_minutes is None else began + 60 * max_minutes

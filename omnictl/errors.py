@@ -5,7 +5,8 @@
     ├── ConfigError       2   a preset, a config file or a --set
     ├── DataError         3   a corpus, a manifest, a media file
     ├── RunError          4   a run directory: missing, busy, not compatible
-    │   └── CheckpointError   a checkpoint or model folder: corrupt or foreign
+    │   ├── CheckpointError   a checkpoint or model folder: corrupt or foreign
+    │   └── ExportError       an export that does not agree with its run
     ├── OutOfMemory       5   the step does not fit
     ├── Diverged          6   a loss or a gradient that is not finite
     └── DiskFull          7   no space left while something was written
@@ -76,6 +77,12 @@ class CheckpointError(RunError):
     """A checkpoint or model folder that is corrupt or not ours."""
 
     kind = "checkpoint"
+
+
+class ExportError(RunError):
+    """An export that does not agree with the run it was made of."""
+
+    kind = "export"
 
 
 class OutOfMemory(OmniError):

@@ -19,7 +19,7 @@ LAYERS = (
     ("cli",),
     ("api",),
     ("pipeline", "serve"),
-    ("use", "report"),
+    ("use", "report", "export"),
     ("measure",),
     ("stages",),
     ("evaluation", "features"),

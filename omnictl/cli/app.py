@@ -20,6 +20,7 @@ from omnictl.cli.train.sft import sft
 from omnictl.cli.train.talker import talker
 from omnictl.cli.use.chat import chat
 from omnictl.cli.use.classify import classify
+from omnictl.cli.use.export import export
 from omnictl.cli.use.say import say
 from omnictl.cli.use.serve import serve
 from omnictl.cli.use.transcribe import transcribe
@@ -87,6 +88,7 @@ app.command("transcribe", rich_help_panel="Use")(transcribe)
 app.command("classify", rich_help_panel="Use")(classify)
 app.command("say", rich_help_panel="Use")(say)
 app.command("serve", rich_help_panel="Use")(serve)
+app.command("export", rich_help_panel="Use")(export)
 app.add_typer(config_app, name="config", rich_help_panel="Set up")
 app.add_typer(data_app, name="data", rich_help_panel="Set up")
 

@@ -33,7 +33,9 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 RunNameOption = Annotated[str | None, typer.Option(help="Name of the run; default: the preset's.", show_default=False)]
 RunNamesOption = Annotated[str | None, typer.Option(help="Name of the runs; default: the preset's.", show_default=False)]
 ResumeOption = Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a run.", show_default=False)]
-InitOption = Annotated[str | None, typer.Option(metavar="RUN", help="Start from another run's weights.")]
+InitOption = Annotated[
+    str | None, typer.Option(metavar="RUN", help="Start from another run's weights; pretrain: or from a Hugging Face folder's.")
+]
 MaxStepsOption = Annotated[int | None, typer.Option(min=1, help="Train for so many steps in all.")]
 MaxMinutesOption = Annotated[float | None, typer.Option(min=0.01, help="Time for the whole command.")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of weights and data order.")]

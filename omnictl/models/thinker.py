@@ -1,7 +1,7 @@
 """The Thinker: a decoder-only language model that reads token ids or ready embeddings.
 
 Architecture: Qwen3 (technical report, 2025); a dense Thinker's weights map one to one onto `Qwen3ForCausalLM`
-(`qwen3_state_dict`). Feed-forward layers start as zero (Zhang et al. 2019, Fixup), attention as `initialisation` says.
+(`models.qwen3`). Feed-forward layers start as zero (Zhang et al. 2019, Fixup), attention as `initialisation` says.
 With `kv_shift` attention has four more numbers a head, which Qwen3 has not. Left out on purpose: biases, untied heads, sliding
 windows, context extension.
 """
@@ -269,20 +269,3 @@ def training_flops(model: Thinker, lengths: Tensor, num_scored: int | None = Non
         return everywhere * positions + attention
     scored_only = model.embedding.weight.numel() + (0 if config.experts else 3 * config.width * config.hidden)
     return everywhere * positions - 6.0 * scored_only * (positions - num_scored) + attention
-
-
-def qwen3_state_dict(model: Thinker) -> dict[str, Tensor]:
-    """A dense Thinker's weights under the names of `Qwen3ForCausalLM` (tied head left out)."""
-    assert not model.config.experts, "only dense Thinkers map onto Qwen3ForCausalLM"
-    assert not model.config.kv_shift, "Qwen3ForCausalLM does not mix keys and values with the previous position's"
-    renamed = {"embedding.": "model.embed_tokens.", "norm.": "model.norm."}
-    inner = {"attention_norm": "input_layernorm", "attention": "self_attn", "mlp_norm": "post_attention_layernorm"}
-    out = {}
-    for name, tensor in model.state_dict().items():
-        if name.startswith("blocks."):
-            _, layer, part, rest = name.split(".", 3)
-            out[f"model.layers.{layer}.{inner.get(part, part)}.{rest}"] = tensor
-        else:
-            prefix = name.split(".")[0] + "."
-            out[renamed[prefix] + name.removeprefix(prefix)] = tensor
-    return out

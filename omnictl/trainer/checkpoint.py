@@ -73,8 +73,8 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
     return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file; it may still sit in the system's cache afterwards.
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, with `metadata` in its header; it may still sit in the system's cache afterwards.
 
     Raises:
         DiskFull: no space left.
@@ -82,7 +82,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """
     with writing(path):
         try:
-            save_file(tensors, path)
+            save_file(tensors, path, metadata)
             path.chmod(0o644)  # it is written for the owner alone
         except SafetensorError as error:  # it reports the system's refusal as text: "I/O error: … (os error 28)"
             code = re.search(r"os error (\d+)", str(error))

@@ -163,14 +163,19 @@ def _create(
     output: Output,
 ) -> "Job":
     """A new run of what was chosen; its folder appears only once all that the user gave has been found good."""
+    from omnictl.pipeline.initial_weights import find_initial_weights
     from omnictl.pipeline.job import create_job
-    from omnictl.runs.run import find_run
+
+    def tell(line: str) -> None:
+        output.say(escape(line))
 
     name = run_name(choices, choices.preset or DEFAULT_PRESET)
-    config = resolve_config(stage, choices.preset, choices.config, [*choices.set, *settings(stage, choices)])
+    init = None if choices.init is None else find_initial_weights(root, stage, choices.init, tell)
+    needed = [] if init is None else init.settings
+    config = resolve_config(stage, choices.preset, choices.config, [*needed, *choices.set, *settings(stage, choices)])
     parents = find_parents(config)
-    if choices.init is not None:
-        parents["init"] = find_run(root, stage, choices.init)
+    if init is not None:
+        parents["init"] = init.run
     output.say("reading the data …")
     return create_job(root, stage, config, name, circumstances(), parents, cache=context.cache)
 

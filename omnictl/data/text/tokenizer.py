@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -125,7 +125,7 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON: equal for tokenizers that behave the same."""
-        canonical = json.dumps(json.loads(self._with_markup.to_str()), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def encode(self, text: str, *, markup: bool) -> list[int]:
@@ -173,6 +173,11 @@ class Tokenizer:
     def stream(self) -> "TextStream":
         """A decoder that takes one token at a time."""
         return TextStream(self.token_bytes)
+
+    def describe(self) -> dict[str, Any]:
+        """The contents of `tokenizer.json`."""
+        described: dict[str, Any] = json.loads(self._with_markup.to_str())
+        return described
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, in the format of the `tokenizers` library.
@@ -238,6 +243,12 @@ def split_for_encoding(text: str) -> Iterator[str]:
         yield text[start : cut.start()]
         start = cut.start()
     yield text[start:]
+
+
+def name_bytes(text: bytes) -> str:
+    """The name that some bytes have in the alphabet of a byte-level BPE."""
+    character_of = {byte: character for character, byte in _byte_of_character().items()}
+    return "".join(character_of[byte] for byte in text)
 
 
 def _byte_of_character() -> dict[str, int]:

@@ -1,0 +1,103 @@
+"""`omnictl export`: a trained model in the format of another program."""
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from omnictl.cli.console import Output
+from omnictl.cli.options import JsonOption, RunsOption
+from omnictl.cli.use.chat import find_partner
+from omnictl.errors import UsageError
+from omnictl.runs.root import run_root
+
+if TYPE_CHECKING:
+    from omnictl.export.gguf_file import Quantisation
+    from omnictl.export.targets import Exported
+
+
+class TargetName(StrEnum):
+    """Format to export to."""
+
+    hf = "hf"
+    gguf = "gguf"
+
+
+class QuantisationName(StrEnum):
+    """Number format of GGUF."""
+
+    f32 = "f32"
+    f16 = "f16"
+    q8_0 = "q8_0"
+
+
+def export(
+    to: Annotated[
+        TargetName,
+        typer.Option(help="hf: a Hugging Face folder of the Thinker (Qwen3ForCausalLM); gguf: the Thinker for llama.cpp."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder.", show_default=False)],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]", help="A run's path or name, or a model folder; default: the newest finished.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model, for its card; default: the run's.", show_default=False)
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--license",
+            metavar="ID",
+            help="Licence of the model, for its card; default: apache-2.0 for the built-in world.",
+            show_default=False,
+        ),
+    ] = None,
+    quantization: Annotated[
+        QuantisationName | None, typer.Option(help="Of gguf; default: f16. llama-quantize makes others of it.", show_default=False)
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a trained model in the format of another program, and compare the two.
+
+    Nothing is left in DIR unless the export gives what the run gives.
+    """
+    from omnictl.data.cache import cache_dir
+    from omnictl.export.destination import check_place
+    from omnictl.export.targets import ExportSettings, export_model
+
+    output = Output(as_json=as_json)
+    check_place(out)
+    if quantization is not None and to is not TargetName.gguf:
+        raise UsageError(f"--to {to.value} has no quantization, gguf has", where="--quantization", fix="leave it out")
+    source = find_partner(run_root(runs), run)
+    output.say(f"exporting {escape(str(source.path))} …")
+    chosen: Quantisation = (quantization or QuantisationName.f16).value
+    exported = export_model(to.value, source.model, out, ExportSettings(name or source.path.name, cache_dir(), licence, chosen))
+    output.result(
+        {
+            "run": str(source.path),
+            "target": to.value,
+            "out": str(out),
+            "files": exported.files,
+            "agreements": [agreement.as_json() for agreement in exported.agreements],
+        },
+        _describe(exported),
+    )
+
+
+def _describe(exported: "Exported") -> str:
+    """What was compared, and what was written, a line each."""
+    lines = [
+        f"  {escape(one.what):<36} {one.compared:>9,} compared, largest difference {one.difference:.3g}"
+        for one in exported.agreements
+    ]
+    size = sum(exported.files.values()) / 2**20
+    where = escape(shlex.quote(str(exported.out)))
+    return "\n".join(["agrees with the run:", *lines, f"wrote {where}: {len(exported.files)} files, {size:.1f} MiB"])

@@ -1,0 +1,85 @@
+"""The formats that models are exported to, and the one function that does it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from omnictl.export.agreement import Agreement
+from omnictl.export.destination import draft_folder
+from omnictl.export.gguf_file import Quantisation, write_gguf
+from omnictl.export.hugging_face import write_hugging_face
+from omnictl.export.model_card import Usage, gguf_usage, thinker_usage, write_model_card
+from omnictl.export.thinker import open_thinker
+
+
+class ExportSettings(NamedTuple):
+    """How a model is exported."""
+
+    name: str
+    """Of the model, for its card."""
+    cache: Path
+    """The cache folder."""
+    licence: str | None = None
+    """Identifier of the licence that the model is given away under."""
+    quantisation: Quantisation = "f16"
+    """Of GGUF."""
+
+
+class Exported(NamedTuple):
+    """What was written."""
+
+    out: Path
+    files: dict[str, int]
+    """Bytes of each file."""
+    agreements: list[Agreement]
+    """What was compared with the run."""
+
+
+class Written(NamedTuple):
+    """What a format makes of a model."""
+
+    agreements: list[Agreement]
+    usage: Usage
+
+
+WriteModel = Callable[[Path, Path, ExportSettings], Written]
+"""Writes the model of a model folder into another folder and compares the two."""
+
+
+def _write_hf(model: Path, folder: Path, settings: ExportSettings) -> Written:
+    export = open_thinker(model, settings.cache)
+    return Written(write_hugging_face(export, folder, str(model)), thinker_usage(chats=export.chats))
+
+
+def _write_gguf(model: Path, folder: Path, settings: ExportSettings) -> Written:
+    export = open_thinker(model, settings.cache)
+    file = folder / f"{settings.name}-{settings.quantisation}.gguf"
+    agreements = write_gguf(export, file, str(model), settings.quantisation, settings.name)
+    return Written(agreements, gguf_usage(file.name, chats=export.chats))
+
+
+TARGETS: Mapping[str, WriteModel] = {"hf": _write_hf, "gguf": _write_gguf}
+"""By the name that `--to` takes."""
+
+
+def export_model(target: str, model: Path, out: Path, settings: ExportSettings) -> Exported:
+    """Write a model in another format, with a card, compare it with the run, and only then put it in its place.
+
+    Args:
+        target: one of `TARGETS`.
+        model: the model folder of a run, or a copy of it.
+        out: the folder to make.
+        settings: how.
+
+    Raises:
+        UsageError: `out` holds something, the model has no such part, or a library is not installed.
+        ConfigError: the model has what the format cannot hold; it is named.
+        CheckpointError: the model folder is not whole.
+        ExportError: the export differs from the run.
+        DiskFull, RunError: it cannot be written.
+    """
+    with draft_folder(out) as draft:
+        agreements, usage = TARGETS[target](model, draft, settings)
+        write_model_card(draft, model, usage, agreements, name=settings.name, licence=settings.licence)
+        files = {str(path.relative_to(draft)): path.stat().st_size for path in sorted(draft.rglob("*")) if path.is_file()}
+    return Exported(out, files, agreements)
