@@ -15,23 +15,23 @@ WIDTH, ROW, GAP, MARGIN = 960, 64, 10, 20
 
 def packages() -> dict[str, list[Path]]:
     """The files of each package or module right below the root."""
-    found: dict[str, list[Path]] = {}
+    files_of: dict[str, list[Path]] = {}
     for path in sorted(ROOT.rglob("*.py")):
         name = path.relative_to(ROOT).parts[0].removesuffix(".py")
         if name not in ("__init__", "__main__"):
-            found.setdefault(name, []).append(path)
-    return found
+            files_of.setdefault(name, []).append(path)
+    return files_of
 
 
 def imports(files: list[Path], names: set[str]) -> set[str]:
     """The packages among `names` that files import, wherever in the file."""
-    found: set[str] = set()
+    imported: set[str] = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "omnictl":
                 parts = node.module.split(".")[1:]
-                found |= {parts[0]} if parts else {alias.name for alias in node.names}
-    return found & names
+                imported |= {parts[0]} if parts else {alias.name for alias in node.names}
+    return imported & names
 
 
 def layers(needs: dict[str, set[str]]) -> list[list[str]]:

@@ -91,7 +91,7 @@ def estimates_by_voices(results: Sequence[RecognitionResult], speakers: Collecti
     }
     if unseen:
         estimates["wer_unseen_voices"] = _word_estimate(unseen)
-    shuffled = _shuffled(results)
+    shuffled = _shuffle_audio(results)
     return {
         name: estimate.against("wer_shuffled", shuffled, "lower") if name.startswith("wer") else estimate
         for name, estimate in estimates.items()
@@ -111,7 +111,7 @@ def _word_estimate(results: Sequence[RecognitionResult]) -> Estimate:
     return by_pair(word_errors, [result.reference for result in results], [result.hypothesis for result in results])
 
 
-def _shuffled(results: Sequence[RecognitionResult]) -> Estimate:
+def _shuffle_audio(results: Sequence[RecognitionResult]) -> Estimate:
     """The word error rate where every utterance is given the audio of another."""
     references = [result.reference for result in results]
     floor = shuffled_floor(references, seed=SHUFFLE_SEED)

@@ -35,6 +35,6 @@ class Reconstruction(NamedTuple):
         return {"perplexity_last_book": float(perplexity(counts)), "usage_last_book": float((counts > 0).double().mean())}
 
 
-def length_weighted(values: Sequence[float], lengths: Sequence[int]) -> Estimate:
+def average_by_length(values: Sequence[float], lengths: Sequence[int]) -> Estimate:
     """The mean over mel frames of what utterances have by frame, with its interval over utterances."""
     return ratio(np.multiply(values, lengths), lengths)

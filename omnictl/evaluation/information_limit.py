@@ -16,7 +16,7 @@ from omnictl.data.text.token_store import TokenStore
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.metrics.intervals import Estimate, error_rate, ratio
 from omnictl.metrics.ngram import NgramModel
-from omnictl.tinyworld import Scored, score
+from omnictl.tinyworld import ScoredText, score
 
 NGRAM_ORDER = 5
 NGRAM_SURE = 0.9
@@ -72,7 +72,7 @@ def information_limit(
     return estimates | {"optimal_loss": ratio(limits, np.diff(store.bounds))}
 
 
-def _determined_words(document: str, scored: Scored, tokenizer: Tokenizer) -> list[tuple[int, int]]:
+def _determined_words(document: str, scored: ScoredText, tokenizer: Tokenizer) -> list[tuple[int, int]]:
     """Token ranges [first, stop) within the document of the words that the grammar leaves no choice about."""
     _, offsets = tokenizer.encode_with_offsets(document, markup=True)
     ends = np.array([end for _, end in offsets])

@@ -282,7 +282,7 @@ def _tile(result: DialogueResult, images: ImageCollection) -> Tile:
     return Tile(pixels, (question, result.answer, "right" if result.right else f"not: {result.dialogue.answer}"))
 
 
-class Writing(NamedTuple):
+class WritingResult(NamedTuple):
     """How well text is still written."""
 
     metrics: Mapping[str, float]

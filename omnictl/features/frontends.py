@@ -6,6 +6,7 @@ chatting and what it makes of a corpus while training is the same.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from omnictl.config.split import Split
 from omnictl.data.audio.files import read_audio
 from omnictl.data.dialogues.corpus import DialogueCorpus, ImageCollection
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.images.file_corpus import load_image
 from omnictl.data.images.tinyworld import BACKGROUND
 from omnictl.data.speech.batches.utterances import pad
@@ -104,6 +106,16 @@ class MediaEncoder(Protocol):
     def __call__(self, raws: Sequence[Raw]) -> list[Tensor]:
         """The features `(n, width)` of each input."""
         ...
+
+
+def open_encoder(kind: MediaKind, folder: Path, cache: Path) -> MediaEncoder:
+    """The trained encoder of a kind of media, from a model folder of its stage.
+
+    Raises:
+        CheckpointError: it holds no complete model of that stage.
+    """
+    encoder: MediaEncoder = import_module(MODALITIES[kind].module).open_encoder(folder, cache)
+    return encoder
 
 
 class VisionFrontend(nn.Module):

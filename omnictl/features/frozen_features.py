@@ -122,7 +122,7 @@ def _write(encoder: MediaEncoder, inputs: Inputs, bounds: Int64, what: str, fold
     frames = np.memmap(file, np.float16, "w+", shape=shape)
     usable = [number for number in np.argsort(np.diff(bounds), kind="stable").tolist() if bounds[number + 1] > bounds[number]]
     runs = (usable[start : start + AT_ONCE] for start in range(0, len(usable), AT_ONCE))
-    for numbers, arrays in log_progress(_encoded(encoder, inputs, runs), what, -(-len(usable) // AT_ONCE)):
+    for numbers, arrays in log_progress(_encode(encoder, inputs, runs), what, -(-len(usable) // AT_ONCE)):
         for number, features in zip(numbers, arrays, strict=True):
             frames[bounds[number] : bounds[number + 1]] = features
     frames.flush()
@@ -130,7 +130,7 @@ def _write(encoder: MediaEncoder, inputs: Inputs, bounds: Int64, what: str, fold
         flush(opened)
 
 
-def _encoded(
+def _encode(
     encoder: MediaEncoder, inputs: Inputs, runs: Iterator[Sequence[int]]
 ) -> Iterator[tuple[Sequence[int], list[NDArray[np.float32]]]]:
     for numbers in runs:

@@ -66,14 +66,14 @@ class CharNgram:
 
     def start(self) -> State:
         """The state before the first id."""
-        return self._seen((BLANK,))
+        return self._longest_context((BLANK,))
 
     def score(self, state: State, symbol: int) -> tuple[float, State]:
         """ln p of an id after a state, and the state after both."""
         context = self._context(state)
         successor = context.successors.get(symbol)
         if successor is None:
-            successor = context.successors[symbol] = self._seen((*state, symbol))
+            successor = context.successors[symbol] = self._longest_context((*state, symbol))
         return context.log_probs[symbol], successor
 
     def end(self, state: State) -> float:
@@ -136,7 +136,7 @@ class CharNgram:
         probabilities: list[float] = result.tolist()
         return probabilities
 
-    def _seen(self, ids: State) -> State:
+    def _longest_context(self, ids: State) -> State:
         """The longest end of some ids that has been seen as a context."""
         for length in range(min(len(ids), len(self.orders) - 1), 0, -1):
             end = ids[len(ids) - length :]

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchaudio.functional import forced_align  # type: ignore[import-untyped, unused-ignore]
 
-from omnictl.nn.losses.ctc import BLANK, frames_needed
+from omnictl.nn.losses.ctc import BLANK, min_frames
 
 State = TypeVar("State")
 
@@ -192,7 +192,7 @@ def align(log_probs: Tensor, ids: Sequence[int]) -> list[Span]:
     """
     if not log_probs.isfinite().all():  # torchaudio would return a wrong path, or read beyond its memory
         raise ValueError("cannot align with log-probabilities that are not finite")
-    needed = frames_needed(ids)
+    needed = min_frames(ids)
     if needed > len(log_probs):
         raise ValueError(f"{len(ids)} symbols need {needed} frames, found {len(log_probs)}")
     if not ids:

@@ -125,14 +125,14 @@ class GriffinLimStream:
         wanted = magnitudes(
             in_view, self._vocoder.mel
         )  # (N, bins), here and not in `push`: the last bit depends on how many they are
-        signal, self._phases = self._fit(wanted, self._advanced(len(wanted)))
+        signal, self._phases = self._fit(wanted, self._advance_phases(len(wanted)))
         first = len(self._before)
         made = signal[first : first + chunk * hop]
         self._before = signal[chunk * hop : first + chunk * hop]
         self._mel, self._phases = self._mel[chunk:], self._phases[chunk:]
         return (made * AUDIO_GAIN).clamp(-1, 1).numpy()
 
-    def _advanced(self, frames: int) -> Tensor:
+    def _advance_phases(self, frames: int) -> Tensor:
         """Phases `(frames, bins)`: those of the frames that were in view before, and steady tones after them."""
         missing = frames - len(self._phases)
         mel = self._vocoder.mel

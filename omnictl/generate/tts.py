@@ -142,7 +142,7 @@ def say(
         yield samples
 
 
-class Timed(NamedTuple):
+class TimedSpeech(NamedTuple):
     """Speech, and how long it was waited for."""
 
     audio: Samples  # (n,)
@@ -150,7 +150,7 @@ class Timed(NamedTuple):
     seconds: float  # until the last
 
 
-def time_speech(stream: Iterable[Samples]) -> Timed:
+def time_speech(stream: Iterable[Samples]) -> TimedSpeech:
     """Say to the end, with a watch in the hand."""
     began, first = time.perf_counter(), None
     parts: list[Samples] = [np.zeros(0, dtype=np.float32)]
@@ -158,7 +158,7 @@ def time_speech(stream: Iterable[Samples]) -> Timed:
         first = first or time.perf_counter() - began
         parts.append(samples)
     taken = time.perf_counter() - began
-    return Timed(np.concatenate(parts), first or taken, taken)
+    return TimedSpeech(np.concatenate(parts), first or taken, taken)
 
 
 class SentenceSplitter:

@@ -164,7 +164,7 @@ class Thinker(nn.Module):
         x = self.dropout(x)
         start, length = (cache.length if cache else 0), x.shape[1]
         assert start + length <= self.config.context, f"{start + length} positions, context {self.config.context}"
-        rotary = self._rotary(start, length) if positions is None else self._placed(positions)
+        rotary = self._rotary(start, length) if positions is None else self._rotary_at(positions)
         visible = cached_visibility(start, length, x.device) if segments is None else document_mask(segments)
         valid = None if segments is None else segments >= 0
         balances: list[Tensor] = []
@@ -184,7 +184,7 @@ class Thinker(nn.Module):
     def _rotary(self, start: int, length: int) -> Rotary:
         return Rotary(self.cos[start : start + length], self.sin[start : start + length])
 
-    def _placed(self, positions: Tensor) -> Rotary:
+    def _rotary_at(self, positions: Tensor) -> Rotary:
         """Rotary positions of which neighbouring frequencies tell moment, row and column in turn (Qwen3-VL's interleaving)."""
         width = self.config.head_width
         along = torch.arange(width, device=positions.device)

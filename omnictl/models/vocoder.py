@@ -83,8 +83,8 @@ class NeuralVocoder(nn.Module):
         x = self.inwards(_after(past, 0, (mel - self.mean) / self.std, self.config.kernel - 1).mT).mT
         for number, block in enumerate(self.blocks, start=1):
             x = block(x, past, number)
-        found = self.head(self.norm(x))
-        magnitude, phase = found.to(torch.promote_types(found.dtype, torch.float32)).chunk(2, -1)
+        outputs = self.head(self.norm(x))
+        magnitude, phase = outputs.to(torch.promote_types(outputs.dtype, torch.float32)).chunk(2, -1)
         return Spectrum(magnitude.clamp(max=LOUDEST).exp(), phase)
 
     def samples(self, spectrum: Spectrum) -> Tensor:

@@ -17,13 +17,13 @@ from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.unit_costs import UnitConfig
 from omnictl.pipeline.train_stage import StageJob
 from omnictl.runs.files import read_json
-from omnictl.runs.model_folder import parts_in
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type, unit_configs
 from omnictl.stages.aligner import open_alignable
 from omnictl.stages.protocol import StageContext, TrainableStage
-from omnictl.stages.talker import PARTS, TalkerStage
+from omnictl.stages.talker import TalkerStage
 from omnictl.stages.talker_recipe import SpeakingConfig
+from omnictl.stages.voice import PARTS, folders_in
 from omnictl.trainer.distributed.process_group import ProcessGroup
 from omnictl.trainer.loop import Outcome
 
@@ -54,7 +54,7 @@ class TalkerJob:
         if "init" in parents:
             other = parents["init"]
             short = parts_cut_short(other)
-            held = {part: folder for part, folder in parts_in(other.model, PARTS).items() if part not in short}
+            held = {part: folder for part, folder in folders_in(other.model).items() if part not in short}
             folders = {"init": other.path, **held, **folders}
         for part, path in folders.items():
             _check_features(part, path, config.codec.model.mel)

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from omnictl.data.dialogues.modalities import needed_stages
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.errors import RunError
 from omnictl.runs.compatible import require_run
 from omnictl.runs.run import Run, find_run, newest_run
 from omnictl.stages import STAGES
-from omnictl.stages.media_encoders import needed_parts
 from omnictl.stages.sft import Sft, SftConfig
 
 TALKER = "talker"
@@ -32,7 +32,7 @@ def choose_upstream(
         DataError: the data cannot be read.
         RunError: of a stage that is needed there is no run that fits.
     """
-    needed = needed_parts(open_dialogues(config.data, cache))
+    needed = needed_stages(open_dialogues(config.data, cache).kinds)
     chosen: dict[str, Run] = {}
     for stage in Sft.needs:
         reference = given[stage]

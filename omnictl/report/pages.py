@@ -6,7 +6,7 @@ from typing import Any
 
 from omnictl.report.curves import curve
 from omnictl.report.html import Html, Number, concat, definition_list, details, element, embed_file, items, number, page, table
-from omnictl.report.run_files import StoredEvaluation, evaluations, history, key_figures, read_judged
+from omnictl.report.run_files import StoredEvaluation, evaluations, history, key_figures, read_evaluation
 from omnictl.runs.files import write_text
 from omnictl.runs.run import Run
 
@@ -33,11 +33,11 @@ def write_report(run: Run) -> Path:
     """
     stored_evaluations = evaluations(run)
     parents = [(f"from {name}", path) for name, path in run.record()["parents"].items()]
-    content = [_title(run), definition_list([*_facts(run), *parents]), *_training(run)]
+    content = [_title(run), definition_list([*_facts(run), *parents]), *_draw_curves(run)]
     for evaluation in stored_evaluations[:1]:
-        content += [element("h2", _described(evaluation)), *_in_full(evaluation)]
+        content += [element("h2", _describe(evaluation)), *_in_full(evaluation)]
     for evaluation in stored_evaluations[1:]:
-        content += [element("h2", _described(evaluation)), *_in_numbers(evaluation)]
+        content += [element("h2", _describe(evaluation)), *_in_numbers(evaluation)]
     if not stored_evaluations:
         content.append(element("p", f"Not judged yet: omnictl eval {run.stage} --run {run.path}", class_="about"))
     content.append(_config(run))
@@ -59,7 +59,7 @@ def write_pipeline_report(run: Run, folders: Sequence[Path], missing: Mapping[st
         RunError: a file is damaged, or the run's folder cannot be written.
         DiskFull: no space left.
     """
-    stored_evaluations = [read_judged(folder) for folder in folders]
+    stored_evaluations = [read_evaluation(folder) for folder in folders]
     absent = (element("p", f"{stage}: {why}", class_="about") for stage, why in missing.items())
     content = [_title(run), definition_list(_facts(run)), _overview(stored_evaluations), *absent]
     for evaluation in stored_evaluations:
@@ -67,8 +67,8 @@ def write_pipeline_report(run: Run, folders: Sequence[Path], missing: Mapping[st
         content += [
             element("h2", stage, id=stage),
             element("p", str(evaluation.run.path), class_="about"),
-            *_training(evaluation.run),
-            element("h3", _described(evaluation)),
+            *_draw_curves(evaluation.run),
+            element("h3", _describe(evaluation)),
             *_in_full(evaluation),
         ]
     content.append(_config(run))
@@ -93,7 +93,7 @@ def _fact(value: object) -> str:
     return f"{value[0]} ({value[1]})" if isinstance(value, list) and len(value) >= 2 else str(value)  # precision: name, reason
 
 
-def _training(run: Run) -> list[Html]:
+def _draw_curves(run: Run) -> list[Html]:
     """The curves of a training."""
     training = history(run)
     curves = [curve("training loss", training.loss)]
@@ -102,7 +102,7 @@ def _training(run: Run) -> list[Html]:
     return [element("div", *curves, class_="curves")]
 
 
-def _described(judged: StoredEvaluation) -> str:
+def _describe(judged: StoredEvaluation) -> str:
     report = judged.report
     data = judged.folder.name.removeprefix(report["split"]).lstrip("_")
     judge = f", judged by {report['judge']}" if "judge" in report else ""
@@ -113,7 +113,7 @@ def _in_numbers(judged: StoredEvaluation) -> list[Html]:
     """Verdict, headline, metrics and controls; what older versions have judged has neither verdict nor intervals."""
     report = judged.report
     if "estimates" in report:
-        tables = [table(["metric", "", "95 %", "n", "beats its control"], _estimated(report["metrics"], report["estimates"]))]
+        tables = [table(["metric", "", "95 %", "n", "beats its control"], _estimate_rows(report["metrics"], report["estimates"]))]
     else:
         tables = [table(["metric", ""], _figures(report["metrics"]))]
     if report["controls"]:
@@ -125,7 +125,7 @@ def _in_numbers(judged: StoredEvaluation) -> list[Html]:
 def _in_full(judged: StoredEvaluation) -> list[Html]:
     """The numbers, and what there is to read, to look at and to listen to."""
     rows = judged.predictions(MOST_SAMPLES)
-    attached = [_attached(judged, row) for row in rows]
+    attached = [_find_attachments(judged, row) for row in rows]
     elsewhere = {file for files in attached for file in files.values()}
     return [
         *_in_numbers(judged),
@@ -148,7 +148,7 @@ def _word(word: str) -> Html:
     return element("strong", word, class_=word.replace(" ", "-"))
 
 
-def _estimated(metrics: Mapping[str, float], estimates: Mapping[str, Any]) -> list[list[str]]:
+def _estimate_rows(metrics: Mapping[str, float], estimates: Mapping[str, Any]) -> list[list[str]]:
     """A row for each metric, with its interval and its control if it has them."""
     rows: list[list[str]] = []
     for name, value in metrics.items():
@@ -180,7 +180,9 @@ def _groups(report: Mapping[str, Any]) -> list[Html]:
         return []
     names = list(dict.fromkeys(name for metrics in groups.values() for name in metrics))
     rows = [[group, *(number(metrics.get(name, "")) for name in names)] for group, metrics in list(groups.items())[:MOST_GROUPS]]
-    return [details(f"by group ({len(groups)})", table(["", *names], rows), _left_out(len(groups) - len(rows), "report.json"))]
+    return [
+        details(f"by group ({len(groups)})", table(["", *names], rows), _note_omissions(len(groups) - len(rows), "report.json"))
+    ]
 
 
 def _samples(rows: Sequence[Mapping[str, object]], attached: Sequence[Mapping[str, Path]], total: int) -> list[Html]:
@@ -189,7 +191,7 @@ def _samples(rows: Sequence[Mapping[str, object]], attached: Sequence[Mapping[st
         return []
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_sample(name, row, files) for name in names] for row, files in zip(rows, attached, strict=True)]
-    return [element("h3", "samples"), table(names, cells), _left_out(total - len(rows), "predictions.jsonl")]
+    return [element("h3", "samples"), table(names, cells), _note_omissions(total - len(rows), "predictions.jsonl")]
 
 
 def _sample(name: str, row: Mapping[str, object], files: Mapping[str, Path]) -> str:
@@ -203,7 +205,7 @@ def _sample(name: str, row: Mapping[str, object], files: Mapping[str, Path]) -> 
     return "" if value is None else str(value)
 
 
-def _attached(judged: StoredEvaluation, row: Mapping[str, object]) -> dict[str, Path]:
+def _find_attachments(judged: StoredEvaluation, row: Mapping[str, object]) -> dict[str, Path]:
     """The files of the evaluation's folder that a prediction names, by the name of the field."""
     named = {name: judged.folder / Path(str(row[name])).name for name in ("image", "audio") if row.get(name)}
     return {name: file for name, file in named.items() if file.suffix in (".png", ".wav") and file.is_file()}
@@ -216,18 +218,18 @@ def _images(files: Sequence[Path]) -> list[Html]:
     return [
         element("h3", "images"),
         element("div", *figures, class_="row"),
-        _left_out(len(files) - len(figures), _within_run(files[0].parent)),
+        _note_omissions(len(files) - len(figures), _within_run(files[0].parent)),
     ]
 
 
 def _recordings(files: Sequence[Path], most: int) -> list[Html]:
     if not files:
         return []
-    figures = [element("figure", element("figcaption", _spaced(file.stem)), embed_file(file)) for file in files[:most]]
+    figures = [element("figure", element("figcaption", _space_out(file.stem)), embed_file(file)) for file in files[:most]]
     return [
         element("h3", "audio"),
         element("div", *figures, class_="row"),
-        _left_out(len(files) - len(figures), _within_run(files[0].parent)),
+        _note_omissions(len(files) - len(figures), _within_run(files[0].parent)),
     ]
 
 
@@ -235,11 +237,11 @@ def _within_run(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
-def _spaced(stem: str) -> str:
+def _space_out(stem: str) -> str:
     return stem.replace("_", " ")
 
 
-def _left_out(count: int, place: str) -> Html:
+def _note_omissions(count: int, place: str) -> Html:
     """A line that says where the remaining items are, if any."""
     return element("p", f"{count} more in {place}", class_="about") if count > 0 else Html("")
 

@@ -44,7 +44,7 @@ class StoredEvaluation:
         return sorted(self.folder.glob(f"*{suffix}"))
 
 
-def read_judged(folder: Path) -> StoredEvaluation:
+def read_evaluation(folder: Path) -> StoredEvaluation:
     """The evaluation in a folder.
 
     Raises:
@@ -57,7 +57,7 @@ def evaluations(run: Run) -> list[StoredEvaluation]:
     """The evaluations of a run, the newest first."""
     files = run.evaluations.glob("*/report.json")
     newest_first = sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.parent.name), reverse=True)
-    return [read_judged(file.parent) for file in newest_first]
+    return [read_evaluation(file.parent) for file in newest_first]
 
 
 def history(run: Run) -> History:

@@ -15,7 +15,7 @@ from omnictl.errors import DiskFull, OmniError, RunError
 def os_error(error: OSError, path: Path) -> OmniError | None:
     """The named error behind a failed write below `path`, None if it is nothing a user can cause."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(_existing(path)).free
+        free = shutil.disk_usage(_nearest_existing(path)).free
         return DiskFull(
             f"no space left while writing {path} ({free / 2**20:.0f} MiB free)",
             where=str(path),
@@ -36,7 +36,7 @@ def os_error(error: OSError, path: Path) -> OmniError | None:
     return None
 
 
-def _existing(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path

@@ -25,8 +25,8 @@ class StageEntry(NamedTuple):
     summary: str
     small_data: tuple[str, ...] = ()
     """Overrides that make a preset's data small, and let all of a model learn from the first step; batches stay as they are."""
-    has_command: bool = True
-    """Whether a command trains it; otherwise it is a part that another command trains."""
+    part_of: str | None = None
+    """The stage whose command trains it too; None: it has a command of its own."""
     recipe: str | None = None
     """The module with the `PRESETS` of its command, if that trains several stages."""
     training_keys: tuple[str, ...] = ("train",)
@@ -58,10 +58,10 @@ STAGES: dict[str, StageEntry] = {
         ("data.num_eval_images=8",),
         flag="--vision",
     ),
-    "codec": StageEntry("omnictl.stages.codec", "Stage D, first part: the codec.", LITTLE_SPEECH, has_command=False),
-    "aligner": StageEntry("omnictl.stages.aligner", "Stage D, second part: the aligner.", LITTLE_SPEECH, has_command=False),
+    "codec": StageEntry("omnictl.stages.codec", "Stage D, first part: the codec.", LITTLE_SPEECH, part_of="talker"),
+    "aligner": StageEntry("omnictl.stages.aligner", "Stage D, second part: the aligner.", LITTLE_SPEECH, part_of="talker"),
     "vocoder": StageEntry(
-        "omnictl.stages.vocoder", "Stage D, a part on request: the neural vocoder.", LITTLE_SPEECH, has_command=False
+        "omnictl.stages.vocoder", "Stage D, a part on request: the neural vocoder.", LITTLE_SPEECH, part_of="talker"
     ),
     "talker": StageEntry(
         "omnictl.stages.talker",
@@ -96,7 +96,7 @@ STAGES: dict[str, StageEntry] = {
 
 def command_stages() -> tuple[str, ...]:
     """The stages that a command trains, in order; `talker` trains the parts that it needs, too."""
-    return tuple(name for name, entry in STAGES.items() if entry.has_command)
+    return tuple(name for name, entry in STAGES.items() if entry.part_of is None)
 
 
 class Recipe(NamedTuple):
@@ -125,6 +125,13 @@ def command_recipe(name: str) -> Recipe:
 def _read_recipe(module: str) -> Recipe:
     presets: Mapping[str, Config] = import_module(module).PRESETS
     return Recipe(type(presets["debug"]), presets)
+
+
+def unit_presets(unit: str) -> "Mapping[str, Config]":
+    """The presets of a stage as the command that trains it makes them, by name."""
+    command = STAGES[unit].part_of or unit
+    presets: Mapping[str, Any] = command_recipe(command).presets
+    return presets if STAGES[command].recipe is None else {name: preset.part(unit) for name, preset in presets.items()}
 
 
 def unit_configs(command: str, config: Any) -> "dict[str, Config]":

@@ -33,7 +33,7 @@ from omnictl.metrics.verdict import judge_aligner
 from omnictl.models.aligner import STRIDE, Aligner, AlignerConfig, AlignerOutput, durations, training_flops
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
-from omnictl.nn.losses.ctc import frames_needed
+from omnictl.nn.losses.ctc import min_frames
 from omnictl.nn.losses.monotonic import forward_sum_nats
 from omnictl.runs.files import read_json
 from omnictl.runs.model_folder import read_config, write_description
@@ -298,6 +298,6 @@ class RecogniserAlignment:
                 text = utterances.texts[index]
                 letters = [place for place, symbol in enumerate(text) if symbol in ALPHABET]
                 ids = CharacterTargets().encode("".join(text[place] for place in letters))
-                spans = align(log_probs, ids) if frames_needed(ids) <= len(log_probs) else None
+                spans = align(log_probs, ids) if min_frames(ids) <= len(log_probs) else None
                 times[index] = spread_durations(letters, spans, len(text), lengths[index], scale)
         return times

@@ -21,7 +21,7 @@ from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
 from omnictl.data.speech.source import first_utterances, open_recordings, take_statistics
 from omnictl.data.speech.transcripts.targets import ReadAloud
-from omnictl.evaluation.codec import Reconstruction, length_weighted
+from omnictl.evaluation.codec import Reconstruction, average_by_length
 from omnictl.evaluation.talker import Judge
 from omnictl.metrics.verdict import judge_codec
 from omnictl.models.codec import Codec, CodecConfig, training_flops
@@ -180,11 +180,11 @@ class CodecStage:
         whole = reconstructions[books[-1]]
         variances = self._variances(utterances)
         estimates = {
-            "mel_mse": length_weighted(whole.errors, lengths).against(
-                "mel_mse_mean_frame", length_weighted(variances, lengths), "lower"
+            "mel_mse": average_by_length(whole.errors, lengths).against(
+                "mel_mse_mean_frame", average_by_length(variances, lengths), "lower"
             )
         }
-        estimates["log_spectral_distance_db"] = length_weighted(whole.decibels_each, lengths)
+        estimates["log_spectral_distance_db"] = average_by_length(whole.decibels_each, lengths)
         return Report(
             "mel_mse",
             "lower",
@@ -239,3 +239,14 @@ class CodecStage:
 
 
 STAGE: type[TrainableStage] = CodecStage
+
+
+def open_codec(folder: Path, cache: Path) -> Codec:
+    """The codec of a model folder, frozen, for what is built on it.
+
+    Raises:
+        CheckpointError: it holds no complete codec.
+    """
+    codec = CodecStage.open(folder, data=None, cache=cache).model
+    load_weights(folder / "model.safetensors", codec)
+    return codec.eval().requires_grad_(requires_grad=False)

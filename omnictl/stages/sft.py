@@ -30,7 +30,7 @@ from omnictl.data.dialogues.chat_template import ChatTemplate
 from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
 from omnictl.data.dialogues.examples import DialogueSet, encode_last_answer, open_dialogue_set, task_weights
 from omnictl.data.dialogues.media_features import FeatureSource, MediaFeatures
-from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind, needed_stages
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.dialogues.word_features import ExerciseSizes, imitate, make_exercises
 from omnictl.data.manifest.data_gate import DataGate
@@ -44,7 +44,7 @@ from omnictl.evaluation.sft import (
     AT_ONCE,
     DialogueResult,
     Respondent,
-    Writing,
+    WritingResult,
     answer_sheet,
     concatenate,
     judge_with_controls,
@@ -53,7 +53,7 @@ from omnictl.evaluation.sft import (
 )
 from omnictl.evaluation.spoken_replies import SpokenReplies, say_replies
 from omnictl.evaluation.talker import Judge, TalkerEvaluator
-from omnictl.features.frontends import MediaEncoder, Raw
+from omnictl.features.frontends import MediaEncoder, Raw, open_encoder
 from omnictl.features.frozen_features import EncoderInputs, perceive
 from omnictl.features.projector_alignment import alignment_loss, can_align, projector_flops
 from omnictl.generate.decode import Prompt, Reading
@@ -63,10 +63,9 @@ from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import copy_parts, parts_in, read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.media_encoders import needed_parts, open_encoder
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
-from omnictl.stages.protocol import StageContext, TrainableStage, open_model
-from omnictl.stages.talker import TalkerStage
+from omnictl.stages.protocol import StageContext, TrainableStage
+from omnictl.stages.talker import open_voice
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work
@@ -196,7 +195,7 @@ class Sft:
             CheckpointError: a part is missing or holds no complete model, or the other run has one of another shape.
         """
         corpus = open_dialogues(config.data, context.cache)
-        wanted = needed_parts(corpus)
+        wanted = needed_stages(corpus.kinds)
         missing = [stage for stage in wanted if stage not in context.upstream]
         if missing:
             raise CheckpointError(
@@ -404,7 +403,7 @@ class Sft:
         answered, estimates, controls = judge_with_controls(
             self.respondent(), dialogues, self.media_features(split), max_reply=self.config.max_reply
         )
-        spoken, writing = self._spoken_replies(answered, judge), self._writing(split, limit)
+        spoken, writing = self._evaluate_speech(answered, judge), self._evaluate_writing(split, limit)
         judged = {name: one.value for name, one in estimates.items()}
         return Report(
             "accuracy",
@@ -419,24 +418,24 @@ class Sft:
             audio=spoken.audio,
         )
 
-    def _spoken_replies(self, answered: Sequence[DialogueResult], judge: Judge | None) -> SpokenReplies:
+    def _evaluate_speech(self, answered: Sequence[DialogueResult], judge: Judge | None) -> SpokenReplies:
         """Some of the answers, said by the Talker; none without it or without a judge."""
         if "talker" not in self.parts or judge is None:
             return SpokenReplies({}, {}, {}, {})
-        talker = open_model(TalkerStage, self.parts["talker"], device=self.device, cache=self._cache)
-        evaluator = TalkerEvaluator(talker.voice(), judge, self.config.train.seed)
+        voice = open_voice(self.parts["talker"], device=self.device, cache=self._cache)
+        evaluator = TalkerEvaluator(voice, judge, self.config.train.seed)
         return say_replies([one.answer for one in answered], evaluator)
 
-    def _writing(self, split: Split, limit: int | None) -> Writing:
+    def _evaluate_writing(self, split: Split, limit: int | None) -> WritingResult:
         """How well the Thinker still writes the text that is replayed: the metrics of stage A, named as there but for the loss."""
         if self.config.data.replay == 0:
-            return Writing({}, {}, {})
+            return WritingResult({}, {}, {})
         generated = all(tinyworld_seed(source) is not None for source in (self.config.data.source, self.pretrained.data.source))
         source = self.config.data.source if generated else None
         config = read_config(self.parts["pretrain"], Pretrain.name, PretrainConfig, source=source)
         pretrain = Pretrain(config, open_corpus(config.data), self.tokenizer, cache=self._cache, thinker=self.model.thinker)
         report = pretrain.evaluate(split, limit=limit)
-        return Writing(name_as_text(report.metrics), name_as_text(report.estimates), report.controls)
+        return WritingResult(name_as_text(report.metrics), name_as_text(report.estimates), report.controls)
 
     def respondent(self) -> Respondent:
         """The model, ready to answer."""

@@ -12,7 +12,7 @@ Headline metric of an evaluation: `cer_free_running`, how a recogniser of stage 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -36,27 +36,22 @@ from omnictl.data.speech.examples import SpeechSet
 from omnictl.data.speech.source import Recordings, first_utterances, read_recordings
 from omnictl.data.speech.transcripts.spoken_text import speech_text
 from omnictl.data.speech.transcripts.targets import ReadAloud
-from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.evaluation.talker import Judge, Sentence, TalkerEvaluator, talker_report
 from omnictl.features.speech_codes import code_speech
-from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder
-from omnictl.generate.thinker_conditioning import ThinkerConditioner
 from omnictl.generate.tts import CodeSampling, Voice
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.speech import by_pair, character_errors
 from omnictl.models.aligner import STRIDE
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
-from omnictl.models.thinker import Thinker
 from omnictl.nn.audio.delay_pattern import undelay
 from omnictl.nn.conv import valid_mask
 from omnictl.nn.rvq import perplexity
-from omnictl.runs.model_folder import copy_parts, parts_in, read_config, read_description, write_description
+from omnictl.runs.model_folder import read_config, read_description, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.aligner import open_alignable, open_alignment
 from omnictl.stages.codec import CodecStage, CodecTraining
-from omnictl.stages.pretrain import PretrainConfig
-from omnictl.stages.protocol import StageContext, TrainableStage
-from omnictl.stages.vocoder import VocoderStage
+from omnictl.stages.protocol import StageContext, TrainableStage, open_model
+from omnictl.stages.voice import VocoderKind, VoiceParts, folders_in
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, train_with_muon
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
@@ -64,14 +59,8 @@ from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 VALIDATED_FRAMES = 4_000
 """Frames of codes judged at a time."""
 
-PARTS = ("codec", "aligner", "vocoder", "thinker")
-"""The stages whose models a Talker's folder may hold; it always holds the first two."""
-
 UNTRAINED_SENTENCES = 20
 """Number of sentences that the untrained control says."""
-
-
-VocoderKind = Literal["griffin-lim", "istft"]
 
 
 class TalkerRecipe(Config):
@@ -131,13 +120,11 @@ class TalkerStage:
         cache: Path,
         data: Recordings | None = None,
     ) -> None:
-        self.config, self.parts, self.speakers, self._cache = config, parts, tuple(speakers), cache
-        self.codec = CodecStage.open(parts["codec"], data=None, cache=cache).model
-        load_weights(parts["codec"] / "model.safetensors", self.codec)
-        self.codec.eval().requires_grad_(requires_grad=False)
+        self.config, self.speakers, self._cache = config, tuple(speakers), cache
+        self.parts = VoiceParts(parts, config.vocoder, cache=cache)
+        self.codec, self.thinker = self.parts.codec, self.parts.thinker
         shape = self.codec.config
         self.layout = CodesLayout(shape.stride // STRIDE, shape.quantiser.codes)
-        self.thinker = open_thinker(parts["thinker"]) if "thinker" in parts else None
         torch.manual_seed(config.train.seed)
         self.model = Talker(
             config.model,
@@ -172,19 +159,19 @@ class TalkerStage:
         """The Talker of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
         config = read_config(folder, cls.name, TalkerTraining, source=data)
         speakers = read_description(folder, cls.name)["speakers"]
-        return cls(config, parts_in(folder, PARTS), speakers, cache=cache)
+        return cls(config, folders_in(folder), speakers, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds besides the weights, the codec and the aligner among it: it needs no other run."""
         write_description(folder, self.name, self.config, speakers=list(self.speakers))
-        copy_parts(folder, self.parts)
+        self.parts.copy_into(folder)
 
     def take_weights(self, run: Run) -> None:
         """Take over the weights of another run of the same shape, whether or not it was conditioned on a Thinker."""
         own = {name: tensor for name, tensor in self.model.state_dict().items() if name == "thoughts.weight"}
         load_weights(run.model / "model.safetensors", self.model, lambda weights: own | weights)
 
-    def coded(self, split: Split) -> CodedSpeech:
+    def code_split(self, split: Split) -> CodedSpeech:
         """A split in codes, with durations; made in fp32, whatever the caller computes in."""
         if split not in self._coded:
             with torch.autocast(self.codec.mean.device.type, enabled=False):
@@ -195,7 +182,7 @@ class TalkerStage:
         utterances = self.data.training_set if split == "train" else self.data.split(split)
         numbers = {name: number for number, name in enumerate(self.speakers)}
         speakers = [numbers.get(row.speaker or "", 0) for row in utterances.recordings]
-        coded = code_speech(utterances, split, speakers, self.codec, self.parts, open_alignment, self._cache)
+        coded = code_speech(utterances, split, speakers, self.codec, self.parts.folders, open_alignment, self._cache)
         states = [self.thinker(text) for text in utterances.texts] if self.thinker else None
         return replace(coded, codes=[codes[: self.model.interface.books] for codes in coded.codes], thinker_states=states)
 
@@ -203,7 +190,7 @@ class TalkerStage:
         """Utterances of similar length, some of their codes corrupted."""
         train = self.config.train
         return CodedBatches(
-            self.coded("train"), self.layout, batch_size=train.batch_size, seed=train.seed, corruption=self.config.corruption
+            self.code_split("train"), self.layout, batch_size=train.batch_size, seed=train.seed, corruption=self.config.corruption
         )
 
     def loss(self, batch: CodedBatch) -> LossSum:
@@ -259,7 +246,7 @@ class TalkerStage:
     def validate(self) -> Report:
         """Nats of a code on the validation split, and how far off durations are."""
         self.model.eval()
-        coded = self.coded("val")
+        coded = self.code_split("val")
         nats, durations, codes, symbols = 0.0, 0.0, 0, 0
         for _, batch in evaluation_batches(coded, self.layout, VALIDATED_FRAMES):
             errors = self._errors(batch)
@@ -273,24 +260,13 @@ class TalkerStage:
         """The Talker with its codec and a vocoder, ready to speak."""
         self.model.eval()
         longest = (CAPACITY - self.model.interface.books) * self.layout.subframes // LONGEST_DURATION - 2  # without the edges
-        device = self.model.cos.device
-        if self.thinker:
-            self.thinker.model.to(device)
-        return Voice(self.model, self.codec.to(device), self._vocoder(), longest, self.config.sampling, self.speakers, self.thinker)
-
-    def _vocoder(self) -> Vocoder:
-        if self.config.vocoder == "griffin-lim":
-            return GriffinLim(self.codec.config.mel)
-        folder = self.parts["vocoder"]
-        network = VocoderStage.open(folder, data=None, cache=self._cache).model
-        load_weights(folder / "model.safetensors", network)
-        return Neural(network.to(self.codec.mean.device).eval())
+        return self.parts.give_voice(self.model, longest, self.config.sampling, self.speakers)
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
         """How a recogniser understands a split or its first `limit` sentences: recorded, resynthesised, and said by the Talker."""
         assert judge is not None, "a recogniser is to be chosen first"
         utterances = first_utterances(self.data.split(split), limit)
-        coded, voice = self.coded(split), self.voice()
+        coded, voice = self.code_split(split), self.voice()
         evaluator = TalkerEvaluator(voice, judge, self.config.train.seed)
         originals = read_recordings(self.data.corpus, split, utterances, voice.vocoder.sample_rate)
         said = [
@@ -340,16 +316,13 @@ class TalkerStage:
 STAGE: type[TrainableStage] = TalkerStage
 
 
-def open_thinker(folder: Path) -> ThinkerConditioner:
-    """The Thinker of a model folder, frozen.
+def open_voice(folder: Path, *, device: torch.device, cache: Path) -> Voice:
+    """The voice of a Talker's model folder, ready to speak.
 
     Raises:
-        CheckpointError: it holds none.
+        CheckpointError: it holds no complete model.
     """
-    described = read_description(folder, "pretrain")
-    model = Thinker(read_config(folder, "pretrain", PretrainConfig).model, described["vocab_size"])
-    load_weights(folder / "model.safetensors", model)
-    return ThinkerConditioner(model.eval().requires_grad_(requires_grad=False), Tokenizer.load(folder / "tokenizer.json"))
+    return open_model(TalkerStage, folder, device=device, cache=cache).voice()
 
 
 class Errors(NamedTuple):

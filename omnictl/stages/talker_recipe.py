@@ -13,9 +13,10 @@ from omnictl.stages.aligner import AlignerRecipe, AlignerTraining
 from omnictl.stages.codec import PRESETS as CODECS
 from omnictl.stages.codec import CodecRecipe, CodecTraining
 from omnictl.stages.talker import PRESETS as TALKERS
-from omnictl.stages.talker import TalkerRecipe, TalkerTraining, VocoderKind
+from omnictl.stages.talker import TalkerRecipe, TalkerTraining
 from omnictl.stages.vocoder import PRESETS as VOCODERS
 from omnictl.stages.vocoder import VocoderRecipe, VocoderTraining
+from omnictl.stages.voice import VocoderKind
 
 PARTS: Mapping[str, str] = {"codec": "codec", "aligner": "aligner", "vocoder": "istft", "talker": "talker"}
 """The stages in the order of training, each with the key of its recipe; what the last one needs comes before it."""

@@ -37,7 +37,7 @@ from omnictl.nn.audio.mel import at_feature_level, filterbank
 from omnictl.nn.losses.spectral import magnitudes, spectral_distance
 from omnictl.runs.model_folder import copy_parts, read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.codec import CodecStage
+from omnictl.stages.codec import open_codec
 from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, train_with_adamw
@@ -99,9 +99,7 @@ class VocoderStage:
 
     def __init__(self, config: VocoderTraining, parts: Mapping[str, Path], *, cache: Path) -> None:
         self.config, self.parts = config, parts
-        self.codec = CodecStage.open(parts["codec"], data=None, cache=cache).model
-        load_weights(parts["codec"] / "model.safetensors", self.codec)
-        self.codec.eval().requires_grad_(requires_grad=False)
+        self.codec = open_codec(parts["codec"], cache)
         torch.manual_seed(config.train.seed)
         self.model = NeuralVocoder(config.model)
         self.data = open_recordings(config.data, config.model.mel, ReadAloud(), cache)

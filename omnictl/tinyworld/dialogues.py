@@ -16,7 +16,7 @@ from omnictl.tinyworld.language import grammar
 from omnictl.tinyworld.language.grammar import END, Sampler, render
 from omnictl.tinyworld.language.lexicon import COLOURS, NUMBERS, RELATIONS, SHAPES, plural, with_article
 from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
-from omnictl.tinyworld.speech.utterances import Utterance, replied, said, utterance
+from omnictl.tinyworld.speech.utterances import Utterance, draw_utterance, reply_utterance, utterance
 from omnictl.tinyworld.text.documents import write_talk
 from omnictl.tinyworld.topics.animals import ANIMAL_QUESTIONS
 from omnictl.tinyworld.topics.chat import GREETINGS
@@ -82,7 +82,7 @@ class Exchange(NamedTuple):
     answer: str
 
 
-class Asked(NamedTuple):
+class AnsweredQuestion(NamedTuple):
     """A question with its answer, and what kind it is of."""
 
     kind: str
@@ -116,7 +116,7 @@ def dialogue(seed: int, split: Split, task: str, number: int, *, images: int) ->
 
 def spoken_answer(seed: int, split: Split, task: str, number: int, answer: str) -> Utterance:
     """The last answer of a dialogue in the voice of the world's replies."""
-    return replied(Random(_hash(f"answer/{seed}/{split}/{task}/{number}")), answer)
+    return reply_utterance(Random(_hash(f"answer/{seed}/{split}/{task}/{number}")), answer)
 
 
 class _Talk:
@@ -141,7 +141,7 @@ class _Talk:
     def spoken(self) -> tuple[Exchange, ...]:
         """A question that needs nothing told before, aloud."""
         opening = self._pick(tuple(_SPOKEN_QUESTIONS))
-        question, answer = _written(opening, _SPOKEN_QUESTIONS[opening], self._rng)
+        question, answer = _write(opening, _SPOKEN_QUESTIONS[opening], self._rng)
         return (Exchange((), self._aloud(question), "", answer),)
 
     def spoken_image(self) -> tuple[Exchange, ...]:
@@ -171,23 +171,23 @@ class _Talk:
         exchanges: list[Exchange] = []
         for _ in range(2 + self._below(most - 1)):
             opening = self._pick(tuple(questions))
-            question, answer = _written(opening, questions[opening], self._rng)
+            question, answer = _write(opening, questions[opening], self._rng)
             exchanges.append(Exchange(() if exchanges else (image,), None, question, answer))
         return tuple(exchanges)
 
-    def _image_and_question(self, kinds: set[str]) -> tuple[int, Asked]:
+    def _image_and_question(self, kinds: set[str]) -> tuple[int, AnsweredQuestion]:
         while True:
             image = self._below(self._images)
             topic = topic_of(scene(self._seed, self._split, image))
             questions = questions_of(topic)
             for _ in range(4):
                 opening = self._pick(tuple(questions))
-                asked = _asked(opening, questions[opening], self._rng)
+                asked = _ask(opening, questions[opening], self._rng)
                 if asked.kind in kinds:
                     return image, asked
 
     def _aloud(self, text: str) -> Utterance:
-        return said(self._rng, text, unseen_voice=self._split == "test" and self._number % 2 == 1)
+        return draw_utterance(self._rng, text, unseen_voice=self._split == "test" and self._number % 2 == 1)
 
     def _below(self, number: int) -> int:
         return int(self._rng.random() * number)
@@ -236,13 +236,13 @@ def all_facts(topic: DescribedImage | Groups) -> str:
     return " ".join(facts)
 
 
-def _asked(opening: str, ask: Question, rng: Random) -> Asked:
-    question, answer = _written(opening, ask, rng)
+def _ask(opening: str, ask: Question, rng: Random) -> AnsweredQuestion:
+    question, answer = _write(opening, ask, rng)
     of_relation = opening == "what is" and any(f" {relation} the " in question for relation in RELATIONS)
-    return Asked("image_relation" if of_relation else _KINDS[opening], question, answer)
+    return AnsweredQuestion("image_relation" if of_relation else _KINDS[opening], question, answer)
 
 
-def _written(opening: str, ask: Question, rng: Random) -> tuple[str, str]:
+def _write(opening: str, ask: Question, rng: Random) -> tuple[str, str]:
     """A question and its answer as they are read."""
     writer = Sampler(rng)
     writer.say(opening)
@@ -251,18 +251,20 @@ def _written(opening: str, ask: Question, rng: Random) -> tuple[str, str]:
     return render(writer.phrases), render([answer, END])
 
 
-def _comparisons(first: Scene, second: Scene) -> Iterator[Asked]:
+def _comparisons(first: Scene, second: Scene) -> Iterator[AnsweredQuestion]:
     kind = "two_images"
     for place, shown in (("first", first), ("second", second)):
         where = f"in the {place} picture?"
         for item in _distinct(shown):
-            yield Asked(kind, f"What colour is the {item.shape} {where}", sentence(f"the {item.shape} is {item.colour}"))
-            yield Asked(kind, f"Which shape is {item.colour} {where}", sentence(f"the {item.colour} shape is the {item.shape}"))
+            yield AnsweredQuestion(kind, f"What colour is the {item.shape} {where}", sentence(f"the {item.shape} is {item.colour}"))
+            yield AnsweredQuestion(
+                kind, f"Which shape is {item.colour} {where}", sentence(f"the {item.colour} shape is the {item.shape}")
+            )
     shapes = [{figure.item.shape for figure in shown.figures} for shown in (first, second)]
     for shape in SHAPES:
         if (shape in shapes[0]) != (shape in shapes[1]):
             answer = "the first" if shape in shapes[0] else "the second"
-            yield Asked(kind, f"Which picture has {with_article(shape)}?", sentence(answer))
+            yield AnsweredQuestion(kind, f"Which picture has {with_article(shape)}?", sentence(answer))
 
 
 def _distinct(shown: Scene) -> list[Item]:

@@ -15,8 +15,7 @@ from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
 from omnictl.generate.tts import Samples, SpeechStream, Voice, time_speech
 from omnictl.runs.files import write_bytes
-from omnictl.stages.protocol import open_model
-from omnictl.stages.talker import TalkerStage
+from omnictl.stages import talker
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,8 @@ def open_voice(folder: Path, device: torch.device, cache: Path) -> Voice:
     Raises:
         CheckpointError: it holds no whole model.
     """
-    stage = open_model(TalkerStage, folder, device=device, cache=cache)
     spell_out("1")  # what reads numbers takes a second to load, which the first samples need not wait for
-    return stage.voice()
+    return talker.open_voice(folder, device=device, cache=cache)
 
 
 LARGEST_PITCH = 12.0

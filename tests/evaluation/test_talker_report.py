@@ -90,7 +90,7 @@ def test_a_report_can_be_heard_and_seen(stage: TalkerStage) -> None:
 def test_the_judge_hears_at_its_own_rate(stage: TalkerStage) -> None:
     judge = Dictated(iter(["a"] * 4))
     voice = stage.voice()
-    codes = torch.from_numpy(stage.coded("test").codes[0]).long()
+    codes = torch.from_numpy(stage.code_split("test").codes[0]).long()
     original = np.zeros(16_000, np.float32)
     said = TalkerEvaluator(voice, judge, 0).evaluate(Sentence("hello.", original, codes, codes, 0))
     assert judge.lengths[0] == 8_000
@@ -100,7 +100,7 @@ def test_the_judge_hears_at_its_own_rate(stage: TalkerStage) -> None:
 
 
 def test_the_recorded_codes_are_guessed_each_after_the_ones_before(stage: TalkerStage) -> None:
-    coded = stage.coded("test")
+    coded = stage.code_split("test")
     plain = stage.guess(coded, 0)
     assert plain.shape == coded.codes[0].shape
     changed = coded.codes[0].copy()

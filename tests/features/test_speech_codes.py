@@ -19,5 +19,5 @@ def test_coding_leaves_the_random_numbers_of_training_alone(tmp_path: Path, monk
     assert torch.equal(torch.random.get_rng_state(), before)
     again = make_stage("talker")
     assert again.validate().metrics == first.metrics  # from the cache
-    for one, other in zip(stage.coded("val").codes, again.coded("val").codes, strict=True):
+    for one, other in zip(stage.code_split("val").codes, again.code_split("val").codes, strict=True):
         assert np.array_equal(one, other)

@@ -117,7 +117,7 @@ def test_positions_that_count_up_are_those_without_any(randomise: Randomise) -> 
 def test_frequencies_tell_moment_row_and_column_in_turn() -> None:
     thinker = Thinker(CONFIG, VOCAB)
     positions = torch.tensor([[[5, 2, 9]]])
-    table = thinker._placed(positions)
+    table = thinker._rotary_at(positions)
     x = torch.randn(1, 1, 1, CONFIG.head_width)
     half = CONFIG.head_width // 2
     expected = x.clone()

@@ -202,7 +202,7 @@ def pretrain_logits(stage: Pretrain, changed: Sequence[int]) -> Tensor:
 
 def talker_logits(stage: TalkerStage, changed: Sequence[int]) -> Tensor:
     """As below: the targets of one step are its codes of all books."""
-    found = stage.coded("train")
+    found = stage.code_split("train")
     index = max(range(len(found)), key=lambda i: found.codes[i].shape[1])
     codes = found.codes[index].copy()  # (K, S)
     for step, book in itertools.product(changed, range(len(codes))):

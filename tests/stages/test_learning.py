@@ -115,7 +115,7 @@ def test_a_small_talker_learns_what_the_text_says(capsys: pytest.CaptureFixture[
     assert aligner["metrics"]["path_nats"] < 0.3 * aligner["controls"]["path_nats_uniform"]
     stage = open_trained(TalkerStage, Run(Path(trained["run"])), device=torch.device("cpu"), cache=cache_dir())
     own = stage.validate().metrics["nats_per_code"]
-    found = stage.coded("val")
+    found = stage.code_split("val")
     symbols = [[1 + symbol % (ReadAloud.num_symbols - 1) for symbol in text] for text in found.symbols]
     stage._coded["val"] = replace(found, symbols=symbols)
     assert stage.validate().metrics["nats_per_code"] > own + 0.3

@@ -78,7 +78,7 @@ def lies(first, way, second):
     return {"to the left of": right < -0.15, "to the right of": right > 0.15, "above": down < -0.15, "below": down > 0.15}[way]
 
 
-def listed(phrases):
+def join_phrases(phrases):
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
@@ -87,9 +87,9 @@ def seen(shown):
     kinds = {figure.item.shape: figure.item for figure in shown.figures}
     numbers = {shape: len(figures(shown, shape)) for shape in kinds}
     if set(numbers.values()) == {1}:
-        return listed([with_article(f"{item.colour} {shape}") for shape, item in kinds.items()])
+        return join_phrases([with_article(f"{item.colour} {shape}") for shape, item in kinds.items()])
     order = sorted(kinds, key=lambda shape: -numbers[shape])
-    return listed([f"{NUMBERS[numbers[s]]} {kinds[s].colour} {s if numbers[s] == 1 else plural(s)}" for s in order])
+    return join_phrases([f"{NUMBERS[numbers[s]]} {kinds[s].colour} {s if numbers[s] == 1 else plural(s)}" for s in order])
 
 
 def all_facts(shown):
@@ -163,7 +163,7 @@ JUDGES = {
     r"tell me what is (\w+)\.": group,
     r"what do you see\?": seen,
     r"tell me all about the picture\.": all_facts,
-    r"please describe the picture\.": lambda s: listed([figure.item.phrase() for figure in s.figures]),
+    r"please describe the picture\.": lambda s: join_phrases([figure.item.phrase() for figure in s.figures]),
 }
 
 

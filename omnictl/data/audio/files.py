@@ -65,7 +65,7 @@ def probe_audio(path: Path, *, max_seconds: float = MAX_SECONDS) -> AudioInfo:
     Raises:
         DataError: not there, not audio, not whole, without samples, or out of bounds.
     """
-    with _opened(path, max_seconds) as (_, info, _):
+    with _open(path, max_seconds) as (_, info, _):
         return info
 
 
@@ -83,13 +83,13 @@ def read_audio(path: Path, *, rate: int, max_seconds: float = MAX_SECONDS) -> ND
     Raises:
         DataError: not there, not audio, not whole, without samples, out of bounds, or samples far out of range or not finite.
     """
-    with _opened(path, max_seconds) as (audio, info, claim):
+    with _open(path, max_seconds) as (audio, info, claim):
         samples = _decode(audio, info, claim, path)
     return resample(samples, info.rate, rate)
 
 
 @contextmanager
-def _opened(path: Path, max_seconds: float) -> Iterator[tuple[_Sequential, AudioInfo, Claim]]:
+def _open(path: Path, max_seconds: float) -> Iterator[tuple[_Sequential, AudioInfo, Claim]]:
     claim = read_claim(path)
     try:
         audio = _Sequential(os.fsencode(path) if os.name == "posix" else str(path))
@@ -137,7 +137,7 @@ def _decode(audio: _Sequential, info: AudioInfo, claim: Claim, path: Path) -> ND
         if not len(block):
             break
         if claim.md5:
-            digest.update(_packed(block, audio.subtype))
+            digest.update(_pack(block, audio.subtype))
             block = block.astype(np.float32) / 2**31
         _check_level(block, num_frames / info.rate, path)
         blocks.append(block.mean(axis=1))  # (frames, channels) -> (frames,)
@@ -156,7 +156,7 @@ def wav_bytes(samples: NDArray[np.float32], rate: int) -> bytes:
     return file.getvalue()
 
 
-def _packed(block: NDArray[np.int32], subtype: str) -> bytes:
+def _pack(block: NDArray[np.int32], subtype: str) -> bytes:
     """Samples as FLAC's checksum takes them: little-endian, in as few bytes as they need; libsndfile shifted them up."""
     width = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}[subtype]
     return block.astype("<i4").view(np.uint8).reshape(-1, 4)[:, 4 - width :].tobytes()

@@ -179,19 +179,19 @@ def _message(value: object, number: int, find: Find) -> MessageRow:
     if not parts:
         raise Flaw(f"the content of {name} is an empty list")
     if role == "user":
-        return MessageRow("user", tuple(_joined(parts)))
+        return MessageRow("user", tuple(_join_texts(parts)))
     media = tuple(part for part in parts if isinstance(part, MediaFile))
     if any(part.kind == "image" for part in media):
         raise Flaw(f"{name} is the {role}'s and shows an image; only what the user says may")
     if media and role == "system":
         raise Flaw(f"{name} is the system's and has audio; only those of the user and the assistant may")
-    texts = tuple(_joined(part for part in parts if isinstance(part, str)))
+    texts = tuple(_join_texts(part for part in parts if isinstance(part, str)))
     if not texts:
         raise Flaw(f"{name} is the {role}'s and has no text")
     return MessageRow(cast("Role", role), texts, media)
 
 
-def _joined(parts: Iterable[str | MediaFile]) -> Iterator[str | MediaFile]:
+def _join_texts(parts: Iterable[str | MediaFile]) -> Iterator[str | MediaFile]:
     """The parts, texts that follow one another as one, without white space around it."""
     for is_text, group in groupby(parts, lambda part: isinstance(part, str)):
         if is_text:

@@ -3,6 +3,7 @@
 A new kind is a module with an encoder (`omnictl.features.frontends.MediaEncoder`) and a line of `MODALITIES`.
 """
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from omnictl.data.text.tokenizer import AUDIO, IMAGE
@@ -31,3 +32,8 @@ MODALITIES: dict[MediaKind, Modality] = {
     "audio": Modality("asr", "omnictl.stages.asr", AUDIO, "recording", "hears"),
 }
 """By kind."""
+
+
+def needed_stages(kinds: Container[MediaKind]) -> tuple[str, ...]:
+    """The stages whose models dialogues with these kinds of media cannot do without."""
+    return ("pretrain", *dict.fromkeys(modality.stage for kind, modality in MODALITIES.items() if kind in kinds))

@@ -77,7 +77,7 @@ def _of_folder(folder: Path) -> Kind | None:
         return named
     if any(True for _ in public_corpora(folder)):
         return "speech"
-    counts = _counted(folder)
+    counts = _count_kinds(folder)
     if coco_indexes(folder) or (counts["images"] > counts["text"] and len(find_class_names(folder)) > 1):
         return "images"
     kinds: tuple[Kind, ...] = ("text", "images", "speech")  # a folder of text may have a few images
@@ -86,7 +86,7 @@ def _of_folder(folder: Path) -> Kind | None:
 
 def _of_table(file: Path) -> Kind | None:
     """By the column of paths or messages, or if it is called otherwise, by the files that are named."""
-    names, values = _beginning(file)
+    names, values = _read_first_rows(file)
     for column, kind in _COLUMNS.items():
         if column in names:
             return kind
@@ -94,7 +94,7 @@ def _of_table(file: Path) -> Kind | None:
     return next((kind for suffix, kind in _SUFFIXES.items() if kind != "text" and suffix in suffixes), None)
 
 
-def _beginning(file: Path) -> tuple[list[str], list[str]]:
+def _read_first_rows(file: Path) -> tuple[list[str], list[str]]:
     """Names of columns, and values of the first rows, as far as these lines can be read."""
     with open_bytes(file) as opened:
         lines = [line for _ in range(4) if (line := opened.readline(100_000).decode("utf-8-sig", errors="replace").strip())]
@@ -113,7 +113,7 @@ def _json_or_none(line: str) -> object:
         return None
 
 
-def _counted(folder: Path) -> Counter[Kind]:
+def _count_kinds(folder: Path) -> Counter[Kind]:
     """How many files of each kind a folder has, by their suffixes; none that is hidden."""
     visible = (
         file

@@ -21,7 +21,7 @@ from omnictl.runs.progress_log import log_progress
 DIALOGUES = 200
 """Of TinyWorld's of each split, over all tasks, that are made for a look at them."""
 
-Found = TypeVar("Found")
+Facts = TypeVar("Facts")
 
 
 class DialogueFacts(NamedTuple):
@@ -78,8 +78,8 @@ def look(source: str, limit: int | None, measures: Look, doing: str) -> Dialogue
     manifest = read_dialogues(Path(source).expanduser())
     splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
-    images = _measured((row for _, row in rows), "image", measures.image, f"{doing} images")
-    recordings = _measured((row for _, row in rows), "audio", measures.audio, f"{doing} recordings")
+    images = _measure((row for _, row in rows), "image", measures.image, f"{doing} images")
+    recordings = _measure((row for _, row in rows), "audio", measures.audio, f"{doing} recordings")
     seen, unreadable = [], []
     for split, row in rows:
         flaw = _flaw(row, {**images, **recordings})
@@ -92,9 +92,9 @@ def look(source: str, limit: int | None, measures: Look, doing: str) -> Dialogue
     )
 
 
-def _measured(
-    rows: Iterable[DialogueRow], kind: MediaKind, measure: Callable[[Path], Found], doing: str
-) -> dict[MediaFile, Found | DataError]:
+def _measure(
+    rows: Iterable[DialogueRow], kind: MediaKind, measure: Callable[[Path], Facts], doing: str
+) -> dict[MediaFile, Facts | DataError]:
     """What is known of each file, spoken replies among the recordings; of some there are several rows."""
     files = list(dict.fromkeys(media for row in rows for media in (*row.media, *_replies(row)) if media.kind == kind))
     return dict(

@@ -33,7 +33,7 @@ def check_images(source: str, *, limit: int | None = None) -> FindingsReport:
     images = look(source, limit, decode, "checking images")
     once = list(_once_a_split(images.seen))
     warnings = [*_duplicates(once), *_conflicts(images.seen), *_small(once)]
-    warnings += [*_rare(images.training, source), *_missing(images.training, source)]
+    warnings += [*_rare(images.training, source), *_find_missing(images.training, source)]
     return _report(source, images, [*_unreadable(images), *_unknown_labels(images)], warnings)
 
 
@@ -123,7 +123,7 @@ def _rare(training: Iterable[Labels], source: str) -> Iterator[Finding]:
             yield Finding("rare", name, source, message)
 
 
-def _missing(training: Iterable[Labels], source: str) -> Iterator[Finding]:
+def _find_missing(training: Iterable[Labels], source: str) -> Iterator[Finding]:
     labelled = [labels for labels in training if labels]
     for name, counts in _counts(labelled).items():
         number = len(labelled) - counts.total()

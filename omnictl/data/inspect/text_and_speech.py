@@ -21,7 +21,7 @@ from omnictl.data.text.source import open_corpus
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
-from omnictl.nn.losses.ctc import frames_needed
+from omnictl.nn.losses.ctc import min_frames
 from omnictl.runs.progress_log import log_progress
 
 FASTEST, SLOWEST = 25.0, 2.0
@@ -101,7 +101,7 @@ def _infeasible(recordings: Iterable[AudioFacts], *, emissions: int) -> Iterator
     for row in recordings:
         samples = -(-row.audio.frames * _MEL.sample_rate // row.audio.rate)  # as many as resampling gives
         steps = -(-(1 + samples // _MEL.hop) // SUBSAMPLING) * emissions
-        needed = frames_needed(encode(row.text))
+        needed = min_frames(encode(row.text))
         if steps < needed:
             message = f"too short for its transcript: {steps} steps at {hertz} Hz, CTC needs {needed}"
             yield _problem(f"infeasible_{hertz}hz", row.recording, message)

@@ -16,7 +16,7 @@ from omnictl.data.speech.transcripts.targets import Spelling
 from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
-from omnictl.nn.losses.ctc import frames_needed
+from omnictl.nn.losses.ctc import min_frames
 
 STATISTICS_FRAMES = 500_000
 """Frames from which mean and deviation are taken."""
@@ -116,7 +116,7 @@ def find_infeasible(utterances: SpeechSet, emissions: int, mel: MelConfig) -> di
     hertz = mel.frames_hz / SUBSAMPLING * emissions
     reasons = {}
     for index, target in enumerate(utterances.targets):
-        steps, needed = -(-int(shortest[index]) // SUBSAMPLING) * emissions, frames_needed(target)
+        steps, needed = -(-int(shortest[index]) // SUBSAMPLING) * emissions, min_frames(target)
         if steps < needed:
             reasons[index] = f"too short for its transcript: {steps} steps at {hertz:g} Hz, CTC needs {needed}"
     return reasons

@@ -19,7 +19,7 @@ BLANK = 0
 """The output that stands for no symbol; targets never contain it."""
 
 
-def frames_needed(target: Sequence[int]) -> int:
+def min_frames(target: Sequence[int]) -> int:
     """Fewest frames that a target fits into."""
     return len(target) + sum(left == right for left, right in pairwise(target))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from omnictl.pipeline.time_budget.costs import UnitCost
 from omnictl.pipeline.time_budget.description import describe_changes, describe_plan
-from omnictl.pipeline.time_budget.plan import TimePlan, plan_judging, plan_time
+from omnictl.pipeline.time_budget.plan import TimePlan, plan_judgement, plan_time
 from omnictl.trainer.plan.time_limit import LEAST_SHARE, Speed, StepPlan
 
 OVERRUN = 1.25
@@ -39,7 +39,7 @@ class TimeBudget:
 
     def __post_init__(self) -> None:
         seconds = self._left()
-        judging = plan_judging(self.costs, seconds) if self.judged else 0.0
+        judging = plan_judgement(self.costs, seconds) if self.judged else 0.0
         self.plan = plan_time(self.costs, seconds, judging_seconds=judging)
         self._least = {unit.unit: math.ceil(LEAST_SHARE * unit.steps) for unit in self.plan.units}
         self._paces: list[float] = []

@@ -98,7 +98,7 @@ def plan_time(
     return TimePlan(level, seconds, judging_seconds, units, (total_seconds(1.0) + judging_seconds) / (1 - TIME_RESERVE))
 
 
-def plan_judging(costs: Iterable[UnitCost], seconds: float) -> float:
+def plan_judgement(costs: Iterable[UnitCost], seconds: float) -> float:
     """Seconds kept for judging all of a pipeline: a share, and no less than the first examples of each unit take."""
     validations = sum(cost.fixed.evaluate for cost in costs)
     return max(JUDGING_SHARE * seconds, validations, min(LEAST_JUDGING * validations, MOST_JUDGING * seconds))

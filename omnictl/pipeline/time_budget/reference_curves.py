@@ -4,15 +4,13 @@
 """
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 from omnictl.config import Config, to_dict
 from omnictl.pipeline.time_budget.costs import CurvePoint, FixedSeconds, ReferenceCurve
-from omnictl.stages import command_recipe
-from omnictl.stages.talker_recipe import PARTS, PRESETS
+from omnictl.stages import unit_presets
 
 FILE = "reference_curves.json"
 
@@ -68,13 +66,6 @@ def find_reference(unit: str, config: Config) -> Reference | None:
         if unit in references and name in presets and _essence(presets[name]) == wanted:
             return references[unit]
     return None
-
-
-def unit_presets(unit: str) -> Mapping[str, Config]:
-    """The presets of a unit, by name; those of a part are what the command that trains it makes of them."""
-    if unit not in PARTS:
-        return command_recipe(unit).presets
-    return {name: speaking.part(unit) for name, speaking in PRESETS.items()}
 
 
 def _reference(entry: dict[str, Any], gflops: float) -> Reference:

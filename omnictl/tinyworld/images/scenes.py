@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from omnictl.config.split import Split
 from omnictl.tinyworld.language.lexicon import COLOURS, NUMBERS, PLACES, RELATIONS, SHAPES, count_noun, others, with_article
-from omnictl.tinyworld.topics.images import Item, holds, listed
+from omnictl.tinyworld.topics.images import Item, holds, join_phrases
 
 HELDOUT_PAIRS = frozenset((COLOURS[(3 * number + 1) % len(COLOURS)], shape) for number, shape in enumerate(SHAPES))
 """Colours with shapes that only the test split shows; one for each colour and one for each shape."""
@@ -242,9 +242,9 @@ def _caption(rng: Random, figures: tuple[Figure, ...]) -> str:
         pair = (figure.item.colour, figure.item.shape)
         numbers[pair] = numbers.get(pair, 0) + 1
     if max(numbers.values()) == 1:
-        return sentence(listed([with_article(f"{colour} {shape}") for colour, shape in numbers]))
+        return sentence(join_phrases([with_article(f"{colour} {shape}") for colour, shape in numbers]))
     groups = sorted(numbers.items(), key=lambda group: -group[1])
-    return sentence(listed([count_noun(number, f"{colour} {shape}") for (colour, shape), number in groups]))
+    return sentence(join_phrases([count_noun(number, f"{colour} {shape}") for (colour, shape), number in groups]))
 
 
 def sentence(phrase: str) -> str:

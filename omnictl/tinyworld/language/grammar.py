@@ -51,7 +51,7 @@ class ScoredWord(NamedTuple):
     log_prob: float
 
 
-class Scored(NamedTuple):
+class ScoredText(NamedTuple):
     """The exact probability of a text: `nats = -(sum of the words' log-probabilities + end_log_prob)`.
 
     The spaces between words belong to no word: they say nothing that the word after them does not say.
@@ -80,7 +80,7 @@ def sample(grammar: Grammar, rng: Random) -> str:
     return render(sampler.phrases)
 
 
-def score(grammar: Grammar, text: str) -> Scored:
+def score(grammar: Grammar, text: str) -> ScoredText:
     """Follow `text` through `grammar`.
 
     Raises:
@@ -144,14 +144,14 @@ class Scorer:
         self._phrases.append(node.option)
         return node.option
 
-    def result(self) -> Scored:
+    def result(self) -> ScoredText:
         """The scores, once the grammar has said END."""
         rendered = render(self._phrases)
         if rendered != self._text:
             self._reject_form(rendered)
         *log_probs, end_log_prob = self._log_probs
         words = tuple(ScoredWord(*span, log_prob) for span, log_prob in zip(self._spans, log_probs, strict=False))
-        return Scored(-fsum(self._log_probs), words, end_log_prob)
+        return ScoredText(-fsum(self._log_probs), words, end_log_prob)
 
     def _read(self, log_probs: dict[str, float]) -> str:
         position = len(self._log_probs)

@@ -63,10 +63,10 @@ def utterance(seed: int, split: Split, index: int) -> Utterance:
     """One utterance of the world, the same on every machine and Python version."""
     rng = Random(_hash(f"speech/{seed}/{split}/{index}"))
     text = next(sentence for sentence in _sentences(rng) if _split_of(sentence) == split)
-    return said(rng, text, unseen_voice=split == "test" and index % 2 == 1)
+    return draw_utterance(rng, text, unseen_voice=split == "test" and index % 2 == 1)
 
 
-def said(rng: Random, text: str, *, unseen_voice: bool) -> Utterance:
+def draw_utterance(rng: Random, text: str, *, unseen_voice: bool) -> Utterance:
     """A text in any voice and any room, drawn from `rng`; by a voice that is heard nowhere else, or one of the others."""
     voices = UNSEEN_VOICES if unseen_voice else KNOWN_VOICES
     return Utterance(
@@ -89,10 +89,10 @@ def reply(seed: int, split: Split, index: int) -> Utterance:
     """One sentence in the voice of the world's replies, clear and close, the same on every machine and Python version."""
     rng = Random(_hash(f"reply/{seed}/{split}/{index}"))
     text = next(sentence for sentence in _sentences(rng) if _split_of(sentence) == split)
-    return replied(rng, text)
+    return reply_utterance(rng, text)
 
 
-def replied(rng: Random, text: str) -> Utterance:
+def reply_utterance(rng: Random, text: str) -> Utterance:
     """A text in the voice of the world's replies."""
     return Utterance(
         text=text,

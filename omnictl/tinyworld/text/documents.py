@@ -10,7 +10,7 @@ from random import Random
 
 from omnictl.config.split import Split
 from omnictl.tinyworld.language import grammar
-from omnictl.tinyworld.language.grammar import END, Scored, Writer
+from omnictl.tinyworld.language.grammar import END, ScoredText, Writer
 from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
 from omnictl.tinyworld.topics.animals import tell_visit
 from omnictl.tinyworld.topics.chat import GREETINGS, tell_chat
@@ -49,7 +49,7 @@ def document(seed: int, split: Split, index: int) -> str:
     return grammar.sample(write_document, Random(int.from_bytes(key, "big")))
 
 
-def score(text: str) -> Scored:
+def score(text: str) -> ScoredText:
     """The exact log-probabilities, in nats, of a document and of each of its words.
 
     Raises:

@@ -11,7 +11,7 @@ from random import Random
 from typing import Literal
 
 from omnictl.tinyworld.language import grammar
-from omnictl.tinyworld.language.grammar import END, Scored, Writer
+from omnictl.tinyworld.language.grammar import END, ScoredText, Writer
 from omnictl.tinyworld.language.lexicon import COLOURS, PLACES, SHAPES, SIZES, others, with_articles
 from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
 from omnictl.tinyworld.topics.images import DescribedImage, Item
@@ -39,7 +39,7 @@ def lesson(kind: LessonKind, seed: int, index: int) -> str:
     return grammar.sample(_GRAMMARS[kind], Random(int.from_bytes(key, "big")))
 
 
-def score_lesson(kind: LessonKind, text: str) -> Scored:
+def score_lesson(kind: LessonKind, text: str) -> ScoredText:
     """The exact log-probabilities, in nats, of a lesson and of each of its words; raises as `omnictl.tinyworld.score`."""
     return grammar.score(_GRAMMARS[kind], text)
 

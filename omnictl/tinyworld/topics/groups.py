@@ -2,7 +2,7 @@
 
 from omnictl.tinyworld.language.grammar import Writer
 from omnictl.tinyworld.language.lexicon import COLOURS, NUMBERS, SHAPES, SIZES, others, plural
-from omnictl.tinyworld.topics.images import Item, listed
+from omnictl.tinyworld.topics.images import Item, join_phrases
 from omnictl.tinyworld.topics.numbers import pick_number
 from omnictl.tinyworld.topics.topic import Question, Remark, conclude
 
@@ -137,7 +137,7 @@ class Groups:
 
     def _ask_caption(self, w: Writer) -> str:
         w.say("see?")
-        return f"{listed([self._count_group(noun) for noun in self.items])}."
+        return f"{join_phrases([self._count_group(noun) for noun in self.items])}."
 
 
 def tell_groups(w: Writer) -> Groups:

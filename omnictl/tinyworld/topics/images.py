@@ -134,11 +134,11 @@ class DescribedImage:
 
     def _ask_caption(self, w: Writer) -> str:
         w.say("see?")
-        return f"{listed([with_article(f'{item.colour} {item.shape}') for item in self.items.values()])}."
+        return f"{join_phrases([with_article(f'{item.colour} {item.shape}') for item in self.items.values()])}."
 
     def _ask_description(self, w: Writer) -> str:
         w.say("the picture.")
-        return f"{listed([item.phrase() for item in self.items.values()])}."
+        return f"{join_phrases([item.phrase() for item in self.items.values()])}."
 
     def _ask_painter(self, w: Writer) -> str:
         w.say("this picture?")
@@ -246,6 +246,6 @@ def holds(relation: str, first: Item, second: Item) -> bool:
     return (row - other_row) * down + (column - other_column) * right > 0
 
 
-def listed(phrases: list[str]) -> str:
+def join_phrases(phrases: list[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))

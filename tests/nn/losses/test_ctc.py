@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from omnictl.nn.losses.ctc import BLANK, ctc_nats, ctc_sum, frames_needed
+from omnictl.nn.losses.ctc import BLANK, ctc_nats, ctc_sum, min_frames
 
 FRAMES, VOCAB = 5, 3
 LENGTHS = [5, 3, 4, 5, 1]
@@ -87,7 +87,7 @@ def test_a_batch_without_any_symbol_is_all_blanks() -> None:
 
 @pytest.mark.parametrize(("target", "frames"), [((), 0), ((1,), 1), ((1, 2, 1), 3), ((1, 1), 3), ((1, 1, 1, 2, 2), 8)])
 def test_frames_needed_are_those_from_which_on_it_is_finite(target: tuple[int, ...], frames: int) -> None:
-    assert frames_needed(target) == frames
+    assert min_frames(target) == frames
     ids = torch.tensor([target], dtype=torch.int64)
     for length in range(max(frames - 1, 1), frames + 2):
         nats = ctc_nats(torch.zeros(1, length, VOCAB), torch.tensor([length]), ids, torch.tensor([len(target)]))

@@ -9,7 +9,7 @@ import pytest
 from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.costs import CurvePoint, Expectation, FixedSeconds, ReferenceCurve, UnitCost
 from omnictl.pipeline.time_budget.description import describe_changes, describe_plan, duration
-from omnictl.pipeline.time_budget.plan import plan_judging, plan_time
+from omnictl.pipeline.time_budget.plan import plan_judgement, plan_time
 from omnictl.trainer.plan.time_limit import Evaluations, Speed, plan_evaluations
 
 CURVE = ReferenceCurve(
@@ -128,8 +128,8 @@ def test_fixed_costs_alone_exceed_the_time() -> None:
 
 
 def test_judging_has_a_share_and_no_less_than_a_validation_of_each() -> None:
-    assert plan_judging([unit(), unit("b")], 1000.0) == pytest.approx(100)
-    assert plan_judging([unit(), unit("b")], 10.0) == 4
+    assert plan_judgement([unit(), unit("b")], 1000.0) == pytest.approx(100)
+    assert plan_judgement([unit(), unit("b")], 10.0) == 4
 
 
 def test_few_steps_pay_for_little_data() -> None:

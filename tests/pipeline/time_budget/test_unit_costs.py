@@ -13,9 +13,9 @@ from omnictl.config import resolve
 from omnictl.measure.untrained import WHOLE_MODEL
 from omnictl.pipeline.time_budget import unit_costs
 from omnictl.pipeline.time_budget.costs import UnitCost
-from omnictl.pipeline.time_budget.reference_curves import find_reference, read_references, unit_presets
+from omnictl.pipeline.time_budget.reference_curves import find_reference, read_references
 from omnictl.pipeline.time_budget.unit_costs import UnitConfig, UnitSpeed, find_unit_costs
-from omnictl.stages import stage_recipe
+from omnictl.stages import stage_recipe, unit_presets
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from omnictl.tinyworld.language.grammar import END, Grammar, NotInGrammar, Scored, Writer, render, sample, score
+from omnictl.tinyworld.language.grammar import END, Grammar, NotInGrammar, ScoredText, Writer, render, sample, score
 
 
 def toy(w: Writer) -> None:
@@ -55,7 +55,7 @@ def derivations(grammar: Grammar) -> Iterator[tuple[str, float]]:
             pending += [[*stem, other] for other in range(1, replay.sizes[position])]
 
 
-def words_and_end(text: str, scored: Scored) -> list[tuple[str, float]]:
+def words_and_end(text: str, scored: ScoredText) -> list[tuple[str, float]]:
     return [(text[start:end], log_prob) for start, end, log_prob in scored.words] + [(END, scored.end_log_prob)]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from omnictl.config.split import Split
 from omnictl.metrics.ngram import NgramModel
-from omnictl.tinyworld.language.grammar import END, NotInGrammar, Sampler, Scored
+from omnictl.tinyworld.language.grammar import END, NotInGrammar, Sampler, ScoredText
 from omnictl.tinyworld.language.lexicon import (
     ANIMAL_HOMES,
     ANIMAL_SOUNDS,
@@ -84,11 +84,11 @@ def documents(split: Split) -> tuple[str, ...]:
 
 
 @cache
-def scores(split: Split) -> tuple[Scored, ...]:
+def scores(split: Split) -> tuple[ScoredText, ...]:
     return tuple(map(score, documents(split)))
 
 
-def words_of(text: str, scored: Scored) -> list[str]:
+def words_of(text: str, scored: ScoredText) -> list[str]:
     return [text[start:end] for start, end, _ in scored.words]
 
 

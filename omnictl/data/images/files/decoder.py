@@ -111,7 +111,7 @@ class _Plan(NamedTuple):
     factor: int
     """Side of the squares that are averaged into one pixel afterwards."""
 
-    def reduced(self, stored: StoredImage, by: int) -> tuple[int, int]:
+    def reduce_size(self, stored: StoredImage, by: int) -> tuple[int, int]:
         """Width and height after a reduction, of which the last column and row may stand for fewer pixels."""
         return -(-stored.width // by), -(-stored.height // by)
 
@@ -129,8 +129,8 @@ def _plan(stored: StoredImage, shorter: int | None) -> _Plan:
 
 def _check_memory(stored: StoredImage, plan: _Plan, path: Path) -> None:
     """Pillow takes 4 bytes a pixel, an array 3; then `_resize` has its own. Turning takes no more than decoding did."""
-    (width, height), (out_width, out_height) = plan.reduced(stored, plan.scale), plan.size
-    across, down = plan.reduced(stored, plan.scale * plan.factor)
+    (width, height), (out_width, out_height) = plan.reduce_size(stored, plan.scale), plan.size
+    across, down = plan.reduce_size(stored, plan.scale * plan.factor)
     decoding = stored.decoder_bytes + 4 * width * height + 3 * across * down + 32 * _BAND_PIXELS
     resizing = 5 * across * down + out_width * down + 6 * out_width * out_height
     num_bytes = len(stored.stream) + max(decoding, resizing if plan.size != (stored.width, stored.height) else 0)
@@ -142,7 +142,7 @@ def _check_memory(stored: StoredImage, plan: _Plan, path: Path) -> None:
 def _decode(stored: StoredImage, plan: _Plan, path: Path) -> NDArray[np.uint8]:
     """(height, width, 3), reduced by libjpeg and by averaging."""
     image = _load(stored, plan, path)
-    across, down = plan.reduced(stored, plan.scale * plan.factor)
+    across, down = plan.reduce_size(stored, plan.scale * plan.factor)
     pixels = np.empty((down, across, 3), np.uint8)
     num_rows = max(1, _BAND_PIXELS // (image.width * plan.factor)) * plan.factor
     for top in range(0, image.height, num_rows):

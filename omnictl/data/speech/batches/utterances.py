@@ -84,14 +84,14 @@ def evaluation_batches(utterances: SpeechSet, frames: int) -> Iterator[tuple[lis
     indices: list[int] = []
     for index in np.argsort(lengths, kind="stable").tolist():
         if indices and (len(indices) + 1) * lengths[index] > frames:
-            yield indices, _unchanged(utterances, indices)
+            yield indices, _collate_unchanged(utterances, indices)
             indices = []
         indices.append(index)
     if indices:
-        yield indices, _unchanged(utterances, indices)
+        yield indices, _collate_unchanged(utterances, indices)
 
 
-def _unchanged(utterances: SpeechSet, indices: Sequence[int]) -> SpeechBatch:
+def _collate_unchanged(utterances: SpeechSet, indices: Sequence[int]) -> SpeechBatch:
     return pad([utterances.features(index) for index in indices], [utterances.targets[index] for index in indices])
 
 
