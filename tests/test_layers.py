@@ -63,7 +63,7 @@ TORCH_FREE = (
     "omnictl.data.dialogues.manifest",
     "omnictl.data.speech.transcripts.transcript",
     "omnictl.metrics.speech",
-    "omnictl.metrics.subtitles",
+    "omnictl.use.subtitles",
     "omnictl.metrics.classification",
     "omnictl.metrics.figures",
     "omnictl.metrics.intervals",

@@ -24,7 +24,7 @@ from omnictl.generate.griffin_lim import Vocoder
 from omnictl.generate.thinker_conditioning import Conditioner
 from omnictl.models.codec import Codec
 from omnictl.models.talker import Talker, round_durations
-from omnictl.nn.audio.durations import spread_text
+from omnictl.nn.audio.length_regulator import spread_text
 
 LONGEST_BUFFER = 1_000
 """Characters without the end of a sentence that are held before they are said all the same."""

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
-from omnictl.nn.audio.durations import SpreadText
+from omnictl.nn.audio.length_regulator import SpreadText
 from omnictl.nn.conv import ResidualConv, apply_layers
 from omnictl.nn.transformer import DecoderBlock, KVCache, RMSNorm, Rotary, cached_visibility, rotary_table
 

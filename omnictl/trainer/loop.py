@@ -94,7 +94,7 @@ def _run_steps(trainer: Trainer, requests: Requests, planner: StepPlanner | None
     state, config, group = trainer.state, trainer.config, trainer.group
     if state.step == 0 and state.best_step is None and trainer.evaluates_untrained:
         trainer.evaluate()  # untrained weights: the first point of the curve
-    calibrated_at = max(state.step, trainer.batches.typical_step) + trainer.calibration_steps
+    calibrated_at = max(state.step, trainer.setup.batches.typical_step) + trainer.calibration_steps
     requested = requests.of_all(group)
     while state.steps is None or state.step < state.steps:
         if requested.stop:
@@ -132,7 +132,7 @@ def _facts(trainer: Trainer) -> dict[str, str]:
     }
     if trainer.group.size > 1:
         facts["processes"] = (
-            f"{trainer.group.size}, {len(trainer.batches.ids(trainer.batches.typical_step))} examples of a step each"
+            f"{trainer.group.size}, {len(trainer.setup.batches.ids(trainer.setup.batches.typical_step))} examples of a step each"
         )
     if plan.peak_bytes is not None and plan.budget_bytes is not None:
         recomputes = "" if plan.checkpointing == "off" else f", {plan.checkpointing} checkpointing"

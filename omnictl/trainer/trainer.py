@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from omnictl.errors import ConfigError, Diverged
-from omnictl.nn.recompute import set_checkpointing
+from omnictl.errors import Diverged
 from omnictl.nn.statistics import forget_batch_statistics, statistics_modules
 from omnictl.runs.files import write_json, writing
 from omnictl.runs.run import Run
@@ -34,19 +33,17 @@ from omnictl.trainer.checkpoint import (
 )
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.distributed.process_group import ProcessGroup
-from omnictl.trainer.hardware.device import peak_memory, return_freed_memory
-from omnictl.trainer.hardware.precision import Precision, matmul_rate
-from omnictl.trainer.loader import Feed, Share
+from omnictl.trainer.hardware.device import peak_memory
+from omnictl.trainer.hardware.precision import matmul_rate
+from omnictl.trainer.loader import Feed
 from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
 from omnictl.trainer.optim.gradient import GradientSums, accumulate, normalise, sum_over_processes
 from omnictl.trainer.optim.lanes import Lanes
-from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.optim.schedule import learning_rate_factor
-from omnictl.trainer.plan.dry_run import precision_for
-from omnictl.trainer.plan.free_memory import free_memory
-from omnictl.trainer.plan.memory import MemoryPlan, Steps, confirm_plan, is_out_of_memory, plan_memory, step_does_not_fit
+from omnictl.trainer.plan.memory import is_out_of_memory, step_does_not_fit
+from omnictl.trainer.plan.run_setup import settle
 from omnictl.trainer.plan.time_limit import Speed, StepPlan, StepPlanner, plan_evaluations
-from omnictl.trainer.stage import Batches, Report, Stage
+from omnictl.trainer.stage import Report, Stage
 
 MAX_SKIPPED_STEPS = 50
 """fp16 only: so many steps in a row may overflow while the loss scale is found."""
@@ -99,29 +96,12 @@ class Trainer:
         self, stage: Stage, config: TrainConfig, run: Run, *, device: torch.device, observer: Observer, group: ProcessGroup
     ) -> None:
         self.stage, self.config, self.run, self.device, self.observer, self.group = stage, config, run, device, observer, group
-        _check_divisible(config.batch_size, group)
         record = group.first(run.record)
-        if config.runtime.deterministic:
-            torch.use_deterministic_algorithms(mode=True)
-        self.sliced = config.sharding == "fsdp" and group.size > 1
-        if not self.sliced:  # a slice may fit where the whole does not
-            stage.model.to(device)
-        whole = stage.batches()
-        kind = record.get("optimizer") or ("adamw" if self.sliced else choose_optimizer(config, stage.model, _flops(stage, whole)))
-        self.batches = Share(whole, group, divisible=stage.divisible)
-        self.precision = (
-            Precision(*record["precision"]) if "precision" in record else group.first(lambda: self._choose_precision(kind))
-        )
+        self.setup = settle(stage, config, record, device=device, group=group)
+        self.precision, self.plan = self.setup.precision, self.setup.memory  # both may change under way
         self.scaler = self.precision.scaler(device)
-        self.plan = MemoryPlan(**record["memory"]) if "memory" in record else group.first(lambda: self._plan_memory(kind))
         self.lanes = Lanes(self.plan.lanes)
-        set_checkpointing(stage.model, self.plan.checkpointing)
-        self._spare_memory(self.plan)
-        if self.sliced:
-            from omnictl.trainer.distributed.sharding import shard  # noqa: PLC0415  slow
-
-            shard(stage, config, self.precision, device, group)
-        self.optimizers = Optimizers(stage.model, config, kind, self.precision.optimizer_dtype)
+        self.optimizers = self.setup.apply()
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
         self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if group.is_main else None
@@ -133,40 +113,22 @@ class Trainer:
         self.skipped = 0
         self.shares = (0.0, 0.0)  # of the fp32 rate, and of padding, in the newest step
         if group.is_main:
-            settled = {"precision": list(self.precision), "optimizer": kind, "memory": self.plan._asdict()}
-            run.update(**settled, status="running", device=str(device), processes=group.size)
+            run.update(**self.setup.as_record(), status="running", device=str(device), processes=group.size)
         if config.runtime.compile:
             stage.model.compile()
         self.feed = self._new_feed()
 
     def _new_feed(self) -> Feed:
         return Feed(
-            self.batches, micro_batch=self.plan.micro_batch, first_step=self.state.step, workers=self.config.runtime.workers
+            self.setup.batches, micro_batch=self.plan.micro_batch, first_step=self.state.step, workers=self.config.runtime.workers
         )
-
-    def _choose_precision(self, optimizer: str) -> Precision:
-        return precision_for(self.stage, self.batches, self.config, optimizer, self.device)
-
-    def _plan_memory(self, optimizer: str) -> MemoryPlan:
-        """What fits, found once: a resumed run goes on with it."""
-        steps = Steps(self.stage, self.batches, self.config, optimizer, self.precision)
-        free = free_memory(self.device) // (1 if self.device.type == "cuda" else self.group.local_size)
-        if self.sliced:  # a pass is one of all processes together, so that none can be tried out here
-            return plan_memory(steps, free=free, device=self.device, slices=self.group.size)
-        plan = plan_memory(steps, free=free, device=self.device)
-        self._spare_memory(plan)
-        return confirm_plan(plan, steps, self.device)
-
-    def _spare_memory(self, plan: MemoryPlan) -> None:
-        if plan.is_tight and self.device.type == "cpu":
-            return_freed_memory()
 
     def _restore(self) -> TrainState:
         """State of the newest intact checkpoint, loaded, with both logs cut to it; a fresh state if there is none."""
         torch.manual_seed(self.config.seed + self.group.rank)
         folder = self.group.first(self._newest_checkpoint)
         if folder is None:
-            if not self.sliced:  # those were aligned before
+            if not self.setup.sliced:  # those were aligned before
                 self.group.align([*self.stage.model.parameters(), *self.stage.model.buffers()])
             return TrainState()
         state = load_checkpoint(folder, self.stage.model, self.optimizers, self.device, rank=self.group.rank)
@@ -227,7 +189,7 @@ class Trainer:
     def _halve_micro_batch(self, before: dict[str, Tensor]) -> None:
         """Begin the step anew with half the micro-batch, as if nothing had happened."""
         step, size = self.state.step + 1, self.plan.micro_batch
-        if size == 1 or not self.stage.divisible or self.sliced:  # others wait for as many passes as were planned
+        if size == 1 or not self.stage.divisible or self.setup.sliced:  # others wait for as many passes as were planned
             raise step_does_not_fit(size, where=f"{self.run.path}, step {step}")
         self.optimizers.zero_grad()
         forget_batch_statistics(self.stage.model)
@@ -297,7 +259,7 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Validate, log, and keep the model if it is the best so far; of averaged weights the average."""
-        judge = self._evaluate if self.sliced else partial(self.group.first, self._evaluate)  # of slices, all take part
+        judge = self._evaluate if self.setup.sliced else partial(self.group.first, self._evaluate)  # of slices, all take part
         with self.optimizers.use_averages():
             self.report, self.state.best_step, self.state.best_value = judge()
 
@@ -336,7 +298,7 @@ class Trainer:
         generators = by_rank(self.group.gather(generator_states(self.device)))
         if self.group.is_main:
             save_checkpoint(self.run, self.stage.model, self.optimizers, self.state, generators, keep=self.config.runtime.keep)
-        elif self.sliced:  # the leading process asks for these
+        elif self.setup.sliced:  # the leading process asks for these
             plain_state_dict(self.stage.model)
             self.optimizers.state_tensors()
         self.seconds.save = time.perf_counter() - began
@@ -382,7 +344,7 @@ class Trainer:
         if promised is None or self.seconds.step <= CONTRADICTION * promised:
             return
         self.observer.note(f"a step takes {self.seconds.step:.3g} s, {promised:.3g} s were measured: timing number formats again")
-        self.precision = self.group.first(lambda: self._choose_precision(self.optimizers.kind))
+        self.precision = self.setup.choose_precision()
         self.observer.note(
             f"{'staying with' if self.precision.name == chosen.name else 'now'} {self.precision.name}: {self.precision.reason}"
         )
@@ -418,17 +380,3 @@ class Trainer:
             return False
         evaluate = seconds.evaluate or plan.evaluation_seconds
         return self.group.first(lambda: time.monotonic() + seconds.slow_step + evaluate + seconds.save > plan.deadline)
-
-
-def _check_divisible(batch_size: int, group: ProcessGroup) -> None:
-    if batch_size < group.size:
-        raise ConfigError(
-            f"a batch of {batch_size} examples cannot be shared among {group.size} processes",
-            where="train.batch_size",
-            fix=f"start at most {batch_size} processes, or use --set train.batch_size={group.size} or more",
-        )
-
-
-def _flops(stage: Stage, batches: Batches) -> float:
-    """Work of the first step's whole batch, which decides whether Muon is worth its price."""
-    return stage.work(batches.collate(batches.ids(batches.typical_step))).flops

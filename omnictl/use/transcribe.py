@@ -25,7 +25,6 @@ from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding
 from omnictl.generate.ctc_search import align, word_spans
 from omnictl.generate.rescore import ThinkerRater
-from omnictl.metrics.subtitles import Word
 from omnictl.models.audio_encoder import Encoded
 from omnictl.models.thinker import Thinker
 from omnictl.nn.audio.mel import MelConfig, log_mel
@@ -36,6 +35,7 @@ from omnictl.stages.asr import Asr, AsrConfig
 from omnictl.stages.pretrain import PretrainConfig
 from omnictl.stages.protocol import open_trained
 from omnictl.trainer.checkpoint import load_weights
+from omnictl.use.subtitles import Word
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 10.0, 20.0
 """Of a window; the last one may be shorter."""

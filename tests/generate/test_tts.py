@@ -19,7 +19,7 @@ from omnictl.models.codec import Codec, CodecConfig
 from omnictl.models.talker import Interface, Talker, TalkerConfig, round_durations
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig
 from omnictl.nn.audio.delay_pattern import delay, one_later, undelay
-from omnictl.nn.audio.durations import spread_text
+from omnictl.nn.audio.length_regulator import spread_text
 from omnictl.nn.rvq import QuantiserConfig
 
 TEXT = "Hello there. How are 3 cats, Nora? A long line without its end\nand a last one"

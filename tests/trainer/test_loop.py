@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from omnictl.errors import Diverged
 from omnictl.runs.run import Run
-from omnictl.trainer import trainer
 from omnictl.trainer.config import RuntimeConfig, TrainConfig
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loop import train
 from omnictl.trainer.optim.schedule import learning_rate_factor
-from omnictl.trainer.plan import dry_run
+from omnictl.trainer.plan import dry_run, run_setup
 from omnictl.trainer.plan.time_limit import Speed, StepPlan
 from omnictl.trainer.stage import LossSum, Report
 
@@ -335,7 +334,7 @@ def test_the_trial_of_formats_leaves_no_trace(tmp_path: Path, monkeypatch: pytes
 
 def test_first_steps_that_contradict_the_trial_are_a_reason_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = iter([Precision("fp32", "a step takes 1e-9 s", "fp32", 1e-9), Precision("bf16", "a step takes 1 s", "bf16", 1.0)])
-    monkeypatch.setattr(trainer, "precision_for", lambda *_: next(chosen))
+    monkeypatch.setattr(run_setup, "precision_for", lambda *_: next(chosen))
     stage, observer = Regression(), Recorder()
     run = new_run(tmp_path, stage)
     trained(run, stage, changed(steps=24, save_every=100), observer=observer)
@@ -349,7 +348,7 @@ def test_first_steps_that_contradict_the_trial_are_a_reason_for_another(tmp_path
 
 def test_first_steps_as_promised_leave_the_format_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     promised = Precision("fp32", "measured", "fp32", 1e9)
-    monkeypatch.setattr(trainer, "precision_for", lambda *_: promised)
+    monkeypatch.setattr(run_setup, "precision_for", lambda *_: promised)
     stage, observer = Regression(), Recorder()
     trained(new_run(tmp_path, stage), stage, changed(steps=14), observer=observer)
     assert observer.notes == []

@@ -393,8 +393,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(runs: Runs, tmp_
     run = runs.fresh("plain", tmp_path)
     go_on(run, send(signal.SIGINT, at=12))
     weights = run.checkpoints / "step-00000012" / "model.safetensors"
-    audio = weights.read_bytes()
-    weights.write_bytes(audio[:-1] + bytes([audio[-1] ^ 1]))
+    intact = weights.read_bytes()
+    weights.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
     rest = Watcher()
     go_on(run, rest)
     assert rest.begun_after == 10

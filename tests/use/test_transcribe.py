@@ -19,7 +19,6 @@ from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
 from omnictl.generate.ctc_decoder import Decoding
 from omnictl.generate.ctc_search import greedy
-from omnictl.metrics.subtitles import Word
 from omnictl.models.audio_encoder import Encoded
 from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.nn.audio.mel import MelConfig
@@ -29,6 +28,7 @@ from omnictl.stages.asr import PRESETS, Asr, AsrConfig
 from omnictl.stages.pretrain import PretrainConfig
 from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
 from omnictl.use import transcribe
+from omnictl.use.subtitles import Word
 from omnictl.use.transcribe import (
     fit_language_model,
     is_silent,

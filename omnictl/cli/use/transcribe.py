@@ -119,7 +119,7 @@ class _Delivery:
             sys.stdout.flush()
 
     def _render(self, transcript: "Transcript") -> str:
-        from omnictl.metrics.subtitles import to_srt, to_vtt
+        from omnictl.use.subtitles import to_srt, to_vtt
 
         if self.format is not TextFormat.text:
             return to_srt(transcript.words) if self.format is TextFormat.srt else to_vtt(transcript.words)

@@ -80,8 +80,8 @@ def test_an_optimizer_that_is_slow_in_one_format_decides_against_it(monkeypatch:
 
     monkeypatch.setattr(dry_run, "try_out", pass_)
     config = TrainConfig(batch_size=8)
-    audio = dry_run.precision_for(stage, stage.batches(), config, "adamw", CPU)
-    assert (audio.name, audio.step_seconds) == ("bf16", 0.5)
+    first = dry_run.precision_for(stage, stage.batches(), config, "adamw", CPU)
+    assert (first.name, first.step_seconds) == ("bf16", 0.5)
 
     def slow(_stage: object, _config: object, _kind: str, precision: Precision, _device: torch.device) -> float:
         return 10.0 if precision.name == "bf16" else 0.1

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from omnictl.errors import OutOfMemory
 from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
 from omnictl.runs.run import Run
-from omnictl.trainer import loader, trainer
+from omnictl.trainer import loader
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.log import StepRecord
 from omnictl.trainer.optim.optimizers import Optimizers
-from omnictl.trainer.plan import memory
+from omnictl.trainer.plan import memory, run_setup
 from omnictl.trainer.plan.memory import (
     FASTER,
     LONG_BATCH,
@@ -368,7 +368,7 @@ def test_a_heap_that_grows_needs_twice_the_room(there: int | None, expected: boo
 def test_where_memory_is_tight_freed_blocks_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int) -> None:
     with_free(monkeypatch, there)
     calls: list[int] = []
-    monkeypatch.setattr(trainer, "return_freed_memory", lambda: calls.append(1))
+    monkeypatch.setattr(run_setup, "return_freed_memory", lambda: calls.append(1))
     trained(new_run(tmp_path, Regression()), Regression(), changed(CONFIG, micro_batch=4), max_steps=1)
     assert bool(calls) is (there == 0)
 

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from omnictl.data.speech.batches.length_buckets import Int64, LengthBuckets
 from omnictl.nn.audio.delay_pattern import delay, one_later
-from omnictl.nn.audio.durations import SpreadText, spread_text
+from omnictl.nn.audio.length_regulator import SpreadText, spread_text
 
 NOTHING = -1
 """Target where no code is written."""

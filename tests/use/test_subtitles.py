@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from omnictl.metrics.subtitles import CUE_SECONDS, Word, cues, to_srt, to_vtt
+from omnictl.use.subtitles import CUE_SECONDS, Word, cues, to_srt, to_vtt
 
 
 def spoken(text: str, *, seconds: float = 0.3, start: float = 0.0) -> list[Word]:

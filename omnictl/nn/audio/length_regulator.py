@@ -1,4 +1,4 @@
-"""A text spread over time: which of its symbols each stretch of time belongs to, and where in the symbol it lies."""
+"""A length regulator (Ren et al. 2019, FastSpeech): a text spread over time, and where in its symbol each stretch of time lies."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from omnictl.nn.audio.durations import spread_text
+from omnictl.nn.audio.length_regulator import spread_text
 
 
 @pytest.mark.parametrize("subframes", [1, 2, 4])
