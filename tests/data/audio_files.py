@@ -4,14 +4,11 @@ As a program, `python audio_files.py COUNT FOLDER` reads COUNT mutated files of 
 crash in native code is seen as its exit code, and its memory can be limited. It prints the exit codes and the reports as JSON.
 """
 
-import faulthandler
 import json
 import multiprocessing
 import random
-import resource
 import struct
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
+from mutated_files import mutated, read_broken
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -36,10 +34,6 @@ SUBTYPES = {
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
 """libsndfile's format and subtype, by suffix."""
-
-MOST_BYTES = 256 << 20
-HANGS_AFTER = 60
-"""Seconds of one file, after which the process ends itself with a traceback."""
 
 
 def sine(hz: float, *, rate: int, seconds: float = 0.5, level: float = 0.5) -> NDArray[np.float32]:
@@ -118,74 +112,27 @@ def refused(path: Path, **bounds: float) -> "DataError":
     return error
 
 
-def mutated(data: bytes, draw: random.Random) -> bytes:
-    """One to four changes: bits, bytes, extremes in the header, what is cut, put in, doubled or swapped."""
-    for _ in range(draw.choice((1, 1, 2, 4))):
-        at = draw.randrange(len(data)) if draw.random() < 0.5 else draw.randrange(min(len(data), 128))
-        length = draw.choice((1, 2, 4, 8, 64, 512))
-        change = draw.randrange(7)
-        if change == 0:
-            data = data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :]
-        elif change == 1:
-            data = data[:at] + draw.randbytes(length) + data[at + length :]
-        elif change == 2:
-            extreme = draw.choice((b"\0", b"\xff", b"\x7f", b"\x80", b"\1")) * draw.choice((1, 2, 4, 8))
-            data = data[:at] + extreme + data[at + len(extreme) :]
-        elif change == 3:
-            data = data[:at] or data
-        elif change == 4:
-            data = data[:at] + draw.randbytes(length) + data[at:]
-        elif change == 5:
-            data = data[: at + length] + data[at:]
-        else:
-            data = data[:at] + data[at + length :] or data
-    return data
-
-
 def read_mutated(suffix: str, count: int, folder: Path) -> None:
     """Leaves a report in the folder, and the last file."""
     from omnictl.data.audio.files import read_audio
-    from omnictl.errors import DataError
 
     path = write_audio(folder / f"file.{suffix}", sine(440, rate=16_000, seconds=0.25), 16_000)
     whole = path.read_bytes()
     read_audio(path, rate=24_000)  # everything is loaded before memory is measured
-    start = _kilobytes("VmRSS")
-    limit = (_kilobytes("VmSize") << 10) + MOST_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    slowest, num_read, refusals, failures = 0.0, 0, set(), []
-    for number in range(count):
-        draw = random.Random(f"{suffix} {number}")
-        data = mutated(whole, draw)
+
+    def write(number: int) -> Callable[[], None]:
+        data = mutated(whole, random.Random(f"{suffix} {number}"))
         path.write_bytes(with_checksums(data) if suffix in ("ogg", "opus") and number % 2 else data)
-        faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
-        begun = time.process_time()  # not by the clock: other work on the machine is no fault of the file
-        try:
-            samples = read_audio(path, rate=24_000)
-            assert samples.dtype == np.float32
-            assert samples.ndim == 1
-            assert len(samples) > 0
-            assert np.isfinite(samples).all()
-            num_read += 1
-        except DataError as error:
-            refusals.add(error.message.removeprefix(str(path))[:30])
-        except Exception as error:  # noqa: BLE001  the test names them all
-            failures.append(f"{number}: {error!r}")
-        slowest = max(slowest, time.process_time() - begun)
-    faulthandler.cancel_dump_traceback_later()
-    report = {
-        "files": count,
-        "read": num_read,
-        "refusals": sorted(refusals),
-        "failures": failures,
-        "slowest_seconds": slowest,
-        "peak_bytes": (_kilobytes("VmHWM") - start) << 10,
-    }
-    (folder / f"{suffix}.json").write_text(json.dumps(report))
+        return read
 
+    def read() -> None:
+        samples = read_audio(path, rate=24_000)
+        assert samples.dtype == np.float32
+        assert samples.ndim == 1
+        assert len(samples) > 0
+        assert np.isfinite(samples).all()
 
-def _kilobytes(key: str) -> int:
-    return int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0])
+    (folder / f"{suffix}.json").write_text(json.dumps(read_broken(path, count, write)))
 
 
 def main(count: int, folder: Path) -> None:

@@ -5,22 +5,22 @@ read, each in a process of its own: a crash in native code is seen as its exit c
 exit codes and the reports as JSON.
 """
 
-import faulthandler
 import io
 import json
 import multiprocessing
 import random
-import resource
 import struct
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from audio_files import HANGS_AFTER, MOST_BYTES, complaint, mutated
+from audio_files import complaint
+from mutated_files import limit_memory, mutated, peak_bytes, read_broken
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -153,62 +153,34 @@ def refused(path: Path, **options: int) -> "DataError":
     return error
 
 
-def _limit_memory() -> int:
-    """Kilobytes that are taken now."""
-    limit = (_kilobytes("VmSize") << 10) + MOST_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    return _kilobytes("VmRSS")
-
-
-def _kilobytes(key: str) -> int:
-    return int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0])
-
-
 def read_mutated(suffix: str, count: int, folder: Path) -> None:
     """Leaves a report in the folder, and the last file."""
     from omnictl.data.images.files.decoder import probe_image, read_image
-    from omnictl.errors import DataError
 
     path = folder / f"file.{suffix}"
     wholes = originals(suffix)
     for whole in wholes:  # everything is loaded before memory is measured
         path.write_bytes(whole)
         read_image(path, shorter=4)
-    start = _limit_memory()
-    slowest, num_read, refusals, failures = 0.0, 0, set(), []
-    for number in range(count):
+
+    def write(number: int) -> Callable[[], None]:
         draw = random.Random(f"{suffix} {number}")
         data = mutated(wholes[number % len(wholes)], draw)
         path.write_bytes(with_checksums(data) if suffix == "png" and draw.random() < 0.7 else data)
-        shorter = draw.choice((None, 4, 9))
-        faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
-        begun = time.process_time()  # not by the clock: other work on the machine is no fault of the file
-        try:
-            info = probe_image(path)
-            pixels = read_image(path, shorter=shorter)
-            assert pixels.dtype == np.uint8
-            assert pixels.ndim == 3
-            assert pixels.shape[2] == 3
-            if shorter is None or min(info.width, info.height) <= shorter:
-                assert pixels.shape[:2] == (info.height, info.width)
-            else:
-                assert min(pixels.shape[:2]) == shorter
-            num_read += 1
-        except DataError as error:
-            refusals.add(error.message.removeprefix(str(path))[:30])
-        except Exception as error:  # noqa: BLE001  the test names them all
-            failures.append(f"{number}: {error!r}")
-        slowest = max(slowest, time.process_time() - begun)
-    faulthandler.cancel_dump_traceback_later()
-    report = {
-        "files": count,
-        "read": num_read,
-        "refusals": sorted(refusals),
-        "failures": failures,
-        "slowest_seconds": slowest,
-        "peak_bytes": (_kilobytes("VmHWM") - start) << 10,
-    }
-    (folder / f"{suffix}.json").write_text(json.dumps(report))
+        return partial(read, draw.choice((None, 4, 9)))
+
+    def read(shorter: int | None) -> None:
+        info = probe_image(path)
+        pixels = read_image(path, shorter=shorter)
+        assert pixels.dtype == np.uint8
+        assert pixels.ndim == 3
+        assert pixels.shape[2] == 3
+        if shorter is None or min(info.width, info.height) <= shorter:
+            assert pixels.shape[:2] == (info.height, info.width)
+        else:
+            assert min(pixels.shape[:2]) == shorter
+
+    (folder / f"{suffix}.json").write_text(json.dumps(read_broken(path, count, write)))
 
 
 def large_image(name: str) -> bytes:
@@ -234,7 +206,7 @@ def read_large(name: str, folder: Path) -> None:
     path.write_bytes(encoded(NOISE, Image.registered_extensions()[path.suffix]))
     read_image(path)
     path.write_bytes(large_image(name))
-    start = _limit_memory()
+    start = limit_memory()
     begun = time.process_time()
     info = probe_image(path)
     shape = read_image(path).shape
@@ -242,7 +214,7 @@ def read_large(name: str, folder: Path) -> None:
     for shorter in (info.width // 3, 1):
         assert read_image(path, shorter=shorter).shape == (shorter, shorter, 3)
     assert shape == (info.height, info.width, 3)
-    report = {"seconds": seconds, "peak_bytes": (_kilobytes("VmHWM") - start) << 10}
+    report = {"seconds": seconds, "peak_bytes": peak_bytes(start)}
     (folder / f"{name}.json").write_text(json.dumps(report))
 
 

@@ -10,7 +10,8 @@ import audio_files
 import numpy as np
 import pytest
 import soundfile
-from audio_files import ANEW, MOST_BYTES, NOISE, SUBTYPES, far, patched, refused, sine, wav, write_audio
+from audio_files import ANEW, NOISE, SUBTYPES, far, patched, refused, sine, wav, write_audio
+from mutated_files import check_report
 
 from omnictl.data.audio import files as media
 from omnictl.data.audio.files import AudioInfo, probe_audio, read_audio
@@ -274,10 +275,4 @@ def broken_files(tmp_path_factory, request):
 @pytest.mark.parametrize("suffix", SUBTYPES)
 def test_mutated_files_are_read_or_refused(broken_files, suffix):
     report, complaints, count = broken_files[0][suffix], *broken_files[1:]
-    assert report["exit_code"] == 0, complaints  # negative: a crash; the file that caused it is still in the folder
-    assert report["failures"] == []
-    assert report["files"] == count
-    assert report["read"] > count / 100
-    assert len(report["refusals"]) > min(8, count / 75)
-    assert report["slowest_seconds"] < 2  # a few ms: this guards against hanging
-    assert report["peak_bytes"] < MOST_BYTES
+    check_report(report, complaints, count, read=count / 100, refusals=min(8, count / 75))

@@ -1,28 +1,16 @@
 import json
 
 import pytest
+from corpus_files import refusal, touch, write_lines
 
 from omnictl.data.images.layouts import RECOGNISED, find_images
-from omnictl.errors import DataError
-
-
-def write(path, *lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
-    return path
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
 
 
 def make_manifest(folder, name="metadata.csv"):
     touch(folder, "images/a.png")
     if name.endswith(".csv"):
-        return write(folder / name, "image,label", "images/a.png,cat")
-    return write(folder / name, json.dumps({"image": "images/a.png", "label": "cat"}))
+        return write_lines(folder / name, "image,label", "images/a.png,cat")
+    return write_lines(folder / name, json.dumps({"image": "images/a.png", "label": "cat"}))
 
 
 def make_classes(folder):
@@ -32,13 +20,11 @@ def make_classes(folder):
 def make_coco(folder):
     touch(folder, "train2017/1.jpg", "val2017/2.jpg")
     content = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": "A cat."}]}
-    return write(folder / "annotations" / "captions_train2017.json", json.dumps(content))
+    return write_lines(folder / "annotations" / "captions_train2017.json", json.dumps(content))
 
 
 def error_of(path):
-    with pytest.raises(DataError) as error:
-        find_images(path)
-    return error.value
+    return refusal(find_images, path)
 
 
 def made(manifest):
@@ -84,7 +70,7 @@ def test_coco(tmp_path):
 
 def test_a_table_of_something_else_does_not_stand_in_the_way(tmp_path):
     make_classes(tmp_path)
-    write(tmp_path / "metadata.csv", "name,licence", "x,y")
+    write_lines(tmp_path / "metadata.csv", "name,licence", "x,y")
     assert len(find_images(tmp_path).rows) == 2
 
 
@@ -124,7 +110,7 @@ def test_two_layouts(tmp_path):
 @pytest.mark.parametrize("names", [["a.jpg"], ["images/a.jpg"], ["cat/1.jpg", "dog/1.jpg"], []])
 def test_a_manifest_that_calls_its_images_otherwise(tmp_path, names):
     touch(tmp_path, *names)
-    path = write(tmp_path / "metadata.csv", "file_name,text", "a.jpg,A cat.")
+    path = write_lines(tmp_path / "metadata.csv", "file_name,text", "a.jpg,A cat.")
     error = error_of(tmp_path)
     assert (error.where, error.fix) == (f"{path}:1", "rename the column 'file_name' to 'image'")
 
@@ -132,7 +118,7 @@ def test_a_manifest_that_calls_its_images_otherwise(tmp_path, names):
 @pytest.mark.parametrize("names", [["a.jpg"], ["images/a.jpg"], []])
 def test_a_manifest_without_images(tmp_path, names):
     touch(tmp_path, *names)
-    path = write(tmp_path / "metadata.csv", "name,label", "a.jpg,cat")
+    path = write_lines(tmp_path / "metadata.csv", "name,label", "a.jpg,cat")
     error = error_of(tmp_path)
     assert error.message == "no column 'image' (found 'name', 'label')"
     assert error.where == f"{path}:1"

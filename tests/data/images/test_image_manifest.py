@@ -1,52 +1,38 @@
-import json
-
 import pytest
+from corpus_files import only_broken, refusal, touch, write_lines, write_rows
 
 from omnictl.data.images.manifest import ImageRow, read_manifest
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.errors import DataError
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A corpus folder with five images, whose content nobody looks at."""
     corpus = tmp_path / "corpus"
-    (corpus / "images").mkdir(parents=True)
-    for letter in "abcde":
-        (corpus / "images" / f"{letter}.png").write_bytes(b"")
+    touch(corpus, *(f"images/{letter}.png" for letter in "abcde"))
     return corpus
 
 
 def write_csv(folder, *lines):
-    path = folder / "metadata.csv"
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
-    return path
+    return write_lines(folder / "metadata.csv", *lines)
 
 
 def write_jsonl(folder, *values):
-    path = folder / "metadata.jsonl"
-    path.write_text("".join((value if isinstance(value, str) else json.dumps(value)) + "\n" for value in values))
-    return path
+    return write_rows(folder / "metadata.jsonl", *values)
 
 
 def error_of(path):
-    with pytest.raises(DataError) as error:
-        read_manifest(path)
-    return error.value
+    return refusal(read_manifest, path)
 
 
 def broken_csv(folder, line, header="image,label,caption,split"):
     """The row that a line becomes, below one that is fine."""
     fine = ",".join(["images/e.png", "fine", "fine", "train"][: header.count(",") + 1])
-    manifest = read_manifest(write_csv(folder, header, fine, line))
-    assert len(manifest.rows) == 1
-    return manifest.broken[0]
+    return only_broken(read_manifest(write_csv(folder, header, fine, line)))
 
 
 def broken_jsonl(folder, value):
-    manifest = read_manifest(write_jsonl(folder, {"image": "images/e.png", "label": "fine"}, value))
-    assert len(manifest.rows) == 1
-    return manifest.broken[0]
+    return only_broken(read_manifest(write_jsonl(folder, {"image": "images/e.png", "label": "fine"}, value)))
 
 
 def labels_of(folder, label):

@@ -1,9 +1,9 @@
-import json
 import logging
 
 import numpy as np
 import pytest
 import soundfile
+from corpus_files import append_row, cut_end, kinds_and_places
 from PIL import Image
 
 from omnictl.data.dialogues.corpus import DialogueDataConfig
@@ -31,9 +31,7 @@ class Corpus:
         return self.write({"messages": messages, "split": "train", **fields})
 
     def write(self, row):
-        with self.file.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        return f"{self.file}:{len(self.file.read_text().splitlines())}"
+        return append_row(self.file, row)
 
     def _part(self, value):
         kind = {".png": "image", ".bmp": "image", ".wav": "audio"}.get(value[-4:], "text")
@@ -47,17 +45,12 @@ class Corpus:
         soundfile.write(self.folder / name, self._rng.integers(-9000, 9000, length, dtype=np.int16), 8_000)
 
     def cut(self, name):
-        path = self.folder / name
-        path.write_bytes(path.read_bytes()[:-20])
+        cut_end(self.folder / name)
 
 
 @pytest.fixture
 def corpus(tmp_path):
     return Corpus(tmp_path)
-
-
-def kinds_and_places(problems):
-    return [(problem.kind, problem.where) for problem in problems]
 
 
 def test_how_much_there_is(corpus):

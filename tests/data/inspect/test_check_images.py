@@ -1,8 +1,8 @@
-import json
 import logging
 
 import numpy as np
 import pytest
+from corpus_files import append_row, cut_end, kinds_and_places
 from PIL import Image
 
 from omnictl.data.images.corpus import ImageDataConfig
@@ -34,23 +34,16 @@ class Corpus:
         return self.write({"image": path.name, "label": label, "split": "train", **fields})
 
     def write(self, row):
-        with self.manifest.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        return f"{self.manifest}:{len(self.manifest.read_text().splitlines())}"
+        return append_row(self.manifest, row)
 
     def cut(self, name):
         """Takes the end off an image; its headers stay whole."""
-        path = self.folder / name
-        path.write_bytes(path.read_bytes()[:-20])
+        cut_end(self.folder / name)
 
 
 @pytest.fixture
 def corpus(tmp_path):
     return Corpus(tmp_path)
-
-
-def kinds_and_places(problems):
-    return [(problem.kind, problem.where) for problem in problems]
 
 
 def warnings_of(corpus, kind):

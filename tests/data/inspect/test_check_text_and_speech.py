@@ -4,6 +4,7 @@ import logging
 import numpy as np
 import pytest
 import soundfile
+from corpus_files import append_row, kinds_and_places
 
 from omnictl.data.inspect import audio_files
 from omnictl.data.inspect.text_and_speech import check_speech, check_text, measure_speech
@@ -40,18 +41,12 @@ class Corpus:
         return self.write({"audio": path.name, "text": text, "split": "train", **fields})
 
     def write(self, row):
-        with self.manifest.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        return f"{self.manifest}:{len(self.manifest.read_text().splitlines())}"
+        return append_row(self.manifest, row)
 
 
 @pytest.fixture
 def corpus(tmp_path):
     return Corpus(tmp_path)
-
-
-def kinds_and_places(problems):
-    return [(problem.kind, problem.where) for problem in problems]
 
 
 # Speech

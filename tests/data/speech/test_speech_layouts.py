@@ -1,39 +1,25 @@
 import json
 
 import pytest
+from corpus_files import refusal, touch, write_lines
 
 from omnictl.data.speech.layouts import RECOGNISED, find_speech
-from omnictl.errors import DataError
-
-
-def write(path, *lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
-    return path
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
 
 
 def error_of(path):
-    with pytest.raises(DataError) as error:
-        find_speech(path)
-    return error.value
+    return refusal(find_speech, path)
 
 
 def make_manifest(folder, name="metadata.csv"):
     touch(folder, "a.wav")
     if name.endswith(".csv"):
-        return write(folder / name, "audio,text", "a.wav,hello")
-    return write(folder / name, json.dumps({"audio": "a.wav", "text": "hello"}))
+        return write_lines(folder / name, "audio,text", "a.wav,hello")
+    return write_lines(folder / name, json.dumps({"audio": "a.wav", "text": "hello"}))
 
 
 def make_ljspeech(folder):
     touch(folder, "wavs/LJ001-0001.wav", "wavs/LJ001-0002.wav", "wavs/LJ001-0003.wav")
-    return write(
+    return write_lines(
         folder / "metadata.csv",
         'LJ001-0001|In 1455, "type"|In fourteen fifty-five, "type"',
         "LJ001-0002|the audio, only raw",
@@ -45,13 +31,13 @@ def make_librispeech(root, subset="train-clean-5", speaker="84", chapter="121123
     folder = root / subset / speaker / chapter
     names = [f"{speaker}-{chapter}-{i:04}" for i in range(2)]
     touch(folder, *(f"{name}.flac" for name in names))
-    return write(folder / f"{speaker}-{chapter}.trans.txt", f"{names[0]} GO DO YOU HEAR", f"{names[1]} BUT IN LESS")
+    return write_lines(folder / f"{speaker}-{chapter}.trans.txt", f"{names[0]} GO DO YOU HEAR", f"{names[1]} BUT IN LESS")
 
 
 def make_common_voice(folder, *splits):
     for split in splits:
         touch(folder, f"clips/{split}_1.mp3", f"clips/{split}_2.mp3")
-        write(
+        write_lines(
             folder / f"{split}.tsv",
             "client_id\tpath\tsentence\tup_votes\tlocale",
             f'c1\t{split}_1.mp3\t"Quoted, he said.\t2\ten',
@@ -197,7 +183,7 @@ def test_missing_folder(tmp_path):
 
 def test_no_layout(tmp_path):
     make_librispeech(tmp_path / "too" / "deep")
-    write(tmp_path / "train.tsv", "path\tsentence")  # without clips
+    write_lines(tmp_path / "train.tsv", "path\tsentence")  # without clips
     error = error_of(tmp_path)
     assert error.message == f"{tmp_path} has no layout of speech data that is known\nRecognised are\n{RECOGNISED}"
     assert error.where == str(tmp_path)
@@ -224,31 +210,31 @@ def test_two_manifests(tmp_path):
 
 def test_a_table_of_something_else_does_not_stand_in_the_way(tmp_path):
     make_common_voice(tmp_path, "train")
-    write(tmp_path / "metadata.csv", "name,licence", "x,y")
+    write_lines(tmp_path / "metadata.csv", "name,licence", "x,y")
     assert len(find_speech(tmp_path).rows) == 2
 
 
 def test_a_manifest_with_another_header_says_what_it_lacks(tmp_path):
-    path = write(tmp_path / "metadata.csv", "file,text", "a.wav,hello")
+    path = write_lines(tmp_path / "metadata.csv", "file,text", "a.wav,hello")
     error = error_of(tmp_path)
     assert (error.where, error.fix) == (f"{path}:1", "rename the column 'file' to 'audio'")
 
 
 def test_an_empty_manifest(tmp_path):
-    path = write(tmp_path / "metadata.csv")
+    path = write_lines(tmp_path / "metadata.csv")
     assert error_of(tmp_path).message == f"{path} is empty"
 
 
 def test_common_voice_with_another_header(tmp_path):
     make_common_voice(tmp_path, "train", "dev")
-    path = write(tmp_path / "dev.tsv", "client_id\tpath\ttext", "c\ttrain_1.mp3\thello")
+    path = write_lines(tmp_path / "dev.tsv", "client_id\tpath\ttext", "c\ttrain_1.mp3\thello")
     error = error_of(tmp_path)
     assert error.message == "no column 'sentence' (found 'client_id', 'path', 'text')"
     assert (error.where, error.fix) == (f"{path}:1", "rename the column 'text' to 'sentence'")
 
 
 def test_no_usable_row(tmp_path):
-    index = write(tmp_path / "metadata.csv", "LJ001-0001|text")
+    index = write_lines(tmp_path / "metadata.csv", "LJ001-0001|text")
     error = error_of(tmp_path)
     audio = tmp_path.resolve() / "wavs" / "LJ001-0001.wav"
     assert error.message == f"no row of {tmp_path} can be used: no such audio file: {audio}"

@@ -1,52 +1,38 @@
-import json
-
 import pytest
+from corpus_files import only_broken, refusal, touch, write_lines, write_rows
 
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.manifest import SpeechRow, read_manifest
-from omnictl.errors import DataError
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A corpus folder with five audio files, whose content nobody reads."""
     corpus = tmp_path / "corpus"
-    (corpus / "audio").mkdir(parents=True)
-    for letter in "abcde":
-        (corpus / "audio" / f"{letter}.wav").write_bytes(b"")
+    touch(corpus, *(f"audio/{letter}.wav" for letter in "abcde"))
     return corpus
 
 
 def write_csv(folder, *lines, name="metadata.csv"):
-    path = folder / name
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
-    return path
+    return write_lines(folder / name, *lines)
 
 
 def write_jsonl(folder, *values, name="metadata.jsonl"):
-    path = folder / name
-    path.write_text("".join((value if isinstance(value, str) else json.dumps(value)) + "\n" for value in values))
-    return path
+    return write_rows(folder / name, *values)
 
 
 def error_of(path):
-    with pytest.raises(DataError) as error:
-        read_manifest(path)
-    return error.value
+    return refusal(read_manifest, path)
 
 
 def broken_csv(folder, line, header="audio,text,speaker,split"):
     """The row that a line becomes, below one that is fine."""
     fine = ",".join(["audio/e.wav", "fine", "eve", "train"][: header.count(",") + 1])
-    manifest = read_manifest(write_csv(folder, header, fine, line))
-    assert len(manifest.rows) == 1
-    return manifest.broken[0]
+    return only_broken(read_manifest(write_csv(folder, header, fine, line)))
 
 
 def broken_jsonl(folder, value):
-    manifest = read_manifest(write_jsonl(folder, {"audio": "audio/e.wav", "text": "fine"}, value))
-    assert len(manifest.rows) == 1
-    return manifest.broken[0]
+    return only_broken(read_manifest(write_jsonl(folder, {"audio": "audio/e.wav", "text": "fine"}, value)))
 
 
 # Rows
