@@ -132,7 +132,7 @@ class Groups:
         (other,) = others(tuple(self.items), (noun,))
         w.say(f"than {plural(self.items[other].shape)}?")
         counted = [f"{NUMBERS[self.numbers[group]]} {group}" for group in (noun, other)]
-        facts = f"there {self._is_or_are(noun)} {listed(counted)}"
+        facts = f"there {self._is_or_are(noun)} {join_phrases(counted)}"
         return conclude(facts, self.numbers[noun] > self.numbers[other])
 
     def _ask_caption(self, w: Writer) -> str:
