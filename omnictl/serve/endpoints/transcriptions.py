@@ -15,11 +15,11 @@ from starlette.types import ASGIApp
 
 from omnictl.config.base import Config
 from omnictl.data.audio.files import read_audio
-from omnictl.metrics.subtitles import Word, cues, to_srt, to_vtt
 from omnictl.serve.replies.media import write_media
 from omnictl.serve.service import Service, service_of
 from omnictl.serve.traffic.errors import RequestError, invalid
 from omnictl.serve.traffic.responses import JobResponse, collect, server_sent_event
+from omnictl.use.subtitles import Word, cues, to_srt, to_vtt
 from omnictl.use.transcribe import HeardWindow, Transcript, transcribe_windows
 
 
