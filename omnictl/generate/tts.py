@@ -72,6 +72,9 @@ class SpeechStream:
         self._splitter = SentenceSplitter()
         self._sentences: deque[str] = deque()  # that are whole and not said yet
         self._ended = False
+        self._num_frames = 0  # mel frames so far
+        self.said: list[tuple[str, float]] = []
+        """The sentences that were begun, and the seconds of speech before each."""
         self._samples = self._say()
 
     def push(self, text: str) -> None:
@@ -93,7 +96,10 @@ class SpeechStream:
             if not self._sentences:
                 yield None
                 continue
-            for mel in self._mel_frames(self._sentences.popleft()):
+            sentence = self._sentences.popleft()
+            self.said.append((sentence, self._num_frames / self._voice.codec.config.mel.frames_hz))
+            for mel in self._mel_frames(sentence):
+                self._num_frames += len(mel)
                 samples = audio.push(mel.cpu())
                 if len(samples):
                     yield samples

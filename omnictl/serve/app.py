@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from omnictl.errors import OmniError
-from omnictl.serve.endpoints import chat, models, speech, status, transcriptions
+from omnictl.serve.endpoints import chat, models, page, speech, status, transcriptions
 from omnictl.serve.metrics import ServeMetrics
 from omnictl.serve.model import ServedModel
+from omnictl.serve.realtime import connection as realtime
 from omnictl.serve.service import Service
 from omnictl.serve.traffic.errors import RequestError, error_response
 from omnictl.serve.traffic.guard import Guard
@@ -40,7 +41,15 @@ def create_app(model: ServedModel, limits: ServeLimits, *, api_key: str | None) 
             scheduler.close()
 
     app = Starlette(
-        routes=[*models.ROUTES, *chat.ROUTES, *transcriptions.ROUTES, *speech.ROUTES, *status.ROUTES],
+        routes=[
+            *models.ROUTES,
+            *chat.ROUTES,
+            *transcriptions.ROUTES,
+            *speech.ROUTES,
+            *realtime.ROUTES,
+            *status.ROUTES,
+            *page.page_routes(),
+        ],
         middleware=[Middleware(Guard, limits=limits, metrics=metrics, api_key=api_key)],
         exception_handlers={OmniError: _named, HTTPException: _http, Exception: _unexpected},
         lifespan=lifespan,

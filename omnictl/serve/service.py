@@ -27,6 +27,8 @@ class Service:
     scheduler: Scheduler
     metrics: ServeMetrics
     spoken: SpokenReplies = field(default_factory=SpokenReplies)
+    conversations: set[str] = field(default_factory=set)
+    """Ids of those by voice that are under way."""
 
 
 def service_of(request: Request) -> Service:

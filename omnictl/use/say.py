@@ -79,6 +79,7 @@ class SpokenStream:
             speaker=_find_speaker(voice, settings.speaker),
             speed=settings.speed / float(faster),
         )
+        self._faster = float(faster)
         self._played = None if faster == 1 else ResampleStream(faster.numerator, faster.denominator)
         self._ended = False
 
@@ -89,6 +90,11 @@ class SpokenStream:
             DataError: some letters of it cannot be said in this language.
         """
         self._speech.push(_check_letters(text))
+
+    @property
+    def sentences(self) -> tuple[tuple[str, float], ...]:
+        """The sentences that were begun, and the seconds of speech before each."""
+        return tuple((sentence, seconds / self._faster) for sentence, seconds in self._speech.said)
 
     def finish(self) -> None:
         """No more of the text comes."""

@@ -101,8 +101,8 @@ def test_a_spoken_reply_and_what_follows_it(ask: openai.OpenAI, served: ServedMo
     assert len(data) > 0
     chunks = list(ask.chat.completions.create(messages=asked, audio={"voice": "alloy", "format": "pcm16"}, stream=True, **settings))  # type: ignore[call-overload]
     parts = [chunk.choices[0].delta.audio for chunk in chunks if getattr(chunk.choices[0].delta, "audio", None)]
-    assert "".join(part.get("transcript", "") for part in parts) == audio.transcript
-    pcm = b"".join(base64.b64decode(part["data"]) for part in parts if "data" in part)
+    assert "".join(part.transcript or "" for part in parts) == audio.transcript
+    pcm = b"".join(base64.b64decode(part.data) for part in parts if part.data)
     assert len(pcm) / 2 == pytest.approx(len(data) * 24_000 / rate, abs=2)
     again = ask.chat.completions.create(
         model="omnictl", messages=[*asked, {"role": "assistant", "audio": {"id": audio.id}}, *asked], max_tokens=1

@@ -49,6 +49,8 @@ class AudioDelta(NamedTuple):
 
     choice: int
     samples: Samples
+    sentences: tuple[tuple[str, float], ...]
+    """Those that were begun so far, and the seconds of speech before each."""
 
 
 class ChoiceEnd(NamedTuple):
@@ -144,7 +146,7 @@ class _Reply:
                         spoken.push(delta.text)
             samples = spoken.step()
             if samples is not None:
-                yield AudioDelta(self._number, samples) if len(samples) else None
+                yield AudioDelta(self._number, samples, spoken.sentences) if len(samples) else None
             elif ended is not None:
                 yield self._end(ended)
                 return

@@ -52,6 +52,25 @@ def read_conversation(
     return _read_turns(turns, session)
 
 
+def read_latest_turns(
+    messages: Sequence[ChatMessage], session: Session, limits: ServeLimits, spoken: SpokenReplies
+) -> ReadConversation:
+    """As `read_conversation`, of as many of the latest turns as the model can read; instructions stay.
+
+    Raises:
+        RequestError, DataError: as there; the newest turn alone is too long.
+    """
+    opening, turns = [m for m in messages if m.role == "system"], [m for m in messages if m.role != "system"]
+    while True:
+        try:
+            return read_conversation([*opening, *turns], session, limits, spoken)
+        except RequestError as error:
+            if error.code != "context_length_exceeded" or len(turns) < 2:
+                raise
+        turns = turns[1:]
+        session.reset()
+
+
 def _read_turns(turns: Sequence[Message], session: Session) -> ReadConversation:
     prompt = session.encode(turns)
     features = MediaFeatures(session.senses)

@@ -18,4 +18,5 @@ class ServeLimits(Config):
     images: int = Field(16, ge=0, description="images and recordings of a conversation")
     speech_characters: int = Field(4_096, ge=1, description="of a text to say, as OpenAI has it")
     choices: int = Field(8, ge=1, description="`n` of a chat completion")
+    conversations: int = Field(16, ge=0, description="by voice, at once")
     connections: int = Field(256, ge=1, description="open at once, waiting ones included")

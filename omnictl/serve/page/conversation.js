@@ -1,0 +1,111 @@
+// A conversation by voice over /v1/realtime: the microphone goes up, the answer comes down, and speaking interrupts it.
+
+import { Recorder } from "/static/audio.js";
+import { bytesOf } from "/static/client.js";
+
+export class VoiceConversation {
+  // Tells `on` of what happens: asked(item), heard(item, text), began(), text(delta), done(times), stopped(),
+  // problem(message), closed().
+  static async start({ key, player, settings, history, images, on }) {
+    const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/realtime?model=omnictl`;
+    const socket = new WebSocket(address, ["realtime", ...(key ? [`openai-insecure-api-key.${key}`] : [])]);
+    await new Promise((resolve, reject) => {
+      socket.onopen = resolve;
+      socket.onerror = () => reject(new Error("the server does not take voice conversations now"));
+    });
+    const conversation = new VoiceConversation(socket, player, on);
+    conversation.send({ type: "session.update", session: settings });
+    for (const item of history) conversation.send({ type: "conversation.item.create", item });
+    for (const url of images) conversation.show(url);
+    try {
+      conversation.recorder = await Recorder.start((samples) => conversation.hear(samples), { keep: false });
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
+    return conversation;
+  }
+
+  constructor(socket, player, on) {
+    this.socket = socket;
+    this.on = on;
+    this.player = player;
+    this.reply = null; // {item, text, began, times}
+    this.turnEnded = 0;
+    socket.onmessage = ({ data }) => this.take(JSON.parse(data));
+    socket.onclose = () => this.end();
+  }
+
+  send(event) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(event));
+  }
+
+  hear(samples) {
+    const pcm = Int16Array.from(samples, (sample) => Math.max(-1, Math.min(1, sample)) * 32767);
+    this.send({ type: "input_audio_buffer.append", audio: btoa(String.fromCharCode(...new Uint8Array(pcm.buffer))) });
+  }
+
+  show(url) {
+    this.send({ type: "conversation.item.create", item: { type: "message", role: "user", content: [{ type: "input_image", image_url: url }] } });
+  }
+
+  take(event) {
+    switch (event.type) {
+      case "input_audio_buffer.speech_started":
+        this.interrupt();
+        break;
+      case "input_audio_buffer.speech_stopped":
+        this.turnEnded = performance.now();
+        break;
+      case "conversation.item.input_audio_transcription.completed":
+        this.on.heard(event.item_id, event.transcript);
+        break;
+      case "input_audio_buffer.committed":
+        this.on.asked(event.item_id);
+        break;
+      case "response.output_item.added":
+        this.reply = { item: event.item.id, text: "", times: {}, heardBefore: this.player.heard };
+        this.on.began();
+        break;
+      case "response.output_text.delta":
+      case "response.output_audio_transcript.delta":
+        this.time("first word");
+        if (this.reply) this.reply.text += event.delta;
+        this.on.text(event.delta);
+        break;
+      case "response.output_audio.delta":
+        this.time("first audio");
+        this.player.play(bytesOf(event.delta));
+        break;
+      case "response.done":
+        if (event.response.status === "cancelled") this.on.stopped();
+        else this.on.done(this.reply?.times ?? {});
+        break;
+      case "error":
+        this.on.problem(event.error.message);
+    }
+  }
+
+  time(part) {
+    if (this.reply) this.reply.times[part] ??= `${Math.round(performance.now() - this.turnEnded)} ms`;
+  }
+
+  // Be silent, and tell the server how much was heard.
+  interrupt() {
+    if (!this.reply || !this.player.playing) return;
+    const heard = this.player.stop();
+    const end = Math.max(0, Math.round(1000 * (heard - this.reply.heardBefore)));
+    this.send({ type: "conversation.item.truncate", item_id: this.reply.item, content_index: 0, audio_end_ms: end });
+    this.on.stopped();
+    this.reply = null;
+  }
+
+  async end() {
+    if (this.ended) return;
+    this.ended = true;
+    this.player.stop();
+    this.socket.close();
+    await this.recorder?.stop();
+    this.on.closed();
+  }
+}

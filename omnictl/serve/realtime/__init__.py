@@ -1,0 +1,1 @@
+"""Voice conversations over a WebSocket, by OpenAI's Realtime events."""
