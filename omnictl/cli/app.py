@@ -21,6 +21,7 @@ from omnictl.cli.train.talker import talker
 from omnictl.cli.use.chat import chat
 from omnictl.cli.use.classify import classify
 from omnictl.cli.use.export import export
+from omnictl.cli.use.push import push
 from omnictl.cli.use.say import say
 from omnictl.cli.use.serve import serve
 from omnictl.cli.use.transcribe import transcribe
@@ -89,6 +90,7 @@ app.command("classify", rich_help_panel="Use")(classify)
 app.command("say", rich_help_panel="Use")(say)
 app.command("serve", rich_help_panel="Use")(serve)
 app.command("export", rich_help_panel="Use")(export)
+app.command("push", rich_help_panel="Use")(push)
 app.add_typer(config_app, name="config", rich_help_panel="Set up")
 app.add_typer(data_app, name="data", rich_help_panel="Set up")
 

@@ -63,6 +63,17 @@ def gguf_usage(file: str, *, chats: bool) -> Usage:
     )
 
 
+def onnx_usage() -> Usage:
+    """Of an omni model as ONNX graphs."""
+    return Usage(
+        "A small omni model (text, images and speech in, text and speech out), trained from scratch, as ONNX graphs.",
+        "`onnx_chat.py`, in the examples of omnictl, chats by voice with them: a hundred lines with onnxruntime alone.\n\n"
+        "```bash\npython onnx_chat.py FOLDER --audio question.wav --image scene.png --speak reply.wav\n```",
+        None,
+        "any-to-any",
+    )
+
+
 def write_model_card(
     folder: Path, model: Path, usage: Usage, agreements: Sequence[Agreement], *, name: str, licence: str | None
 ) -> None:

@@ -8,7 +8,10 @@ from omnictl.export.agreement import Agreement
 from omnictl.export.destination import draft_folder
 from omnictl.export.gguf_file import Quantisation, write_gguf
 from omnictl.export.hugging_face import write_hugging_face
-from omnictl.export.model_card import Usage, gguf_usage, thinker_usage, write_model_card
+from omnictl.export.model_card import Usage, gguf_usage, onnx_usage, thinker_usage, write_model_card
+from omnictl.export.omni import open_parts
+from omnictl.export.onnx.graph_check import compare_graphs
+from omnictl.export.onnx.graph_files import write_graphs
 from omnictl.export.thinker import open_thinker
 
 
@@ -58,7 +61,13 @@ def _write_gguf(model: Path, folder: Path, settings: ExportSettings) -> Written:
     return Written(agreements, gguf_usage(file.name, chats=export.chats))
 
 
-TARGETS: Mapping[str, WriteModel] = {"hf": _write_hf, "gguf": _write_gguf}
+def _write_onnx(model: Path, folder: Path, settings: ExportSettings) -> Written:
+    parts = open_parts(model, settings.cache)
+    write_graphs(parts, folder)
+    return Written(compare_graphs(parts, folder), onnx_usage())
+
+
+TARGETS: Mapping[str, WriteModel] = {"hf": _write_hf, "gguf": _write_gguf, "onnx": _write_onnx}
 """By the name that `--to` takes."""
 
 

@@ -138,9 +138,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility) -> Tensor:
     trains = torch.is_grad_enabled() and q.requires_grad
     if trains and q.device.type == "cpu" and q.dtype == torch.bfloat16 and scores <= PLAIN_ATTENTION_SCORES:
         return _attend_by_products(q, k, v, visibility)
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=visibility.mask, is_causal=visibility.causal, enable_gqa=q.shape[1] != k.shape[1]
-    )
+    is_grouped = bool(q.shape[1] != k.shape[1])  # sizes are tensors while a graph is traced
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=visibility.mask, is_causal=visibility.causal, enable_gqa=is_grouped)
 
 
 def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility) -> Tensor:

@@ -24,6 +24,7 @@ class TargetName(StrEnum):
 
     hf = "hf"
     gguf = "gguf"
+    onnx = "onnx"
 
 
 class QuantisationName(StrEnum):
@@ -37,7 +38,10 @@ class QuantisationName(StrEnum):
 def export(
     to: Annotated[
         TargetName,
-        typer.Option(help="hf: a Hugging Face folder of the Thinker (Qwen3ForCausalLM); gguf: the Thinker for llama.cpp."),
+        typer.Option(
+            help="hf: a Hugging Face folder of the Thinker (Qwen3ForCausalLM); gguf: the Thinker for llama.cpp; "
+            "onnx: all of an omni model for onnxruntime."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder.", show_default=False)],
     run: Annotated[

@@ -1,0 +1,94 @@
+"""An omni model as ONNX graphs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from stage_factory import finished_run
+from torch import nn
+
+from omnictl.errors import ConfigError, ExportError
+from omnictl.export.omni import OmniParts, open_parts
+from omnictl.export.onnx import graph_files
+from omnictl.export.onnx.graph_check import compare_graphs
+from omnictl.export.onnx.graph_files import chat_facts, write_graphs
+from omnictl.export.onnx.graphs import GriffinLimGraph, Transform
+from omnictl.generate.griffin_lim import magnitudes
+from omnictl.models.vocoder import NeuralVocoder, VocoderConfig
+from omnictl.nn.audio.mel import MelConfig
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def parts(tmp_path: Path, randomise: Callable[[nn.Module], None]) -> OmniParts:
+    """An omni model with random weights in all of its parts."""
+    opened = open_parts(finished_run(tmp_path / "runs", "sft").model, tmp_path / "cache")
+    assert opened.voice is not None
+    for module in (opened.omni, opened.ear, opened.eye, opened.voice.talker, opened.voice.codec.decoder):
+        assert module is not None
+        randomise(module)
+    opened.voice.talker.expect_durations(1.5)
+    return opened
+
+
+@pytest.mark.slow
+def test_every_graph_agrees_and_a_wrong_one_does_not(parts: OmniParts, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    write_graphs(parts, tmp_path)
+    found = {one.what for one in compare_graphs(parts, tmp_path)}
+    assert {"Thinker's scores", "greedy text", "audio encoder", "vision encoder", "Talker's likeliest codes", "codec"} <= found
+    with torch.no_grad():
+        parts.omni.projectors["image"].down.weight.mul_(1.5)
+    with pytest.raises(ExportError, match="vision encoder: the export differs from the run by up to"):
+        compare_graphs(parts, tmp_path)
+    facts = json.loads((tmp_path / "chat.json").read_text())
+    assert facts == json.loads(json.dumps(chat_facts(parts)))
+    command = [sys.executable, str(ROOT / "examples" / "onnx_chat.py"), str(tmp_path), "--audio", "examples/question.wav"]
+    command += ["--image", "examples/scene.png", "--speak", str(tmp_path / "reply.wav")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_transform_is_the_inverse_of_its_own() -> None:
+    transform = Transform(MelConfig())
+    samples = torch.randn(1, 512 + 20 * 160)
+    real, imaginary = transform.analyse(samples)
+    expected = torch.stft(samples, 512, 160, 400, torch.hann_window(400), center=False, return_complex=True)[0].T
+    torch.testing.assert_close(torch.complex(real, imaginary), expected, atol=1e-4, rtol=0)
+    inside = slice(512, -512)
+    torch.testing.assert_close(transform.synthesise(real, imaginary)[:, inside], samples[:, inside], atol=1e-4, rtol=0)
+
+
+def test_magnitudes_are_those_of_griffin_lim() -> None:
+    config = MelConfig()
+    mel = -5 * torch.rand(9, config.bins)
+    torch.testing.assert_close(GriffinLimGraph(config)._magnitudes(mel), magnitudes(mel, config))
+
+
+def test_a_trained_vocoder_gives_the_same_sound(randomise: Callable[[nn.Module], None]) -> None:
+    network = NeuralVocoder(VocoderConfig(width=16, hidden=32, layers=2)).eval()
+    randomise(network)
+    mel = -5 * torch.rand(13, network.config.mel.bins)
+    with torch.no_grad():
+        expected = network(mel[None])[0].clamp(-1, 1)
+        got = graph_files.NeuralVocoderGraph(network)(mel)
+    assert float(expected.std()) > 1e-3
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+def test_what_has_no_graph_is_named(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "runs", "sft")
+    described = json.loads((run.model / "config.json").read_text())
+    described["config"]["model"]["positions"] = "time"
+    (run.model / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigError, match=r"model.positions=time, exports of omni models count"):
+        open_parts(run.model, tmp_path / "cache")
+
+
+def test_the_program_has_a_hundred_lines() -> None:
+    assert len((ROOT / "examples" / "onnx_chat.py").read_text().splitlines()) <= 100
