@@ -49,7 +49,7 @@ def read_or_build(folder: Path, read: Callable[[Path], T | None], write: Callabl
                 if content is None:
                     content = _build(folder, read, write)
         except OSError as error:
-            raise _explain(error, folder.parent) from error
+            raise explain_os_error(error, folder.parent) from error
     return content
 
 
@@ -74,7 +74,8 @@ def flush(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
-def _explain(error: OSError, cache: Path) -> DataError | DiskFull:
+def explain_os_error(error: OSError, cache: Path) -> DataError | DiskFull:
+    """The named error for a cache that cannot be written."""
     elsewhere = "choose another cache folder with the environment variable OMNICTL_CACHE"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"no space left for the cache in {cache}", where=str(cache), fix=f"free some space, or {elsewhere}")

@@ -10,13 +10,15 @@ from rich.markup import escape
 
 from omnictl.cli.console import Output, error_fields, show_error
 from omnictl.cli.options import JsonOption
+from omnictl.cli.setup.get import get
 from omnictl.errors import UsageError
 
 if TYPE_CHECKING:
     from omnictl.config.split import Split
     from omnictl.data.inspect.findings import FindingsReport
 
-app = typer.Typer(help="Check and describe data, write TinyWorld out as files.", no_args_is_help=True)
+app = typer.Typer(help="Get, check and describe data, write TinyWorld out as files.", no_args_is_help=True)
+app.command("get")(get)
 
 MOST_COUNTS = 12
 """Of a kind that are shown to people, the commonest first."""

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, NoReturn
 
+from omnictl.data.audio.av_files import is_av_file
 from omnictl.errors import DataError
 
 _MAX_CHUNKS = 1_000
@@ -25,6 +26,8 @@ class Claim(NamedTuple):
     """Frames by which libsndfile may fall short."""
     md5: bytes = b""
     """Of the samples; empty if there is none."""
+    library: Literal["libsndfile", "FFmpeg"] = "libsndfile"
+    """What decodes it."""
 
 
 def read_claim(path: Path) -> Claim:
@@ -33,7 +36,7 @@ def read_claim(path: Path) -> Claim:
     Raises:
         DataError: not a file that can be read, not audio, or not whole.
     """
-    where, fix = str(path), "give the path of a WAV, FLAC, OGG or MP3 file"
+    where, fix = str(path), "give the path of a WAV, FLAC, OGG, MP3, M4A or WebM file"
     try:
         if not path.exists():
             raise DataError(f"no such file: {path}", where=where, fix=fix)
@@ -66,6 +69,8 @@ def _claim_in(file: BinaryIO, path: Path) -> Claim:
         claim = _ogg_claim(file, path)
     elif len(head) >= 4 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2:  # 11 bits of synchronisation, and layer III
         claim = _mp3_claim(file, path, size)
+    elif is_av_file(head):
+        claim = Claim(library="FFmpeg")
     else:
         _refuse_format(head, path)
     if path.suffix.lower() == ".raw":
@@ -93,7 +98,7 @@ def _refuse_format(head: bytes, path: Path) -> NoReturn:
         fix = "download the recording itself (`git lfs pull` where it is a Git LFS pointer)"
     else:
         fix = f"convert it (ffmpeg -i {path.name} {path.stem}.flac)"
-    raise DataError(f"{path} is not a WAV, FLAC, OGG or MP3 file: it begins with {head!r}", where=str(path), fix=fix)
+    raise DataError(f"{path} is not a WAV, FLAC, OGG, MP3, M4A or WebM file: it begins with {head!r}", where=str(path), fix=fix)
 
 
 def _wav_claim(file: BinaryIO, path: Path, size: int) -> Claim:

@@ -1,4 +1,5 @@
-"""Reads recordings out of WAV, FLAC, OGG (Vorbis, Opus) and MP3 files, as one channel of float32 samples.
+"""Reads recordings out of WAV, FLAC, OGG (Vorbis, Opus) and MP3 files, and out of M4A, MP4 and WebM (`av_files`), as one channel of
+float32 samples.
 
 libsndfile decodes. It is generous, though: it shortens a cut WAV to what is there, gives an Ogg file that lost its last byte no
 samples at all, plays over missing Ogg pages, stops where a FLAC header says even if there is more, and guesses the length of an
@@ -6,7 +7,7 @@ MP3 without a Xing header (by half, in our tests). A training set must not lose 
 read first (see `containers`), and held against what is decoded. What does not add up is a `DataError`, never silence or a part.
 
 What cannot be noticed: changed bits in the samples of a WAV, or inside the frames of an MP3, which carry no checksum.
-Left out on purpose: WAVs with compressed samples, and everything that needs FFmpeg.
+Left out on purpose: WAVs with compressed samples.
 """
 
 import hashlib
@@ -15,12 +16,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import soundfile  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
+from omnictl.data.audio.av_files import AvStream
 from omnictl.data.audio.containers import Claim, read_claim, refuse
 from omnictl.data.audio.resample import resample
 from omnictl.errors import DataError
@@ -73,7 +75,7 @@ def read_audio(path: Path, *, rate: int, max_seconds: float = MAX_SECONDS) -> ND
     """A recording as one channel, the mean of its channels.
 
     Args:
-        path: a WAV, FLAC, OGG or MP3 file, recognised by its content.
+        path: a WAV, FLAC, OGG, MP3, M4A, MP4 or WebM file, recognised by its content.
         rate: of the result, in Hz.
         max_seconds: what is longer by its header is refused before anything is decoded.
 
@@ -89,8 +91,25 @@ def read_audio(path: Path, *, rate: int, max_seconds: float = MAX_SECONDS) -> ND
 
 
 @contextmanager
-def _open(path: Path, max_seconds: float) -> Iterator[tuple[_Sequential, AudioInfo, Claim]]:
+def stream_audio(path: Path, *, max_seconds: float = MAX_SECONDS) -> Iterator[tuple[AudioInfo, Iterator[NDArray[np.float32]]]]:
+    """A recording as one channel at its own rate, a piece at a time, and what its header says.
+
+    Raises:
+        DataError: as `read_audio` raises; what is not whole is noticed at the end.
+    """
+    with _open(path, max_seconds) as (audio, info, claim):
+        yield info, _decode_blocks(audio, info, claim, path)
+
+
+@contextmanager
+def _open(path: Path, max_seconds: float) -> Iterator[tuple[_Sequential | AvStream, AudioInfo, Claim]]:
     claim = read_claim(path)
+    if claim.library == "FFmpeg":
+        stream = AvStream(path, max_seconds)
+        info = AudioInfo(stream.frames / stream.samplerate, stream.samplerate, stream.channels, stream.frames)
+        _check_bounds(info, path, max_seconds)
+        yield stream, info, claim
+        return
     try:
         audio = _Sequential(os.fsencode(path) if os.name == "posix" else str(path))
     except soundfile.LibsndfileError as error:
@@ -123,9 +142,13 @@ def _check_bounds(info: AudioInfo, path: Path, max_seconds: float) -> None:
         raise DataError(message, where=where, fix=fix)
 
 
-def _decode(audio: _Sequential, info: AudioInfo, claim: Claim, path: Path) -> NDArray[np.float32]:
+def _decode(audio: _Sequential | AvStream, info: AudioInfo, claim: Claim, path: Path) -> NDArray[np.float32]:
     """(frames,): the mean of the channels, at the file's own rate."""
-    blocks: list[NDArray[np.float32]] = []
+    return np.concatenate(list(_decode_blocks(audio, info, claim, path)))
+
+
+def _decode_blocks(audio: _Sequential | AvStream, info: AudioInfo, claim: Claim, path: Path) -> Iterator[NDArray[np.float32]]:
+    """(n,) pieces of the mean of the channels, at the file's own rate."""
     num_frames = 0
     digest = hashlib.md5(usedforsecurity=False)
     while num_frames <= info.frames:
@@ -137,16 +160,15 @@ def _decode(audio: _Sequential, info: AudioInfo, claim: Claim, path: Path) -> ND
         if not len(block):
             break
         if claim.md5:
-            digest.update(_pack(block, audio.subtype))
+            digest.update(_pack(cast("NDArray[np.int32]", block), audio.subtype))
             block = block.astype(np.float32) / 2**31
         _check_level(block, num_frames / info.rate, path)
-        blocks.append(block.mean(axis=1))  # (frames, channels) -> (frames,)
         num_frames += len(block)
+        yield block.mean(axis=1)  # (frames, channels) -> (frames,)
     if not info.frames - claim.slack <= num_frames <= info.frames:
         refuse(path, f"is broken: its header promises {info.frames:,} frames, {num_frames:,} could be decoded")
     if claim.md5 and digest.digest() != claim.md5:
         refuse(path, "is broken: its samples do not have the checksum that its header gives")
-    return np.concatenate(blocks)
 
 
 def wav_bytes(samples: NDArray[np.float32], rate: int) -> bytes:

@@ -1,24 +1,28 @@
-"""Dialogues in JSONL: one object a line with `messages`, optionally `task`, `id` and `split`.
+"""Dialogues in JSON: objects with `messages`, one a line or in a list, optionally with `task`, `id` and `split`.
 
     {"messages": [{"role": "user", "content": [{"type": "image", "image": "images/1.png"}, {"type": "text", "text": "What?"}]},
                   {"role": "assistant", "content": "A red circle."}], "task": "naming", "split": "train"}
 
 `content` is a string, or a list of parts; texts that follow one another are one. Paths are relative to the file, and none may leave
 its folder. What the assistant says is text; a recording beside it is that text spoken, which is there to be checked and heard, not
-to be trained on. A row that cannot be used becomes a `BrokenRow`.
+to be trained on. What other programs write is turned into this first (`conversation_formats`). A row that cannot be used becomes
+a `BrokenRow`.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from omnictl.config.split import Split
 from omnictl.config.suggest import nearest
+from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import Role
+from omnictl.data.dialogues.conversation_formats import conversation_key, unify
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
+from omnictl.data.manifest.compression import plain_suffix
+from omnictl.data.manifest.json_objects import JSON_SUFFIXES, JsonValue, read_json_values
 from omnictl.data.manifest.rows import (
     BrokenRow,
     Flaw,
@@ -30,13 +34,18 @@ from omnictl.data.manifest.rows import (
     read_split,
     require_text,
 )
-from omnictl.data.manifest.tables import read_lines
+from omnictl.data.manifest.split_names import split_of_name
+from omnictl.data.packed.media_store import is_data_url, store_data_url
+from omnictl.data.packed.unpack import find_packed, require_kind, unpack
 from omnictl.errors import DataError
 
 FILE_NAMES = ("dialogues.jsonl", "metadata.jsonl", "manifest.jsonl")
-"""Of a folder's manifest."""
+"""Of a folder's manifest, in this order; of others, every file of JSON that begins with a dialogue is read."""
 
-RECOGNISED = "manifest: dialogues.jsonl, metadata.jsonl or manifest.jsonl with messages[,task,id,split]"
+RECOGNISED = """\
+manifest: dialogues.jsonl, metadata.jsonl or manifest.jsonl with messages[,task,id,split]
+others: .jsonl or .json files (also .gz, .zst) with messages or conversations, and images or audios beside them
+packed: .parquet or .arrow files (Hugging Face datasets) or .tar files (WebDataset) with messages or conversations"""
 
 ANY_TASK = "dialogue"
 """The task of rows that name none."""
@@ -88,8 +97,8 @@ class DialogueRow(NamedTuple):
 DialogueManifest = Manifest[DialogueRow]
 
 
-def find_dialogues(path: Path) -> Path:
-    """The file of dialogues that a path means: itself, or the manifest of a folder.
+def find_dialogue_files(path: Path) -> list[Path]:
+    """The files of dialogues that a path means: itself, or the manifest of a folder, or all that begin with a dialogue.
 
     Raises:
         DataError: there is none.
@@ -97,53 +106,114 @@ def find_dialogues(path: Path) -> Path:
     if not path.exists():
         raise missing_path_error(path)
     if not path.is_dir():
-        return path
-    file = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
-    if file is None:
-        raise DataError(f"{path} has no file of dialogues: {' or '.join(FILE_NAMES)}", where=str(path), fix=_NEEDS)
-    return file
+        return [path]
+    manifest = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
+    files = [file for file in sorted(path.iterdir()) if _is_json(file)] if manifest is None else [manifest]
+    files = files if manifest is not None else [file for file in files if begins_with_dialogue(file)]
+    if not files:
+        raise DataError(f"{path} has no file of dialogues\nRecognised are\n{RECOGNISED}", where=str(path), fix=_NEEDS)
+    return files
+
+
+def _has_files(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in FILE_NAMES) or any(
+        _is_json(file) and begins_with_dialogue(file) for file in folder.iterdir()
+    )
+
+
+def _is_json(file: Path) -> bool:
+    return plain_suffix(file) in JSON_SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def begins_with_dialogue(file: Path) -> bool:
+    """Whether the first object of a file of JSON has turns; false for one that cannot be read."""
+    try:
+        first = next(read_json_values(file, ""), None)
+    except DataError:
+        return False
+    return first is not None and isinstance(first.value, dict) and conversation_key(first.value) is not None
 
 
 def read_dialogues(path: Path) -> DialogueManifest:
-    """The dialogues of a `.jsonl` file, or of a folder with one.
+    """The dialogues of a `.jsonl` or `.json` file, or of a folder of them.
+
+    Where several files of a folder are read, a row that names no split has that of its file's name.
 
     Raises:
-        DataError: no such file, not JSONL, not valid UTF-8, or no row that can be used.
+        DataError: no such file, not JSON, not valid UTF-8, or no row that can be used.
     """
-    file = find_dialogues(path)
-    if file.suffix.lower() != ".jsonl":
-        raise DataError(f"{file} is not a .jsonl file of dialogues", where=str(file), fix=_NEEDS)
-    folder = file.parent.resolve()
-    find = cache(partial(find_media_file, folder=folder))
+    packed = find_packed(path) if path.exists() and not (path.is_dir() and _has_files(path)) else None
+    if packed is not None:
+        unpacked = unpack(require_kind(packed, "dialogues"))
+        values = (JsonValue(where, fields) for where, fields in unpacked.records)
+        names = ((f"row {number}", value) for number, value in enumerate(values, start=1))
+        return _collect(path, unpacked.folder, names)
+    files = find_dialogue_files(path)
+    wrong = next((file for file in files if plain_suffix(file) not in JSON_SUFFIXES), None)
+    if wrong is not None:
+        raise DataError(f"{wrong} is not a .jsonl or .json file of dialogues", where=str(wrong), fix=_NEEDS)
+    return _collect(path, files[0].parent.resolve(), chain.from_iterable(_values(file, several=len(files) > 1) for file in files))
+
+
+def _values(file: Path, *, several: bool) -> Iterator[tuple[str, JsonValue]]:
+    """The rows of a file, each with what it is called; where there are several files, with the split that its name says."""
+    split = split_of_name(file.name) if several else None
+    for number, value in enumerate(read_json_values(file, f"write one line per dialogue; {_NEEDS}"), start=1):
+        name = _short_place(value, file, number)
+        if split is not None and isinstance(value.value, dict):
+            value = value._replace(value={"split": split, **value.value})
+        yield f"{file.name}: {name}" if several else name, value
+
+
+def _collect(path: Path, folder: Path, values: Iterable[tuple[str, JsonValue]]) -> DialogueManifest:
     rows: dict[str, DialogueRow] = {}
     broken: list[BrokenRow] = []
-    for number, line in read_lines(file, f"write one line per dialogue; {_NEEDS}"):
-        where = f"{file}:{number}"
+    find = _media_finder(folder)
+    for name, value in values:
         try:
-            row = _row(_object(line), f"line {number}", where, lambda what, name: find(what, path=name))
+            row = _row(_object(value), name, value.where, find)
             if row.id in rows:
                 raise Flaw(f"the id {row.id!r} is that of {rows[row.id].where}, too")
             rows[row.id] = row
         except Flaw as flaw:
-            broken.append(BrokenRow(f"line {number}", where, str(flaw)))
+            broken.append(BrokenRow(name, value.where, str(flaw)))
     if not rows:
         reason = f": {broken[0].message}" if broken else ""
-        raise DataError(f"no row of {file} can be used{reason}", where=broken[0].where if broken else str(file), fix=_NEEDS)
+        raise DataError(f"no row of {path} can be used{reason}", where=broken[0].where if broken else str(path), fix=_NEEDS)
     return Manifest(folder, tuple(rows.values()), tuple(broken))
 
 
-def _object(line: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise Flaw(f"broken JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise Flaw(f"an object was expected, found {json_type(value)}")
-    if "messages" not in value:
-        close_key = nearest("messages", list(value))
+def _short_place(value: JsonValue, file: Path, number: int) -> str:
+    """What a row without an id is called: by its line, or in a list, where one line may hold all, by its number."""
+    line = value.where.rpartition(":")[2]
+    return f"line {line}" if plain_suffix(file) == ".jsonl" else f"item {number}"
+
+
+def _media_finder(folder: Path) -> Find:
+    find_file = cache(partial(find_media_file, folder=folder))
+    store = cache_dir()
+
+    def find(kind: str, path: str) -> Path:
+        if is_data_url(path):
+            return store_data_url(path, store)
+        if path.startswith(("http://", "https://")):
+            raise Flaw(f"the {kind} {path[:80]} is on the web: download it and give its path")
+        return find_file(kind, path=path)
+
+    return find
+
+
+def _object(value: JsonValue) -> Mapping[str, Any]:
+    if value.flaw is not None:
+        raise Flaw(value.flaw)
+    if not isinstance(value.value, dict):
+        raise Flaw(f"an object was expected, found {json_type(value.value)}")
+    fields = value.value
+    if conversation_key(fields) is None:
+        close_key = nearest("messages", list(fields))
         hint = f"; rename {close_key!r}" if close_key else ""
-        raise Flaw(f"no key 'messages' (found {', '.join(map(repr, value)) or 'no keys'}){hint}")
-    return value
+        raise Flaw(f"no key 'messages' (found {', '.join(map(repr, fields)) or 'no keys'}){hint}")
+    return unify(fields)
 
 
 def _row(fields: Mapping[str, Any], number: str, where: str, find: Find) -> DialogueRow:

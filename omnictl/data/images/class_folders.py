@@ -1,7 +1,8 @@
 """Images in folders named after what they show: `CLASS/*.jpg`, or `train/CLASS/*.jpg`, `val/CLASS/*.jpg`, `test/CLASS/*.jpg`.
 
-In a class folder every file has to be an image; around them, files that are none (a licence, a list of the classes) say
-nothing and are passed over, as is everywhere what is hidden or left behind by an operating system.
+As for torchvision's `ImageFolder`, what lies deeper belongs to the class that it lies in, and links to folders are followed. In a
+class folder every file has to be an image; around them, files that are none (a licence, a list of the classes) say nothing and are
+passed over, as is everywhere what is hidden or left behind by an operating system.
 """
 
 from collections.abc import Iterator
@@ -13,9 +14,8 @@ from omnictl.data.images.manifest import IMAGES, ImageManifest
 from omnictl.data.manifest.rows import BrokenRow, Record, parse_split
 from omnictl.errors import DataError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 _LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
-_FORMS = {1: "CLASS/IMAGE", 2: "SPLIT/CLASS/IMAGE"}
 _MANIFEST = "write a manifest: metadata.csv with image,label|caption"
 _SHOWN = 3
 
@@ -24,13 +24,13 @@ class _Entry(NamedTuple):
     """An entry of a corpus folder, with its path relative to that folder."""
 
     path: PurePath
-    kind: Literal["file", "link to a folder", "empty folder"]
+    kind: Literal["file", "loop", "empty folder"]
 
 
 def find_class_names(folder: Path) -> set[str]:
     """The names of the class folders that have images."""
     places = {0: [], 1: _list_folders(folder), 2: [inner for split in _list_splits(folder) for inner in _list_folders(split)]}
-    return {place.name for place in places[_depth(folder)] if any(_list_images(place))}
+    return {place.name for place in places[_depth(folder)] if _has_images(place)}
 
 
 def find_loose_images(folder: Path) -> list[Path]:
@@ -55,21 +55,36 @@ def read_class_folders(folder: Path) -> ImageManifest:
         )
     names = find_class_names(folder)
     if len(names) == 1:
+        deeper = _find_classes_below(folder)
+        hint = f"give --data {deeper}, or " if deeper is not None else ""
         raise DataError(
             f"{folder} has one class folder alone: {names.pop()}",
             where=str(folder),
-            fix=f"give every class a folder of its own, or {_MANIFEST}",
+            fix=f"{hint}give every class a folder of its own, or {_MANIFEST}",
         )
-    return IMAGES.collect(folder, folder.resolve(), _records(folder, _depth(folder)))
+    return IMAGES.collect(folder, folder.resolve(), _records(folder, _depth(folder)), follow_links=True)
+
+
+def _find_classes_below(folder: Path) -> Path | None:
+    """The first folder in a chain of folders, each alone with images in its own, that has several classes."""
+    place = folder
+    while len(inner := [each for each in _list_folders(place) if _has_images(each)]) == 1:
+        place = inner[0]
+    return place if place != folder and len(inner) > 1 and not find_loose_images(place) else None
 
 
 def _depth(folder: Path) -> int:
     """In how many folders an image lies: that of its class (1), in that of its split (2); 0 if none tells its class."""
     splits = _list_splits(folder)
-    if any(any(_list_images(inner)) for split in splits for inner in _list_folders(split)):
+    if any(_has_images(inner) for split in splits for inner in _list_folders(split)):
         return 2
     # A class may be called `train`, but hardly are all of them called like splits.
-    return int(any(any(_list_images(top)) for top in _list_folders(folder) if top not in splits))
+    return int(any(_has_images(top) for top in _list_folders(folder) if top not in splits))
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether there is an image in a folder or below it."""
+    return any(entry.kind == "file" and _is_image(entry.path) for entry in _walk(folder, PurePath()))
 
 
 def _records(folder: Path, depth: int) -> Iterator[Record | BrokenRow]:
@@ -92,14 +107,12 @@ def _flaw(entry: _Entry, depth: int) -> str | None:
         return "its name is not UTF-8: rename it"
     if entry.kind == "empty folder":
         return "the folder is empty"
-    if entry.kind == "link to a folder":
-        return "a link to a folder is not followed: put the folder in its place"
+    if entry.kind == "loop":
+        return "the link leads back to a folder that it lies in: take it out"
     if _is_outside(path, depth):
         return f"the folder {path.parts[0]!r} is none of the splits {', '.join(SPLITS)}"
     if not _is_image(path):
         return f"it is not an image: expected one of {', '.join(SUFFIXES)}"
-    if len(path.parts) > depth + 1:
-        return f"it lies deeper than {_FORMS[depth]}: move it up to {PurePath(*path.parts[:depth], path.name).as_posix()}"
     return None
 
 
@@ -107,18 +120,27 @@ def _is_outside(path: PurePath, depth: int) -> bool:
     return depth == 2 and parse_split(path.parts[0]) is None
 
 
-def _walk(folder: Path, folder_below: PurePath) -> Iterator[_Entry]:
+def _walk(folder: Path, folder_below: PurePath, above: frozenset[Path] = frozenset()) -> Iterator[_Entry]:
+    """All files below a folder, links to folders followed, but not round in circles.
+
+    Args:
+        folder: of the corpus.
+        folder_below: where to look in it.
+        above: the folders that this one lies in, as they really are.
+    """
+    real = (folder / folder_below).resolve()
+    if real in above:
+        yield _Entry(folder_below, "loop")
+        return
     paths = _list_visible(folder / folder_below)
     if not paths:
         yield _Entry(folder_below, "empty folder")
     for path in paths:
         inner = folder_below / path.name
-        if not path.is_dir():
-            yield _Entry(inner, "file")
-        elif path.is_symlink():
-            yield _Entry(inner, "link to a folder")
+        if path.is_dir():
+            yield from _walk(folder, inner, above | {real})
         else:
-            yield from _walk(folder, inner)
+            yield _Entry(inner, "file")
 
 
 def _list_splits(folder: Path) -> list[Path]:

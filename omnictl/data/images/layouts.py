@@ -10,11 +10,13 @@ from omnictl.data.images.manifest import IMAGES, ImageManifest, ImageRow, read_m
 from omnictl.data.manifest.layouts import Layout, choose_layout, find_manifest_files, find_manifests, read_columns
 from omnictl.data.manifest.rows import missing_path_error
 from omnictl.data.manifest.tables import guess_column
+from omnictl.data.packed.unpack import find_packed, require_kind, unpack
 
 RECOGNISED = """\
 manifest: metadata.csv, metadata.jsonl, manifest.csv or manifest.jsonl with image,label|caption[,split]
 class folders: CLASS/*.jpg, or train/CLASS/*.jpg, val/CLASS/*.jpg and test/CLASS/*.jpg (or .png, .webp, .gif, .bmp)
-COCO captions: annotations/captions_train2017.json and so on, and train2017/*.jpg"""
+COCO captions: annotations/captions_train2017.json and so on, and train2017/*.jpg
+packed: .parquet or .arrow files (Hugging Face datasets) or .tar files (WebDataset) with images and labels or captions"""
 
 
 def find_images(path: Path) -> ImageManifest:
@@ -25,6 +27,10 @@ def find_images(path: Path) -> ImageManifest:
     """
     if not path.exists():
         raise missing_path_error(path)
+    packed = find_packed(path) if not path.is_dir() or not _has_layout(path) else None
+    if packed is not None:
+        unpacked = unpack(require_kind(packed, "images"))
+        return IMAGES.collect(path, unpacked.folder, unpacked.records)
     if not path.is_dir():
         return read_manifest(path)
     files = find_manifest_files(path)
@@ -36,6 +42,12 @@ def find_images(path: Path) -> ImageManifest:
         if find_class_names(path) or find_loose_images(path):
             return read_class_folders(path)
     return choose_layout(path, layouts, "images", RECOGNISED).read()
+
+
+def _has_layout(folder: Path) -> bool:
+    """Whether a folder has images beside what packed files may lie there, such as the archive that it came in."""
+    manifests = find_manifests(find_manifest_files(folder), IMAGES)
+    return any(True for _ in manifests) or bool(coco_indexes(folder)) or bool(find_class_names(folder))
 
 
 def _coco(folder: Path) -> Iterator[Layout[ImageRow]]:

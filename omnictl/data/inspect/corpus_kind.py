@@ -1,29 +1,32 @@
 """What kind of corpus a path leads to, from names and first lines alone: only its own reader says whether all of it is right."""
 
-import csv
-import json
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from omnictl.data.dialogues import manifest as dialogue_manifest
+from omnictl.data.dialogues.conversation_formats import CONVERSATION_KEYS
 from omnictl.data.images import class_folders
 from omnictl.data.images import layouts as image_layouts
 from omnictl.data.images.class_folders import find_class_names
 from omnictl.data.images.coco import coco_indexes
 from omnictl.data.inspect.findings import Kind
+from omnictl.data.manifest.compression import open_plain, plain_suffix
+from omnictl.data.manifest.json_objects import JSON_SUFFIXES, JsonValue, read_json_values
 from omnictl.data.manifest.layouts import find_manifest_files
 from omnictl.data.manifest.source import tinyworld_seed
-from omnictl.data.manifest.tables import open_bytes
+from omnictl.data.manifest.tables import parse_header, text_encoding
+from omnictl.data.packed.unpack import find_packed
 from omnictl.data.speech import layouts as speech_layouts
-from omnictl.data.speech.layouts import public_corpora
+from omnictl.data.speech.layouts import public_corpora, subtitled_recordings
 from omnictl.data.text import files as text_files
 from omnictl.errors import DataError
 
-_COLUMNS: dict[str, Kind] = {"messages": "dialogues", "image": "images", "audio": "speech"}
+_COLUMNS: dict[str, Kind] = {**dict.fromkeys(CONVERSATION_KEYS, "dialogues"), "image": "images", "audio": "speech"}
 _SUFFIXES: dict[str, Kind] = {
     **dict.fromkeys(class_folders.SUFFIXES, "images"),
-    **dict.fromkeys((".wav", ".flac", ".ogg", ".opus", ".mp3"), "speech"),
+    **dict.fromkeys(speech_layouts.AUDIO_SUFFIXES, "speech"),
     **dict.fromkeys(text_files.SUFFIXES, "text"),
 }
 _MOST_FILES = 10_000
@@ -50,7 +53,7 @@ def find_kind(source: str) -> Kind:
     path = Path(source).expanduser()
     if not path.exists():
         raise DataError(f"no such file or folder: {path}", where=source, fix="check the path, or name tinyworld or tinyworld:SEED")
-    kind = _of_folder(path) if path.is_dir() else _of_file(path)
+    kind = _of_folder(path) if path.is_dir() else _of_packed(path) or _of_file(path)
     if kind is None:
         raise DataError(
             f"{path} is neither speech nor images nor dialogues nor text that is known\nRecognised are\n{_RECOGNISED}",
@@ -61,11 +64,11 @@ def find_kind(source: str) -> Kind:
 
 
 def _of_file(file: Path) -> Kind | None:
-    if file.suffix.lower() == ".csv":
+    if plain_suffix(file) in (".csv", ".tsv"):
         return _of_table(file) or "speech"
-    if file.suffix.lower() == ".jsonl":
+    if plain_suffix(file) in JSON_SUFFIXES:
         return _of_table(file) or "text"
-    return "text" if file.suffix.lower() in text_files.SUFFIXES else None
+    return "text" if text_files.is_text_name(file) else None
 
 
 def _of_folder(folder: Path) -> Kind | None:
@@ -75,13 +78,25 @@ def _of_folder(folder: Path) -> Kind | None:
     named = next((kind for table in tables if (kind := _of_table(table)) is not None), None)
     if named is not None:
         return named
-    if any(True for _ in public_corpora(folder)):
+    if any(True for _ in (*public_corpora(folder), *subtitled_recordings(folder))):
         return "speech"
+    if any(_is_dialogues(file) for file in sorted(folder.iterdir())):
+        return "dialogues"
+    packed = None if find_class_names(folder) or coco_indexes(folder) else _of_packed(folder)
+    if packed is not None:
+        return packed
     counts = _count_kinds(folder)
     if coco_indexes(folder) or (counts["images"] > counts["text"] and len(find_class_names(folder)) > 1):
         return "images"
     kinds: tuple[Kind, ...] = ("text", "images", "speech")  # a folder of text may have a few images
     return next((kind for kind in kinds if counts[kind]), "speech" if tables else None)
+
+
+def _of_packed(path: Path) -> Kind | None:
+    packed = None
+    with suppress(DataError):  # its reader will say it
+        packed = find_packed(path)
+    return None if packed is None else packed.kind
 
 
 def _of_table(file: Path) -> Kind | None:
@@ -96,21 +111,27 @@ def _of_table(file: Path) -> Kind | None:
 
 def _read_first_rows(file: Path) -> tuple[list[str], list[str]]:
     """Names of columns, and values of the first rows, as far as these lines can be read."""
-    with open_bytes(file) as opened:
-        lines = [line for _ in range(4) if (line := opened.readline(100_000).decode("utf-8-sig", errors="replace").strip())]
-    if file.suffix.lower() == ".csv":
-        rows = [[value.strip() for value in next(csv.reader(line.splitlines()), [])] for line in lines[:2]]
+    if plain_suffix(file) in (".csv", ".tsv"):
+        with open_plain(file) as opened:
+            lines = [line for _ in range(4) if (line := opened.readline(100_000))]
+        texts = [line.decode(text_encoding(lines[0]), errors="replace").strip() for line in lines]
+        rows = [parse_header(line) for text in texts for line in text.splitlines()[:1]][:2]
         return (rows[0], rows[-1]) if rows else ([], [])
-    objects = [record for line in lines if isinstance(record := _json_or_none(line), dict)]
+    objects = [value.value for value in _first_values(file) if isinstance(value.value, dict)]
     values = [value for record in objects for name, value in record.items() if isinstance(value, str) and name != "text"]
     return [name for record in objects for name in record], values
 
 
-def _json_or_none(line: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+def _first_values(file: Path) -> list[JsonValue]:
+    values: list[JsonValue] = []
+    with suppress(DataError):  # what was read before says what it is
+        values.extend(islice(read_json_values(file, ""), 4))
+    return values
+
+
+def _is_dialogues(file: Path) -> bool:
+    is_json = plain_suffix(file) in JSON_SUFFIXES and not file.name.startswith(".") and file.is_file()
+    return is_json and dialogue_manifest.begins_with_dialogue(file)
 
 
 def _count_kinds(folder: Path) -> Counter[Kind]:
@@ -118,6 +139,6 @@ def _count_kinds(folder: Path) -> Counter[Kind]:
     visible = (
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in _SUFFIXES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if plain_suffix(file) in _SUFFIXES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
-    return Counter(_SUFFIXES[file.suffix.lower()] for file in islice(visible, _MOST_FILES))
+    return Counter(_SUFFIXES[plain_suffix(file)] for file in islice(visible, _MOST_FILES))

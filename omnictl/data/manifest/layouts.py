@@ -1,13 +1,13 @@
 """Which layout a folder has, of those that a kind of corpus comes in: one of them, or an error that lists what is recognised."""
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple
 
+from omnictl.data.manifest.compression import PACKED_SUFFIXES, open_plain, plain_suffix
 from omnictl.data.manifest.rows import SUFFIXES, Manifest, Row, Schema
-from omnictl.data.manifest.tables import open_bytes
+from omnictl.data.manifest.tables import parse_header, text_encoding
 from omnictl.errors import DataError
 
 
@@ -45,7 +45,8 @@ def choose_layout(path: Path, layouts: Sequence[Layout[Row]], kind: str, recogni
 
 def find_manifest_files(folder: Path) -> list[Path]:
     """The files of a folder that have the name of a manifest."""
-    files = [folder / f"{stem}{suffix}" for stem in ("metadata", "manifest") for suffix in SUFFIXES]
+    names = [f"{stem}{suffix}" for stem in ("metadata", "manifest") for suffix in SUFFIXES]
+    files = [folder / f"{name}{packed}" for name in names for packed in ("", *PACKED_SUFFIXES)]
     return [file for file in files if file.is_file()]
 
 
@@ -58,12 +59,13 @@ def find_manifests(files: Iterable[Path], schema: Schema[Row]) -> Iterator[Layou
 
 def read_columns(file: Path, schema: Schema[Row]) -> list[str]:
     """The columns that the first line names; of JSONL, whose lines name their own, that of the path."""
-    if file.suffix == ".jsonl":
+    if plain_suffix(file) in (".jsonl", ".json"):
         return [schema.file]
-    return [name.strip() for name in next(csv.reader(read_first_line(file).splitlines()), [])]
+    return parse_header(read_first_line(file))
 
 
 def read_first_line(file: Path) -> str:
-    """Of a text file, the beginning at least; bytes that are not valid UTF-8 are replaced."""
-    with open_bytes(file) as opened:
-        return opened.readline(100_000).decode("utf-8-sig", errors="replace")
+    """Of a text file, the beginning at least; bytes that are not text are replaced."""
+    with open_plain(file) as opened:
+        line = opened.readline(100_000)
+    return line.decode(text_encoding(line), errors="replace").partition("\r")[0].partition("\n")[0].removesuffix("\ufffd")

@@ -1,11 +1,10 @@
-"""What every corpus of files has: rows of a file and what is said about it, from a manifest in CSV with a header or JSONL.
+"""What every corpus of files has: rows of a file and what is said about it, from a table with a header (CSV, TSV) or JSON.
 
 A `Schema` says what a row of speech or of images holds; paths, names, splits and tables are judged alike for both. A row that
 cannot be used becomes a `BrokenRow`, for the caller to count and report; a file that cannot be read as a manifest is a
 `DataError` with file and line. No media is decoded here.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,13 @@ from pathlib import Path, PurePath
 from typing import Generic, NamedTuple, TypeVar
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.manifest.tables import check_columns, csv_records, guess_column, read_lines
+from omnictl.data.manifest.compression import plain_suffix
+from omnictl.data.manifest.json_objects import JSON_SUFFIXES, read_json_values
+from omnictl.data.manifest.tables import check_columns, csv_records, guess_column
 from omnictl.errors import DataError
 
-SUFFIXES = (".csv", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+"""Of the manifests that a folder may have; each may be compressed."""
 _SPLIT_NAMES: dict[str, Split] = {**{name: name for name in SPLITS}, "validation": "val", "valid": "val", "dev": "val"}
 
 Row = TypeVar("Row")
@@ -66,28 +68,31 @@ class Schema(Generic[Row]):
     """What to write into an empty manifest."""
 
     def read(self, path: Path) -> Manifest[Row]:
-        """The rows of a `.csv` or `.jsonl` manifest; paths are relative to its folder.
+        """The rows of a `.csv`, `.tsv`, `.jsonl` or `.json` manifest; paths are relative to its folder.
 
         Raises:
             DataError: no such file, not of these formats, not valid UTF-8, a header without what is needed, or no usable row.
         """
         if not path.exists():
             raise missing_path_error(path)
-        readers = {".csv": self._read_csv, ".jsonl": self._read_jsonl}
-        read = readers.get(path.suffix.lower())
+        readers = {".csv": self._read_csv, ".tsv": self._read_csv, **dict.fromkeys(JSON_SUFFIXES, self._read_json)}
+        read = readers.get(plain_suffix(path))
         if read is None:
-            wanted = " or ".join(SUFFIXES)
+            wanted = ", ".join(readers)
             fix = f"give --data a {wanted} file, or a folder"
             raise DataError(f"{path} is not a {wanted} manifest", where=str(path), fix=fix)
         return self.collect(path, path.parent.resolve(), read(path))
 
-    def collect(self, path: Path, folder: Path, records: Iterable[Record | BrokenRow]) -> Manifest[Row]:
+    def collect(
+        self, path: Path, folder: Path, records: Iterable[Record | BrokenRow], *, follow_links: bool = False
+    ) -> Manifest[Row]:
         """Checks records into the rows of a corpus, each with an id of its own.
 
         Args:
             path: what the user gave.
             folder: absolute and free of symbolic links; files may not lie outside of it.
             records: from the index in its order; those that cannot even be taken apart come as broken rows.
+            follow_links: also out of the folder, where no index but the folder itself names the files.
 
         Raises:
             DataError: no record can be used.
@@ -95,7 +100,9 @@ class Schema(Generic[Row]):
         rows: list[Row] = []
         broken: list[BrokenRow] = []
         ids = _UniqueIds()
-        find = cache(partial(find_media_file, self.file, folder))  # of some images there are several rows
+        find = cache(
+            partial(find_media_file, self.file, folder, follow_links=follow_links)
+        )  # of some images there are several rows
         for record in records:
             if isinstance(record, BrokenRow):
                 broken.append(record._replace(id=ids.unique(record.id)))
@@ -113,13 +120,10 @@ class Schema(Generic[Row]):
     def _read_csv(self, path: Path) -> Iterator[Record | BrokenRow]:
         return read_table(path, csv_records(path, self.first_line), self.needed)
 
-    def _read_jsonl(self, path: Path) -> Iterator[Record | BrokenRow]:
-        for number, line in read_lines(path, self.first_line):
-            where = f"{path}:{number}"
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield BrokenRow(where, where, f"broken JSON: {error}")
+    def _read_json(self, path: Path) -> Iterator[Record | BrokenRow]:
+        for where, value, flaw in read_json_values(path, self.first_line):
+            if flaw is not None:
+                yield BrokenRow(where, where, flaw)
                 continue
             if not isinstance(value, dict):
                 yield BrokenRow(where, where, f"an object was expected, found {json_type(value)}")
@@ -162,7 +166,7 @@ def read_table(
         if len(values) == len(columns):
             yield Record(where, fields)
         else:
-            hint = ": put quotes around a field with commas in it" if len(values) > len(columns) else ""
+            hint = ": put quotes around a field that holds a separator" if len(values) > len(columns) else ""
             message = f"found {len(values)} fields, expected the {len(columns)} of the header{hint}"
             yield BrokenRow(_name_of(fields.get(needed[0][0]), where), where, message)
 
@@ -188,8 +192,10 @@ def _name_of(file: object, where: str) -> str:
     return PurePath(file.strip()).as_posix() if isinstance(file, str) and file.strip() else where
 
 
-def find_media_file(kind: str, folder: Path, path: str) -> Path:
+def find_media_file(kind: str, folder: Path, path: str, *, follow_links: bool = False) -> Path:
     """The file that a row names by its path below the folder of its corpus.
+
+    Links may not lead out of it, unless they are to be followed, or those of a snapshot that `huggingface_hub` keeps.
 
     Raises:
         Flaw: there is none, or it lies elsewhere.
@@ -199,7 +205,7 @@ def find_media_file(kind: str, folder: Path, path: str) -> Path:
         raise Flaw(f"the {kind} path '{name}' should be relative to the folder of the corpus, without '..'")
     file = folder / name
     try:
-        if not Path(os.path.realpath(file)).is_relative_to(folder):
+        if not follow_links and not _lies_in(Path(os.path.realpath(file)), folder):
             raise Flaw(f"the {kind} path '{name}' is a link that leaves the folder of the corpus")
         is_file = file.is_file()
     except (OSError, ValueError) as error:  # a name too long, a folder that may not be entered, a NUL
@@ -207,6 +213,12 @@ def find_media_file(kind: str, folder: Path, path: str) -> Path:
     if not is_file:
         raise Flaw(f"no such {kind} file: {file}")
     return file
+
+
+def _lies_in(file: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder, or in that of the blobs which a hub's snapshot, `snapshots/REVISION`, consists of."""
+    blobs = folder.parent.parent / "blobs"
+    return file.is_relative_to(folder) or (folder.parent.name == "snapshots" and file.is_relative_to(blobs))
 
 
 def parse_split(name: str) -> Split | None:

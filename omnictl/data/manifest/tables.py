@@ -3,15 +3,16 @@
 What cannot be read at all is a `DataError` with file and line; what a record means is for `manifest` and the layouts to say.
 """
 
+import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from io import BufferedReader
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from omnictl.config.suggest import nearest
+from omnictl.data.manifest.compression import open_plain
 from omnictl.errors import DataError
 
 _OTHER_NAMES = {
@@ -26,6 +27,11 @@ _OTHER_NAMES = {
 """What other corpora call a column."""
 
 
+_PIECE = 1 << 16
+
+DELIMITERS = (",", "\t", ";")
+
+
 class ColumnGuess(NamedTuple):
     """A name that is needed, and what was probably found in its place."""
 
@@ -33,23 +39,63 @@ class ColumnGuess(NamedTuple):
     column: str
 
 
-def open_bytes(path: Path) -> BufferedReader:
-    """The file, to read bytes from.
+def read_lines(path: Path, first_line: str) -> Iterator[tuple[int, str]]:
+    r"""Numbered lines without their ends, blank ones left out. Only `\n` ends a line: a transcript may hold what else does.
+
+    Args:
+        path: of the file, which may be compressed.
+        first_line: what to write into it should it be empty, for the error to say.
 
     Raises:
-        DataError: the system refuses.
+        DataError: the system refuses, nothing but white space, or bytes that are not UTF-8.
     """
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", where=str(path), fix="make it readable for this user") from error
-
-
-def read_lines(path: Path, first_line: str) -> Iterator[tuple[int, str]]:
-    r"""Numbered lines without their ends, blank ones left out. Only `\n` ends a line: a transcript may hold what else does."""
-    for number, line in enumerate(io.StringIO(read_text(path, first_line), newline="\n"), start=1):
-        if not line.isspace():
+    is_empty = True
+    for number, line in _decoded_lines(path):
+        if line and not line.isspace():
+            is_empty = False
             yield number, line.removesuffix("\n").removesuffix("\r")
+    if is_empty:
+        raise _empty_error(path, first_line)
+
+
+def _decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        with open_plain(path) as file:
+            if text_encoding(file.peek(2)) == "utf-16":
+                yield from utf16_lines(file)
+                return
+            for number, data in enumerate(file, start=1):
+                yield number, data.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise _encoding_error(path, error, number) from error
+
+
+def utf16_lines(file: io.BufferedReader) -> Iterator[tuple[int, str]]:
+    """Numbered lines of UTF-16 with their ends; raises `UnicodeDecodeError` where it is broken."""
+    decoder = codecs.getincrementaldecoder("utf-16")()
+    number, rest, is_end = 0, "", False
+    while not is_end:
+        data = file.read(_PIECE)
+        is_end = not data
+        *lines, rest = (rest + decoder.decode(data, final=is_end)).split("\n")
+        for line in lines:
+            number += 1
+            yield number, f"{line}\n"
+    if rest:
+        yield number + 1, rest
+
+
+def _encoding_error(path: Path, error: UnicodeDecodeError, line: int) -> DataError:
+    return DataError(
+        f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} in line {line}",
+        where=f"{path}:{line}",
+        fix=f"convert it to UTF-8 (`iconv -f {guess_encoding(error)} -t utf-8`)",
+    )
+
+
+def _empty_error(path: Path, first_line: str) -> DataError:
+    return DataError(f"{path} is empty", where=str(path), fix=first_line)
 
 
 def read_text(path: Path, first_line: str) -> str:
@@ -62,20 +108,36 @@ def read_text(path: Path, first_line: str) -> str:
     Raises:
         DataError: the system refuses, nothing but white space, or bytes that are not UTF-8.
     """
-    with open_bytes(path) as file:
+    with open_plain(path) as file:
         data = file.read()
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(text_encoding(data))
     except UnicodeDecodeError as error:
         before = error.object[: error.start]  # without the byte order mark
-        raise DataError(
-            f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} in line {before.count(10) + 1}",
-            where=f"{path}:{before.count(10) + 1}",
-            fix="convert it to UTF-8 (`iconv -f latin1 -t utf-8`)",
-        ) from error
+        raise _encoding_error(path, error, before.count(10) + 1) from error
     if not text or text.isspace():
-        raise DataError(f"{path} is empty", where=str(path), fix=first_line)
+        raise _empty_error(path, first_line)
     return text
+
+
+def text_encoding(beginning: bytes) -> Literal["utf-8-sig", "utf-16"]:
+    """The encoding of a text file: UTF-16 if its byte order mark says so, as Windows programs write it, else UTF-8."""
+    return "utf-16" if beginning[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def guess_encoding(error: UnicodeDecodeError) -> str:
+    """What bytes that are not UTF-8 probably are: zeros stand beside every letter of UTF-16."""
+    return "utf-16" if b"\0" in error.object[:100] else "latin1"
+
+
+def find_delimiter(header: str) -> str:
+    """What stands between the names of columns: a comma, or the tab or semicolon that is there more often."""
+    return max(DELIMITERS, key=header.count)
+
+
+def parse_header(line: str) -> list[str]:
+    """The names of columns that the first line of a table has."""
+    return [name.strip() for name in next(csv.reader([line], delimiter=find_delimiter(line)), [])]
 
 
 def csv_records(path: Path, first_line: str) -> Iterator[tuple[int, list[str]]]:
@@ -84,8 +146,13 @@ def csv_records(path: Path, first_line: str) -> Iterator[tuple[int, list[str]]]:
     Raises:
         DataError: quotes that do not close or do not stand around a whole field: where records end is anybody's guess.
     """
+    text = read_text(path, first_line)
+    delimiter = find_delimiter(text.lstrip().partition("\n")[0].partition("\r")[0])
+    if delimiter == "\t":
+        yield from _tab_records(text)
+        return
     # A quote after ", " is meant as one; strict, or an open quote would swallow the rows below it.
-    reader = csv.reader(io.StringIO(read_text(path, first_line), newline=""), skipinitialspace=True, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -100,6 +167,18 @@ def csv_records(path: Path, first_line: str) -> Iterator[tuple[int, list[str]]]:
             ) from error
         if len(fields) > 1 or "".join(fields).strip():
             yield line, fields
+
+
+def _tab_records(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Between tabs, quotes stand for themselves, unless they stand around a whole field."""
+    for number, line in enumerate(text.splitlines() if "\n" not in text else text.split("\n"), start=1):
+        if line.strip():
+            yield number, [_unquote(field) for field in line.removesuffix("\r").split("\t")]
+
+
+def _unquote(field: str) -> str:
+    is_quoted = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in field[1:-1].replace('""', "")
+    return field[1:-1].replace('""', '"') if is_quoted else field
 
 
 def check_columns(columns: Sequence[str], needed: Sequence[Sequence[str]], where: str) -> None:
@@ -119,8 +198,8 @@ def check_columns(columns: Sequence[str], needed: Sequence[Sequence[str]], where
 def _no_column(group: Sequence[str], columns: Sequence[str], needed: Sequence[Sequence[str]], where: str) -> DataError:
     names = " or ".join(map(repr, group))
     guess = guess_column(group, columns, needed)
-    if len(columns) == 1 and any(separator in columns[0] for separator in ";\t|"):
-        fix = "separate the columns by commas"
+    if len(columns) == 1 and "|" in columns[0]:
+        fix = "separate the columns by commas, semicolons or tabs"
     elif guess is not None:
         fix = f"rename the column {guess.column!r} to {guess.name!r}"
     else:

@@ -1,12 +1,13 @@
 """Speech manifests: rows of a recording and what is said in it, judged by the rules of `manifest`."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 from omnictl.config.split import Split
-from omnictl.data.manifest.rows import Manifest, Record, Schema, optional_text, read_split, require_text
+from omnictl.data.manifest.rows import Flaw, Manifest, Record, Schema, optional_text, read_split, require_text
 
-FIELDS = ("audio", "text", "speaker", "split")
+FIELDS = ("audio", "text", "speaker", "split", "offset", "duration")
 
 
 class SpeechRow(NamedTuple):
@@ -20,6 +21,10 @@ class SpeechRow(NamedTuple):
     speaker: str | None
     split: Split | None
     where: str
+    offset: float | None = None
+    """Where in the recording it is spoken, in seconds; None if it is all of it."""
+    duration: float | None = None
+    """For how long, in seconds; None if to the end, or if that is not said."""
 
     @property
     def file(self) -> Path:
@@ -31,7 +36,7 @@ SpeechManifest = Manifest[SpeechRow]
 
 
 def _row(name: str, audio: Path, record: Record) -> SpeechRow:
-    _, text, speaker, split = map(record.fields.get, FIELDS)
+    _, text, speaker, split, offset, duration = map(record.fields.get, FIELDS)
     return SpeechRow(
         id=name,
         audio=audio,
@@ -39,7 +44,22 @@ def _row(name: str, audio: Path, record: Record) -> SpeechRow:
         speaker=_speaker(speaker),
         split=read_split(split),
         where=record.where,
+        offset=_seconds("offset", offset),
+        duration=_seconds("duration", duration),
     )
+
+
+def _seconds(name: str, value: object) -> float | None:
+    """A number, also as a table has it."""
+    if value is None or value == "":
+        return None
+    try:
+        seconds = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise Flaw(f"the {name} should be a number of seconds, found {value!r}")
+    return seconds
 
 
 def _speaker(value: object) -> str | None:

@@ -15,7 +15,8 @@ from typing import Self
 import numpy as np
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.manifest.tables import open_bytes
+from omnictl.data.manifest.compression import open_bytes
+from omnictl.data.manifest.split_names import split_of_path
 from omnictl.data.text.files import TextRow, empty_text_error, read_rows, read_whole
 from omnictl.errors import DataError
 
@@ -29,9 +30,10 @@ FEWEST_DOCUMENTS = 20
 class TextFiles:
     """Documents read from files.
 
-    Rows that name their split keep it; then validation is, without rows of its own, taken from the training rows, and
-    there is no test split unless asked for. Otherwise the documents with the smallest hashes are validation, the next
-    ones test. With fewer than 20 documents, the files' text is cut in characters instead: training, validation, test.
+    Rows that name their split keep it, and so do files and folders called after one; then validation is, without rows of its own,
+    taken from the training rows, and there is no test split unless asked for. Otherwise the documents with the smallest hashes are
+    validation, the next ones test. With fewer than 20 documents, the files' text is cut in characters instead: training,
+    validation, test.
     """
 
     path: Path
@@ -47,11 +49,12 @@ class TextFiles:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Over the bytes of the files in order and the fractions, not over their names."""
+        """Over the bytes of the files in order, the fractions and the splits that names say, not over the names themselves."""
         digest = hashlib.sha256(repr((self.val_fraction, self.test_fraction)).encode())
         for path in self.files:
             with open_bytes(path) as file:
-                digest.update(path.suffix.lower().encode() + hashlib.file_digest(file, "sha256").digest())
+                split = self._split_by_name(path) or ""
+                digest.update(f"{path.suffix.lower()}{split}".encode() + hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
     def documents(self, split: Split) -> Iterator[str]:
@@ -85,7 +88,12 @@ class TextFiles:
 
     def _rows(self) -> Iterator[TextRow]:
         for path in self.files:
-            yield from read_rows(path)
+            split = self._split_by_name(path)
+            yield from (row._replace(split=row.split or split) for row in read_rows(path))
+
+    def _split_by_name(self, file: Path) -> Split | None:
+        """Of a folder's file: its name, or that of a folder that it lies in, may say which split its rows are."""
+        return split_of_path(file, self.path) if self.path.is_dir() else None
 
     def _texts(self) -> Iterator[str]:
         for path in self.files:

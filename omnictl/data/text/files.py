@@ -1,20 +1,32 @@
-"""Reads text out of `.txt`, `.jsonl` and `.parquet` files, one row a document, a few rows in memory at a time.
+"""Reads text out of `.txt`, `.jsonl`, `.json`, `.parquet` and `.arrow` files, one row a document, a few rows in memory at a time.
 
 What cannot be read is a `DataError` with file and line; nothing is skipped but documents of white space alone.
 """
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterator
-from importlib import import_module
-from pathlib import Path
-from typing import Any, NamedTuple
+from io import BufferedReader
+from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from omnictl.config.split import SPLITS, Split
+from omnictl.data.manifest.compression import is_packed, open_plain, plain_suffix
+from omnictl.data.manifest.json_objects import read_json_values
 from omnictl.data.manifest.rows import json_type
-from omnictl.data.manifest.tables import open_bytes
+from omnictl.data.manifest.tables import guess_encoding, text_encoding, utf16_lines
+from omnictl.data.packed.arrow_tables import TABLE_SUFFIXES, open_table
 from omnictl.errors import DataError
 
-SUFFIXES = (".jsonl", ".parquet", ".txt")
+SUFFIXES = (".arrow", ".json", ".jsonl", ".parquet", ".txt")
+"""Of files of text; `.json`, `.jsonl` and `.txt` may be compressed (`.gz`, `.zst`)."""
+
+_NOT_PART_OF_IT = ("readme", "license", "licence", "changelog", "requirements")
+"""Names of texts that lie beside a corpus and say something about it."""
+_SHOWN = 3
+
+logger = logging.getLogger(__name__)
 
 
 class TextRow(NamedTuple):
@@ -27,6 +39,8 @@ class TextRow(NamedTuple):
 def find_text_files(path: Path) -> list[Path]:
     """The file itself, or every text file of a folder and its subfolders, in the order of their paths, none hidden.
 
+    What of a folder is passed over is logged.
+
     Raises:
         DataError: no such path, a suffix that is not read, a folder without text files, or no bytes in any.
     """
@@ -34,10 +48,13 @@ def find_text_files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"no such file or folder: {path}", where=str(path), fix="check the path given to --data")
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if _is_visible_text_file(file, path)]
+        visible = list_files(path)
+        texts = [file for file in visible if is_text_file(file)]
+        files = [file for file in texts if not _tells_about_others(file)] or texts
         if not files:
             raise DataError(f"{path} has no {wanted} file", where=str(path), fix=f"give --data a folder of {wanted} files")
-    elif path.suffix.lower() in SUFFIXES:
+        _log_passed_over(path, sorted(set(visible) - set(files)))
+    elif is_text_name(path):
         files = [path]
     else:
         raise DataError(f"{path} is not one of {wanted}", where=str(path), fix="rename or convert it to one of these formats")
@@ -46,9 +63,65 @@ def find_text_files(path: Path) -> list[Path]:
     return files
 
 
-def _is_visible_text_file(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in SUFFIXES and file.is_file() and not hidden
+def list_files(folder: Path) -> list[Path]:
+    """All files of a folder and its subfolders in the order of their paths, none hidden; links followed, each folder once."""
+    files: list[Path] = []
+    seen: set[Path] = set()
+    folders = [folder]
+    while folders:
+        current = folders.pop()
+        if (real := current.resolve()) in seen:
+            continue
+        seen.add(real)
+        try:
+            entries = list(current.iterdir())
+        except OSError as error:
+            message = f"cannot read {current}: {error.strerror}"
+            raise DataError(message, where=str(current), fix="make it readable for this user") from error
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+        files += [entry for entry in visible if entry.is_file()]
+        folders += [entry for entry in visible if entry.is_dir()]
+    return sorted(files)
+
+
+def is_text_name(file: PurePath) -> bool:
+    """Whether a file's name is one of a file of text."""
+    return plain_suffix(file) in SUFFIXES and not (is_packed(file) and plain_suffix(file) in TABLE_SUFFIXES)
+
+
+def is_text_file(file: Path) -> bool:
+    """Whether a file is one of text by its name; of JSON and tables, only what has a text, for they may hold anything."""
+    suffix = plain_suffix(file)
+    if not is_text_name(file):
+        return False
+    if suffix == ".json":
+        return _first_json_has_text(file)
+    if suffix == ".arrow":
+        with open_table(file) as table:
+            return "text" in table.columns
+    return True
+
+
+def _first_json_has_text(file: Path) -> bool:
+    try:
+        first = next(read_json_values(file, ""), None)
+    except DataError:
+        return False
+    return first is not None and isinstance(first.value, dict) and "text" in first.value
+
+
+def _tells_about_others(file: Path) -> bool:
+    return plain_suffix(file) == ".txt" and file.name.lower().split(".")[0] in _NOT_PART_OF_IT
+
+
+def _log_passed_over(folder: Path, files: list[Path]) -> None:
+    if files:
+        kinds = Counter(file.suffix.lower() or "no suffix" for file in files)
+        names = ", ".join(str(file.relative_to(folder)) for file in files[:_SHOWN])
+        more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+        suffixes = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds.most_common())
+        number = "1 file is" if len(files) == 1 else f"{len(files):,} files are"
+        logger.info("%s: %s passed over as no text of the corpus (%s): %s%s", folder, number, suffixes, names, more)
 
 
 def empty_text_error(path: Path) -> DataError:
@@ -65,13 +138,13 @@ def read_rows(path: Path) -> Iterator[TextRow]:
     Raises:
         DataError: see the readers below.
     """
-    read = {".txt": _read_txt, ".jsonl": _read_jsonl, ".parquet": _read_parquet}[path.suffix.lower()]
-    return (row for row in read(path) if row.text and not row.text.isspace())
+    readers = {".txt": _read_txt, ".jsonl": _read_jsonl, ".json": _read_json, **dict.fromkeys(TABLE_SUFFIXES, _read_table)}
+    return (row for row in readers[plain_suffix(path)](path) if row.text and not row.text.isspace())
 
 
 def read_whole(path: Path) -> Iterator[str]:
     """A `.txt` file as one text, every character of it; the rows of the other formats."""
-    if path.suffix.lower() == ".txt":
+    if plain_suffix(path) == ".txt":
         yield "".join(line for _, line in _lines(path))
     else:
         yield from (row.text for row in read_rows(path))
@@ -98,23 +171,37 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         DataError: a NUL byte, or bytes that are not UTF-8.
     """
     offset = 0
-    with open_bytes(path) as file:
+    with open_plain(path) as file:
+        if text_encoding(file.peek(2)) == "utf-16":
+            yield from _utf16_lines(file, path)
+            return
         for number, line in enumerate(file, start=1):
             if b"\0" in line:
-                raise _not_text(path, number, offset + line.index(b"\0"), "a NUL byte")
+                fix = "iconv -f utf-16 -t utf-8" if line.count(0) > len(line) // 4 else ""
+                raise _not_text(path, number, offset + line.index(b"\0"), "a NUL byte", fix)
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise _not_text(path, number, offset + error.start, f"byte 0x{line[error.start]:02x}") from error
+                convert = f"iconv -f {guess_encoding(error)} -t utf-8"
+                raise _not_text(path, number, offset + error.start, f"byte 0x{line[error.start]:02x}", convert) from error
             yield number, text.removeprefix("\ufeff") if number == 1 else text
             offset += len(line)
 
 
-def _not_text(path: Path, number: int, offset: int, culprit: str) -> DataError:
+def _utf16_lines(file: BufferedReader, path: Path) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        for number, line in utf16_lines(file):
+            yield number, line
+    except UnicodeDecodeError as error:
+        raise _not_text(path, number + 1, 0, "broken UTF-16", "") from error
+
+
+def _not_text(path: Path, number: int, offset: int, culprit: str, convert: str) -> DataError:
     return DataError(
         f"{path} is not UTF-8 text: {culprit} at offset {offset}",
         where=f"{path}:{number}",
-        fix="give a text file, or convert this one to UTF-8 (`iconv -f latin1 -t utf-8`)",
+        fix=f"convert this one to UTF-8 (`{convert}`)" if convert else "give a text file",
     )
 
 
@@ -127,42 +214,39 @@ def _read_jsonl(path: Path) -> Iterator[TextRow]:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"broken JSON: {error}", where=where, fix='write one object a line: {"text": "..."}') from error
-        if not isinstance(value, dict):
-            raise DataError(
-                f"an object was expected, found {json_type(value)}",
-                where=where,
-                fix='write one object a line: {"text": "..."}',
-            )
-        if "text" not in value:
-            keys = ", ".join(map(repr, value)) or "no keys"
-            raise DataError(f"no key 'text' (found {keys})", where=where, fix="put the document's text under the key 'text'")
-        yield _row(value["text"], value.get("split"), where)
+        yield _json_row(value, where)
 
 
-def _read_parquet(path: Path) -> Iterator[TextRow]:
-    """Column `text`, and `split` if there is one."""
-    try:
-        pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")  # an optional dependency
-    except ImportError as error:
-        raise DataError(f"{path}: reading Parquet needs pyarrow", where=str(path), fix="pip install 'omnictl[parquet]'") from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            for number, value in enumerate(_records(file, path), start=1):
-                yield _row(value["text"], value.get("split"), f"{path}: row {number}")
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a whole Parquet file: {error}", where=str(path), fix="write or download it anew") from error
+def _read_json(path: Path) -> Iterator[TextRow]:
+    for where, value, _ in read_json_values(path, 'write one object a line: {"text": "..."}'):
+        yield _json_row(value, where)
 
 
-def _records(file: Any, path: Path) -> Iterator[dict[str, object]]:
-    names = file.schema_arrow.names
-    if "text" not in names:
+def _json_row(value: object, where: str) -> TextRow:
+    if not isinstance(value, dict):
         raise DataError(
-            f"no column 'text' (found {', '.join(map(repr, names))})",
-            where=str(path),
-            fix="rename the column that holds the text to 'text'",
+            f"an object was expected, found {json_type(value)}",
+            where=where,
+            fix='write one object a line: {"text": "..."}',
         )
-    for batch in file.iter_batches(batch_size=1024, columns=[name for name in ("text", "split") if name in names]):
-        yield from batch.to_pylist()
+    if "text" not in value:
+        keys = ", ".join(map(repr, value)) or "no keys"
+        raise DataError(f"no key 'text' (found {keys})", where=where, fix="put the document's text under the key 'text'")
+    return _row(value["text"], value.get("split"), where)
+
+
+def _read_table(path: Path) -> Iterator[TextRow]:
+    """Column `text`, and `split` if there is one."""
+    with open_table(path) as table:
+        if "text" not in table.columns:
+            raise DataError(
+                f"no column 'text' (found {', '.join(map(repr, table.columns))})",
+                where=str(path),
+                fix="rename the column that holds the text to 'text'",
+            )
+        columns = [name for name in ("text", "split") if name in table.columns]
+        for number, value in enumerate(table.rows(1024, columns), start=1):
+            yield _row(value["text"], value.get("split"), f"{path}: row {number}")
 
 
 def _row(text: object, split: object, where: str) -> TextRow:

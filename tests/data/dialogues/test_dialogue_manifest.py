@@ -2,7 +2,15 @@ import json
 
 import pytest
 
-from omnictl.data.dialogues.manifest import ANY_TASK, DialogueRow, MediaFile, MessageRow, find_dialogues, read_dialogues
+from omnictl.data.dialogues.manifest import (
+    ANY_TASK,
+    RECOGNISED,
+    DialogueRow,
+    MediaFile,
+    MessageRow,
+    find_dialogue_files,
+    read_dialogues,
+)
 from omnictl.errors import DataError
 
 SAID = {"role": "assistant", "content": "A cat."}
@@ -83,16 +91,20 @@ def test_texts_that_follow_one_another_are_one(folder):
 @pytest.mark.parametrize("name", ["dialogues.jsonl", "metadata.jsonl", "manifest.jsonl"])
 def test_a_folder_means_its_manifest(folder, name):
     path = write(folder, asked("What?"), name=name)
-    assert find_dialogues(folder) == find_dialogues(path) == path
+    assert find_dialogue_files(folder) == find_dialogue_files(path) == [path]
     write(folder, asked("What?"), name="dialogues.jsonl")
-    assert find_dialogues(folder).name == "dialogues.jsonl"
+    assert [file.name for file in find_dialogue_files(folder)] == ["dialogues.jsonl"]
 
 
 def test_files_that_cannot_be_read_at_all(folder, tmp_path):
     cases = [
         (tmp_path / "gone", f"no such file or folder: {tmp_path}/gone", str(tmp_path / "gone")),
-        (folder, f"{folder} has no file of dialogues: dialogues.jsonl or metadata.jsonl or manifest.jsonl", str(folder)),
-        (write(folder, "x", name="rows.csv"), f"{folder}/rows.csv is not a .jsonl file of dialogues", f"{folder}/rows.csv"),
+        (folder, f"{folder} has no file of dialogues\nRecognised are\n{RECOGNISED}", str(folder)),
+        (
+            write(folder, "x", name="rows.csv"),
+            f"{folder}/rows.csv is not a .jsonl or .json file of dialogues",
+            f"{folder}/rows.csv",
+        ),
         (
             write(folder, "{", asked("What?", task=3), name="a.jsonl"),
             f"no row of {folder}/a.jsonl can be used: broken JSON: ",

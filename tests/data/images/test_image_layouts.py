@@ -89,7 +89,6 @@ def test_missing_folder(tmp_path):
 
 
 def test_no_layout(tmp_path):
-    make_classes(tmp_path / "too" / "deep")
     touch(tmp_path, "notes.txt", "words/a.txt")
     error = error_of(tmp_path)
     assert error.message == f"{tmp_path} has no layout of images that is known\nRecognised are\n{RECOGNISED}"

@@ -219,7 +219,7 @@ def test_broken_jsonl_row(folder, value, identity, message):
             "no column 'image' (found 'images/a.png', 'cat')",
             "start the file with a line that names its columns, 'image' among them",
         ),
-        ("image;label", "no column 'image' (found 'image;label')", "separate the columns by commas"),
+        ("image|label", "no column 'image' (found 'image|label')", "separate the columns by commas, semicolons or tabs"),
         ("image,label,caption,caption", "two columns are called 'caption'", "keep one of them"),
         ("image,image,label", "two columns are called 'image'", "keep one of them"),
     ],

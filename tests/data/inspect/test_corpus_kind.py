@@ -101,7 +101,7 @@ def test_nothing_that_is_known(tmp_path, name):
         "Text",
         recognised[-1],
     ]
-    assert recognised[-1] == ".jsonl, .parquet, .txt files"
+    assert recognised[-1] == ".arrow, .json, .jsonl, .parquet, .txt files"
     assert error.value.fix == "name a manifest, a text file, or the folder that directly holds one of these"
 
 

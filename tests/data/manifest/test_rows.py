@@ -106,7 +106,7 @@ def test_a_folder_reached_by_a_link(corpus: Corpus, tmp_path: Path) -> None:
         (
             "FILE,Hello, you,,train",
             "FILE",
-            "found 5 fields, expected the 4 of the header: put quotes around a field with commas in it",
+            "found 5 fields, expected the 4 of the header: put quotes around a field that holds a separator",
         ),
         ("FILE,hello,,exam", "FILE", "the split is 'exam', expected one of train, val, test"),
         (
@@ -174,9 +174,9 @@ def test_missing_file(corpus: Corpus) -> None:
 
 
 def test_other_suffix(corpus: Corpus) -> None:
-    error = corpus.error(corpus.write(name="metadata.tsv"))
-    assert error.message == f"{corpus.folder / 'metadata.tsv'} is not a .csv or .jsonl manifest"
-    assert error.fix == "give --data a .csv or .jsonl file, or a folder"
+    error = corpus.error(corpus.write(name="metadata.xml"))
+    assert error.message == f"{corpus.folder / 'metadata.xml'} is not a .csv, .tsv, .jsonl, .json manifest"
+    assert error.fix == "give --data a .csv, .tsv, .jsonl, .json file, or a folder"
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])

@@ -216,7 +216,7 @@ def test_a_recording_that_cannot_be_read_says_why_and_the_others_follow(tmp_path
     corpus = files(tmp_path, max_seconds=2, val_fraction=0)
     broken, long, good = corpus.samples("train", 0, RATE)
     assert isinstance(broken, DataError)
-    assert "is not a WAV, FLAC, OGG or MP3 file" in broken.message
+    assert "is not a WAV, FLAC, OGG, MP3, M4A or WebM file" in broken.message
     assert isinstance(long, DataError)
     assert "at most 2 s were expected" in long.message
     assert not isinstance(good, DataError)

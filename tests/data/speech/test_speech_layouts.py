@@ -74,6 +74,39 @@ def test_ljspeech(tmp_path):
     assert manifest.rows[0].audio == tmp_path.resolve() / "wavs" / "LJ001-0001.wav"
 
 
+def test_ljspeech_whose_ids_are_files(tmp_path):
+    touch(tmp_path, "wavs/a.wav", "wavs/b.flac", "wavs/c.mp3")
+    write_lines(tmp_path / "metadata.csv", "wavs/a.wav|One.", "b.flac|Two.", "c|Three.")
+    assert [row[:2] for row in made(find_speech(tmp_path))] == [
+        ("wavs/a.wav", "One."),
+        ("wavs/b.flac", "Two."),
+        ("wavs/c.mp3", "Three."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "speakers"),
+    [
+        (["u0|anna|One two.", "u1|ben|Three.", "u2|anna|Four.", "u3|ben|Five."], ["anna", "ben", "anna", "ben"]),
+        (["u0|Yes|yes", "u1|No|no", "u2|Yes|yes", "u3|No|no"], [None] * 4),
+        (["u0|Dr. Who|Doctor Who", "u1|Dr. Who|Doctor Who"], [None] * 2),
+        (["u0|1|one", "u1|2|two"], [None] * 2),
+    ],
+)
+def test_a_speaker_between_id_and_text(tmp_path, rows, speakers):
+    touch(tmp_path, *(f"wavs/u{number}.wav" for number in range(4)))
+    write_lines(tmp_path / "metadata.csv", *rows)
+    manifest = find_speech(tmp_path)
+    assert [row.speaker for row in manifest.rows] == speakers
+    assert [row.text for row in manifest.rows] == [row.split("|")[2] for row in rows]
+
+
+def test_litter_of_a_mac_is_passed_over(tmp_path):
+    index = make_librispeech(tmp_path)
+    index.with_name(f"._{index.name}").write_bytes(b"\0\5\x16\7")
+    assert len(find_speech(tmp_path).rows) == 2
+
+
 def test_librispeech_from_its_root(tmp_path):
     make_librispeech(tmp_path)
     make_librispeech(tmp_path, "dev-clean", "174", "50561")

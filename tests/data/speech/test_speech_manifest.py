@@ -170,8 +170,7 @@ def test_bytes_that_are_not_utf8(folder, start):
         ("file_name,text", "no column 'audio' (found 'file_name', 'text')", "rename the column 'file_name' to 'audio'"),
         ("audio,texts", "no column 'text' (found 'audio', 'texts')", "rename the column 'texts' to 'text'"),
         ("audio,Transcription", "no column 'text' (found 'audio', 'Transcription')", "rename the column 'Transcription' to 'text'"),
-        ("audio;text", "no column 'audio' (found 'audio;text')", "separate the columns by commas"),
-        ("id\ttext", "no column 'audio' (found 'id\\ttext')", "separate the columns by commas"),
+        ("audio|text", "no column 'audio' (found 'audio|text')", "separate the columns by commas, semicolons or tabs"),
         (
             "audio/a.wav,hello",
             "no column 'audio' (found 'audio/a.wav', 'hello')",

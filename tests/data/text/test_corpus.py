@@ -174,13 +174,13 @@ def test_empty_file(tmp_path, content):
 
 def test_folder_without_text(tmp_path):
     (tmp_path / "image.png").write_bytes(b"x")
-    assert error_of(tmp_path).message == f"{tmp_path} has no .jsonl, .parquet, .txt file"
+    assert error_of(tmp_path).message == f"{tmp_path} has no .arrow, .json, .jsonl, .parquet, .txt file"
 
 
 def test_unknown_suffix(tmp_path):
     path = tmp_path / "book.pdf"
     path.write_bytes(b"%PDF")
-    assert error_of(path).message == f"{path} is not one of .jsonl, .parquet, .txt"
+    assert error_of(path).message == f"{path} is not one of .arrow, .json, .jsonl, .parquet, .txt"
 
 
 @pytest.mark.parametrize(
@@ -188,15 +188,13 @@ def test_unknown_suffix(tmp_path):
     [
         (b"good\nbad \0 line", "a NUL byte at offset 9"),
         (b"good\ncaf\xe9 line", "byte 0xe9 at offset 8"),
-        ("good\nlines".encode("utf-16"), "byte 0xff at offset 0"),
+        ("good\nlines".encode("utf-16-le"), "a NUL byte at offset 1"),
     ],
 )
 def test_binary_file(tmp_path, content, found):
     path = tmp_path / "binary.txt"
     path.write_bytes(content)
     error = error_of(path)
-    if "0xff" in found:  # NUL bytes are looked for first
-        found = "a NUL byte at offset 3"
     assert error.message == f"{path} is not UTF-8 text: {found}"
     assert error.where == f"{path}:{1 + content[: int(found.split()[-1])].count(10)}"
 

@@ -1,0 +1,1 @@
+"""Layouts of speech that need more than a table: Kaldi, VCTK, subtitles, and segments of long recordings."""

@@ -1,0 +1,212 @@
+import io
+import json
+import sys
+import tarfile
+
+import pyarrow
+import pytest
+import soundfile
+from PIL import Image
+from pyarrow import parquet
+
+from omnictl.data.cache import cache_dir
+from omnictl.data.dialogues.manifest import read_dialogues
+from omnictl.data.images.files.decoder import read_image
+from omnictl.data.images.layouts import find_images
+from omnictl.data.inspect.corpus_kind import find_kind
+from omnictl.data.packed import unpack
+from omnictl.data.speech.layouts import find_speech
+from omnictl.errors import DataError, DiskFull
+
+
+def png(colour="red"):
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), colour).save(file, "png")
+    return file.getvalue()
+
+
+def wav():
+    file = io.BytesIO()
+    soundfile.write(file, [0.0, 0.1] * 500, 8_000, format="WAV")
+    return file.getvalue()
+
+
+def media(data, path=None):
+    return {"bytes": data, "path": path}
+
+
+def table(columns, features=None):
+    """A table as `datasets` writes it, what it knows of its columns in the schema."""
+    made = pyarrow.table(columns)
+    return made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}) if features else made
+
+
+CLASSES = {"image": {"_type": "Image"}, "label": {"names": ["red", "blue"], "_type": "ClassLabel"}}
+
+
+def pictures(colours):
+    return {"image": [media(png(colour)) for colour in colours], "label": [colour == "blue" for colour in colours]}
+
+
+def write_arrow(path, made):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, made.schema) as stream:
+        stream.write_table(made, max_chunksize=2)
+
+
+def write_tar(path, files, mode="w"):
+    with tarfile.open(path, mode) as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+def test_parquet_of_images_with_classes(tmp_path):
+    (tmp_path / "data").mkdir()
+    rows = pictures(["red", "blue", "red"])
+    rows["label"] = [int(value) for value in rows["label"]]
+    for name in ("train-00000-of-00001.parquet", "validation-00000-of-00001.parquet"):
+        parquet.write_table(table(rows, CLASSES), tmp_path / "data" / name)
+    assert find_kind(str(tmp_path)) == "images"
+    manifest = find_images(tmp_path)
+    assert [(row.labels["label"], row.split) for row in manifest.rows] == [
+        (label, split) for split in ("train", "val") for label in ("red", "blue", "red")
+    ]
+    assert read_image(manifest.rows[1].image)[0, 0].tolist() == [0, 0, 255]
+    assert manifest.rows[1].where == f"{tmp_path}/data/train-00000-of-00001.parquet: row 2"
+    one_file = find_images(tmp_path / "data" / "train-00000-of-00001.parquet")
+    assert [row.split for row in one_file.rows] == [None] * 3
+
+
+def test_a_dataset_on_disk(tmp_path):
+    columns = {"audio": [media(wav(), f"{n}.wav") for n in range(5)], "sentence": ["Hello."] * 5, "client_id": list("ababa")}
+    for split in ("train", "test"):
+        write_arrow(tmp_path / split / "data-00000-of-00001.arrow", table(columns))
+        (tmp_path / split / "state.json").write_text("{}")
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    assert find_kind(str(tmp_path)) == "speech"
+    manifest = find_speech(tmp_path)
+    assert [(row.text, row.speaker, row.split) for row in manifest.rows[:2]] == [("Hello.", "a", "test"), ("Hello.", "b", "test")]
+    assert len(manifest.rows) == 10
+    assert soundfile.info(manifest.rows[0].audio).frames == 1000
+
+
+def test_paths_beside_a_table(tmp_path):
+    (tmp_path / "a.png").write_bytes(png())
+    columns = {"image": [media(None, "a.png"), media(None, "/etc/passwd"), media(None, "../a.png")], "caption": ["A cat."] * 3}
+    parquet.write_table(table(columns, {"image": {"_type": "Image"}}), tmp_path / "rows.parquet")
+    manifest = find_images(tmp_path / "rows.parquet")
+    assert [row.caption for row in manifest.rows] == ["A cat."]
+    assert [row.message for row in manifest.broken] == ["the image path should be a string, found null"] * 2
+
+
+def test_dialogues_in_parquet(tmp_path):
+    turns = [{"role": "user", "content": "<image>What colour?"}, {"role": "assistant", "content": "Red."}]
+    parquet.write_table(table({"images": [[media(png())], []], "messages": [turns, turns]}), tmp_path / "a.parquet")
+    assert find_kind(str(tmp_path)) == "dialogues"
+    manifest = read_dialogues(tmp_path)
+    (row,) = manifest.rows
+    assert [part if isinstance(part, str) else part.kind for part in row.messages[0].parts] == ["image", "What colour?"]
+    assert manifest.broken[0].where == f"{tmp_path}/a.parquet: row 2"
+
+
+@pytest.mark.parametrize(("name", "mode"), [("train-000.tar", "w"), ("train-000.tar.gz", "w:gz")])
+def test_webdataset_of_images(tmp_path, name, mode):
+    files = {
+        "./0001.png": png(),
+        "./0001.cls": b"7",
+        "0002.png": png("blue"),
+        "0002.json": b'{"caption": "Blue."}',
+        "x/.DS_Store": b"",
+    }
+    write_tar(tmp_path / name, {**files, "0003.txt": b"no image"}, mode)
+    manifest = find_images(tmp_path)
+    assert [(row.labels, row.caption, row.split) for row in manifest.rows] == [
+        ({"label": "7"}, None, "train"),
+        ({}, "Blue.", "train"),
+    ]
+    assert [(row.where, row.message) for row in manifest.broken] == [
+        (f"{tmp_path / name}: 0003", "the image path should be a string, found null")
+    ]
+
+
+def test_webdataset_of_speech_and_of_dialogues(tmp_path):
+    (tmp_path / "speech").mkdir()
+    write_tar(tmp_path / "speech" / "0.tar", {"a.wav": wav(), "a.txt": b"Hello.\n", "b.flac": wav(), "b.json": b'{"text": "Bye."}'})
+    assert [row.text for row in find_speech(tmp_path / "speech").rows] == ["Hello.", "Bye."]
+    turns = [{"from": "human", "value": "<image><image>Alike?"}, {"from": "gpt", "value": "No."}]
+    write_tar(
+        tmp_path / "a.tar", {"1.0.png": png(), "1.1.png": png("blue"), "1.json": json.dumps({"conversations": turns}).encode()}
+    )
+    assert find_kind(str(tmp_path / "a.tar")) == "dialogues"
+
+
+def test_the_archive_beside_what_was_in_it_is_passed_over(tmp_path):
+    for name in ("cat/1.png", "dog/1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(png())
+    write_tar(tmp_path / "download.tar", {"a.png": png(), "a.cls": b"1"})
+    assert find_kind(str(tmp_path)) == "images"
+    assert [row.id for row in find_images(tmp_path).rows] == ["cat/1.png", "dog/1.png"]
+
+
+def test_a_corpus_is_unpacked_once(tmp_path, monkeypatch):
+    write_tar(tmp_path / "0.tar", {"a.png": png(), "a.cls": b"1"})
+    first = find_images(tmp_path)
+    monkeypatch.setattr(unpack, "_write", None)
+    assert find_images(tmp_path) == first
+
+
+# Flaws
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet", "a.arrow"])
+@pytest.mark.parametrize("kept", [0.5, 0.0])
+def test_files_that_are_cut_off_leave_nothing_behind(tmp_path, name, kept):
+    path = tmp_path / name
+    made = table({"image": [media(png())] * 50, "caption": ["A."] * 50})
+    if name == "a.tar":
+        write_tar(path, {f"{number}.png": png() * 20 for number in range(50)})
+    elif name == "a.parquet":
+        parquet.write_table(made, path)
+    else:
+        write_arrow(path, made)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)] or b"<html>")
+    before = set(cache_dir().glob("unpacked/*"))
+    with pytest.raises(DataError, match=r"is not a whole (tar|Parquet|Arrow) file") as error:
+        find_images(path)
+    assert error.value.fix == "write or download it anew"
+    assert {file for file in cache_dir().glob("unpacked/*") if file.suffix != ".lock"} <= before
+
+
+def test_a_tar_may_hold_no_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr("omnictl.data.packed.webdataset.MAX_BYTES", 100)
+    write_tar(tmp_path / "a.tar", {"a.png": png(), "b.png": bytes(101)})
+    with pytest.raises(DataError, match=r"b.png has 101 bytes; at most 100 were expected"):
+        find_images(tmp_path)
+
+
+def test_no_space_to_unpack(tmp_path, monkeypatch):
+    write_tar(tmp_path / "a.tar", {"a.png": png(), "a.cls": b"1"})
+    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    with pytest.raises(DiskFull, match="in the cache") as error:
+        find_images(tmp_path)
+    assert "OMNICTL_CACHE" in error.value.fix
+
+
+def test_another_kind_says_which_command_reads_it(tmp_path):
+    write_tar(tmp_path / "a.tar", {"a.png": png(), "a.cls": b"1"})
+    with pytest.raises(DataError) as error:
+        find_speech(tmp_path)
+    assert error.value.message == f"{tmp_path} holds images, not speech"
+    assert error.value.fix == "train vision on it, or give --data speech"
+
+
+def test_pyarrow_is_an_extra(tmp_path, monkeypatch):
+    parquet.write_table(table(pictures(["red"]), CLASSES), tmp_path / "a.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(DataError) as error:
+        find_images(tmp_path / "a.parquet")
+    assert error.value.fix == "pip install 'omnictl[parquet]'"

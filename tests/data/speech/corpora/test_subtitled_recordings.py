@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import soundfile
+
+from omnictl.data.inspect.corpus_kind import find_kind
+from omnictl.data.speech.corpora.subtitles import Subtitle, read_subtitles
+from omnictl.data.speech.layouts import find_speech
+
+SRT = """1\r
+00:00:00,500 --> 00:00:01,000\r
+<i>Hello</i>\r
+there.\r
+\r
+2\r
+00:00:01,250 --> 00:00:02,500\r
+- Good day &amp; bye. (door slams)\r
+\r
+3\r
+00:00:02,500 --> 00:00:02,750\r
+♪ ♪\r
+"""
+VTT = """WEBVTT
+
+NOTE a remark
+
+cue-1
+00:00.500 --> 00:01.000 align:start
+<v Anna Smith>Hello <00:00.700>there.
+
+01:00:01.250 --> 01:00:02.500
+[music]
+"""
+
+
+def test_srt(tmp_path):
+    (tmp_path / "a.srt").write_bytes(b"\xef\xbb\xbf" + SRT.encode())
+    assert list(read_subtitles(tmp_path / "a.srt")) == [
+        Subtitle(2, 0.5, 1.0, "Hello there.", None),
+        Subtitle(7, 1.25, 2.5, "Good day & bye.", None),
+    ]
+
+
+def test_vtt(tmp_path):
+    (tmp_path / "a.vtt").write_text(VTT)
+    assert list(read_subtitles(tmp_path / "a.vtt")) == [
+        Subtitle(6, 0.5, 1.0, "Hello there.", "Anna Smith"),
+        Subtitle(9, 3601.25, 3602.5, "[music]", None),
+    ]
+
+
+@pytest.mark.parametrize("name", ["talk.srt", "talk.en.srt"])
+def test_a_long_recording_becomes_utterances(tmp_path, name):
+    soundfile.write(tmp_path / "talk.wav", np.linspace(-0.5, 0.5, 3 * 8000), 8000)
+    (tmp_path / name).write_text(SRT + "\n4\n00:00:02,800 --> 00:00:02,700\nBack.\n\n5\n00:00:02,900 --> 00:00:09,000\nGone.\n")
+    assert find_kind(str(tmp_path)) == "speech"
+    manifest = find_speech(tmp_path)
+    assert [(row.id, row.text, row.where) for row in manifest.rows] == [
+        ("talk.wav", "Hello there.", f"{tmp_path / name}:2"),
+        ("talk.wav#2", "Good day & bye.", f"{tmp_path / name}:7"),
+    ]
+    assert [soundfile.info(row.audio).frames for row in manifest.rows] == [4000, 10000]
+    assert sorted(row.message for row in manifest.broken) == [
+        "the segment from 2.9 to 9 s ends behind its recording, which has 3.00 s",
+        "the subtitle ends at 2.7 s, before it begins at 2.8 s",
+    ]
