@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +164,35 @@ def test_violations_are_told_apart(importer: str, imported: str, expected: str |
 )
 def test_imports_are_found_everywhere(source: str, packages: list[str]) -> None:
     assert [package for _, package in imported_packages(source)] == packages
+
+
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "pydantic_core": "pydantic"}
+"""Of the modules that are named otherwise, or come with another."""
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in requirements}
+
+
+def foreign_imports(source: str) -> Iterator[tuple[str, bool]]:
+    """The distribution of every import that is neither Python's own nor ours, and whether it is imported at once."""
+    for node in ast.walk(ast.parse(source)):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"omnictl"}:
+            yield DISTRIBUTIONS.get(name, name.replace("_", "-")).lower(), node.col_offset == 0
+
+
+def test_what_is_imported_is_installed_without_any_extra_or_imported_late() -> None:
+    """What the extra `dev` brings, a user does not have."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    always = distributions(project["dependencies"])
+    extras = {name: distributions(needed) for name, needed in project["optional-dependencies"].items() if name != "dev"}
+    on_request = set().union(*extras.values())
+    found = {each for path in MODULES for each in foreign_imports(path.read_text(encoding="utf-8"))}
+    assert ("torch", True) in found
+    assert {name for name, _ in found} - always - on_request == set()
+    assert {name for name, at_once in found if at_once} - always == set()
 
 
 def test_what_starts_fast_imports_no_torch() -> None:

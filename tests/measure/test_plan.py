@@ -1,4 +1,3 @@
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,8 +7,8 @@ from stage_factory import make_stage
 
 from omnictl.errors import ConfigError
 from omnictl.measure.disk_usage import data_bytes, size_of
-from omnictl.measure.plan import ACHIEVED_SHARE, GPU_TFLOPS, PROCESS, StagePlan, TargetGpu, make_plans, plan_stage
-from omnictl.measure.untrained import untrained_stage
+from omnictl.measure.plan import ACHIEVED_SHARE, GPU_TFLOPS, PROCESS, StagePlan, TargetGpu, plan_stage
+from omnictl.measure.untrained import WHOLE_MODEL, untrained_stage
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.runs.run import create_run
 from omnictl.stages import STAGES, stage_recipe
@@ -47,16 +46,26 @@ HOURS: Mapping[str, float] = {"pretrain": 12, "asr": 10, "vision": 8, "codec": 5
 """That a stage may take of two or three days, on a GPU that one person can buy."""
 
 
+@pytest.fixture(scope="module")
+def whole_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the parts of a model that stand on each other."""
+    return tmp_path_factory.mktemp("whole_model")
+
+
 @pytest.mark.slow
-def test_a_whole_model_fits_one_gpu_one_disk_and_a_few_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", str(os.cpu_count()))  # of the processes that plan: minutes of computing
-    configs = {name: stage_recipe(name).presets["small"] for name in HOURS}
-    plans = list(make_plans(configs, "small", CARD._replace(tflops=GPU_TFLOPS), CPU, cache=tmp_path))
-    assert [plan.stage for plan in plans] == list(HOURS)
-    for plan in plans:
-        assert plan.fits
-        assert plan.hours < HOURS[plan.stage]
-        assert plan.data_bytes < 5e9, plan.stage
+@pytest.mark.parametrize("name", HOURS)
+def test_a_whole_model_fits_one_gpu_one_disk_and_a_few_days(name: str, whole_model: Path) -> None:
+    config = stage_recipe(name).presets["small"]
+    stage = untrained_stage(name, "small", whole_model / "cache", whole_model, config)
+    plan = plan_stage(stage, config.data, CARD._replace(tflops=GPU_TFLOPS), CPU)
+    assert plan.stage == name
+    assert plan.fits
+    assert plan.hours < HOURS[name]
+    assert plan.data_bytes < 5e9
+
+
+def test_the_hours_of_a_whole_model_are_limited() -> None:
+    assert tuple(HOURS) == WHOLE_MODEL
 
 
 @pytest.mark.slow

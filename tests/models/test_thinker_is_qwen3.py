@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from omnictl.errors import CheckpointError, ConfigError
 from omnictl.models.qwen3 import check_is_qwen3, qwen3_config, qwen3_state_dict, thinker_settings, thinker_state_dict
@@ -22,6 +21,8 @@ SHAPES = [
 
 @pytest.mark.parametrize("config", SHAPES, ids=["grouped", "one key head", "all key heads"])
 def test_same_logits_in_transformers(config: ThinkerConfig, randomise: Callable[[nn.Module], None]) -> None:
+    from transformers import Qwen3Config, Qwen3ForCausalLM  # slow: not for each process that collects tests
+
     model = Thinker(config, VOCAB).eval()
     randomise(model)
     reference = Qwen3ForCausalLM(Qwen3Config(**qwen3_config(config, VOCAB)))

@@ -111,12 +111,18 @@ def label_patches(drawn_scene: Scene, owners: Pixels, grid: int) -> Int64:
         row, column = np.unravel_index(cover.argmax(), cover.shape)
         if cover[row, column] and not shows[row, column]:
             shows[row, column], best[row, column] = True, index
-    values = attribute_values()
     facts = np.array(
-        [[1 + values[name].index(getattr(item, name)) for name in PATCH_ATTRIBUTES] for item, *_ in drawn_scene.figures]
+        [[numbers[getattr(item, name)] for name, numbers in _patch_values().items()] for item, *_ in drawn_scene.figures]
     )  # (figures, 4)
     labels: Int64 = (facts[best] * shows[:, :, None]).reshape(grid * grid, len(PATCH_ATTRIBUTES)).astype(np.int64)
     return labels
+
+
+@lru_cache(maxsize=1)
+def _patch_values() -> Mapping[str, Mapping[str, int]]:
+    """The number of each value of `PATCH_ATTRIBUTES`; the ground has 0."""
+    values = attribute_values()
+    return {name: {value: number for number, value in enumerate(values[name], start=1)} for name in PATCH_ATTRIBUTES}
 
 
 @lru_cache(maxsize=4)

@@ -118,8 +118,9 @@ def product_rate(name: str) -> float:
     return 2.0 * PROBE_MATRICES * PROBE_SIDE**3 / best_seconds(run, rounds=3)
 
 
+@cache
 def matmul_rate(device: torch.device) -> float:
-    """Floating-point operations a second of the best of ten 2048³ fp32 products on all threads."""
+    """Floating-point operations a second of the best of ten 2048³ fp32 products on all threads; timed once a process."""
     a = torch.ones(2048, 2048, device=device)
     product = torch.empty_like(a)
 

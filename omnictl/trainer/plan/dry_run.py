@@ -24,6 +24,9 @@ TRIAL_EXAMPLES = 32
 TRIAL_SECONDS = 6.0
 """That the trials of all formats may take, once each has been timed as often as it must be."""
 
+TRIAL_SHARE = 0.05
+"""And of the time that the training itself takes, as configured."""
+
 LEAST_TURNS, MOST_TURNS = 2, 8
 """Times that a format is timed, at least and at most."""
 
@@ -99,9 +102,10 @@ def step_seconds(
                 updating = update_seconds(stage, config, optimizer, precision, device)
                 if turn:  # the first one prepares kernels
                     passes[number], updates[number] = min(passes[number], passing), min(updates[number], updating)
-            if turn >= LEAST_TURNS and time.perf_counter() - began > TRIAL_SECONDS:
+            seconds = [share * passing + updating for passing, updating in zip(passes, updates, strict=True)]
+            if turn >= LEAST_TURNS and time.perf_counter() - began > min(TRIAL_SECONDS, TRIAL_SHARE * config.steps * min(seconds)):
                 break
-    return [share * passing + updating for passing, updating in zip(passes, updates, strict=True)]
+    return seconds
 
 
 def _pass(stage: Stage, batch: Any, precision: Precision, device: torch.device) -> None:

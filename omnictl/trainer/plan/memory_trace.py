@@ -19,7 +19,6 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from omnictl.nn.statistics import forget_batch_statistics
 from omnictl.trainer.config import TrainConfig
@@ -134,7 +133,7 @@ def _between_steps(
         Untraceable: shapes depend on contents.
     """
     with torch.random.fork_rng(devices=()), FakeTensorMode(allow_non_fake_inputs=True) as mode, _fake_model(stage.model, mode):
-        optimizers, tracker = Optimizers(stage.model, config, optimizer, precision.optimizer_dtype), MemTracker()
+        optimizers, tracker = Optimizers(stage.model, config, optimizer, precision.optimizer_dtype), _PeakTracker()
         _fill_gradients(optimizers)
         _step(optimizers, config)
         tracker.track_external(stage.model, *optimizers.state_tensors().values())
@@ -192,12 +191,26 @@ def _fake_model(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
             holder.update(tensors)
 
 
+class _PeakTracker(MemTracker):
+    """Keeps the peak of the whole alone: to keep that of each module, too, takes as long as all else."""
+
+    def _update_peak_stats(self, peak_state: Any) -> None:  # noqa: ARG002
+        for device, memory in self._curr_mem_snap.items():
+            if self._peak_mem.get(device, 0) < memory["Total"]:
+                self._peak_mem[device], self._peak_mem_snap[device] = memory["Total"], memory.copy()
+
+    def get_tracker_snapshot(self, type: str = "current") -> dict[torch.device, dict[Any, int]]:  # noqa: A002  torch's name
+        """The bytes by kind on each device, now or at the peak."""
+        snapshot = self._peak_mem_snap if type == "peak" else self._curr_mem_snap
+        return {device: memory.copy() for device, memory in snapshot.items()}
+
+
 class _ComputeRealShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What depends on the batch alone (lengths, masks, counts) is computed really, so that shapes may depend on it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = [*_tensors(args), *_tensors(kwargs.values())]
         if not any(isinstance(tensor, FakeTensor) for tensor in tensors) and (tensors or _is_small(func(*args, **kwargs))):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
@@ -210,6 +223,15 @@ class _ComputeRealShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is aten.index.Tensor:
             args = (args[0], [part for index in args[1] for part in _places(index)])
         return func(*args, **kwargs)
+
+
+def _tensors(arguments: Iterable[Any]) -> Iterator[Tensor]:
+    """Those among the arguments of an operator, which has them alone or in lists."""
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            yield argument
+        elif isinstance(argument, (list, tuple)):
+            yield from _tensors(argument)
 
 
 def _is_small(result: Any) -> bool:

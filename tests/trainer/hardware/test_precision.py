@@ -91,6 +91,26 @@ def test_an_optimizer_that_is_slow_in_one_format_decides_against_it(monkeypatch:
     assert (chosen.name, chosen.step_seconds) == ("fp32", 1.1)
 
 
+@pytest.mark.parametrize(("steps", "turns"), [(20, 3), (80, 5), (100_000, 7)])
+def test_trials_take_no_more_than_a_twentieth_of_the_training_nor_of_a_minute(
+    steps: int, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass takes half a second in either format, so each turn one."""
+    clock, stage, passes = Clock(), Regression(), list[str]()
+    for place in (module, dry_run):
+        monkeypatch.setattr(place, "time", clock)
+
+    def pass_(_stage: object, _batch: object, precision: Precision, _device: torch.device) -> None:
+        passes.append(precision.name)
+        clock.now += 0.5
+
+    monkeypatch.setattr(dry_run, "try_out", pass_)
+    formats = [Precision(name, "trial") for name in ("fp32", "bf16")]
+    config = TrainConfig(batch_size=8, steps=steps)
+    assert dry_run.step_seconds(stage, stage.batches(), config, "adamw", CPU, formats, examples=8) == [0.5, 0.5]
+    assert passes == ["fp32", "bf16"] * turns
+
+
 @pytest.mark.parametrize("name", ["fp32", "fp16", "bf16"])
 def test_what_is_configured_is_taken_untried(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rates(monkeypatch)
@@ -133,7 +153,7 @@ def test_the_matmul_rate_is_of_the_best_of_ten_products(monkeypatch: pytest.Monk
         return 0.5
 
     monkeypatch.setattr(module, "best_seconds", clock)
-    assert matmul_rate(CPU) == 2 * 2048**3 / 0.5
+    assert matmul_rate.__wrapped__(CPU) == 2 * 2048**3 / 0.5
 
 
 def test_the_best_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
