@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from omnictl.data.images.corpus import View
 from omnictl.data.images.tinyworld import TinyWorldImages
 from omnictl.data.speech.tinyworld import TinyWorldSpeech
 from omnictl.errors import DataError
-from omnictl.stages import STAGES, command_recipe
+from omnictl.stages import STAGES, command_recipe, command_stages
 from omnictl.stages.pretrain import PRESETS
 from omnictl.tinyworld import document
 from omnictl.trainer import trainer
@@ -35,7 +35,10 @@ PLANNED = "vision"
 """Instead of all stages."""
 
 FEWEST_STEPS = "4"
-"""Steps of a training command whose config is not the debug preset's."""
+"""Steps of a training."""
+
+FEWEST_EXAMPLES = "4"
+"""That an evaluation judges."""
 
 MOST_LOG_LINES = 12
 """Of an entry of docs/log.md, its heading and empty lines included; what is longer belongs to docs/log/."""
@@ -52,8 +55,10 @@ def commands(markdown: str) -> Iterator[list[str]]:
 
 
 def at_debug_size(arguments: list[str]) -> list[str]:
-    """The same command with the debug preset and without `--max-minutes`."""
+    """The same command with the debug preset, few steps or examples, and without `--max-minutes`."""
     arguments = without(arguments, "--max-minutes")
+    if arguments[0] == "eval":
+        return [*without(arguments, "--limit"), "--limit", FEWEST_EXAMPLES]
     if arguments[0] == "bench":
         return [*without(arguments, "--preset"), "--preset", "debug", "--steps", "1", "--only", "codec"]
     if arguments[0] == "plan":
@@ -61,8 +66,11 @@ def at_debug_size(arguments: list[str]) -> list[str]:
         return [*named, "--preset", "debug"]
     if arguments[0] not in (*STAGES, "pipeline") or "--resume" in arguments:
         return arguments
-    if arguments[0] in STAGES and ("--config" in arguments or "--set" in arguments):
+    if arguments[0] in STAGES:
         arguments = [*without(arguments, "--max-steps"), "--max-steps", FEWEST_STEPS]
+    else:
+        keys = [f"{stage}.{key}" for stage in command_stages() for key in STAGES[stage].training_keys]
+        arguments = [*arguments, *chain.from_iterable(("--set", f"{key}.steps={FEWEST_STEPS}") for key in keys)]
     return arguments if "--config" in arguments else [*without(arguments, "--preset"), "--preset", "debug"]
 
 
@@ -194,16 +202,22 @@ omnictl chat --text "a # b"   # a comment
 @pytest.mark.parametrize(
     ("given", "run_as"),
     [
-        ("pretrain --preset tiny --max-minutes 5", "pretrain --preset debug"),
-        ("pretrain --data my.txt", "pretrain --data my.txt --preset debug"),
+        ("pretrain --preset tiny --max-minutes 5", "pretrain --max-steps 4 --preset debug"),
+        ("pretrain --data my.txt", "pretrain --data my.txt --max-steps 4 --preset debug"),
         ("pretrain --config a.json", "pretrain --config a.json --max-steps 4"),
         ("pretrain --resume latest", "pretrain --resume latest"),
-        ("pipeline --preset tiny --set asr.train.steps=9 --max-minutes 30", "pipeline --set asr.train.steps=9 --preset debug"),
-        ("eval pretrain", "eval pretrain"),
+        ("eval pretrain", "eval pretrain --limit 4"),
     ],
 )
 def test_commands_at_debug_size(given: str, run_as: str) -> None:
     assert at_debug_size(given.split()) == run_as.split()
+
+
+def test_every_training_of_a_pipeline_is_short() -> None:
+    arguments = at_debug_size(["pipeline", "--preset", "tiny", "--set", "asr.train.steps=9", "--max-minutes", "30"])
+    assert arguments[:3] == ["pipeline", "--set", "asr.train.steps=9"]
+    assert arguments[-2:] == ["--preset", "debug"]
+    assert {"pretrain.train.steps=4", "talker.codec.train.steps=4", "sft.train.steps=4"} < set(arguments)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

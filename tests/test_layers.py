@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -84,13 +85,16 @@ TORCH_FREE = (
 DEPTH = {package: depth for depth, line in enumerate(LAYERS) for package in line}
 
 
+parse = cache(ast.parse)
+
+
 def package_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 def imported_packages(source: str) -> Iterator[tuple[int, str]]:
     """Line and package below `omnictl` of every import, wherever in the file; the root itself is free to all."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -176,7 +180,7 @@ def distributions(requirements: list[str]) -> set[str]:
 
 def foreign_imports(source: str) -> Iterator[tuple[str, bool]]:
     """The distribution of every import that is neither Python's own nor ours, and whether it is imported at once."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         for name in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"omnictl"}:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from omnictl.data.audio.files import wav_bytes
 from omnictl.data.speech.transcripts.spoken_text import speech_text, spell_out
@@ -11,6 +11,9 @@ from omnictl.evaluation.talker import SHUFFLE_SEED, TalkerEvaluator
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.shuffle import shuffled_inputs
 from omnictl.metrics.speech import by_pair, character_errors
+
+if TYPE_CHECKING:
+    from omnictl.data.speech.corpus import Samples
 
 SAID = 100
 """Answers that are said, drawn from all; one in fifty would be of one task only, where tasks take turns."""
@@ -33,16 +36,19 @@ def say_replies(answers: Sequence[str], evaluator: TalkerEvaluator) -> SpokenRep
     chosen = answers if len(answers) <= SAID else Random(SHUFFLE_SEED).sample(answers, SAID)
     sayable = [not foreign_characters(answer) and bool(speech_text(spell_out(answer))) for answer in chosen]
     texts = [speech_text(spell_out(answer)) if is_sayable else answer for answer, is_sayable in zip(chosen, sayable, strict=True)]
-    transcripts = [
-        evaluator.transcribe(answer, 0) if is_sayable else "" for answer, is_sayable in zip(chosen, sayable, strict=True)
-    ]
+    transcripts: list[str] = []
+    kept: list[Samples] = []
+    for answer, is_sayable in zip(chosen, sayable, strict=True):
+        audio = evaluator.synthesise(answer, 0) if is_sayable else None
+        transcripts.append("" if audio is None else evaluator.read(audio))
+        if audio is not None and len(kept) < KEPT:
+            kept.append(audio)
     exchanged = [texts[number] for number in shuffled_inputs(len(texts), SHUFFLE_SEED)]
     rate = evaluator.voice.vocoder.sample_rate
-    kept = [answer for answer, is_sayable in zip(chosen, sayable, strict=True) if is_sayable][:KEPT]
     understood, shuffled = by_pair(character_errors, texts, transcripts), by_pair(character_errors, exchanged, transcripts)
     return SpokenReplies(
         {"speech_reply_cer": understood.value},
         {"speech_reply_cer_shuffled": shuffled.value},
-        {f"reply_{number}.wav": wav_bytes(evaluator.synthesise(answer, 0), rate) for number, answer in enumerate(kept, start=1)},
+        {f"reply_{number}.wav": wav_bytes(audio, rate) for number, audio in enumerate(kept, start=1)},
         {"speech_reply_cer": understood.against("speech_reply_cer_shuffled", shuffled, "lower")},
     )

@@ -97,12 +97,12 @@ class TalkerEvaluator:
             "teacher_forced": self._audio(example.guessed),
             "free_running": spoken.audio,
         }
-        transcripts = {rung: self._read(audio) for rung, audio in by_rung.items()}
+        transcripts = {rung: self.read(audio) for rung, audio in by_rung.items()}
         return SpokenSentence(speech_text(example.text), by_rung, transcripts, spoken.first_seconds, spoken.seconds)
 
     def transcribe(self, text: str, speaker: int) -> str:
         """What the judge understands of a text that the Talker says."""
-        return self._read(self.synthesise(text, speaker))
+        return self.read(self.synthesise(text, speaker))
 
     def synthesise(self, text: str, speaker: int) -> Samples:
         """`(n,)` samples of a text that the Talker says."""
@@ -116,7 +116,8 @@ class TalkerEvaluator:
         codec = self.voice.codec
         return synthesise(self.voice.vocoder, codec.decode(codes.to(codec.mean.device)[None])[0].cpu())
 
-    def _read(self, audio: Samples) -> str:
+    def read(self, audio: Samples) -> str:
+        """What the judge understands of `(n,)` samples at the vocoder's rate."""
         return self.judge.read(resample(audio, self.voice.vocoder.sample_rate, self.judge.rate))
 
 

@@ -10,11 +10,11 @@ operations and scales of torchvision's; Zhang et al. 2018, mixup; Yun et al. 201
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as F  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,6 +41,14 @@ MAGNITUDE = 9 / 30
 
 GREY = 128.0
 """What comes in where an image is moved away, as in RandAugment's own code; close to zero once it is normalised."""
+
+
+@cache
+def _functional() -> Any:
+    """torchvision's functions: importing them takes two seconds, which a chat without images need not wait for."""
+    from torchvision.transforms.v2 import functional  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
+
+    return functional
 
 
 class Box(NamedTuple):
@@ -153,14 +161,16 @@ def _cut(image: Pixels, box: Box, size: int) -> Tensor:
     """A part of an image, resized: `(3, size, size)`."""
     part = image[box.top : box.top + box.height, box.left : box.left + box.width]
     pixels = torch.from_numpy(part.copy()).permute(2, 0, 1)  # a copy, as torch warns of arrays that cannot be written
-    resized: Tensor = F.resize(pixels, [size, size], antialias=True)
+    resized: Tensor = _functional().resize(pixels, [size, size], antialias=True)
     return resized.contiguous()
 
 
 def _shear(image: Tensor, across: float, down: float) -> Tensor:
     """Move every row aside by `across` of its distance from the top, every column down by `down` of its distance from the left."""
     shear = [math.degrees(math.atan(across)), math.degrees(math.atan(down))]
-    moved: Tensor = F.affine(image, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, fill=[GREY] * 3, center=[0.0, 0.0])
+    moved: Tensor = _functional().affine(
+        image, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, fill=[GREY] * 3, center=[0.0, 0.0]
+    )
     return moved
 
 
@@ -177,15 +187,15 @@ OPERATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "shear_y": lambda image, magnitude: _shear(image, 0, 0.3 * magnitude),
     "translate_x": lambda image, magnitude: _translate(image, 150 / 331 * magnitude, 0),
     "translate_y": lambda image, magnitude: _translate(image, 0, 150 / 331 * magnitude),
-    "rotate": lambda image, magnitude: F.rotate(image, 30 * magnitude, fill=[GREY] * 3),
-    "brightness": lambda image, magnitude: F.adjust_brightness(image, 1 + 0.9 * magnitude),
-    "colour": lambda image, magnitude: F.adjust_saturation(image, 1 + 0.9 * magnitude),
-    "contrast": lambda image, magnitude: F.adjust_contrast(image, 1 + 0.9 * magnitude),
-    "sharpness": lambda image, magnitude: F.adjust_sharpness(image, 1 + 0.9 * magnitude),
-    "posterise": lambda image, magnitude: F.posterize(image, 8 - round(4 * abs(magnitude))),
-    "solarise": lambda image, magnitude: F.solarize(image, 255 * (1 - abs(magnitude))),
-    "autocontrast": lambda image, _: F.autocontrast(image),
-    "equalise": lambda image, _: F.equalize(image),
+    "rotate": lambda image, magnitude: _functional().rotate(image, 30 * magnitude, fill=[GREY] * 3),
+    "brightness": lambda image, magnitude: _functional().adjust_brightness(image, 1 + 0.9 * magnitude),
+    "colour": lambda image, magnitude: _functional().adjust_saturation(image, 1 + 0.9 * magnitude),
+    "contrast": lambda image, magnitude: _functional().adjust_contrast(image, 1 + 0.9 * magnitude),
+    "sharpness": lambda image, magnitude: _functional().adjust_sharpness(image, 1 + 0.9 * magnitude),
+    "posterise": lambda image, magnitude: _functional().posterize(image, 8 - round(4 * abs(magnitude))),
+    "solarise": lambda image, magnitude: _functional().solarize(image, 255 * (1 - abs(magnitude))),
+    "autocontrast": lambda image, _: _functional().autocontrast(image),
+    "equalise": lambda image, _: _functional().equalize(image),
 }
 """RandAugment's, on an image `(3, H, W)` uint8 with a magnitude from -1 to 1; some know no direction, some only one strength."""
 

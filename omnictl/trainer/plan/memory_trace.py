@@ -191,7 +191,7 @@ def _fake_model(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
             holder.update(tensors)
 
 
-class _PeakTracker(MemTracker):
+class _PeakTracker(MemTracker):  # type: ignore[no-untyped-call]
     """Keeps the peak of the whole alone: to keep that of each module, too, takes as long as all else."""
 
     def _update_peak_stats(self, peak_state: Any) -> None:  # noqa: ARG002

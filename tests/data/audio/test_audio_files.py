@@ -252,7 +252,7 @@ def test_floats_that_were_never_scaled(tmp_path, subtype, level):
 # Broken at random
 
 
-@pytest.fixture(scope="module", params=[300, pytest.param(2_000, marks=pytest.mark.faults)])
+@pytest.fixture(scope="module", params=[60, pytest.param(2_000, marks=pytest.mark.faults)])
 def broken_files(tmp_path_factory, request):
     """What became of so many mutated files of every format, read in processes of their own; and what these had to say."""
     paths = [str(Path(media.__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -91,11 +91,11 @@ def test_an_optimizer_that_is_slow_in_one_format_decides_against_it(monkeypatch:
     assert (chosen.name, chosen.step_seconds) == ("fp32", 1.1)
 
 
-@pytest.mark.parametrize(("steps", "turns"), [(20, 3), (80, 5), (100_000, 7)])
-def test_trials_take_no_more_than_a_twentieth_of_the_training_nor_of_a_minute(
+@pytest.mark.parametrize(("steps", "turns"), [(20, 3), (180, 5), (100_000, 7)])
+def test_trials_take_no_more_than_a_twentieth_of_the_training_nor_than_six_seconds(
     steps: int, turns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pass takes half a second in either format, so each turn one."""
+    """A pass takes half a second in either format, so a turn takes one; the turn that goes past the limit is the last."""
     clock, stage, passes = Clock(), Regression(), list[str]()
     for place in (module, dry_run):
         monkeypatch.setattr(place, "time", clock)

@@ -153,7 +153,7 @@ def read_in_processes(folder, count, names):
     return json.loads(done.stdout), done.stderr
 
 
-@pytest.fixture(scope="module", params=[300, pytest.param(2_000, marks=pytest.mark.faults)])
+@pytest.fixture(scope="module", params=[60, pytest.param(2_000, marks=pytest.mark.faults)])
 def reports(tmp_path_factory, request):
     return *read_in_processes(tmp_path_factory.mktemp("broken"), request.param, SUFFIXES), request.param
 
