@@ -142,20 +142,20 @@ class GriffinLimStream:
 
     def _fit(self, wanted: Tensor, phases: Tensor) -> tuple[Tensor, Tensor]:
         """A signal with about these magnitudes `(N, bins)` that begins with the final samples, and its phases."""
-        before = torch.zeros(())
+        before, weights = torch.zeros(()), _envelope(self._vocoder.mel, len(wanted))
         spectrum = torch.polar(wanted, phases)
         for _ in range(self._vocoder.rounds):
-            projected = self._spectrum(self._signal(spectrum))
+            projected = self._spectrum(self._signal(spectrum, weights))
             ahead = projected - (MOMENTUM / (1 + MOMENTUM)) * before
             before = projected
             spectrum = wanted * ahead / ahead.abs().clamp(min=_SMALL)
-        return self._signal(spectrum), spectrum.angle()
+        return self._signal(spectrum, weights), spectrum.angle()
 
-    def _signal(self, spectrum: Tensor) -> Tensor:
+    def _signal(self, spectrum: Tensor, weights: Tensor) -> Tensor:
         """The signal `((N - 1) · hop + fft,)` nearest to a spectrum `(N, bins)`, its beginning as it is."""
         mel = self._vocoder.mel
         pieces = torch.fft.irfft(spectrum, mel.fft) * self._window
-        signal = overlap_add(pieces[None], mel.hop)[0] / _envelope(mel, len(spectrum))
+        signal = overlap_add(pieces[None], mel.hop)[0] / weights
         signal[: len(self._before)] = self._before
         return signal
 

@@ -31,7 +31,7 @@ from omnictl.trainer.optim.gradient import accumulate, normalise, sum_over_proce
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", "")
-STEPS = 20
+STEPS = 12
 SLICED = ("pretrain", "asr", "sft")
 RATES = {"vocoder": 1e-5}
 """Logarithms of spectra near silence: at larger steps each one makes rounding errors a hundred times what they were."""
