@@ -44,12 +44,14 @@ FEW = {
 
 
 def small(*stages: str) -> list[str]:
+    """Options for a few steps and few examples to be judged on."""
+    return [*short(*stages), *chain.from_iterable(("--set", f"{stage}.{FEW[stage]}") for stage in stages or COMMANDS)]
+
+
+def short(*stages: str) -> list[str]:
     """Options for a few steps that are the same every time: which number format is faster may change."""
-    chosen = stages or COMMANDS
-    values = [f"{stage}.{FEW[stage]}" for stage in chosen]
-    for key in TRAININGS:
-        if key.partition(".")[0] in chosen:
-            values += [f"{key}.{value}" for value in (f"steps={STEPS}", "precision=fp32", "save_every=1")]
+    chosen = [key for key in TRAININGS if key.partition(".")[0] in (stages or COMMANDS)]
+    values = [f"{key}.{value}" for key in chosen for value in (f"steps={STEPS}", "precision=fp32", "save_every=1")]
     return ["--preset", "debug", *chain.from_iterable(("--set", value) for value in values)]
 
 
@@ -337,7 +339,7 @@ def test_a_run_that_is_needed_and_missing(omnictl: Command, runs: Path) -> None:
 @pytest.mark.slow
 def test_little_time(omnictl: Command, runs: Path) -> None:
     """Far more steps than fit; every stage still ends with a model, and is judged."""
-    endless = [word.replace(f"steps={STEPS}", "steps=100000") for word in small()]
+    endless = [word.replace(f"steps={STEPS}", "steps=100000") for word in short()]
     ended = omnictl("pipeline", *endless, "--max-minutes", 0.05, "--json")
     assert ended.code == 0
     assert all(Run(Path(state["run"])).record()["steps"] < 100_000 for state in ended.json["stages"].values())
@@ -349,7 +351,7 @@ def test_the_time_given_is_planned(omnictl: Command, runs: Path) -> None:
     """Far more than two small stages take: all steps, said before and noted."""
     stages = "pretrain", "vision"
     only = chain.from_iterable(("--only", stage) for stage in stages)
-    ended = omnictl("pipeline", *small(*stages), *only, "--max-minutes", 2, "--json")
+    ended = omnictl("pipeline", *short(*stages), *only, "--max-minutes", 2, "--json")
     assert ended.code == 0
     plan = ended.json["plan"]
     assert [(unit["unit"], unit["steps"]) for unit in plan["units"]] == [("pretrain", STEPS), ("vision", STEPS)]
@@ -370,7 +372,7 @@ def test_a_resume_is_planned_for_what_is_left(omnictl: Command, runs: Path, monk
     with monkeypatch.context() as patch:
         trained_with(patch, fail)
         only = ("--only", "asr", "--only", "talker")
-        assert omnictl("pipeline", *small("asr", "talker"), *only, "--max-minutes", 2).code == 6
+        assert omnictl("pipeline", *short("asr", "talker"), *only, "--max-minutes", 2).code == 6
     ended = omnictl("pipeline", "--resume", "latest", "--max-minutes", 2, "--json")
     assert ended.code == 0
     assert [unit["unit"] for unit in ended.json["plan"]["units"]] == ["aligner", "talker"]
