@@ -170,8 +170,12 @@ def test_imports_are_found_everywhere(source: str, packages: list[str]) -> None:
     assert [package for _, package in imported_packages(source)] == packages
 
 
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "pydantic_core": "pydantic"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "pydantic_core": "pydantic", "anyio": "starlette"}
 """Of the modules that are named otherwise, or come with another."""
+
+
+WITH_EXTRA = ("serve",)
+"""Packages that are imported late as a whole, and need the extra of their name."""
 
 
 def distributions(requirements: list[str]) -> set[str]:
@@ -193,10 +197,12 @@ def test_what_is_imported_is_installed_without_any_extra_or_imported_late() -> N
     always = distributions(project["dependencies"])
     extras = {name: distributions(needed) for name, needed in project["optional-dependencies"].items() if name != "dev"}
     on_request = set().union(*extras.values())
-    found = {each for path in MODULES for each in foreign_imports(path.read_text(encoding="utf-8"))}
-    assert ("torch", True) in found
-    assert {name for name, _ in found} - always - on_request == set()
-    assert {name for name, at_once in found if at_once} - always == set()
+    found = {(package_of(path), *each) for path in MODULES for each in foreign_imports(path.read_text(encoding="utf-8"))}
+    assert ("models", "torch", True) in found
+    assert {name for _, name, _ in found} - always - on_request == set()
+    assert {(where, name) for where, name, at_once in found if at_once and name not in always and where not in WITH_EXTRA} == set()
+    for package in WITH_EXTRA:
+        assert {name for where, name, at_once in found if at_once and where == package} <= always | extras[package]
 
 
 def test_what_starts_fast_imports_no_torch() -> None:

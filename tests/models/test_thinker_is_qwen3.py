@@ -58,6 +58,8 @@ def test_settings_that_do_not_matter_are_no_obstacle() -> None:
 
 
 def test_a_config_comes_back() -> None:
+    from transformers import Qwen3Config
+
     for config in SHAPES:
         assert ThinkerConfig(**thinker_settings(qwen3_config(config, VOCAB), "config.json")) == config
         described = Qwen3Config(**qwen3_config(config, VOCAB)).to_dict()
