@@ -9,7 +9,8 @@
     │   └── ExportError       an export that does not agree with its run
     ├── OutOfMemory       5   the step does not fit
     ├── Diverged          6   a loss or a gradient that is not finite
-    └── DiskFull          7   no space left while something was written
+    ├── DiskFull          7   no space left while something was written
+    └── MachineFault      8   software or machine on which nothing can be trained
 
 Our own bugs are plain exceptions and exit with 1. An interrupt exits with 130, a termination with 143, both after saving.
 """
@@ -104,3 +105,10 @@ class DiskFull(OmniError):
 
     kind = "disk"
     exit_code = 7
+
+
+class MachineFault(OmniError):
+    """Software that does not fit together, or a machine on which nothing can be trained."""
+
+    kind = "machine"
+    exit_code = 8

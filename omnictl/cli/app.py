@@ -11,13 +11,16 @@ from omnictl import __version__
 from omnictl.cli.console import Output, show_error
 from omnictl.cli.measure.bench import bench
 from omnictl.cli.measure.eval import evaluate
+from omnictl.cli.runs.app import app as runs_app
 from omnictl.cli.setup.config import app as config_app
 from omnictl.cli.setup.data import app as data_app
+from omnictl.cli.setup.doctor import doctor
 from omnictl.cli.train.command import training_command
 from omnictl.cli.train.pipeline import pipeline
 from omnictl.cli.train.plan import plan
 from omnictl.cli.train.sft import sft
 from omnictl.cli.train.talker import talker
+from omnictl.cli.train.watch import watch
 from omnictl.cli.use.chat import chat
 from omnictl.cli.use.classify import classify
 from omnictl.cli.use.export import export
@@ -82,6 +85,7 @@ for _name in command_stages():
     app.command(_name, help=STAGES[_name].summary, rich_help_panel="Train")(_command)
 app.command("pipeline", rich_help_panel="Train")(pipeline)
 app.command("plan", rich_help_panel="Train")(plan)
+app.command("watch", rich_help_panel="Train")(watch)
 app.command("bench", rich_help_panel="Measure")(bench)
 app.command("eval", rich_help_panel="Measure")(evaluate)
 app.command("chat", rich_help_panel="Use")(chat)
@@ -91,6 +95,8 @@ app.command("say", rich_help_panel="Use")(say)
 app.command("serve", rich_help_panel="Use")(serve)
 app.command("export", rich_help_panel="Use")(export)
 app.command("push", rich_help_panel="Use")(push)
+app.command("doctor", rich_help_panel="Set up")(doctor)
+app.add_typer(runs_app, name="runs", rich_help_panel="Measure")
 app.add_typer(config_app, name="config", rich_help_panel="Set up")
 app.add_typer(data_app, name="data", rich_help_panel="Set up")
 

@@ -21,6 +21,10 @@ from omnictl.metrics.verdict import judge_recognition
 from omnictl.trainer.stage import Report
 
 WORST_UTTERANCES = 20
+
+SAMPLES = 4
+"""Utterances of each validation whose transcription is kept."""
+
 SHUFFLE_SEED = 0
 
 
@@ -116,6 +120,13 @@ def _shuffle_audio(results: Sequence[RecognitionResult]) -> Estimate:
     references = [result.reference for result in results]
     floor = shuffled_floor(references, seed=SHUFFLE_SEED)
     return by_pair(word_errors, references, [results[index].hypothesis for index in floor.permutation])
+
+
+def samples(results: Sequence[RecognitionResult]) -> list[dict[str, object]]:
+    """The first few utterances and their transcriptions, to be seen at each validation."""
+    return [
+        {"prompt": result.recording.id, "reference": result.target, "prediction": result.prediction} for result in results[:SAMPLES]
+    ]
 
 
 def recognition_report(

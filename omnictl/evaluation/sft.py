@@ -29,11 +29,15 @@ from omnictl.metrics.intervals import Better, Estimate, mean_of_rates, rate
 from omnictl.metrics.shuffle import shuffled_inputs
 from omnictl.metrics.speech import by_pair, word_errors
 from omnictl.models.omni import Omni
+from omnictl.trainer.distributed.dtensor import in_slices
 
 AT_ONCE = 32
 """Prompts of equal length answered side by side."""
 
 SHUFFLE_SEED = 0
+
+SAMPLES, SAMPLE_TOKENS = 6, 24
+"""Dialogues that are answered at each validation, each of another task, and the longest of these answers."""
 
 MOST_TILES = 36
 SHOWN_SIDE = 160
@@ -262,6 +266,26 @@ def prediction(result: DialogueResult, corpus: DialogueCorpus, split: Split) -> 
         if (file := corpus.file(split, media)) is not None:
             line[media.kind] = str(file)
     return line
+
+
+def sample_answers(respondent: Respondent, dialogues: Sequence[Dialogue], media_features: MediaFeatures) -> list[dict[str, object]]:
+    """Short answers to the first dialogue of some tasks, to be seen at each validation; none of a model in slices."""
+    if in_slices(respondent.model):
+        return []
+    by_task: dict[str, Dialogue] = {}
+    for dialogue in dialogues:
+        by_task.setdefault(dialogue.task, dialogue)
+    first = list(by_task.values())[:SAMPLES]
+    with torch.autocast(respondent.model.thinker.embedding.weight.device.type, enabled=False):  # as it answers in use
+        answered = respondent.answer_all(first, media_features, max_reply=SAMPLE_TOKENS)
+    return [
+        {
+            "prompt": f"{one.dialogue.task}: {one.dialogue.messages[-2].text}",
+            "reference": one.dialogue.answer,
+            "prediction": one.answer,
+        }
+        for one in answered
+    ]
 
 
 def answer_sheet(answered: Sequence[DialogueResult], images: ImageCollection) -> bytes:

@@ -6,7 +6,7 @@ in the next frame, and free running what follows from its own mistakes and durat
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
@@ -18,9 +18,10 @@ from omnictl.data.audio.files import wav_bytes
 from omnictl.data.audio.resample import resample
 from omnictl.data.speech.corpus import Recording, Samples
 from omnictl.data.speech.transcripts.spoken_text import speech_text
+from omnictl.evaluation.alignment import ALIGNED, SUFFIX, planned_times, speech_image, symbol_times
 from omnictl.generate.griffin_lim import synthesise
 from omnictl.generate.tts import Voice, say, time_speech
-from omnictl.metrics.figures import spectrogram_image
+from omnictl.metrics.figures import TimedText, spectrogram_image
 from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.shuffle import shuffled_inputs
@@ -63,6 +64,8 @@ class Sentence:
     guessed: Tensor
     """`(K, S)` the likeliest, each after the recorded ones before it."""
     speaker: int
+    durations: Sequence[int] = ()
+    """Sub-frames of each symbol of the recording, if they are known."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class SpokenSentence:
     """Until the Talker's first audio."""
     seconds: float
     """Until its last."""
+    times: Mapping[str, Sequence[TimedText]] = field(default_factory=dict)
+    """By rung when each symbol is said, in mel frames, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,10 @@ class TalkerEvaluator:
             "free_running": spoken.audio,
         }
         transcripts = {rung: self.read(audio) for rung, audio in by_rung.items()}
-        return SpokenSentence(speech_text(example.text), by_rung, transcripts, spoken.first_seconds, spoken.seconds)
+        times = {"free_running": planned_times(self.voice, example.text, example.speaker)}
+        if len(example.durations):
+            times["original"] = symbol_times(example.text, example.durations)
+        return SpokenSentence(speech_text(example.text), by_rung, transcripts, spoken.first_seconds, spoken.seconds, times)
 
     def transcribe(self, text: str, speaker: int) -> str:
         """What the judge understands of a text that the Talker says."""
@@ -181,7 +189,8 @@ def talker_report(
             }
             for row, sentence in zip(recordings, sentences, strict=True)
         ],
-        images={f"{_file_name(row)}.png": _image(sentence, voice) for row, sentence in kept},
+        images={f"{_file_name(row)}.png": _image(sentence, voice) for row, sentence in kept}
+        | {name: image for row, sentence in kept[:ALIGNED] for name, image in _alignments(_file_name(row), sentence, voice)},
         audio={f"{_file_name(row)}_{rung}.wav": wav_bytes(sentence.audio[rung], rate) for row, sentence in kept for rung in RUNGS},
     )
 
@@ -205,6 +214,13 @@ def _image(sentence: SpokenSentence, voice: Voice) -> bytes:
     return spectrogram_image(
         {f"{rung}: {sentence.transcripts[rung]}": log_mel(audio, mel).numpy() for rung, audio in sentence.audio.items()}
     )
+
+
+def _alignments(name: str, sentence: SpokenSentence, voice: Voice) -> Iterator[tuple[str, bytes]]:
+    """Images of when each letter is said, in the recording and by the Talker."""
+    for rung, times in sentence.times.items():
+        title = f"{sentence.text} ({rung.replace('_', ' ')})"
+        yield f"{name}_{rung}{SUFFIX}", speech_image(sentence.audio[rung], voice.codec.config.mel, times, title)
 
 
 def _file_name(recording: Recording) -> str:

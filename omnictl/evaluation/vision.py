@@ -22,6 +22,9 @@ from omnictl.trainer.stage import Report
 
 WORST_IMAGES = 36
 
+SAMPLES = 6
+"""Images of each validation whose prediction is kept."""
+
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
@@ -160,6 +163,32 @@ def named_rates(judged: ImagePredictions, classes: Classes, names: Sequence[str]
         if (numbers != UNKNOWN).any():
             metrics[f"accuracy_{name}"] = top_k(probabilities, numbers, 1)
     return metrics | patch_rates(judged.patches, judged.shows) | {"loss": judged.loss}
+
+
+def validation_report(judged: ImagePredictions, classes: Classes, names: Sequence[str], images: Sequence[Pixels]) -> Report:
+    """The report of a validation: rates, and what the first images seem to show.
+
+    Args:
+        judged: the whole split.
+        classes: of `top1`.
+        names: of the attributes.
+        images: the first few of the split.
+    """
+    likeliest = judged.classified.probabilities.argmax(-1)
+    samples = []
+    for number, target in enumerate(judged.classified.targets[: len(images)].tolist()):
+        sample = {"image": f"{number}.png", "prediction": classes.names[int(likeliest[number])]}
+        samples.append(sample | ({"reference": classes.names[target]} if target >= 0 else {}))
+    return Report(
+        "top1",
+        "higher",
+        named_rates(judged, classes, names),
+        len(judged.classified.targets),
+        predictions=samples,
+        images={
+            f"{number}.png": contact_sheet([Tile(image.transpose(1, 2, 0), ())], columns=1) for number, image in enumerate(images)
+        },
+    )
 
 
 def attribute_estimates(judged: ImagePredictions, names: Sequence[str]) -> dict[str, Estimate]:

@@ -206,6 +206,13 @@ def align(log_probs: Tensor, ids: Sequence[int]) -> list[Span]:
     return spans
 
 
+def align_words(log_probs: Tensor, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[WordSpan]:
+    """The words of a target and their frames; `decode` makes characters of ids. Raises as `align`."""
+    pieces = [decode([symbol]) for symbol in ids]
+    spans = [span for piece, span in zip(pieces, align(log_probs, ids), strict=True) for _ in piece]  # one a character
+    return word_spans("".join(pieces), spans)
+
+
 def word_spans(text: str, spans: Sequence[Span]) -> list[WordSpan]:
     """Words and their frames, from the first character's first to the last one's last.
 

@@ -45,6 +45,8 @@ PLOT = 400
 
 SPECTROGRAM = 2
 """Pixels of a mel bin."""
+FRAME_WIDTH = 4
+"""Pixels of a mel frame where text stands below it."""
 LOUDNESS_RANGE = 18.4
 """Nats of power from the loudest to what is not seen."""
 
@@ -184,11 +186,50 @@ def spectrogram_image(rows: Mapping[str, NDArray[np.float32]]) -> bytes:
     top = MARGIN
     for title, mel in rows.items():
         draw.text((MARGIN, top), _shorten(title, font, width - 2 * MARGIN), INK, font)
-        share = np.clip(1 + (mel - mel.max()) / LOUDNESS_RANGE, 0, 1)[:, ::-1, None].swapaxes(0, 1)  # (F, T, 1)
-        pixels = (np.array(PAPER) + share * (np.array(BLUE) - PAPER)).round().astype(np.uint8).repeat(SPECTROGRAM, axis=0)
+        pixels = _mel_pixels(mel)
         image.paste(Image.fromarray(pixels), (MARGIN, top + line))
         top += line + len(pixels) + gap
     return _png(image)
+
+
+class TimedText(NamedTuple):
+    """A piece of text and when it is said, in frames of a spectrogram."""
+
+    text: str
+    start: float
+    stop: float
+
+
+def alignment_image(title: str, mel: NDArray[np.float32], times: Sequence[TimedText]) -> bytes:
+    """A spectrogram as a PNG, with a line wherever a piece of text begins and the pieces below it.
+
+    Args:
+        title: above it, cut off at its width.
+        mel: `(T, F)` log-mels, T ≥ 1.
+        times: the pieces, in order; what lies beyond the end is drawn at the end.
+    """
+    font, line = _font(TEXT), TEXT + 6
+    pixels = _mel_pixels(mel).repeat(FRAME_WIDTH, axis=1)
+    width = max(PLOT, pixels.shape[1]) + 2 * MARGIN
+    top, bottom = MARGIN + line, MARGIN + line + len(pixels)
+    image = Image.new("RGB", (width, bottom + 2 * line + MARGIN), PAPER)
+    image.paste(Image.fromarray(pixels), (MARGIN, top))
+    draw = ImageDraw.Draw(image)
+    draw.text((MARGIN, MARGIN), _shorten(title, font, width - 2 * MARGIN), INK, font)
+    for number, (text, start, stop) in enumerate(times):
+        left, right = (MARGIN + min(at, len(mel)) * FRAME_WIDTH for at in (start, stop))
+        row = bottom + 4 + number % 2 * line  # neighbours side by side would run into one another
+        draw.line((left, top, left, row + line), RED)
+        draw.line((left, row, right, row), RED, 2)
+        draw.text((left + 3, row + 2), text, INK, font)
+    return _png(image)
+
+
+def _mel_pixels(mel: NDArray[np.float32]) -> Pixels:
+    """`(F × SPECTROGRAM, T, 3)`: time to the right, low frequencies at the bottom, the loudest darkest."""
+    share = np.clip(1 + (mel - mel.max()) / LOUDNESS_RANGE, 0, 1)[:, ::-1, None].swapaxes(0, 1)  # (F, T, 1)
+    pixels: Pixels = (np.array(PAPER) + share * (np.array(BLUE) - PAPER)).round().astype(np.uint8).repeat(SPECTROGRAM, axis=0)
+    return pixels
 
 
 def calibration_image(calibration: Calibration) -> bytes:

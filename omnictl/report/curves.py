@@ -1,7 +1,7 @@
 """Curves of a training as inline SVG."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from omnictl.report.html import Html, element
@@ -12,6 +12,9 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 34
 
 MOST_POINTS = 300
 """Of a curve; more are averaged."""
+
+NUM_COLOURS = 8
+"""Of lines in one chart, `curve-0` to `curve-7` in the page's style; more begin anew."""
 
 LOG_RATIO = 30.0
 """From such a ratio of the largest to the smallest value on, the axis is logarithmic."""
@@ -38,34 +41,92 @@ class _Axis(NamedTuple):
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
-def curve(name: str, points: Sequence[Point], *, best: Point | None = None) -> Html:
+class Limit(NamedTuple):
+    """A value to compare a curve with, drawn as a dashed line; without a name it is only made room for."""
+
+    name: str
+    value: float
+
+
+def curve(
+    name: str, points: Sequence[Point], *, best: Point | None = None, limits: Sequence[Limit] = (), from_zero: bool = False
+) -> Html:
     """A curve over the steps, with its points marked where they are few; empty without any.
 
     Args:
         name: of what is drawn.
-        points: at least one, in order.
+        points: in order.
         best: one of them, marked.
+        limits: what to compare it with.
+        from_zero: whether the axis begins at zero, for what has no use for being magnified.
     """
     if not points:
         return Html("")
+    at_best = f", best {best.value:.4g} at step {best.step}" if best else ""
     averaged = average_curve(points)
-    x = _Axis(0, max(1, points[-1].step), LEFT, WIDTH - RIGHT)
-    y = _value_axis([point.value for point in averaged])
-    path = " ".join(f"{x.at(point.step):.1f},{y.at(point.value):.1f}" for point in averaged)
-    dots = averaged if len(averaged) <= 30 else []
+    label = f"{name} from {averaged[0].value:.4g} to {averaged[-1].value:.4g} over {points[-1].step} steps"
+    shown = [*limits, *([Limit("", 0.0)] if from_zero else [])]
+    return _figure(name, {"": points}, at_best, label, best=best, limits=shown)
+
+
+def chart(name: str, lines: Mapping[str, Sequence[Point]]) -> Html:
+    """Curves of several runs laid over one another, each in a colour that the legend names; empty without any point.
+
+    Args:
+        name: of what is drawn.
+        lines: the points in order, by the name of the run.
+    """
+    if not any(lines.values()):
+        return Html("")
+    legend = [
+        element("span", element("span", "━ ", class_=f"curve-{number % NUM_COLOURS}"), label)
+        for number, label in enumerate(lines)
+        if lines[label]
+    ]
+    label = f"{name} of {', '.join(label for label in lines if lines[label])}"
+    return element("div", _figure(name, lines, "", label), element("p", *legend, class_="legend"))
+
+
+def _figure(
+    name: str,
+    lines: Mapping[str, Sequence[Point]],
+    remark: str,
+    label: str,
+    *,
+    best: Point | None = None,
+    limits: Sequence[Limit] = (),
+) -> Html:
+    """Lines in one drawing."""
+    drawn = {number: average_curve(points) for number, points in enumerate(lines.values()) if points}
+    x = _Axis(0, max(1, *(points[-1].step for points in drawn.values())), LEFT, WIDTH - RIGHT)
+    y = _value_axis([point.value for points in drawn.values() for point in points] + [limit.value for limit in limits])
+    single = len(lines) == 1
     drawing = element(
         "svg",
         *_grid(x, y),
-        element("polyline", points=path, class_="curve"),
-        *(_dot(x, y, point, "point", 2.5) for point in dots),
+        *(part for limit in limits if limit.name for part in _limit_line(limit, y)),
+        *(_line(points, x, y, "curve" if single else f"curve curve-{number % NUM_COLOURS}") for number, points in drawn.items()),
+        *(_dot(x, y, point, "point", 2.5) for points in drawn.values() for point in points if single and len(points) <= 30),
         *([_dot(x, y, best, "best", 5)] if best else []),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=f"{name} from {averaged[0].value:.4g} to {averaged[-1].value:.4g} over {points[-1].step} steps",
+        aria_label=label,
     )
-    at_best = f", best {best.value:.4g} at step {best.step}" if best else ""
     scale = ", logarithmic" if y.log else ""
-    return element("figure", element("figcaption", f"{name}{scale}{at_best}"), drawing)
+    return element("figure", element("figcaption", f"{name}{scale}{remark}"), drawing)
+
+
+def _line(points: Sequence[Point], x: _Axis, y: _Axis, kind: str) -> Html:
+    path = " ".join(f"{x.at(point.step):.1f},{y.at(point.value):.1f}" for point in points)
+    return element("polyline", points=path, class_=kind)
+
+
+def _limit_line(limit: Limit, y: _Axis) -> list[Html]:
+    at = y.at(limit.value)
+    return [
+        element("line", x1=str(LEFT), x2=str(WIDTH - RIGHT), y1=f"{at:.1f}", y2=f"{at:.1f}", class_="limit"),
+        element("text", f"{limit.name} {limit.value:,.0f}", x=str(WIDTH - RIGHT), y=f"{at + 14:.1f}", text_anchor="end"),
+    ]
 
 
 def average_curve(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:

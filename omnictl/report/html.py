@@ -16,10 +16,11 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-sr
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fdfdfc; --ink: #1f2328; --faint: #6a727c; --line: #dfe2e6; --card: #f4f5f7;
-  --blue: #2563c9; --green: #1a7f4b; --amber: #9a6700; --red: #c0392b; }
+  --blue: #2563c9; --green: #1a7f4b; --amber: #9a6700; --red: #c0392b; --violet: #8250c8; --teal: #0f7d8c; --pink: #bf3989;
+  --brown: #7a5230; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #14171b; --ink: #e4e7eb; --faint: #97a0ab; --line: #2e343c; --card: #1d2127; --blue: #7aa8ff;
-    --green: #5fc894; --amber: #e3b341; --red: #ff8a7a; } }
+    --green: #5fc894; --amber: #e3b341; --red: #ff8a7a; --violet: #b795f5; --teal: #56c8d8; --pink: #f28bc5; --brown: #c9a27e; } }
 * { box-sizing: border-box; }
 body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 76rem;
   padding: 2rem 1.5rem 5rem; }
@@ -44,6 +45,7 @@ td { overflow-wrap: break-word; }
 .right, .learned { color: var(--green); }
 .weak { color: var(--amber); }
 .not-learned { color: var(--red); }
+.sample { max-width: 34rem; }
 p.verdict { font-size: 1.05rem; margin: 1rem 0; }
 ul.plain { list-style: none; margin: 0; padding: 0; white-space: nowrap; }
 .curves { display: grid; gap: 1rem 2.5rem; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); margin: 1rem 0; }
@@ -52,12 +54,23 @@ dt { color: var(--faint); }
 dd { margin: 0; overflow-wrap: anywhere; }
 figure { margin: 0; }
 figure img { background: #fff; border-radius: .4rem; display: block; max-width: min(100%, 34rem); padding: .3rem; }
+.wide img { border-radius: 0; max-width: none; padding: 0; }
 td img { display: block; max-width: 8rem; }
 audio { display: block; height: 2.2rem; margin-top: .2rem; width: 17rem; }
 svg { display: block; height: auto; max-width: 38rem; width: 100%; }
 svg text { fill: var(--faint); font-size: 12px; }
 svg .grid { stroke: var(--line); }
-svg .curve { fill: none; stroke: var(--blue); stroke-linejoin: round; stroke-width: 1.8; }
+svg .curve { color: var(--blue); fill: none; stroke: currentColor; stroke-linejoin: round; stroke-width: 1.8; }
+svg .limit { stroke: var(--faint); stroke-dasharray: 5 4; }
+.curve-0, svg .curve-0 { color: var(--blue); }
+.curve-1, svg .curve-1 { color: var(--red); }
+.curve-2, svg .curve-2 { color: var(--green); }
+.curve-3, svg .curve-3 { color: var(--amber); }
+.curve-4, svg .curve-4 { color: var(--violet); }
+.curve-5, svg .curve-5 { color: var(--teal); }
+.curve-6, svg .curve-6 { color: var(--pink); }
+.curve-7, svg .curve-7 { color: var(--brown); }
+.legend { color: var(--faint); display: flex; flex-wrap: wrap; font-size: .9rem; gap: 0 1.2rem; margin: .2rem 0; }
 svg .point { fill: var(--blue); }
 svg .best { fill: none; stroke: var(--green); stroke-width: 2; }
 details { margin: .8rem 0; }
@@ -95,13 +108,15 @@ def _attribute(name: str) -> str:
     return name.rstrip("_").replace("_", "-") if name not in ("viewBox",) else name
 
 
-def page(title: str, *content: str) -> str:
-    """A whole page."""
+def page(title: str, *content: str, refresh_seconds: int | None = None) -> str:
+    """A whole page; one that is `refresh_seconds` old is asked for again."""
+    again = [] if refresh_seconds is None else [element("meta", http_equiv="refresh", content=str(refresh_seconds))]
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        *again,
         element("title", title),
         element("style", Html(STYLE)),
     )

@@ -4,18 +4,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omnictl.report.curves import curve
 from omnictl.report.html import Html, Number, concat, definition_list, details, element, embed_file, items, number, page, table
-from omnictl.report.run_files import StoredEvaluation, evaluations, history, key_figures, read_evaluation
+from omnictl.report.run_files import StoredEvaluation, evaluations, key_figures, read_evaluation
+from omnictl.report.training import training_section, training_sections
 from omnictl.runs.files import write_text
 from omnictl.runs.run import Run
 
 MOST_SAMPLES = 20
 MOST_IMAGES = 12
 MOST_RECORDINGS = 10
+MOST_ALIGNMENTS = 6
 MOST_GROUPS = 60
 MOST_TEXT = 20_000
 """Characters of a text file that are shown."""
+
+ALIGNMENT = ".alignment.png"
+"""Ends the name of a spectrogram with what is said when; `NAME.wav` beside it is what it shows."""
 
 FACTS = ("status", "error", "created", "steps", "device", "precision", "optimizer", "command")
 """Of a run's record, in this order."""
@@ -31,9 +35,13 @@ def write_report(run: Run) -> Path:
         RunError: the run's files are damaged, or its folder cannot be written.
         DiskFull: no space left.
     """
+    return _write(run, _run_content(run))
+
+
+def _run_content(run: Run) -> list[Html]:
     stored_evaluations = evaluations(run)
     parents = [(f"from {name}", path) for name, path in run.record()["parents"].items()]
-    content = [_title(run), definition_list([*_facts(run), *parents]), *_draw_curves(run)]
+    content = [_title(run), definition_list([*_facts(run), *parents]), *training_section(run)]
     for evaluation in stored_evaluations[:1]:
         content += [element("h2", _describe(evaluation)), *_in_full(evaluation)]
     for evaluation in stored_evaluations[1:]:
@@ -41,7 +49,20 @@ def write_report(run: Run) -> Path:
     if not stored_evaluations:
         content.append(element("p", f"Not judged yet: omnictl eval {run.stage} --run {run.path}", class_="about"))
     content.append(_config(run))
-    return _write(run, content)
+    return content
+
+
+def live_page(run: Run, refresh_seconds: int) -> str:
+    """The page of a run as it stands, which asks for itself again; of a pipeline, the trainings of its stages.
+
+    Raises:
+        RunError: the run's files are damaged.
+    """
+    if run.stage == "pipeline" or not evaluations(run):
+        content = [_title(run), definition_list(_facts(run)), *training_sections(run), _config(run)]
+    else:
+        content = _run_content(run)
+    return page(f"{run.stage} {run.path.name}", *content, refresh_seconds=refresh_seconds)
 
 
 def write_pipeline_report(run: Run, folders: Sequence[Path], missing: Mapping[str, str]) -> Path:
@@ -67,7 +88,7 @@ def write_pipeline_report(run: Run, folders: Sequence[Path], missing: Mapping[st
         content += [
             element("h2", stage, id=stage),
             element("p", str(evaluation.run.path), class_="about"),
-            *_draw_curves(evaluation.run),
+            *training_section(evaluation.run),
             element("h3", _describe(evaluation)),
             *_in_full(evaluation),
         ]
@@ -91,15 +112,6 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 def _fact(value: object) -> str:
     return f"{value[0]} ({value[1]})" if isinstance(value, list) and len(value) >= 2 else str(value)  # precision: name, reason
-
-
-def _draw_curves(run: Run) -> list[Html]:
-    """The curves of a training."""
-    training = history(run)
-    curves = [curve("training loss", training.loss)]
-    if training.headline is not None:
-        curves.append(curve(f"validation {training.headline}", training.values, best=training.best))
-    return [element("div", *curves, class_="curves")]
 
 
 def _describe(judged: StoredEvaluation) -> str:
@@ -126,10 +138,13 @@ def _in_full(judged: StoredEvaluation) -> list[Html]:
     """The numbers, and what there is to read, to look at and to listen to."""
     rows = judged.predictions(MOST_SAMPLES)
     attached = [_find_attachments(judged, row) for row in rows]
-    elsewhere = {file for files in attached for file in files.values()}
+    aligned = judged.files(ALIGNMENT)
+    players = [_player(file) for file in aligned]
+    elsewhere = {*(file for files in attached for file in files.values()), *aligned, *players}
     return [
         *_in_numbers(judged),
         *_groups(judged.report),
+        *_alignments(aligned),
         *_recordings([file for file in judged.files(".wav") if file not in elsewhere], MOST_RECORDINGS),
         *_samples(rows, attached, judged.report["num_examples"]),
         *_images([file for file in judged.files(".png") if file not in elsewhere]),
@@ -209,6 +224,31 @@ def _find_attachments(judged: StoredEvaluation, row: Mapping[str, object]) -> di
     """The files of the evaluation's folder that a prediction names, by the name of the field."""
     named = {name: judged.folder / Path(str(row[name])).name for name in ("image", "audio") if row.get(name)}
     return {name: file for name, file in named.items() if file.suffix in (".png", ".wav") and file.is_file()}
+
+
+def _player(image: Path) -> Path:
+    """The recording that an alignment shows."""
+    return image.with_name(f"{image.name.removesuffix(ALIGNMENT)}.wav")
+
+
+def _alignments(images: Sequence[Path]) -> list[Html]:
+    """Spectrograms with what is said when, each with its player."""
+    if not images:
+        return []
+    figures = [
+        element(
+            "figure",
+            element("div", embed_file(image), class_="wide"),
+            *([embed_file(_player(image))] if _player(image).is_file() else []),
+            element("figcaption", _space_out(image.name.removesuffix(ALIGNMENT))),
+        )
+        for image in images[:MOST_ALIGNMENTS]
+    ]
+    return [
+        element("h3", "what is said when"),
+        *figures,
+        _note_omissions(len(images) - len(figures), _within_run(images[0].parent)),
+    ]
 
 
 def _images(files: Sequence[Path]) -> list[Html]:

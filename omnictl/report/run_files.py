@@ -1,14 +1,15 @@
 """What a run holds that is worth a look: its log and its evaluations."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from omnictl.report.curves import Point
 from omnictl.runs.files import read_json
+from omnictl.runs.log_lines import read_lines
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES, StageEntry
 
@@ -21,6 +22,17 @@ class History(NamedTuple):
     """The metric that decides which weights are the best, as validation names it."""
     values: list[Point]
     best: Point | None
+    logged: Mapping[str, list[Point]]
+    """Every other figure of the steps by its name: `lr`, `grad_norm`, `seconds`, `memory_bytes`, …"""
+
+    def series(self, name: str) -> list[Point]:
+        """A figure of the steps; empty if it was not logged."""
+        return self.logged.get(name, [])
+
+    @property
+    def throughput(self) -> str | None:
+        """The name of the figure that says how much a second was trained on, such as `tokens_per_second`."""
+        return next((name for name in self.logged if name.endswith("_per_second")), None)
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class StoredEvaluation:
 
     def predictions(self, most: int) -> list[dict[str, object]]:
         """The first predictions."""
-        return list(islice(_lines(self.folder / "predictions.jsonl"), most))
+        return list(islice(read_lines(self.folder / "predictions.jsonl"), most))
 
     def files(self, suffix: str) -> list[Path]:
         """Files of a kind, such as images, audio or texts, by name."""
@@ -62,14 +74,41 @@ def evaluations(run: Run) -> list[StoredEvaluation]:
 
 def history(run: Run) -> History:
     """The curves of a run; empty before its first step."""
-    lines = list(_lines(run.metrics_file))
-    loss = [Point(line["step"], line["loss"]) for line in lines if line["split"] == "train" and "loss" in line]
+    lines = list(read_lines(run.metrics_file))
+    trained = [line for line in lines if line["split"] == "train"]
+    logged = _series([*trained, *read_lines(run.timings_file)])
     validated = [line for line in lines if line["split"] == "val"]
-    if not validated:
-        return History(loss, None, [], None)
-    headline = next(name for name in validated[0] if name not in ("step", "split"))
-    values = [Point(line["step"], line[headline]) for line in validated]
-    return History(loss, headline, values, _best(run, values))
+    headline = next((name for line in validated[:1] for name in line if name not in ("step", "split")), None)
+    values = [] if headline is None else [Point(line["step"], line[headline]) for line in validated if headline in line]
+    return History(logged.pop("loss", []), headline, values, _best(run, values), logged)
+
+
+def figures_of_training(run: Run) -> dict[str, Any]:
+    """What a training came to in a few figures: steps, best validation, speed, memory; empty before its first step."""
+    past = history(run)
+    figures: dict[str, Any] = {}
+    if past.best is not None:
+        figures[f"validation {past.headline}"] = past.best.value
+        figures["best step"] = past.best.step
+    if past.loss:
+        figures["trained steps"] = past.loss[-1].step
+        figures["training loss"] = past.loss[-1].value
+    if (seconds := past.series("seconds")) and past.throughput is not None:
+        figures["seconds a step"] = median(point.value for point in seconds)
+        figures[past.throughput.replace("_", " ")] = median(point.value for point in past.series(past.throughput))
+    if memory := past.series("memory_bytes"):
+        figures["memory MiB"] = max(point.value for point in memory) / 2**20
+    return figures
+
+
+def _series(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
+    """The figures of logged steps by name."""
+    series: dict[str, list[Point]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name not in ("step", "split"):
+                series.setdefault(name, []).append(Point(line["step"], value))
+    return series
 
 
 def key_figures(report: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
@@ -83,13 +122,3 @@ def _best(run: Run, values: list[Point]) -> Point | None:
     file = run.path / "best.json"
     step = read_json(file)["step"] if file.is_file() else None
     return next((point for point in values if point.step == step), None)
-
-
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file, without a last line that is still being written; none if there is no file."""
-    if not file.is_file():
-        return
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                yield json.loads(line)

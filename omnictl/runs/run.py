@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from omnictl.errors import OmniError, RunError
 from omnictl.runs.files import read_json, write_json, writing
+from omnictl.runs.places import find_place, place_in
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -31,6 +32,11 @@ class Run:
     def stage(self) -> str:
         """Name of the stage that made it."""
         return str(self.record()["stage"])
+
+    @property
+    def root(self) -> Path:
+        """The folder of all runs that it lies in, absolute."""
+        return self.path.absolute().parent.parent
 
     @property
     def whole_config_file(self) -> Path:
@@ -51,6 +57,16 @@ class Run:
     def timings_file(self) -> Path:
         """Speed and memory, one line a logged step."""
         return self.path / "timings.jsonl"
+
+    @property
+    def samples_file(self) -> Path:
+        """The same few examples at each validation, one line a validation."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Images and audio that `samples.jsonl` names."""
+        return self.path / "samples"
 
     @property
     def quarantine_file(self) -> Path:
@@ -78,7 +94,7 @@ class Run:
         return self.path / "report.html"
 
     def record(self) -> dict[str, Any]:
-        """The contents of `run.json`."""
+        """The contents of `run.json`, with absolute paths of the parents wherever the folder of all runs is now."""
         record = read_json(self.path / "run.json")
         if not isinstance(record, dict) or "stage" not in record or "status" not in record:
             raise RunError(
@@ -86,11 +102,31 @@ class Run:
                 where=str(self.path),
                 fix="name a run directory, such as runs/pretrain/2026-11-22_14-05-09_tiny",
             )
+        if "parents" in record:
+            record["parents"] = {name: str(find_place(self.root, place)) for name, place in record["parents"].items()}
         return record
 
     def update(self, **fields: object) -> None:
         """Overwrite some fields of the record."""
-        write_json(self.path / "run.json", {**self.record(), **fields})
+        self._write_record({**self.record(), **fields})
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        if "parents" in record:
+            places = {name: place_in(self.root, Path(path)) for name, path in record["parents"].items()}
+            record = {**record, "parents": places}
+        write_json(self.path / "run.json", record)
+
+    def is_locked(self) -> bool:
+        """Whether a process holds it for writing."""
+        if not (self.path / ".lock").is_file():
+            return False
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a read-only disk: nobody can write
+            return False
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -147,7 +183,7 @@ def create_run(root: Path, stage: str, name: str, record: dict[str, object]) -> 
         run = Run(path)
         run.checkpoints.mkdir()
     try:
-        write_json(path / "run.json", {"stage": stage, "name": name, "status": "running", "created": time, **record})
+        run._write_record({"stage": stage, "name": name, "status": "running", "created": time, **record})
     except OmniError:  # half a run is none
         shutil.rmtree(path)
         raise

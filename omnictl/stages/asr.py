@@ -10,6 +10,7 @@ Source: Graves et al. 2006 (CTC). Headline metric: word error rate, both texts a
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -21,13 +22,15 @@ from torch import Tensor
 
 from omnictl.config import Config
 from omnictl.config.split import Split
+from omnictl.data.audio.files import wav_bytes
 from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, evaluation_batches, pad
 from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet, drop_infeasible, find_infeasible, open_set
-from omnictl.data.speech.source import first_utterances, open_recordings, open_speech, take_statistics
+from omnictl.data.speech.source import first_utterances, open_recordings, open_speech, read_recordings, take_statistics
 from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
+from omnictl.evaluation.alignment import ALIGNED, SUFFIX, ctc_image
 from omnictl.evaluation.asr import (
     RecognitionResult,
     TranscriptionResult,
@@ -35,6 +38,7 @@ from omnictl.evaluation.asr import (
     estimates_by_voices,
     rates_by_voices,
     recognition_report,
+    samples,
 )
 from omnictl.evaluation.talker import Judge
 from omnictl.features.frontends import AudioFrontend, MediaEncoder
@@ -240,8 +244,9 @@ class Asr:
     def validate(self) -> Report:
         """Error rates and loss on the validation split."""
         utterances = self.data.split("val")
-        transcription = self._transcribe(utterances, self.decoding)
-        return Report("wer", "lower", error_rates(transcription.results) | transcription.loss(), len(utterances))
+        results = (transcription := self._transcribe(utterances, self.decoding)).results
+        metrics = error_rates(results) | transcription.loss()
+        return Report("wer", "lower", metrics, len(utterances), predictions=samples(results))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """Error rates on a split or its first `limit` utterances, by voices too, and with the recordings shuffled."""
@@ -258,7 +263,25 @@ class Asr:
             "real_time_factor": self._real_time_factor(split),
             "set_aside": len(utterances.set_aside),
         }
-        return recognition_report(transcription.results, metrics, estimates | transcription.loss_estimate())
+        report = recognition_report(transcription.results, metrics, estimates | transcription.loss_estimate())
+        images, audio = self._show_alignments(split, utterances)
+        return replace(report, images=images, audio=audio)
+
+    def _show_alignments(self, split: Split, utterances: SpeechSet) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Images of when the first few utterances' words are heard, and the recordings."""
+        images, audio, emissions = {}, {}, self.config.model.emissions
+        assert emissions != "auto"
+        shown = first_utterances(utterances, ALIGNED)
+        for index, recorded in enumerate(read_recordings(self.data.corpus, split, shown, self.rate)):
+            name, features = f"utterance-{index + 1}", shown.features(index)
+            with torch.no_grad():
+                encoded = self.encode(pad([features], [[]]))
+            log_probs = encoded.frames[0, : int(encoded.lengths[0])].float().log_softmax(-1).cpu()
+            ids = self.decoding.ids(log_probs, self.targets)
+            title = f"{shown.recordings[index].id}: {shown.texts[index]}"
+            images[f"{name}{SUFFIX}"] = ctc_image(features, log_probs, ids, self.targets.decode, emissions=emissions, title=title)
+            audio[f"{name}.wav"] = wav_bytes(recorded, self.rate)
+        return images, audio
 
     def hear(self, audio: Samples) -> Encoded:
         """CTC log-probabilities `(1, S, V)` of one recording, `(n,)` samples at the features' rate."""

@@ -9,7 +9,7 @@ itself is predicted too. Headline metric: perplexity. On TinyWorld the exact opt
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -47,6 +47,7 @@ from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.tinyworld.text.lessons import LessonKind
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
+from omnictl.trainer.distributed.dtensor import in_slices
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 TOKENIZER_CHARACTERS = 4_000_000
@@ -54,6 +55,9 @@ TOKENIZER_CHARACTERS = 4_000_000
 
 EVALUATION_POSITIONS = 8192
 """Positions scored at a time: enough to keep a CPU busy, less than a training step holds."""
+
+NUM_SAMPLES, SAMPLE_TOKENS = 2, 40
+"""Documents that are gone on with at each validation, and for how many tokens."""
 
 NUM_CONTINUATIONS = 20
 """Test documents whose second half is written greedily, as samples to read."""
@@ -199,7 +203,11 @@ class Pretrain:
     def validate(self) -> Report:
         """Perplexity on the validation split."""
         store = self.data.split("val")
-        return _report(_text_metrics(self.score(store).nats, store), store)
+        wanted = 0 if in_slices(self.model) else NUM_SAMPLES
+        documents = islice(self.data.corpus.documents("val"), wanted)
+        with torch.autocast(self.model.embedding.weight.device.type, enabled=False):  # as it writes in use
+            samples = list(self._continuations(documents, "val", most_tokens=SAMPLE_TOKENS))
+        return _report(_text_metrics(self.score(store).nats, store), store, samples)
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
         """Perplexity on a split or its first `limit` documents, and a unigram model's; on TinyWorld also how far the optimum is."""
@@ -238,12 +246,17 @@ class Pretrain:
             nats[index], hits[index] = rows.nats.cpu().numpy(), rows.is_likeliest.cpu().numpy()
         return TokenScores(nats, hits)
 
-    def _continuations(self, documents: Sequence[str], split: Split) -> Iterator[dict[str, object]]:
-        """Documents cut in the middle and finished greedily."""
+    def _continuations(
+        self, documents: Iterable[str], split: Split, *, most_tokens: int | None = None
+    ) -> Iterator[dict[str, object]]:
+        """Documents cut in the middle and finished greedily, or gone on with for so many tokens."""
         greedy = SamplingConfig(temperature=0)
         for number, document in enumerate(documents):
             ids = self.tokenizer.encode(document, markup=self.data.corpus.markup)[: self.config.data.seq_len]
-            half = max(1, len(ids) // 2)
+            if len(ids) < 2:  # nothing is left to be continued
+                continue
+            half = len(ids) // 2
+            ids = ids if most_tokens is None else ids[: half + most_tokens]
             written = generate(
                 self.model,
                 Prompt.of(self.model, [END, *ids[:half]]),

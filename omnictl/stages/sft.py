@@ -50,6 +50,7 @@ from omnictl.evaluation.sft import (
     judge_with_controls,
     name_as_text,
     prediction,
+    sample_answers,
 )
 from omnictl.evaluation.spoken_replies import SpokenReplies, say_replies
 from omnictl.evaluation.talker import Judge, TalkerEvaluator
@@ -381,11 +382,8 @@ class Sft:
         dialogues = list(self.data.split("val").all())
         for start in range(0, len(dialogues), VALIDATED_AT_ONCE):
             some = dialogues[start : start + VALIDATED_AT_ONCE]
-            batch = pack_examples(
-                [encode_last_answer(dialogue, self.template, self.media_features("val")) for dialogue in some],
-                self.model.thinker.config.context,
-                placed=self.placed,
-            )
+            encoded = [encode_last_answer(dialogue, self.template, self.media_features("val")) for dialogue in some]
+            batch = pack_examples(encoded, self.model.thinker.config.context, placed=self.placed)
             hidden, targets = self._score(batch)
             rows = score_rows(hidden, self.model.thinker.embedding.weight, targets)
             owner = batch.segments[batch.targets != IGNORE].to(self.device)
@@ -394,8 +392,9 @@ class Sft:
                 right.setdefault(dialogue.task, []).append(mistakes == 0)
             nats, tokens = nats + float(rows.nats.sum()), tokens + len(owner)
         by_task = {f"accuracy_{task}": sum(hits) / len(hits) for task, hits in right.items()}
-        mean = sum(by_task.values()) / len(by_task)
-        return Report("accuracy", "higher", {"accuracy": mean, "loss": nats / tokens, **by_task}, len(dialogues))
+        metrics = {"accuracy": sum(by_task.values()) / len(by_task), "loss": nats / tokens, **by_task}
+        samples = sample_answers(self.respondent(), dialogues, self.media_features("val"))
+        return Report("accuracy", "higher", metrics, len(dialogues), predictions=samples)
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
         """How well it answers a split, or `limit` dialogues, of all tasks in turn; spoken replies and text of its own, too."""

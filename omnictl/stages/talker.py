@@ -22,6 +22,7 @@ from torch import Tensor
 
 from omnictl.config import Config
 from omnictl.config.split import Split
+from omnictl.data.audio.files import wav_bytes
 from omnictl.data.speech.batches.codes import (
     NOTHING,
     CodedBatch,
@@ -38,6 +39,7 @@ from omnictl.data.speech.transcripts.spoken_text import speech_text
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.evaluation.talker import Judge, Sentence, TalkerEvaluator, talker_report
 from omnictl.features.speech_codes import code_speech
+from omnictl.generate.griffin_lim import synthesise
 from omnictl.generate.tts import CodeSampling, Voice
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.speech import by_pair, character_errors
@@ -58,6 +60,9 @@ from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 VALIDATED_FRAMES = 4_000
 """Frames of codes judged at a time."""
+
+SAMPLE = "sample.wav"
+"""Of each validation."""
 
 UNTRAINED_SENTENCES = 20
 """Number of sentences that the untrained control says."""
@@ -252,9 +257,17 @@ class TalkerStage:
             errors = self._errors(batch)
             nats, durations = nats + float(errors.nats), durations + float(errors.durations)
             codes, symbols = codes + int((batch.targets != NOTHING).sum()), symbols + int(batch.symbol_lengths.sum())
-        return Report(
-            "nats_per_code", "lower", {"nats_per_code": nats / codes, "duration_rms": (durations / symbols) ** 0.5}, len(coded)
-        )
+        metrics = {"nats_per_code": nats / codes, "duration_rms": (durations / symbols) ** 0.5}
+        sample, audio = {"prompt": "the likeliest codes after recorded ones, as audio", "audio": SAMPLE}, self._sample_audio(coded)
+        return Report("nats_per_code", "lower", metrics, len(coded), predictions=[sample], audio={SAMPLE: audio})
+
+    def _sample_audio(self, coded: CodedSpeech) -> bytes:
+        """A sentence of a split as WAV, each code the likeliest after the recorded ones."""
+        with torch.random.fork_rng(devices=[]):  # models that are opened for it draw weights first
+            voice = self.voice()
+        with torch.no_grad(), torch.autocast(self.model.cos.device.type, enabled=False):
+            mel = voice.codec.decode(self.guess(coded, 0)[None].to(voice.codec.mean.device))[0].cpu()
+        return wav_bytes(synthesise(voice.vocoder, mel), voice.vocoder.sample_rate)
 
     def voice(self) -> Voice:
         """The Talker with its codec and a vocoder, ready to speak."""
@@ -272,7 +285,12 @@ class TalkerStage:
         said = [
             evaluator.evaluate(
                 Sentence(
-                    text, recording, torch.from_numpy(coded.codes[index]).long(), self.guess(coded, index), coded.speakers[index]
+                    text,
+                    recording,
+                    torch.from_numpy(coded.codes[index]).long(),
+                    self.guess(coded, index),
+                    coded.speakers[index],
+                    coded.durations[index].tolist(),
                 )
             )
             for index, (text, recording) in enumerate(zip(utterances.texts, originals, strict=True))

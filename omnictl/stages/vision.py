@@ -35,6 +35,7 @@ from omnictl.errors import DataError
 from omnictl.evaluation.retrieval import HEADLINE, SharedSpace, retrieval_rates, retrieval_report
 from omnictl.evaluation.talker import Judge
 from omnictl.evaluation.vision import (
+    SAMPLES,
     Classes,
     ClassificationResult,
     Float32,
@@ -46,6 +47,7 @@ from omnictl.evaluation.vision import (
     joint,
     named_rates,
     patch_estimates,
+    validation_report,
 )
 from omnictl.features.caption_space import MAX_CAPTION_TOKENS, CaptionReader
 from omnictl.features.frontends import MediaEncoder, VisionFrontend
@@ -317,12 +319,9 @@ class Vision:
         """Rates on the validation split."""
         image_set = self.data.split("val")
         if self.reader is None:
-            return Report(
-                "top1",
-                "higher",
-                named_rates(self._judge(image_set, len(image_set)), self.image_labels.classes, self.labels.names),
-                len(image_set),
-            )
+            judged = self._judge(image_set, len(image_set))
+            images = [image_set.example(index, self.view).image for index in range(min(SAMPLES, len(image_set)))]
+            return validation_report(judged, self.image_labels.classes, self.labels.names, images)
         placed = self._place(self.reader, image_set, len(image_set))
         return Report(HEADLINE, "higher", self._contrast_metrics(placed, self._guess(self.reader, placed)), len(image_set))
 

@@ -1,10 +1,12 @@
 """Settings of the training loop, the same for every stage."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from omnictl.config import Config
+
+TrackerName = Literal["tensorboard", "trackio", "wandb"]
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -21,10 +23,23 @@ class RuntimeConfig(Config):
 
     compile: bool = Field(False, description="torch.compile the model; pays off from some minutes of training")
     deterministic: bool = Field(False, description="bit-exact resume on CUDA too, at some speed")
-    tensorboard: bool = Field(False, description="write TensorBoard events beside metrics.jsonl")
+    trackers: tuple[TrackerName, ...] = Field((), description="write the figures of metrics.jsonl and timings.jsonl there, too")
     workers: int = Field(0, ge=0, description="processes that prepare batches ahead; 0: the training process does it itself")
     log_every: int = Field(1, ge=1, description="steps between lines of metrics.jsonl")
     keep: int = Field(2, ge=2, description="newest checkpoints kept, besides the best one")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, values: Any) -> Any:
+        """Take `tensorboard`, which configs of older versions have, as one of the trackers."""
+        if not isinstance(values, dict):
+            return values
+        kept = dict(values)
+        if isinstance(kept.get("trackers"), list):  # of JSON, which is no tuple any more once this has looked at it
+            kept["trackers"] = tuple(kept["trackers"])
+        if isinstance(kept.get("tensorboard"), bool) and kept.pop("tensorboard"):
+            kept["trackers"] = (*kept.get("trackers", ()), "tensorboard")
+        return kept
 
 
 class TrainConfig(Config):

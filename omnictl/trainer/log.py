@@ -1,13 +1,15 @@
-"""The logs of a training: two JSONL files in the run, optional TensorBoard, and an observer that may draw a progress bar."""
+"""The logs of a training: two JSONL files in the run, the trackers asked for, and an observer that may draw a bar."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from omnictl.errors import ConfigError
 from omnictl.runs.files import write_text, writing
 from omnictl.runs.run import Run
+from omnictl.trainer.config import TrackerName
 from omnictl.trainer.stage import Report
+from omnictl.trainer.trackers import close_trackers, open_trackers
 
 
 class StepRecord(NamedTuple):
@@ -59,9 +61,9 @@ def cut_after(path: Path, step: int) -> None:
 class RunLog:
     """Appends to a run's `metrics.jsonl` and `timings.jsonl`; every line is handed to the system at once."""
 
-    def __init__(self, run: Run, *, tensorboard: bool) -> None:
+    def __init__(self, run: Run, trackers: Sequence[TrackerName] = ()) -> None:
         self._run = run
-        self._board = _summary_writer(run) if tensorboard else None
+        self._trackers = open_trackers(trackers, run)
         with writing(run.path):  # unbuffered: a write that fails leaves nothing behind to fail again on close
             self._metrics = run.metrics_file.open("ab", buffering=0)
             self._timings = run.timings_file.open("ab", buffering=0)
@@ -70,30 +72,18 @@ class RunLog:
         """Write one deterministic line."""
         with writing(self._run.path):
             self._metrics.write(json_line({"step": step, "split": split, **values}))
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(f"{split}/{name}", value, step)
+        for tracker in self._trackers:
+            tracker.log(step, values, split=split)
 
     def timings(self, step: int, values: dict[str, float]) -> None:
         """Write one line of speeds."""
         with writing(self._run.path):
             self._timings.write(json_line({"step": step, **values}))
+        for tracker in self._trackers:
+            tracker.log(step, values, split="speed")
 
     def close(self) -> None:
         """Close the files."""
         self._metrics.close()
         self._timings.close()
-        if self._board is not None:
-            self._board.close()
-
-
-def _summary_writer(run: Run) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  heavy, and an optional extra
-    except ImportError as error:
-        raise ConfigError(
-            "TensorBoard is not installed",
-            where="train.runtime.tensorboard",
-            fix="pip install 'omnictl[tensorboard]', or leave it off: metrics.jsonl holds the same",
-        ) from error
-    return SummaryWriter(str(run.path / "tensorboard"))
+        close_trackers(self._trackers)

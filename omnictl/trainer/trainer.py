@@ -33,7 +33,7 @@ from omnictl.trainer.checkpoint import (
 )
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.distributed.process_group import ProcessGroup
-from omnictl.trainer.hardware.device import peak_memory
+from omnictl.trainer.hardware.device import forget_peak_memory, peak_memory
 from omnictl.trainer.hardware.precision import matmul_rate
 from omnictl.trainer.loader import Feed
 from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
@@ -43,6 +43,7 @@ from omnictl.trainer.optim.schedule import learning_rate_factor
 from omnictl.trainer.plan.memory import is_out_of_memory, step_does_not_fit
 from omnictl.trainer.plan.run_setup import settle
 from omnictl.trainer.plan.time_limit import Speed, StepPlan, StepPlanner, plan_evaluations
+from omnictl.trainer.samples import keep_samples
 from omnictl.trainer.stage import Report, Stage
 
 MAX_SKIPPED_STEPS = 50
@@ -104,7 +105,7 @@ class Trainer:
         self.optimizers = self.setup.apply()
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
-        self.log = RunLog(run, tensorboard=config.runtime.tensorboard) if group.is_main else None
+        self.log = RunLog(run, config.runtime.trackers) if group.is_main else None
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
         self.eval_every: int = record.get("eval_every", config.eval_every)
@@ -113,7 +114,8 @@ class Trainer:
         self.skipped = 0
         self.shares = (0.0, 0.0)  # of the fp32 rate, and of padding, in the newest step
         if group.is_main:
-            run.update(**self.setup.as_record(), status="running", device=str(device), processes=group.size)
+            settled = self.setup.as_record() | {"loaded_bytes": record.get("loaded_bytes", forget_peak_memory(device))}
+            run.update(**settled, status="running", device=str(device), processes=group.size)
         if config.runtime.compile:
             stage.model.compile()
         self.feed = self._new_feed()
@@ -142,6 +144,7 @@ class Trainer:
         step = -1 if folder is None else step_of(folder)
         cut_after(self.run.metrics_file, step)
         cut_after(self.run.timings_file, step)
+        cut_after(self.run.samples_file, step)
         return folder
 
     def take_step(self) -> None:
@@ -272,6 +275,7 @@ class Trainer:
             raise self._divergence(f"{report.headline} is {report.value} on the validation split, expected a finite number")
         if self.log is not None:
             self.log.metrics(state.step, dict(report.metrics), split="val")
+            keep_samples(self.run, state.step, report)
         sign = 1.0 if report.better == "lower" else -1.0
         is_best = state.best_value is None or sign * report.value < sign * state.best_value
         if is_best:

@@ -23,7 +23,7 @@ from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import DataError
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding
-from omnictl.generate.ctc_search import align, word_spans
+from omnictl.generate.ctc_search import align_words
 from omnictl.generate.rescore import ThinkerRater
 from omnictl.models.audio_encoder import Encoded
 from omnictl.models.thinker import Thinker
@@ -223,9 +223,7 @@ def words_in(audio: Samples, recogniser: Recogniser, decoding: Decoding) -> list
     frames, lengths = recogniser.hear(audio)
     log_probs = frames[0, : int(lengths[0])].cpu()  # (S, V)
     ids = decoding.ids(log_probs, recogniser.targets)
-    pieces = [recogniser.targets.decode([symbol]) for symbol in ids]
-    spans = [span for piece, span in zip(pieces, align(log_probs, ids), strict=True) for _ in piece]  # one a character
     step = SUBSAMPLING / model.mel.frames_hz / model.emissions
     end = len(audio) / model.mel.sample_rate  # the last frame reaches beyond it
-    words = word_spans("".join(pieces), spans)
+    words = align_words(log_probs, ids, recogniser.targets.decode)
     return [Word(text, min(start * step, end), min(stop * step, end)) for text, start, stop in words]

@@ -182,6 +182,18 @@ def test_images_and_recordings_stand_beside_what_names_them(make_run: MakeRun) -
     assert "images" not in page.text
 
 
+def test_what_is_said_when_stands_beside_its_player(make_run: MakeRun) -> None:
+    run = make_run()
+    folder = judge(run)
+    for number in range(8):
+        (folder / f"utterance-{number}.alignment.png").write_bytes(PNG)
+    (folder / "utterance-0.wav").write_bytes(WAV)
+    page = read(write_report(run))
+    assert (page.tags.count("img"), page.tags.count("audio")) == (6, 1)
+    assert "what is said when" in page.text
+    assert "2 more in eval/test" in page.text
+
+
 def test_a_run_that_has_barely_begun(make_run: MakeRun) -> None:
     run = make_run(status="running")
     run.metrics_file.write_text('{"step": 0, "split": "val", "wer": 0.5}\n{"step": 1, "spl')

@@ -131,12 +131,18 @@ def test_the_loss_falls_on_one_batch_again_and_again(name: str) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+WITHOUT_SAMPLES = {"codec", "aligner", "vocoder"}
+"""Stages whose validation has nothing that a person would read."""
+
+
 @every_stage
 def test_validation_is_repeatable_and_has_its_headline(name: str) -> None:
     stage = make_stage(name)
     with torch.no_grad():
         one, two = stage.validate(), stage.validate()
     assert one.metrics == two.metrics
+    assert one.predictions == two.predictions
+    assert bool(one.predictions) == (name not in WITHOUT_SAMPLES)
     assert one.headline == next(iter(one.metrics))
     assert one.num_examples > 0
 

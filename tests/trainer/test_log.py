@@ -47,13 +47,13 @@ def test_numbers_keep_their_full_precision() -> None:
 
 def test_every_line_is_there_at_once(tmp_path: Path) -> None:
     run = create_run(tmp_path, "pretrain", "x", {})
-    log = RunLog(run, tensorboard=False)
+    log = RunLog(run)
     log.metrics(1, {"loss": 2.5}, split="train")
     log.timings(1, {"seconds": 0.5})
     assert run.metrics_file.read_text() == '{"step": 1, "split": "train", "loss": 2.5}\n'
     assert run.timings_file.read_text() == '{"step": 1, "seconds": 0.5}\n'
     log.close()
-    again = RunLog(run, tensorboard=False)
+    again = RunLog(run)
     again.metrics(2, {"loss": 2.0}, split="train")
     again.close()
     assert len(run.metrics_file.read_text().splitlines()) == 2
@@ -63,7 +63,7 @@ def test_every_line_is_there_at_once(tmp_path: Path) -> None:
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     run = create_run(tmp_path, "pretrain", "x", {})
     run.metrics_file.symlink_to("/dev/full")
-    log = RunLog(run, tensorboard=False)
+    log = RunLog(run)
     with pytest.raises(DiskFull, match="no space left while writing"):
         log.metrics(1, {"loss": 2.5}, split="train")
     log.close()
@@ -102,9 +102,9 @@ def test_missing_tensorboard_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     run = create_run(tmp_path, "pretrain", "x", {})
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError) as caught:
-        RunLog(run, tensorboard=True)
-    assert caught.value.message == "TensorBoard is not installed"
-    assert caught.value.where == "train.runtime.tensorboard"
+        RunLog(run, ["tensorboard"])
+    assert caught.value.message == "tensorboard is not installed"
+    assert caught.value.where == "train.runtime.trackers"
     assert caught.value.fix == "pip install 'omnictl[tensorboard]', or leave it off: metrics.jsonl holds the same"
 
 
@@ -112,5 +112,5 @@ def test_missing_tensorboard_leaves_no_file_open(tmp_path: Path, monkeypatch: py
     run = create_run(tmp_path, "pretrain", "x", {})
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError):
-        RunLog(run, tensorboard=True)
+        RunLog(run, ["tensorboard"])
     assert all(file.closed for file in opened)

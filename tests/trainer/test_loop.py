@@ -372,5 +372,5 @@ def test_events_for_tensorboard_beside_the_log(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     stage = Regression()
     run = new_run(tmp_path, stage)
-    trained(run, stage, changed(runtime=RuntimeConfig(tensorboard=True)))
+    trained(run, stage, changed(runtime=RuntimeConfig(trackers=("tensorboard",))))
     assert list((run.path / "tensorboard").glob("events.*"))

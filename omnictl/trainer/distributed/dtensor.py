@@ -16,6 +16,11 @@ def is_slice(tensor: Tensor) -> bool:
     return module is not None and isinstance(tensor, module.DTensor)
 
 
+def in_slices(model: nn.Module) -> bool:
+    """Whether this process holds only slices of a model: it can be trained and validated, but not be asked to write."""
+    return any(is_slice(parameter) for parameter in model.parameters())
+
+
 def whole(tensor: Tensor) -> Tensor:
     """The whole tensor; of a slice, all processes must call this together."""
     slice_: Any = tensor

@@ -51,6 +51,15 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def forget_peak_memory(device: torch.device) -> int:
+    """Let `peak_memory` count anew; returns the bytes that are taken now. Only Linux and GPUs can forget an earlier peak."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    _forget_peak()
+    return int(psutil.Process().memory_info().rss)
+
+
 class MemoryRise:
     """A context that finds by how many bytes the memory of this process rises at most: allocated on a GPU, else resident.
 

@@ -1,0 +1,1 @@
+"""Commands that find, compare, check and remove runs."""

@@ -1,0 +1,156 @@
+"""`omnictl runs`: on trained runs, as people and programs see it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def two(trained: Path) -> list[Path]:
+    """A trained run and a copy of it with another rate, whose validation was worse."""
+    other = Path(shutil.copytree(trained, trained.with_name("2026-01-01_00-00-00_slower")))
+    record, config, best = (json.loads((other / f"{name}.json").read_text()) for name in ("run", "config", "best"))
+    record |= {"name": "slower", "created": "2026-01-01_00-00-00"}
+    config["train"]["lr"] = 0.001
+    best["perplexity"] *= 2
+    lines = [json.loads(line) for line in (other / "metrics.jsonl").read_text().splitlines()]
+    doubled = [{key: value * 2 if key in ("perplexity", "loss") else value for key, value in line.items()} for line in lines]
+    (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in doubled))
+    for name, value in (("run", record), ("config", config), ("best", best)):
+        (other / f"{name}.json").write_text(json.dumps(value))
+    return [trained, other]
+
+
+def test_runs_are_listed_filtered_and_sorted(omnictl: Command, two: list[Path], runs: Path) -> None:
+    everything = omnictl("runs", "list", "--json").json
+    assert [run["run"] for run in everything["runs"]] == [str(path) for path in two]
+    assert everything["damaged"] == []
+    first = everything["runs"][0]
+    assert (first["stage"], first["status"], first["steps"], first["score"]["name"]) == ("pretrain", "finished", 20, "perplexity")
+    assert first["score"]["better"] == "lower"
+    assert [run["name"] for run in omnictl("runs", "list", "--name", "slow*", "--json").json["runs"]] == ["slower"]
+    assert omnictl("runs", "list", "--stage", "asr", "--json").json["runs"] == []
+    assert omnictl("runs", "list", "--status", "failed", "--json").json["runs"] == []
+    assert [run["name"] for run in omnictl("runs", "list", "--sort", "score", "--limit", 1, "--json").json["runs"]] == ["debug"]
+    shown = omnictl("runs", "list", "--limit", 1)
+    assert f"pretrain/{two[0].name}" in shown.out
+    assert "1 more" in shown.out
+    (two[1] / "run.json").write_text("{")
+    assert "cannot be read" in omnictl("runs", "list").out
+
+
+def test_one_run_is_shown(omnictl: Command, trained: Path) -> None:
+    ended = omnictl("runs", "show", "pretrain", "--json")
+    assert ended.json["place"] == f"pretrain/{trained.name}"
+    assert ended.json["training"]["trained steps"] == 20
+    assert ended.json["training"]["tokens per second"] > 0
+    assert ended.json["bytes"] > 10_000
+    text = omnictl("runs", "show", trained).out
+    for words in ("finished", "seconds a step", "memory MiB", "disk", str(trained / "model")):
+        assert words in text
+
+
+def test_runs_are_compared(omnictl: Command, two: list[Path], runs: Path) -> None:
+    ended = omnictl("runs", "compare", *two, "--json")
+    assert ended.code == 0
+    assert ended.json["settings"] == {"train.lr": [0.01, 0.001]}
+    good, bad = ended.json["training"]["validation perplexity"]
+    assert bad == pytest.approx(2 * good)
+    page = (runs / "comparison.html").read_text()
+    assert ended.json["page"] == str(runs / "comparison.html")
+    assert page.count('class="curve curve-0"') == page.count('class="curve curve-1"') == 5
+    assert "slower" in page
+    assert "train.lr" in omnictl("runs", "compare", *two, "--out", runs / "a" / "b.html").out
+    assert (runs / "a" / "b.html").is_file()
+
+
+def test_what_cannot_be_compared(omnictl: Command, trained: Path) -> None:
+    alone = omnictl("runs", "compare", "pretrain", trained)
+    assert (alone.code, "one run alone cannot be compared" in alone.err) == (2, True)
+    other = Path(shutil.copytree(trained, trained.parent.parent / "asr" / "x"))
+    record = json.loads((other / "run.json").read_text()) | {"stage": "asr"}
+    (other / "run.json").write_text(json.dumps(record))
+    mixed = omnictl("runs", "compare", "pretrain", "asr")
+    assert (mixed.code, "runs of several stages cannot be compared: asr, pretrain" in mixed.err) == (2, True)
+
+
+def test_the_same_settings_are_said_to_be_the_same(omnictl: Command, trained: Path) -> None:
+    shutil.copytree(trained, trained.with_name("copy"))
+    assert "the settings are the same" in omnictl("runs", "compare", trained, trained.with_name("copy")).out
+
+
+def test_runs_are_verified(omnictl: Command, trained: Path) -> None:
+    whole = omnictl("runs", "verify", "--json")
+    assert whole.code == 0
+    assert whole.json["runs"][0]["problems"] == []
+    assert whole.json["runs"][0]["files"] > 10
+    weights = max(trained.glob("checkpoints/*/optimizer.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    (trained / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n')
+    damaged = omnictl("runs", "verify", trained)
+    assert damaged.code == 4
+    assert "optimizer.safetensors does not match its checksum" in damaged.out
+    assert "metrics.jsonl: line 2" in damaged.out
+    assert "--resume" in damaged.err
+    (trained / "run.json").write_text("{")
+    assert omnictl("runs", "verify", "--json").json["error"]["exit_code"] == 4
+
+
+def test_a_parent_that_is_gone_is_a_note(omnictl: Command, trained: Path) -> None:
+    record = json.loads((trained / "run.json").read_text()) | {"parents": {"init": "pretrain/gone"}}
+    (trained / "run.json").write_text(json.dumps(record))
+    ended = omnictl("runs", "verify", "--json")
+    assert (ended.code, len(ended.json["runs"][0]["notes"])) == (0, 1)
+
+
+def test_runs_are_removed_only_when_that_is_wanted(omnictl: Command, two: list[Path]) -> None:
+    unasked = omnictl("runs", "rm", two[0])
+    assert (unasked.code, "give --yes" in unasked.err) == (2, True)
+    assert two[0].is_dir()
+    removed = omnictl("runs", "rm", f"pretrain/{two[0].name}", "--yes", "--json")
+    assert removed.json["removed"] == [f"pretrain/{two[0].name}"]
+    assert removed.json["freed_bytes"] > 10_000
+    assert not two[0].exists()
+
+
+def test_a_parent_is_not_removed_without_force(omnictl: Command, two: list[Path]) -> None:
+    record = json.loads((two[1] / "run.json").read_text()) | {"parents": {"init": f"pretrain/{two[0].name}"}}
+    (two[1] / "run.json").write_text(json.dumps(record))
+    refused = omnictl("runs", "rm", two[0], "--yes")
+    assert (refused.code, "is a parent of pretrain/2026-01-01_00-00-00_slower" in refused.err) == (4, True)
+    assert omnictl("runs", "rm", two[0], "--yes", "--force").code == 0
+
+
+def test_pruning_says_what_it_would_free_and_frees_it_when_told(omnictl: Command, two: list[Path]) -> None:
+    told = omnictl("runs", "prune", "--json")
+    assert list(told.json["would_remove"]) == [f"pretrain/{two[1].name}"]
+    assert told.json["would_free_bytes"] > 10_000
+    assert list(told.json["kept"].values()) == ["the newest of its stage"]
+    text = omnictl("runs", "prune").out
+    assert "nothing is removed yet" in text
+    assert "omnictl runs prune --yes" in text
+    assert two[1].is_dir()
+    assert omnictl("runs", "prune", "--yes", "--json").json["removed"] == [f"pretrain/{two[1].name}"]
+    assert [path.exists() for path in two] == [True, False]
+    assert "nothing to remove" in omnictl("runs", "prune").out
+
+
+def test_the_path_of_a_run(omnictl: Command, trained: Path) -> None:
+    assert omnictl("runs", "path", "pretrain").out == f"{trained}\n"
+    missing = omnictl("runs", "path", "asr", "--json")
+    assert (missing.code, missing.json["error"]["kind"]) == (4, "run")
+
+
+def test_a_moved_folder_of_runs_is_whole(omnictl: Command, trained: Path, runs: Path) -> None:
+    child = omnictl("pretrain", "--preset", "debug", "--init", trained, "--max-steps", 1, "--json")
+    name = Path(child.json["run"]).name
+    moved = Path(shutil.move(runs, runs.with_name("moved")))
+    shown = omnictl("runs", "show", f"pretrain/{name}", "--runs", moved, "--json").json
+    assert shown["parents"] == {"init": str(moved / "pretrain" / trained.name)}
+    assert omnictl("pretrain", "--resume", moved / "pretrain" / name, "--max-steps", 2).code == 0
