@@ -174,7 +174,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "pydantic_core": "pydantic",
 """Of the modules that are named otherwise, or come with another."""
 
 
-WITH_EXTRA = ("serve",)
+WITH_EXTRA = ("export", "serve")
 """Packages that are imported late as a whole, and need the extra of their name."""
 
 

@@ -69,7 +69,10 @@ def write_hugging_face(export: ThinkerExport, folder: Path, where: str) -> list[
     check_is_qwen3(export.thinker.config, where)
     transformers = require_transformers()
     write_thinker_files(export, folder)
-    return [*_compare_tokenizer(transformers, export, folder), *_compare_model(transformers, export, folder)]
+    return [
+        *compare_tokenizer(transformers.AutoTokenizer.from_pretrained(folder), export),
+        *_compare_model(transformers, export, folder),
+    ]
 
 
 def write_thinker_files(export: ThinkerExport, folder: Path) -> None:
@@ -79,7 +82,7 @@ def write_thinker_files(export: ThinkerExport, folder: Path) -> None:
         DiskFull, RunError: they cannot be written.
     """
     thinker = export.thinker
-    stops = {"bos_token_id": END, "eos_token_id": [END, IM_START, IM_END] if export.chats else [END], "pad_token_id": PAD}
+    stops = stop_tokens(chats=export.chats)
     described = qwen3_config(thinker.config, export.tokenizer.vocab_size)
     write_json(folder / "config.json", {**described, "dtype": "float32", **stops})
     length = min(MAX_REPLY, thinker.config.context // 2)
@@ -87,6 +90,11 @@ def write_thinker_files(export: ThinkerExport, folder: Path) -> None:
     write_json(folder / "generation_config.json", {**stops, "max_new_tokens": length, **sampling})
     save_tensors(qwen3_state_dict(plain_state_dict(thinker)), folder / "model.safetensors", {"format": "pt"})
     write_tokenizer(export, folder)
+
+
+def stop_tokens(*, chats: bool) -> dict[str, Any]:
+    """The ids that begin, end and fill up a text, as configs name them."""
+    return {"bos_token_id": END, "eos_token_id": [END, IM_START, IM_END] if chats else [END], "pad_token_id": PAD}
 
 
 def write_tokenizer(export: ThinkerExport, folder: Path) -> None:
@@ -118,9 +126,9 @@ def write_tokenizer(export: ThinkerExport, folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", described)
 
 
-def _compare_tokenizer(transformers: Any, export: ThinkerExport, folder: Path) -> list[Agreement]:
-    """Token ids of texts, and of a conversation if the model converses."""
-    theirs, own = transformers.AutoTokenizer.from_pretrained(folder), export.tokenizer
+def compare_tokenizer(theirs: Any, export: ThinkerExport) -> list[Agreement]:
+    """Token ids of texts, and of a conversation if the model converses; `theirs` is the tokenizer of an export."""
+    own = export.tokenizer
     agreements = [
         _compare_ids(
             "token ids",

@@ -30,6 +30,21 @@ CHAT_INPUTS = """tokenizer.apply_chat_template(
 TEXT_INPUTS = """tokenizer("Once upon a time", return_tensors="pt")"""
 
 
+FOLDER_USE = """\
+```python
+import soundfile
+from PIL import Image
+from transformers import AutoModel, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("FOLDER", trust_remote_code=True)
+model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True)
+turns = [{"role": "user", "content": [{"type": "image"}, {"type": "audio"}]}]
+samples, rate = soundfile.read("question.wav")  # mono, at processor.sample_rate
+written = model.generate(**processor(turns, images=[Image.open("scene.png")], audio=[samples]))
+print(processor.decode(written[0]))
+```"""
+
+
 class Usage(NamedTuple):
     """What a format's card says besides the numbers."""
 
@@ -60,6 +75,16 @@ def gguf_usage(file: str, *, chats: bool) -> Usage:
         f"```bash\n{command}\n```\n\nQ4_K and the like: `llama-quantize {file} smaller.gguf Q4_K_M` of an F16 file.",
         None,
         "text-generation",
+    )
+
+
+def folder_usage() -> Usage:
+    """Of an omni model in the format of `transformers`."""
+    return Usage(
+        "A small omni model (text, images and speech in, text out), trained from scratch, with its own modelling code.",
+        FOLDER_USE,
+        "transformers",
+        "any-to-any",
     )
 
 

@@ -8,8 +8,9 @@ from omnictl.export.agreement import Agreement
 from omnictl.export.destination import draft_folder
 from omnictl.export.gguf_file import Quantisation, write_gguf
 from omnictl.export.hugging_face import write_hugging_face
-from omnictl.export.model_card import Usage, gguf_usage, onnx_usage, thinker_usage, write_model_card
+from omnictl.export.model_card import Usage, folder_usage, gguf_usage, onnx_usage, thinker_usage, write_model_card
 from omnictl.export.omni import open_parts
+from omnictl.export.omni_folder.write_folder import write_omni_folder
 from omnictl.export.onnx.graph_check import compare_graphs
 from omnictl.export.onnx.graph_files import write_graphs
 from omnictl.export.thinker import open_thinker
@@ -67,7 +68,11 @@ def _write_onnx(model: Path, folder: Path, settings: ExportSettings) -> Written:
     return Written(compare_graphs(parts, folder), onnx_usage())
 
 
-TARGETS: Mapping[str, WriteModel] = {"hf": _write_hf, "gguf": _write_gguf, "onnx": _write_onnx}
+def _write_folder(model: Path, folder: Path, settings: ExportSettings) -> Written:
+    return Written(write_omni_folder(open_parts(model, settings.cache), folder), folder_usage())
+
+
+TARGETS: Mapping[str, WriteModel] = {"hf": _write_hf, "gguf": _write_gguf, "onnx": _write_onnx, "folder": _write_folder}
 """By the name that `--to` takes."""
 
 

@@ -25,6 +25,7 @@ class TargetName(StrEnum):
     hf = "hf"
     gguf = "gguf"
     onnx = "onnx"
+    folder = "folder"
 
 
 class QuantisationName(StrEnum):
@@ -40,7 +41,7 @@ def export(
         TargetName,
         typer.Option(
             help="hf: a Hugging Face folder of the Thinker (Qwen3ForCausalLM); gguf: the Thinker for llama.cpp; "
-            "onnx: all of an omni model for onnxruntime."
+            "onnx: all of an omni model for onnxruntime; folder: an omni model for transformers, with its own modelling code."
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder.", show_default=False)],

@@ -1,0 +1,1 @@
+"""An omni model for `transformers`: what writes and compares it, and the modelling code that it carries with it."""

@@ -1,0 +1,65 @@
+"""An omni model in the format of `transformers`, with its own modelling code."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from stage_factory import finished_run
+from torch import nn
+
+from omnictl.errors import ExportError
+from omnictl.export.omni import OmniParts, open_parts
+from omnictl.export.omni_folder import write_folder
+from omnictl.export.omni_folder.write_folder import write_omni_folder
+
+USE = """
+import sys
+import numpy as np
+from PIL import Image
+from transformers import AutoModel, AutoProcessor
+
+processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
+model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+turns = [{"role": "user", "content": [{"type": "image"}, {"type": "audio"}]}]
+inputs = processor(turns, images=[Image.new("RGB", (60, 40))], audio=[np.random.randn(9000)])
+print(processor.decode(model.generate(**inputs, max_new_tokens=4)[0]))
+assert not any(name.startswith("omnictl.") for name in sys.modules)
+"""
+
+
+@pytest.fixture
+def parts(tmp_path: Path, randomise: Callable[[nn.Module], None]) -> OmniParts:
+    opened = open_parts(finished_run(tmp_path / "runs", "sft").model, tmp_path / "cache")
+    for module in (opened.omni, opened.ear, opened.eye):
+        assert module is not None
+        randomise(module)
+    return opened
+
+
+@pytest.mark.slow
+def test_it_is_loaded_by_others_and_agrees(parts: OmniParts, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    found = {one.what for one in write_omni_folder(parts, tmp_path / "out")}
+    assert {"its embeddings", "its scores", "greedy text in transformers", "positions of a question with media"} <= found
+    settings = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", USE, str(tmp_path / "out")], capture_output=True, text=True, check=False, env=settings, cwd=tmp_path
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.slow
+def test_a_difference_is_an_error(parts: OmniParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = write_folder._tensors
+
+    def changed(some: OmniParts) -> dict[str, torch.Tensor]:
+        tensors = really(some)
+        return {**tensors, "encoders.audio.mean": tensors["encoders.audio.mean"] + 3}
+
+    monkeypatch.setattr(write_folder, "_tensors", changed)
+    with pytest.raises(ExportError, match="its embeddings: the export differs from the run by up to"):
+        write_omni_folder(parts, tmp_path)
