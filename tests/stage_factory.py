@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from omnictl.data.cache import cache_dir
 from omnictl.measure.untrained import save_untrained
@@ -39,3 +40,11 @@ def finished_run(root: Path, stage: str) -> Run:
     write_json(run.config_file, read_json(run.model / "config.json")["config"])
     run.update(status="finished")
     return run
+
+
+def unseal(model: Path) -> None:
+    """Make a model folder, and the parts in it, as they were before there were checksums."""
+    for weights in model.rglob("model.safetensors"):
+        save_file(load_file(weights), weights)
+    for manifest in model.rglob("manifest.json"):
+        manifest.unlink()

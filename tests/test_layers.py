@@ -31,7 +31,7 @@ LAYERS = (
     ("tinyworld",),
     ("nn", "metrics", "runs"),
     ("config",),
-    ("errors", "processes"),
+    ("errors", "processes", "regular_files", "visible_text"),
 )
 """From top to bottom; packages of one line do not import each other."""
 
@@ -43,6 +43,7 @@ TORCH_FREE = (
     "omnictl.config",
     "omnictl.runs.run",
     "omnictl.runs.files",
+    "omnictl.runs.checksums",
     "omnictl.runs.model_folder",
     "omnictl.runs.compatible",
     "omnictl.metrics.text",

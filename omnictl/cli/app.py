@@ -1,8 +1,12 @@
 """The `omnictl` command and how it ends: named errors become one screen (or one JSON object) and an exit code."""
 
+import errno
+import logging
+import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +19,7 @@ from omnictl.cli.runs.app import app as runs_app
 from omnictl.cli.setup.config import app as config_app
 from omnictl.cli.setup.data import app as data_app
 from omnictl.cli.setup.doctor import doctor
+from omnictl.cli.terminal import Outputs
 from omnictl.cli.train.command import training_command
 from omnictl.cli.train.pipeline import pipeline
 from omnictl.cli.train.plan import plan
@@ -28,8 +33,8 @@ from omnictl.cli.use.push import push
 from omnictl.cli.use.say import say
 from omnictl.cli.use.serve import serve
 from omnictl.cli.use.transcribe import transcribe
-from omnictl.errors import OmniError, UsageError
-from omnictl.processes import end
+from omnictl.errors import DiskFull, OmniError, RunError, UsageError
+from omnictl.processes import end, number_of_processes
 from omnictl.stages import STAGES, command_stages
 
 
@@ -101,20 +106,61 @@ app.add_typer(config_app, name="config", rich_help_panel="Set up")
 app.add_typer(data_app, name="data", rich_help_panel="Set up")
 
 
-def main() -> None:
-    """Run the command line and exit."""
-    end(run(sys.argv[1:]))
+def main() -> NoReturn:
+    """Run the command line and exit; a signal or a full disk behind the terminal ends it in order."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if number_of_processes() == 1:  # else whoever started them ends them, and one may wait for the others
+        signal.signal(signal.SIGTERM, _terminate)
+    outputs = Outputs()
+    code = run(sys.argv[1:])
+    if outputs.lost in (errno.ENOSPC, errno.EDQUOT):
+        code = code or _fail(_LOST_OUTPUT, sys.argv[1:])
+    end(code)
+
+
+_LOST_OUTPUT = DiskFull(
+    "no space left where standard output goes: part of what was to be printed is lost, and nothing else",
+    where="standard output",
+    fix="free some space, or send the output elsewhere",
+)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Leave by way of everything that is to be put in order; training, which has more to do, listens itself."""
+    raise SystemExit(143)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
+    Output(as_json="--json" in arguments).show_log(logging.WARNING)
     try:
         code = app(arguments, prog_name="omnictl", standalone_mode=False)
     except OmniError as error:
         return _fail(error, arguments)
     except typer.TyperException as error:
         return _fail(_usage_error(error), arguments)
+    except (KeyboardInterrupt, typer.Abort):  # while the arguments were read
+        return _fail(_Interrupted("interrupted", fix="run the command again"), arguments)
+    except OSError as error:
+        named = _system_error(error)
+        if named is None:
+            raise
+        return _fail(named, arguments)
     return code if isinstance(code, int) else 0
+
+
+def _system_error(error: OSError) -> OmniError | None:
+    """What the system refused, where it is nothing but a name or a place that a user gave."""
+    place = str(error.filename or "")
+    if error.errno == errno.ENAMETOOLONG:
+        short = f"{place[:40]}…{place[-20:]}"
+        return UsageError(f"the name {short} is too long for this system", where=short, fix="use names of at most 255 bytes")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and place:
+        return RunError(f"{place}: {error.strerror}", where=place, fix="make it accessible to this user, or choose another place")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"no space left while writing {place or 'a file'}", where=place or None, fix="free some space")
+    return None
 
 
 def _fail(error: OmniError, arguments: list[str]) -> int:

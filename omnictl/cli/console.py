@@ -12,8 +12,10 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
+from omnictl.cli.terminal import SafeConsole, json_safe
 from omnictl.errors import OmniError
 from omnictl.processes import speaks
+from omnictl.visible_text import is_unicode
 
 MOST_LINES = 18
 """Lines of an error that are shown to people; programs get them all."""
@@ -40,23 +42,23 @@ class Output:
     @property
     def console(self) -> Console:
         """A console on that stream."""
-        return Console(file=self.text_stream, highlight=False, soft_wrap=True, quiet=self.silent)
+        return SafeConsole(file=self.text_stream, highlight=False, soft_wrap=True, quiet=self.silent)
 
     @property
     def wide_console(self) -> Console:
         """A console for tables, which have to know how wide it is; wide enough for them where nobody sees an edge."""
-        console = Console(file=self.text_stream, highlight=False)
-        return console if console.is_terminal else Console(file=self.text_stream, highlight=False, width=TABLE_WIDTH)
+        console = SafeConsole(file=self.text_stream, highlight=False)
+        return console if console.is_terminal else SafeConsole(file=self.text_stream, highlight=False, width=TABLE_WIDTH)
 
     def say(self, text: str) -> None:
         """A line for people; `[bold]…[/bold]` and the like are markup."""
         if not self.quiet:
             self.console.print(text)
 
-    def show_log(self) -> None:
-        """From now on, say what the package logs: progress of work that takes a while."""
+    def show_log(self, level: int = logging.INFO) -> None:
+        """From now on, say what the package logs: progress of work that takes a while, and warnings, which go to standard error."""
         logger = logging.getLogger("omnictl")
-        logger.setLevel(logging.INFO)
+        logger.setLevel(level)
         logger.handlers = [_LogHandler(self)]
 
     def result(self, value: Mapping[str, object], *shown: RenderableType) -> None:
@@ -64,7 +66,7 @@ class Output:
         if self.silent:
             return
         if self.as_json:
-            print(json.dumps(value, ensure_ascii=False), flush=True)
+            print(json_safe(json.dumps(value, ensure_ascii=False)), flush=True)
             return
         for part in shown:
             if isinstance(part, str):
@@ -79,14 +81,18 @@ class _LogHandler(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._output.say(escape(record.getMessage()))
+        if record.levelno >= logging.WARNING:
+            console = SafeConsole(file=sys.stderr, highlight=False, soft_wrap=True, quiet=self._output.silent)
+            console.print(f"[bold]warning[/bold]: {escape(record.getMessage())}")
+        else:
+            self._output.say(escape(record.getMessage()))
 
 
 def show_error(error: OmniError, output: Output) -> None:
     """One screen on standard error that says what was found, and the fix; with `--json` also one object as the result."""
     if output.as_json and not output.silent:
-        print(json.dumps({"error": error_fields(error)}, ensure_ascii=False), flush=True)
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        print(json_safe(json.dumps({"error": error_fields(error)}, ensure_ascii=False)), flush=True)
+    console = SafeConsole(file=sys.stderr, highlight=False, soft_wrap=True)
     place = f" [dim]({escape(error.where)})[/dim]" if error.where and error.where not in error.message else ""
     console.print(f"[bold red]error[/bold red]{place}: {escape(_one_screen(error.message))}")
     console.print(f"[bold]fix[/bold]: {escape(error.fix)}")
@@ -113,7 +119,10 @@ def show_file_error(error: OmniError) -> dict[str, str | int | None]:
 
 def printable(text: Path | str) -> str:
     """A path, or a text with one in it, to print or to put into JSON, where a name in no encoding would be refused."""
-    return os.fsencode(text).decode(errors="replace")
+    try:
+        return os.fsencode(text).decode(errors="replace")
+    except UnicodeEncodeError:  # half a character that is no byte of a name either
+        return "".join(character if is_unicode(character) else "\ufffd" for character in str(text))
 
 
 def _one_screen(message: str) -> str:

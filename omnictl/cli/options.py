@@ -1,5 +1,6 @@
 """Options that several commands share, and what their values mean."""
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
 
 DEFAULT_PRESET = "tiny"
 """Taken where neither a preset nor a config file is given."""
+
+LARGEST_SEED = 2**63 - 1
+
+
+def check_finite(value: float | None) -> float | None:
+    """The same number; what is none, or infinite, passes every bound.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
 
 RunsOption = Annotated[
     Path | None, typer.Option("--runs", help="Folder of all runs; default: $OMNICTL_RUNS, else ./runs.", show_default=False)
@@ -37,8 +52,10 @@ InitOption = Annotated[
     str | None, typer.Option(metavar="RUN", help="Start from another run's weights; pretrain: or from a Hugging Face folder's.")
 ]
 MaxStepsOption = Annotated[int | None, typer.Option(min=1, help="Train for so many steps in all.")]
-MaxMinutesOption = Annotated[float | None, typer.Option(min=0.01, help="Time for the whole command.")]
-SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of weights and data order.")]
+MaxMinutesOption = Annotated[
+    float | None, typer.Option(min=0.01, max=1_000_000, callback=check_finite, help="Time for the whole command.")
+]
+SeedOption = Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed of weights and data order.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Only the result.")]
 
 

@@ -4,6 +4,7 @@ The same value means the same in all three: YAML is read with the plain scalars 
 is text, `010` is ten). Left out on purpose: YAML's anchors and aliases, because a config is a tree.
 """
 
+import errno
 import json
 import re
 import tomllib
@@ -14,9 +15,15 @@ from typing import NamedTuple, TypeAlias
 import yaml
 
 from omnictl.errors import ConfigError
+from omnictl.regular_files import MIB, read_regular
 
 Key: TypeAlias = tuple[str, ...]
 Lines: TypeAlias = dict[Key, int]
+
+LARGEST_CONFIG = 4 * MIB
+
+DEEPEST_CONFIG = 32
+"""Levels of keys; the configs here have five."""
 
 # Above this a float no longer holds every whole number.
 _LARGEST_EXACT = 2**53
@@ -74,6 +81,8 @@ def read_config(path: Path) -> ConfigFile:
             fix="write the file as keys and values; `omnictl config schema STAGE` lists the keys",
             where=str(path),
         )
+    if any(len(key) > DEEPEST_CONFIG for key in lines):
+        raise ConfigError(f"not valid {name}: nested too deeply", fix="flatten the file", where=str(path))
     return ConfigFile(path, values, lines)
 
 
@@ -86,7 +95,7 @@ def read_number(text: str) -> int | float:
 
 def _read_text(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path, LARGEST_CONFIG).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError("no such config file", fix="check the path given to --config", where=str(path)) from error
     except IsADirectoryError as error:
@@ -95,7 +104,9 @@ def _read_text(path: Path) -> str:
         ) from error
     except OSError as error:
         raise ConfigError(
-            f"the config file cannot be read: {error.strerror}", fix="check the file's permissions", where=str(path)
+            f"the config file cannot be read: {error.strerror}",
+            fix="check the file's permissions" if error.errno in (errno.EACCES, errno.EPERM) else "name a file of keys and values",
+            where=str(path),
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(

@@ -5,15 +5,22 @@ the time to build it again.
 """
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from filelock import FileLock
 
 from omnictl.errors import DataError, DiskFull
+from omnictl.regular_files import open_regular, read_regular
+
+CHECKSUMS = "checksums.json"
+"""Beside the files of a folder: the SHA-256 of each."""
 
 T = TypeVar("T")
 
@@ -40,12 +47,12 @@ def read_or_build(folder: Path, read: Callable[[Path], T | None], write: Callabl
         DataError: the cache cannot be written.
         DiskFull: no space left for it; what was written is removed.
     """
-    content = read(folder)
+    content = _read_whole(folder, read)
     if content is None:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_name(f"{folder.name}.lock")):
-                content = read(folder)
+                content = _read_whole(folder, read)
                 if content is None:
                     content = _build(folder, read, write)
         except OSError as error:
@@ -59,6 +66,7 @@ def _build(folder: Path, read: Callable[[Path], T | None], write: Callable[[Path
     try:
         draft.mkdir()
         write(draft)
+        _write_checksums(draft)
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one
         draft.rename(folder)
     finally:
@@ -66,6 +74,37 @@ def _build(folder: Path, read: Callable[[Path], T | None], write: Callable[[Path
     built = read(folder)
     assert built is not None
     return built
+
+
+def _read_whole(folder: Path, read: Callable[[Path], T | None]) -> T | None:
+    """What `read` finds, if all files are as they were written."""
+    try:
+        expected = json.loads(read_regular(folder / CHECKSUMS))
+    except (OSError, ValueError, RecursionError):
+        return None
+    names = sorted(path.name for path in folder.iterdir() if path.name != CHECKSUMS)
+    try:
+        found = {name: _checksum(folder / name) for name in names}
+    except OSError:
+        return None
+    return read(folder) if found == expected else None
+
+
+def _write_checksums(folder: Path) -> None:
+    found = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+    (folder / CHECKSUMS).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _checksum(path: Path) -> str:
+    status = path.stat()
+    return _hash(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _hash(path: Path, *_changes_with_its_content: int) -> str:
+    """SHA-256 of a file, computed once a process while the file stays as it is."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flush(file: IO[Any]) -> None:

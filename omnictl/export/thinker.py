@@ -10,11 +10,11 @@ from torch.nn.utils import parametrize
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import UsageError
 from omnictl.models.thinker import Thinker
-from omnictl.runs.model_folder import read_config, read_description, read_stage
-from omnictl.stages.pretrain import Pretrain, PretrainConfig
+from omnictl.runs.model_folder import described_field, read_stage
+from omnictl.stages.pretrain import Pretrain
+from omnictl.stages.pretrain import open_thinker as open_trained_thinker
 from omnictl.stages.protocol import open_model
 from omnictl.stages.sft import Sft
-from omnictl.trainer.checkpoint import load_weights
 
 
 class ThinkerExport(NamedTuple):
@@ -45,10 +45,9 @@ def open_thinker(folder: Path, cache: Path) -> ThinkerExport:
         omni = open_model(Sft, folder, device=torch.device("cpu"), cache=cache)
         merge_updates(omni.model.thinker)
         return ThinkerExport(omni.model.thinker.eval(), omni.tokenizer, chats=True)
-    described = read_description(folder, stage)
-    thinker = Thinker(read_config(folder, stage, PretrainConfig).model, described["vocab_size"])
-    load_weights(folder / "model.safetensors", thinker)
-    return ThinkerExport(thinker.eval(), Tokenizer.load(folder / "tokenizer.json"), described["chat"] == "chatml")
+    mode = described_field(folder, stage, "chat", str)
+    thinker, tokenizer = open_trained_thinker(folder)
+    return ThinkerExport(thinker.eval(), tokenizer, mode == "chatml")
 
 
 def merge_updates(model: nn.Module) -> None:

@@ -21,7 +21,11 @@ from safetensors.numpy import load, save
 from omnictl.errors import CheckpointError
 from omnictl.metrics.ngram import NgramModel
 from omnictl.nn.losses.ctc import BLANK
+from omnictl.runs.checksums import read_sealed
 from omnictl.runs.files import writing
+
+LARGEST_FILE = 2**30
+"""Bytes of a model that is read."""
 
 State = tuple[int, ...]
 """The last ids, at most order - 1 of them; the first may be the begin of the text."""
@@ -107,7 +111,7 @@ class CharNgram:
             CheckpointError: it is missing, cut off or something else.
         """
         try:
-            arrays = load(path.read_bytes())
+            arrays = load(read_sealed(path, LARGEST_FILE))
             vocab_size = int(arrays.pop("vocab_size"))
             orders = [Order(*(arrays[f"{k}.{name}"] for name in Order._fields)) for k in range(len(arrays) // len(Order._fields))]
         except (OSError, SafetensorError, KeyError) as error:

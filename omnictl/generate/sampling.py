@@ -16,7 +16,7 @@ class SamplingConfig(Config):
     """How the next token is chosen. Temperature 0 is greedy."""
 
     temperature: float = Field(0.7, ge=0, le=10)
-    top_k: int = Field(0, ge=0, description="keep the k likeliest tokens; 0: all")
+    top_k: int = Field(0, ge=0, le=1_000_000_000, description="keep the k likeliest tokens; 0: all")
     top_p: float = Field(0.95, gt=0, le=1, description="keep the likeliest tokens that together reach p")
     repetition_penalty: float = Field(1.0, ge=1, le=10, description="1: none")
 
@@ -30,7 +30,10 @@ def choose_token(logits: Tensor, config: SamplingConfig, *, previous: Sequence[i
         scores[seen] = torch.where(picked > 0, picked / config.repetition_penalty, picked * config.repetition_penalty)
     if config.temperature == 0:
         return int(scores.argmax())
-    probabilities = (scores / config.temperature).softmax(-1)
+    scaled = scores / config.temperature
+    if not bool(scaled.isfinite().all()):  # so cold that only differences can be divided
+        scaled = ((scores - scores.max()).double() / config.temperature).float()
+    probabilities = scaled.softmax(-1)
     ordered, ids = probabilities.sort(descending=True, stable=True)
     keep = ordered.cumsum(-1) - ordered < config.top_p  # the token that crosses p is still in
     if config.top_k:

@@ -38,7 +38,7 @@ class CodeSampling(Config):
     """How the next codes are chosen. Temperature 0: the likeliest."""
 
     temperature: float = Field(0.6, ge=0, le=10)
-    top_k: int = Field(0, ge=0, description="draw from the k likeliest codes; 0: from all")
+    top_k: int = Field(0, ge=0, le=1_000_000_000, description="draw from the k likeliest codes; 0: from all")
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from string import ascii_lowercase
 from typing import Any, TypeVar
 
 from omnictl.config import Config, resolve
+from omnictl.runs.checksums import seal_anew
 from omnictl.stages import STAGES, stage_recipe, stage_type
 from omnictl.stages.protocol import StageContext
 from omnictl.tinyworld.text.documents import document
-from omnictl.trainer.checkpoint import plain_state_dict, save_tensors
+from omnictl.trainer.checkpoint import keep_weights, plain_state_dict
 
 T = TypeVar("T")
 
@@ -74,8 +75,9 @@ def untrained_stage(name: str, preset: str, cache: Path, folder: Path, config: C
 def save_untrained(stage: Any, model: Path) -> None:
     """Write the model folder of a fresh stage, for what stands on it."""
     stage.save_description(model)
+    seal_anew(model)
     stage.batches()  # codebooks and statistics are begun with
-    save_tensors(plain_state_dict(stage.model), model / "model.safetensors")
+    keep_weights(plain_state_dict(stage.model), model)
 
 
 def _small_data(name: str, folder: Path) -> tuple[str, ...]:

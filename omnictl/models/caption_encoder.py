@@ -26,11 +26,11 @@ START_SCALE, MOST_SCALE = 1 / 0.07, 100.0
 class CaptionEncoderConfig(Config):
     """Shape of a caption encoder. The vocabulary comes from the data."""
 
-    layers: int = Field(2, ge=1)
-    width: int = Field(128, ge=2)
-    heads: int = Field(2, ge=1)
-    hidden: int = Field(352, ge=1)
-    joint_width: int = Field(128, ge=1, description="of the space in which images and captions meet")
+    layers: int = Field(2, ge=1, le=1_000)
+    width: int = Field(128, ge=2, le=100_000)
+    heads: int = Field(2, ge=1, le=1_000)
+    hidden: int = Field(352, ge=1, le=1_000_000)
+    joint_width: int = Field(128, ge=1, le=100_000, description="of the space in which images and captions meet")
     dropout: float = Field(0.0, ge=0, lt=1)
     norm_eps: float = Field(1e-6, gt=0)
 

@@ -22,13 +22,15 @@ from omnictl.nn.transformer import RMSNorm
 class OmniConfig(Config):
     """What joins the parts."""
 
-    projector_hidden: int = Field(512, ge=1, description="inner width of the two-layer projectors")
+    projector_hidden: int = Field(512, ge=1, le=1_000_000, description="inner width of the two-layer projectors")
     positions: Literal["sequential", "time"] = Field(
         "sequential", description="time: features of an image lie side by side in rows and columns, at one moment"
     )
     encoders: Literal["frozen", "trained"] = Field("frozen", description="trained: with a learning rate of their own")
     encoder_rate: float = Field(0.1, gt=0, description="learning rate of trained encoders, as a share of the others'")
-    lora_rank: int = Field(0, ge=0, description="of low-rank updates of a Thinker that is frozen otherwise; 0: all of it learns")
+    lora_rank: int = Field(
+        0, ge=0, le=100_000, description="of low-rank updates of a Thinker that is frozen otherwise; 0: all of it learns"
+    )
     lora_alpha: float = Field(16.0, gt=0)
 
 

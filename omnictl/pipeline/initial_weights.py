@@ -19,11 +19,12 @@ from omnictl.errors import CheckpointError
 from omnictl.models.qwen3 import thinker_settings, thinker_state_dict
 from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.pipeline.run_folder import versions_and_machine, whole_or_absent
+from omnictl.runs.checksums import describe_file, seal
 from omnictl.runs.files import read_json, write_text
 from omnictl.runs.model_folder import write_description
 from omnictl.runs.run import Run, create_run, find_run, list_runs
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
-from omnictl.trainer.checkpoint import save_tensors, sha256
+from omnictl.trainer.checkpoint import keep_weights
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -112,7 +113,8 @@ def _write(run: Run, config: PretrainConfig, foreign: ForeignTokenizer, tensors:
         foreign.tokenizer.save_for_chat(run.model)
     else:
         foreign.tokenizer.save(run.model / "tokenizer.json")
-    save_tensors(tensors, run.model / WEIGHTS)
+    seal(run.model)
+    keep_weights(tensors, run.model)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -135,7 +137,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _fingerprint(files: list[Path]) -> str:
-    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    return hashlib.sha256("".join(describe_file(file)["sha256"] for file in files).encode()).hexdigest()
 
 
 def _take(files: list[Path], config: ThinkerConfig, foreign: ForeignTokenizer, vocab_size: int, where: str) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from omnictl import __version__
 from omnictl.config import Config, to_json
 from omnictl.errors import OmniError
+from omnictl.runs.checksums import seal_anew
 from omnictl.runs.files import read_json, write_text
 from omnictl.runs.run import Run, create_run
 from omnictl.stages.protocol import TrainableStage
@@ -67,6 +68,7 @@ def describe(run: Run, stage: TrainableStage) -> None:
     """Write which of the stage's data was set aside, and what its model folder holds besides the weights."""
     write_text(run.quarantine_file, "".join(json.dumps(row._asdict()) + "\n" for row in stage.data.quarantine))
     stage.save_description(run.model)
+    seal_anew(run.model)
 
 
 def steps_taken(run: Run | None) -> int:

@@ -13,6 +13,7 @@ from omnictl.runs.run import Run
 from omnictl.stages import stage_type
 from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.trainer.loop import Outcome
+from omnictl.trainer.plan.size_limit import limit_to_memory
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class StageJob:
     ) -> "StageJob":
         """A stage in a new run."""
         upstream = {parent: run.model for parent, run in parents.items() if parent != "init"}
-        made = stage_type(stage).create(config, context=StageContext(cache, parents.get("init"), upstream))
+        with limit_to_memory():
+            made = stage_type(stage).create(config, context=StageContext(cache, parents.get("init"), upstream))
         named = {parent: str(run.path.absolute()) for parent, run in parents.items()}
         return cls(create_stage_run(root, made, name, {"parents": named, **record}), made)
 

@@ -16,6 +16,7 @@ from omnictl.pipeline.run_folder import create_stage_run, describe, new_run, ste
 from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.unit_costs import UnitConfig
 from omnictl.pipeline.train_stage import StageJob
+from omnictl.runs.checksums import is_sealed
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type, unit_configs
@@ -26,6 +27,7 @@ from omnictl.stages.talker_recipe import SpeakingConfig
 from omnictl.stages.voice import PARTS, folders_in
 from omnictl.trainer.distributed.process_group import ProcessGroup
 from omnictl.trainer.loop import Outcome
+from omnictl.trainer.plan.size_limit import limit_to_memory
 
 
 @dataclass(frozen=True)
@@ -177,18 +179,20 @@ def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[Tra
     """A part to be trained, and its run: the one that was begun, else a new one."""
     record = run.record()
     begun = run if part == "talker" else None if part not in record["parents"] else Run(Path(record["parents"][part]))
-    if begun is not None and (begun.model / "config.json").is_file():
+    if begun is not None and (is_sealed(begun.model) or any(begun.checkpoints.glob("step-*"))):  # described to the end
         return StageJob.reopen(begun, cache=cache).stage, begun
     parents = {name: Path(parent) for name, parent in record["parents"].items()}
     if part == "talker":
         init = Run(parents["init"]) if "init" in parents else None
         upstream = {name: part_folder(path) for name, path in parents.items() if name != "init"}
-        stage = stage_type(part).create(config.part(part), context=StageContext(cache, init, upstream))
+        with limit_to_memory():
+            stage = stage_type(part).create(config.part(part), context=StageContext(cache, init, upstream))
         describe(run, stage)
         return stage, run
     older = parts_cut_short(Run(parents["init"])).get(part) if "init" in parents else None
     upstream = {name: part_folder(parents[name]) for name in stage_type(part).needs}
-    new = stage_type(part).create(config.part(part), context=StageContext(cache, older, upstream))
+    with limit_to_memory():
+        new = stage_type(part).create(config.part(part), context=StageContext(cache, older, upstream))
     named = {} if older is None else {"init": str(older.path.absolute())}
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
     stage_run = create_stage_run(run.path.parent.parent, new, record["name"], {"parents": named, **kept})

@@ -5,6 +5,8 @@ import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from omnictl.visible_text import visible
+
 VOID = {"meta", "img", "line", "polyline", "circle"}
 """Elements without content, those of SVG that are used here among them."""
 
@@ -93,7 +95,7 @@ def element(tag: str, *content: str, **attributes: str) -> Html:
         content: texts and elements.
         attributes: `class_` is written `class`, `stroke_width` is written `stroke-width`.
     """
-    attribute_text = "".join(f' {_attribute(name)}="{html.escape(value)}"' for name, value in attributes.items())
+    attribute_text = "".join(f' {_attribute(name)}="{html.escape(visible(value))}"' for name, value in attributes.items())
     if tag in VOID:
         return Html(f"<{tag}{attribute_text}>" if tag in ("meta", "img") else f"<{tag}{attribute_text}/>")
     return Html(f"<{tag}{attribute_text}>{concat(content)}</{tag}>")
@@ -101,7 +103,7 @@ def element(tag: str, *content: str, **attributes: str) -> Html:
 
 def concat(content: Iterable[str]) -> Html:
     """Texts and elements, one after the other."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in content))
+    return Html("".join(part if isinstance(part, Html) else html.escape(visible(part)) for part in content))
 
 
 def _attribute(name: str) -> str:

@@ -75,9 +75,9 @@ def evaluations(run: Run) -> list[StoredEvaluation]:
 def history(run: Run) -> History:
     """The curves of a run; empty before its first step."""
     lines = list(read_lines(run.metrics_file))
-    trained = [line for line in lines if line["split"] == "train"]
+    trained = [line for line in lines if line.get("split") == "train"]
     logged = _series([*trained, *read_lines(run.timings_file)])
-    validated = [line for line in lines if line["split"] == "val"]
+    validated = [line for line in lines if line.get("split") == "val"]
     headline = next((name for line in validated[:1] for name in line if name not in ("step", "split")), None)
     values = [] if headline is None else [Point(line["step"], line[headline]) for line in validated if headline in line]
     return History(logged.pop("loss", []), headline, values, _best(run, values), logged)
@@ -120,5 +120,6 @@ def key_figures(report: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, 
 
 def _best(run: Run, values: list[Point]) -> Point | None:
     file = run.path / "best.json"
-    step = read_json(file)["step"] if file.is_file() else None
+    best = read_json(file) if file.is_file() else None
+    step = best.get("step") if isinstance(best, dict) else None
     return next((point for point in values if point.step == step), None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omnictl.errors import DiskFull, OmniError, RunError
+from omnictl.regular_files import is_special, read_regular
 
 
 def os_error(error: OSError, path: Path) -> OmniError | None:
@@ -33,6 +34,9 @@ def os_error(error: OSError, path: Path) -> OmniError | None:
             where=str(path),
             fix="choose another folder with --runs DIR",
         )
+    if error.errno == errno.EISDIR:
+        place = error.filename2 or error.filename or path
+        return RunError(f"{place} is a folder, a file was to be written there", where=str(path), fix=f"move it away: {place}")
     return None
 
 
@@ -82,9 +86,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises:
         DiskFull: no space left.
-        RunError: the folder is read-only.
+        RunError: the folder is read-only, or there is something that is no file.
     """
     draft = path.with_name(f".{path.name}.tmp")
+    if is_special(path):
+        raise RunError(f"{path} is a pipe or a device, not a file", where=str(path), fix="name a file, or move it away")
     with writing(path):
         try:
             with draft.open("wb") as file:
@@ -106,11 +112,11 @@ def read_json(path: Path) -> Any:
     """The JSON value in `path`.
 
     Raises:
-        RunError: it is missing or not JSON.
+        RunError: it is missing, no regular file, far too large, or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"cannot read {path}: {error}", where=str(path), fix="check that the path is a run made by omnictl"
         ) from error

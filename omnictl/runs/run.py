@@ -5,21 +5,28 @@ runs/pretrain/2026-11-22_14-05-09_tiny/
 """
 
 import datetime
+import logging
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from omnictl.errors import OmniError, RunError
-from omnictl.runs.files import read_json, write_json, writing
+from omnictl.runs.files import read_json, sync_dir, write_json, writing
 from omnictl.runs.places import find_place, place_in
 
 Status = Literal["running", "finished", "interrupted", "failed"]
+
+LOCAL_TIME = "%Y-%m-%d_%H-%M-%S"
+LOCAL_TIME_LEN = len("2026-11-22_14-05-09")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ class Run:
         """Note in the record that the block was interrupted, or why it failed; its exception is raised again."""
         try:
             yield
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             self.update(status="interrupted")
             raise
         except Exception as error:
@@ -177,13 +184,19 @@ def create_run(root: Path, stage: str, name: str, record: dict[str, object]) -> 
             where="--name",
             fix="use letters, digits, '.', '_', '+' and '-'",
         )
-    time = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    now = datetime.datetime.now(datetime.UTC)
+    time = now.astimezone().strftime(LOCAL_TIME)
+    before = max((_created(run) for run in list_runs(root, stage)), default=now)
+    created = max(now, before + datetime.timedelta(microseconds=1))  # a clock that was set back changes no order
     with writing(root):
         path = _fresh_folder(root / stage, f"{time}_{name}")
         run = Run(path)
         run.checkpoints.mkdir()
+        for folder in (path.parent, root, root.absolute().parent):
+            sync_dir(folder)
+    times = {"created": time, "created_utc": created.isoformat(timespec="microseconds")}
     try:
-        run._write_record({"stage": stage, "name": name, "status": "running", "created": time, **record})
+        run._write_record({"stage": stage, "name": name, "status": "running", **times, **record})
     except OmniError:  # half a run is none
         shutil.rmtree(path)
         raise
@@ -203,21 +216,53 @@ def _fresh_folder(parent: Path, name: str) -> Path:
 
 
 def list_runs(root: Path, stage: str) -> list[Run]:
-    """All runs of a stage below `root`, newest first."""
+    """All runs of a stage below `root`, newest first, whatever the time zones they were made in; a newer one that cannot be read
+    is named in the log."""
     folder = root / stage
     if not folder.is_dir():
         return []
-    runs = [Run(path) for path in folder.iterdir() if _is_run(path)]
-    return sorted(runs, key=lambda run: (str(run.record().get("created", "")), run.path.name), reverse=True)
+    runs: list[tuple[datetime.datetime, str, Run]] = []
+    damaged: list[tuple[datetime.datetime, str]] = []
+    for path in folder.iterdir():
+        try:
+            runs.append((_created(Run(path)), path.name, Run(path)))
+        except RunError as error:
+            if (path / "run.json").exists() or Run(path).checkpoints.is_dir():  # else it is something else
+                damaged.append((_time_of_folder(path), error.message))
+    runs.sort(key=lambda item: item[:2], reverse=True)
+    for time, problem in damaged:
+        if not runs or time >= runs[0][0].replace(microsecond=0):
+            _tell_damage(problem)
+    return [run for _, _, run in runs]
 
 
-def _is_run(path: Path) -> bool:
-    """Whether a folder is a run; one whose record is damaged is not, it can only be named by its path, and then says why."""
+@lru_cache
+def _tell_damage(problem: str) -> None:
+    """Once a process."""
+    logger.warning("passed over: %s", problem)
+
+
+def _created(run: Run) -> datetime.datetime:
+    """When a run was made.
+
+    Raises:
+        RunError: its record cannot be read.
+    """
+    record = run.record()
     try:
-        Run(path).record()
-    except RunError:
-        return False
-    return True
+        return datetime.datetime.fromisoformat(record["created_utc"]).astimezone(datetime.UTC)
+    except (KeyError, TypeError, ValueError, OverflowError):  # an older run knows its local time alone
+        return _time_of_folder(run.path, str(record.get("created", "")))
+
+
+def _time_of_folder(path: Path, local: str = "") -> datetime.datetime:
+    """The local time that a run's record or folder is named by, else when its folder was last changed."""
+    for text in (local, path.name):
+        try:
+            return datetime.datetime.strptime(text[:LOCAL_TIME_LEN], LOCAL_TIME).astimezone(datetime.UTC)
+        except (ValueError, OverflowError, OSError):
+            continue
+    return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
 
 
 def find_run(root: Path, stage: str, reference: str) -> Run:

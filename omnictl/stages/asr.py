@@ -47,7 +47,7 @@ from omnictl.generate.ctc_decoder import Decoding
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
 from omnictl.nn.audio.mel import log_mel
 from omnictl.nn.losses.ctc import ctc_nats, ctc_sum
-from omnictl.runs.model_folder import read_config, read_description, write_description
+from omnictl.runs.model_folder import described_field, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import StageContext, TrainableStage, open_model
 from omnictl.trainer.checkpoint import load_weights
@@ -70,15 +70,15 @@ class TargetConfig(Config):
     """What the model spells."""
 
     kind: Literal["characters", "bpe"] = "characters"
-    vocab_size: int = Field(512, ge=1, description="pieces of the BPE")
+    vocab_size: int = Field(512, ge=1, le=1_000_000, description="pieces of the BPE")
 
 
 class DecodingConfig(Config):
     """How the model is read out, in validation, evaluation and use."""
 
-    beam: int = Field(1, ge=1, description="width of the prefix beam search; 1: the best path, no language model")
+    beam: int = Field(1, ge=1, le=10_000, description="width of the prefix beam search; 1: the best path, no language model")
     lm_weight: float = Field(0.5, ge=0, description="weight of an n-gram of the training transcripts' symbols in the search")
-    order: int = Field(6, ge=1, description="symbols of an n-gram")
+    order: int = Field(6, ge=1, le=100, description="symbols of an n-gram")
 
 
 class AsrConfig(Config):
@@ -167,7 +167,7 @@ class Asr:
         """The encoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
         config = read_config(folder, cls.name, AsrConfig, source=data)
         targets: Targets = CharacterTargets() if config.targets.kind == "characters" else BpeTargets.load(folder)
-        speakers = frozenset(read_description(folder, cls.name)["speakers"])
+        speakers = frozenset(described_field(folder, cls.name, "speakers", list))
         language_model = CharNgram.load(folder / "ngram.safetensors") if config.decoding.beam > 1 else None
         return cls(config, targets, speakers, cache=cache, language_model=language_model)
 

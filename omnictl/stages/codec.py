@@ -44,7 +44,7 @@ class CodecRecipe(Config):
     """How the codec is trained."""
 
     model: CodecConfig = CodecConfig()
-    crop_frames: int = Field(128, ge=1, description="mel frames of a training example")
+    crop_frames: int = Field(128, ge=1, le=1_000_000, description="mel frames of a training example")
     commitment: float = Field(0.25, ge=0, description="weight of what keeps the encoder near its codes")
     book_dropout: float = Field(0.0, ge=0, le=1, description="share of examples coded with fewer books, any number alike")
     train: TrainConfig = TrainConfig()

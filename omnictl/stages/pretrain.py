@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from omnictl.data.text.source import open_corpus
 from omnictl.data.text.tinyworld import TinyWorldLessons, TinyWorldText
 from omnictl.data.text.token_store import TokenStore, TokenStores, first_documents
 from omnictl.data.text.tokenizer import END, Tokenizer
-from omnictl.errors import ConfigError
+from omnictl.errors import CheckpointError, ConfigError
 from omnictl.evaluation.information_limit import TokenScores, document_sums, information_limit
 from omnictl.evaluation.talker import Judge
 from omnictl.generate.decode import Prompt, generate
@@ -41,13 +41,14 @@ from omnictl.metrics.text import bits_per_byte, perplexity
 from omnictl.metrics.verdict import judge_pretrain
 from omnictl.models.thinker import Thinker, ThinkerConfig, training_flops
 from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
-from omnictl.runs.model_folder import read_config, write_description
+from omnictl.runs.model_folder import described_field, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.tinyworld.text.lessons import LessonKind
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.trainer.distributed.dtensor import in_slices
+from omnictl.trainer.plan.size_limit import limit_to_weights
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 TOKENIZER_CHARACTERS = 4_000_000
@@ -309,6 +310,33 @@ def _text_metrics(nats: NDArray[np.float64], store: TokenStore) -> dict[str, flo
         "loss": total / store.num_predictions,
         "bits_per_byte": bits_per_byte(total, store.num_bytes),
     }
+
+
+class TrainedThinker(NamedTuple):
+    """A Thinker in fp32 and what reads and writes its tokens."""
+
+    model: Thinker
+    tokenizer: Tokenizer
+
+
+def open_thinker(folder: Path) -> TrainedThinker:
+    """The Thinker of a model folder, without its data, which may be gone.
+
+    Raises:
+        CheckpointError: it holds none, or a damaged one.
+    """
+    vocab_size = described_field(folder, Pretrain.name, "vocab_size", int)
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    if vocab_size != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"{folder}/tokenizer.json has {tokenizer.vocab_size:,} tokens, its config.json says {vocab_size:,}",
+            where=f"{folder}/tokenizer.json",
+            fix="restore the files from where they came",
+        )
+    with limit_to_weights(folder):
+        model = Thinker(read_config(folder, Pretrain.name, PretrainConfig).model, vocab_size)
+    load_weights(folder / "model.safetensors", model)
+    return TrainedThinker(model, tokenizer)
 
 
 def _text_estimates(nats: NDArray[np.float64], store: TokenStore, documents: Sequence[str]) -> dict[str, Estimate]:

@@ -12,6 +12,7 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.evaluation.talker import Judge
 from omnictl.runs.run import Run
 from omnictl.trainer.checkpoint import load_weights
+from omnictl.trainer.plan.size_limit import limit_to_weights
 from omnictl.trainer.stage import Report, Stage
 
 
@@ -132,7 +133,8 @@ def open_model(kind: type[T], folder: Path, *, device: torch.device, cache: Path
         CheckpointError: there is no complete model yet.
         DataError: the data cannot be read.
     """
-    stage = kind.open(folder, data=data, cache=cache)
+    with limit_to_weights(folder):
+        stage = kind.open(folder, data=data, cache=cache)
     load_weights(folder / "model.safetensors", stage.model)
     stage.model.to(device).eval()
     return stage

@@ -60,15 +60,15 @@ from omnictl.features.projector_alignment import alignment_loss, can_align, proj
 from omnictl.generate.decode import Prompt, Reading
 from omnictl.metrics.verdict import judge_answers
 from omnictl.models.omni import Features, Omni, OmniConfig
-from omnictl.models.thinker import Thinker, training_flops
+from omnictl.models.thinker import training_flops
 from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import copy_parts, parts_in, read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.pretrain import Pretrain, PretrainConfig
+from omnictl.stages.pretrain import Pretrain, PretrainConfig, open_thinker
 from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.stages.talker import open_voice
 from omnictl.trainer.checkpoint import load_weights
-from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig
+from omnictl.trainer.config import DEBUG_TRAINING, NumSteps, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work
 
 VALIDATED_AT_ONCE = 64
@@ -80,11 +80,11 @@ class SftConfig(Config):
 
     model: OmniConfig = OmniConfig()
     data: DialogueDataConfig = DialogueDataConfig()
-    conclusion_steps: int = Field(0, ge=0, description="of TinyWorld, first steps: whether facts mean yes or no, without images")
-    lookup_steps: int = Field(0, ge=0, description="then: questions about images for which the embeddings of words stand")
-    imitation_steps: int = Field(0, ge=0, description="then: all tasks, with such words for images and recordings")
-    projector_steps: int = Field(100, ge=0, description="steps after those, in which only the projectors learn")
-    max_reply: int = Field(64, ge=1, description="most tokens of an answer that is judged")
+    conclusion_steps: NumSteps = Field(0, description="of TinyWorld, first steps: whether facts mean yes or no, without images")
+    lookup_steps: NumSteps = Field(0, description="then: questions about images for which the embeddings of words stand")
+    imitation_steps: NumSteps = Field(0, description="then: all tasks, with such words for images and recordings")
+    projector_steps: NumSteps = Field(100, description="steps after those, in which only the projectors learn")
+    max_reply: int = Field(64, ge=1, le=1_000_000, description="most tokens of an answer that is judged")
     train: TrainConfig = TrainConfig()
 
     @property
@@ -178,8 +178,7 @@ class Sft:
             if modality.stage in parts
         }
         torch.manual_seed(config.train.seed)
-        thinker = Thinker(self.pretrained.model, self.tokenizer.vocab_size)
-        load_weights(parts["pretrain"] / "model.safetensors", thinker)
+        thinker = open_thinker(parts["pretrain"]).model
         features = {kind: Features(encoder.width, prod(encoder.grid or (0,))) for kind, encoder in self.encoders.items()}
         self.model = Omni(config.model, thinker, features, self._modules if self.learns_to_perceive else {})
         if not self.learns_to_perceive:

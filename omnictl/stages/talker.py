@@ -48,7 +48,7 @@ from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker,
 from omnictl.nn.audio.delay_pattern import undelay
 from omnictl.nn.conv import valid_mask
 from omnictl.nn.rvq import perplexity
-from omnictl.runs.model_folder import read_config, read_description, write_description
+from omnictl.runs.model_folder import described_field, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.aligner import open_alignable, open_alignment
 from omnictl.stages.codec import CodecStage, CodecTraining
@@ -72,7 +72,7 @@ class TalkerRecipe(Config):
     """How the Talker is trained."""
 
     model: TalkerConfig = TalkerConfig()
-    books: int = Field(0, ge=0, description="of the codec's books, the first so many that it writes; 0: all")
+    books: int = Field(0, ge=0, le=1_000, description="of the codec's books, the first so many that it writes; 0: all")
     corruption: float = Field(0.1, ge=0, lt=1, description="share of the codes read back that are replaced by any others")
     duration_weight: float = Field(
         2.0, ge=0, description="weight of the squared error of a duration's logarithm beside a code's nats"
@@ -163,7 +163,7 @@ class TalkerStage:
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "TalkerStage":
         """The Talker of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
         config = read_config(folder, cls.name, TalkerTraining, source=data)
-        speakers = read_description(folder, cls.name)["speakers"]
+        speakers = described_field(folder, cls.name, "speakers", list)
         return cls(config, folders_in(folder), speakers, cache=cache)
 
     def save_description(self, folder: Path) -> None:

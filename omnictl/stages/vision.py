@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -55,8 +55,9 @@ from omnictl.metrics.verdict import judge_vision
 from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig, VisionOutput, training_flops
 from omnictl.nn.losses.contrastive import contrastive_sum
-from omnictl.runs.model_folder import read_config, read_description, write_description
+from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
+from omnictl.stages.image_labels import ImageLabels
 from omnictl.stages.protocol import StageContext, TrainableStage, open_model
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
@@ -64,8 +65,6 @@ from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 EVALUATION_IMAGES = 128
 """Images that are judged at a time."""
-
-_ATTRIBUTES = ("attributes", "patch_attributes")
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +78,9 @@ class VisionConfig(Config):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target that all values of an attribute have alike")
     patch_weight: float = Field(1.0, ge=0, description="weight of what the patches show, where that is known")
     captions: CaptionEncoderConfig = CaptionEncoderConfig()
-    vocab_size: int = Field(512, ge=264, description="tokens of the captions, at most; special ones and single bytes alone are 264")
+    vocab_size: int = Field(
+        512, ge=264, le=1_000_000, description="tokens of the captions, at most; special ones and single bytes alone are 264"
+    )
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
@@ -129,16 +130,6 @@ class VisionModel(nn.Module):
     def __init__(self, encoder: VisionEncoder, captions: CaptionEncoder | None) -> None:
         super().__init__()
         self.encoder, self.captions = encoder, captions
-
-
-class ImageLabels(NamedTuple):
-    """What a model can name, fixed when it is made."""
-
-    attributes: Mapping[str, tuple[str, ...]]
-    patch_attributes: Mapping[str, tuple[str, ...]]
-    classes: Classes
-    source: str
-    """Of the images, which says how captions speak of a class."""
 
 
 class Vision:
@@ -217,34 +208,20 @@ class Vision:
         """The encoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
         source = read_config(folder, cls.name, VisionConfig).data.source
         config = read_config(folder, cls.name, VisionConfig, source=data)
-        description = read_description(folder, cls.name)
-        attributes, patch_attributes = ({name: tuple(values) for name, values in description[key].items()} for key in _ATTRIBUTES)
-        unseen = frozenset(map(tuple, description["unseen"]))
-        image_labels = ImageLabels(attributes, patch_attributes, Classes.of(attributes, description["top1"], unseen), source)
+        image_labels = ImageLabels.read(folder, cls.name, source)
         tokenizer = Tokenizer.load(folder / "tokenizer.json") if config.objective == "contrastive" else None
         return cls(config, image_labels, tokenizer, cache=cache)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds besides the weights."""
-        write_description(
-            folder,
-            self.name,
-            self.config,
-            attributes=self.image_labels.attributes,
-            patch_attributes=self.image_labels.patch_attributes,
-            top1=self.image_labels.classes.attributes,
-            unseen=sorted(self.image_labels.classes.unseen),
-        )
+        write_description(folder, self.name, self.config, **self.image_labels.fields())
         if self.tokenizer is not None:
             self.tokenizer.save(folder / "tokenizer.json")
 
     def take_weights(self, run: Run) -> None:
         """Take over the encoder of another run; heads only if they name the same things. Captions are learned anew."""
         own_weights = self.model.state_dict()
-        theirs = read_description(run.model, self.name)
-        same = all(
-            {name: list(values) for name, values in getattr(self.image_labels, key).items()} == theirs[key] for key in _ATTRIBUTES
-        )
+        same = self.image_labels.name_the_same(ImageLabels.read(run.model, self.name, self.image_labels.source))
 
         def adapt(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             kept = {

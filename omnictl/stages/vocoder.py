@@ -57,7 +57,7 @@ class VocoderRecipe(Config):
     """How the vocoder is trained."""
 
     model: VocoderConfig = VocoderConfig()
-    crop_frames: int = Field(64, ge=8, description="mel frames of a training example")
+    crop_frames: int = Field(64, ge=8, le=1_000_000, description="mel frames of a training example")
     mel_weight: float = Field(1.0, ge=0, description="weight of the log-mels' difference")
     train: TrainConfig = TrainConfig()
 

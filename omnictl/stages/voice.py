@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder
 from omnictl.generate.thinker_conditioning import ThinkerConditioner
 from omnictl.generate.tts import CodeSampling, Voice
 from omnictl.models.talker import Talker
-from omnictl.models.thinker import Thinker
-from omnictl.runs.model_folder import copy_parts, parts_in, read_config, read_description
+from omnictl.runs.model_folder import copy_parts, parts_in
+from omnictl.stages import pretrain
 from omnictl.stages.codec import open_codec
-from omnictl.stages.pretrain import PretrainConfig
 from omnictl.stages.vocoder import VocoderStage
 from omnictl.trainer.checkpoint import load_weights
 
@@ -73,7 +71,5 @@ def open_thinker(folder: Path) -> ThinkerConditioner:
     Raises:
         CheckpointError: it holds none.
     """
-    described = read_description(folder, "pretrain")
-    model = Thinker(read_config(folder, "pretrain", PretrainConfig).model, described["vocab_size"])
-    load_weights(folder / "model.safetensors", model)
-    return ThinkerConditioner(model.eval().requires_grad_(requires_grad=False), Tokenizer.load(folder / "tokenizer.json"))
+    model, tokenizer = pretrain.open_thinker(folder)
+    return ThinkerConditioner(model.eval().requires_grad_(requires_grad=False), tokenizer)

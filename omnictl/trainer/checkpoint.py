@@ -7,11 +7,12 @@ into place; so a kill at any moment leaves either the whole checkpoint or none. 
 JSON.
 """
 
-import hashlib
+import errno
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from omnictl.errors import CheckpointError
+from omnictl.regular_files import read_regular
+from omnictl.runs.checksums import MANIFEST, check_sealed, describe_file, replace_sealed
 from omnictl.runs.files import read_json, sync_dir, sync_file, write_json, writing
 from omnictl.runs.run import Run
+from omnictl.runs.weights_file import SEALED, WEIGHTS, check_finite, read_weights
 from omnictl.trainer.distributed.dtensor import sliced_like, whole
 from omnictl.trainer.optim.optimizers import Optimizers
 
@@ -91,6 +95,23 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
             raise OSError(int(code[1]), str(error)) from error
 
 
+def keep_weights(tensors: dict[str, Tensor], folder: Path) -> None:
+    """Replace the weights of a model folder, durably; a power cut at any moment leaves the old ones or these.
+
+    Raises:
+        DiskFull: no space left; the old ones are untouched.
+        RunError: the folder is read-only.
+    """
+    draft = folder / f".{WEIGHTS}.tmp"
+    with writing(folder):
+        try:
+            save_tensors(tensors, draft, {SEALED: MANIFEST})
+            sync_file(draft)
+            replace_sealed(draft, folder / WEIGHTS)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
 def save_checkpoint(
     run: Run, model: nn.Module, optimizers: Optimizers, state: TrainState, generators: dict[str, Tensor], *, keep: int
 ) -> Path:
@@ -114,6 +135,7 @@ def save_checkpoint(
     discard_drafts(run)
     try:
         with writing(run.checkpoints):
+            _check_space(run.checkpoints, (*weights.values(), *moments.values(), *generators.values()))
             draft.mkdir(parents=True)
         save_tensors(weights, draft / "model.safetensors")
         save_tensors(moments, draft / "optimizer.safetensors")
@@ -132,29 +154,31 @@ def save_checkpoint(
     return final
 
 
+def _check_space(folder: Path, tensors: Iterable[Tensor]) -> None:
+    """Refuse to begin what cannot be finished.
+
+    Raises:
+        OSError: there is less space on the disk than the tensors take.
+    """
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if folder.is_dir() and shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _seal(folder: Path) -> None:
     """Flush a folder's files and describe them in its manifest, which is written last."""
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
     with writing(folder):
         for path in files:
             sync_file(path)
-    write_json(folder / "manifest.json", {path.name: _entry(path) for path in files})
-
-
-def _entry(path: Path) -> dict[str, object]:
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_json(folder / MANIFEST, {path.name: describe_file(path) for path in files})
 
 
 def discard_drafts(run: Run) -> None:
     """Remove what a killed save left behind."""
     for path in run.checkpoints.glob(f"{DRAFT}*"):
-        shutil.rmtree(path)
+        if path.is_dir():
+            shutil.rmtree(path)
 
 
 def _prune(run: Run, state: TrainState, keep: int) -> None:
@@ -175,15 +199,19 @@ def _folder_name(step: int) -> str:
 
 
 def checkpoint_folders(run: Run) -> list[Path]:
-    """Finished checkpoints, newest first."""
-    return sorted(run.checkpoints.glob("step-????????"), reverse=True)
+    """Finished checkpoints, newest first; whatever else lies beside them is none of ours."""
+    return sorted((path for path in run.checkpoints.glob("step-*") if _is_checkpoint(path)), reverse=True)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return re.fullmatch(r"step-\d{8}", path.name, re.ASCII) is not None and path.is_dir()
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, None if its manifest holds."""
+    """What is wrong with a checkpoint, None if its manifest holds and it is of the step that its folder names."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        manifest = json.loads(read_regular(folder / MANIFEST))
+    except (OSError, ValueError, RecursionError) as error:
         return f"no readable manifest ({error})"
     if not isinstance(manifest, dict) or set(manifest) != FILES:
         return f"its manifest does not name {', '.join(sorted(FILES))}"
@@ -191,9 +219,10 @@ def damage(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if entry != _entry(path):
+        if entry != describe_file(path):
             return f"{name} does not match its checksum"
-    return None
+    step = read_json(folder / "state.json")["step"]
+    return None if step == step_of(folder) else f"it is the checkpoint of step {step}, in another's folder"
 
 
 def newest_intact_checkpoint(run: Run, warn: Callable[[str], None]) -> Path | None:
@@ -233,6 +262,45 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, devi
     return TrainState(**read_json(folder / "state.json"))
 
 
+def mend_model(
+    run: Run, newest: Path, model: nn.Module, optimizers: Optimizers, state: TrainState, note: Callable[[str], None]
+) -> None:
+    """Write the best weights anew where those in the model folder are damaged, if there is a checkpoint of their step.
+
+    Args:
+        run: whose model folder.
+        newest: its newest checkpoint, which model and optimizers hold, before and afterwards.
+        model: of the run.
+        optimizers: of the run.
+        state: of that checkpoint.
+        note: takes a line about it.
+    """
+    problem = None if state.best_step is None else _weights_problem(run.model)
+    if problem is None:
+        return
+    best = next((folder for folder in checkpoint_folders(run) if step_of(folder) == state.best_step), None)
+    if best is None or damage(best) is not None:
+        note(f"{problem}; no whole checkpoint has the weights of step {state.best_step}: only better ones will replace them")
+        return
+    device = next(model.parameters()).device
+    load_checkpoint(best, model, optimizers, device)
+    with optimizers.use_averages():
+        keep_weights(plain_state_dict(model), run.model)
+    load_checkpoint(newest, model, optimizers, device)
+    note(f"{problem}; written anew from checkpoint {best.name}")
+
+
+def _weights_problem(folder: Path) -> str | None:
+    """Why the weights of a model folder are not as they were written, None if they are or nobody can tell."""
+    try:
+        check_sealed(folder / WEIGHTS)
+    except CheckpointError as error:
+        return error.message
+    except OSError as error:
+        return f"cannot read {folder / WEIGHTS}: {error.strerror}"
+    return None
+
+
 def load_weights(
     path: Path, model: nn.Module, adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda tensors: tensors
 ) -> None:
@@ -244,21 +312,16 @@ def load_weights(
         adapt: what to make of the tensors found before they must fit.
 
     Raises:
-        CheckpointError: no such file, not a safetensors file, or another model's.
+        CheckpointError: no such file, not a safetensors file, not as it was written, another model's, or with numbers that are not
+            finite.
     """
-    try:
-        tensors = adapt(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot read the weights in {path}: {error}",
-            where=str(path),
-            fix="name a run or model folder made by omnictl; if it was one, restore the file",
-        ) from error
+    tensors = adapt(read_weights(path))
     model_tensors = model.state_dict()
     wrong = [
-        f"{name}: found {_shape(tensors.get(name))}, expected {_shape(model_tensors.get(name))}"
+        f"{name}: found {found}, expected {expected}"
         for name in sorted(model_tensors.keys() | tensors.keys())
-        if _shape(tensors.get(name)) != _shape(model_tensors.get(name))
+        for found, expected in [_differences(tensors.get(name), model_tensors.get(name))]
+        if found != expected
     ]
     if wrong:
         more = f"\n… and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -267,8 +330,23 @@ def load_weights(
             where=str(path),
             fix="use the config the weights were trained with (config.json beside them)",
         )
+    check_finite(tensors, path)
     model.load_state_dict({name: sliced_like(tensor, model_tensors[name]) for name, tensor in tensors.items()})
+
+
+def _differences(found: Tensor | None, expected: Tensor | None) -> tuple[str, str]:
+    """What two tensors are, in words that are equal if one can become the other: any floating-point format can become another."""
+    if found is None or expected is None:
+        return _shape(found), _shape(expected)
+    convertible = found.dtype == expected.dtype or (found.is_floating_point() and expected.is_floating_point())
+    if convertible:
+        return _shape(found), _shape(expected)
+    return f"{_shape(found)} of {_dtype(found)}", f"{_shape(expected)} of {_dtype(expected)}"
 
 
 def _shape(tensor: Tensor | None) -> str:
     return "nothing" if tensor is None else "×".join(map(str, tensor.shape))
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

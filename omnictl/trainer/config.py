@@ -9,12 +9,13 @@ from omnictl.config import Config
 TrackerName = Literal["tensorboard", "trackio", "wandb"]
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+NumSteps = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
 class ScheduleConfig(Config):
     """Warmup–stable–decay schedule of the learning rate."""
 
-    warmup_steps: int = Field(20, ge=0)
+    warmup_steps: NumSteps = 20
     decay_fraction: float = Field(0.4, ge=0, le=1, description="share of the steps over which the rate falls to zero")
 
 
@@ -24,9 +25,11 @@ class RuntimeConfig(Config):
     compile: bool = Field(False, description="torch.compile the model; pays off from some minutes of training")
     deterministic: bool = Field(False, description="bit-exact resume on CUDA too, at some speed")
     trackers: tuple[TrackerName, ...] = Field((), description="write the figures of metrics.jsonl and timings.jsonl there, too")
-    workers: int = Field(0, ge=0, description="processes that prepare batches ahead; 0: the training process does it itself")
-    log_every: int = Field(1, ge=1, description="steps between lines of metrics.jsonl")
-    keep: int = Field(2, ge=2, description="newest checkpoints kept, besides the best one")
+    workers: int = Field(
+        0, ge=0, le=1_000, description="processes that prepare batches ahead; 0: the training process does it itself"
+    )
+    log_every: int = Field(1, ge=1, le=1_000_000_000, description="steps between lines of metrics.jsonl")
+    keep: int = Field(2, ge=2, le=1_000_000_000, description="newest checkpoints kept, besides the best one")
 
     @model_validator(mode="before")
     @classmethod
@@ -45,8 +48,8 @@ class RuntimeConfig(Config):
 class TrainConfig(Config):
     """Optimisation, cadence and precision."""
 
-    steps: int = Field(1000, ge=1)
-    batch_size: int = Field(32, ge=1, description="examples a step, over all micro-batches")
+    steps: int = Field(1000, ge=1, le=1_000_000_000)
+    batch_size: int = Field(32, ge=1, le=1_000_000, description="examples a step, over all micro-batches")
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto", "whole"] = Field(
         "auto", description="examples at a time; auto: as many as fit into memory, traced before the first step; whole: the batch"
     )
@@ -66,9 +69,9 @@ class TrainConfig(Config):
     sharding: Literal["none", "fsdp"] = Field(
         "none", description="of several processes: fsdp: each keeps a slice of the weights, for models that outgrow a card"
     )
-    eval_every: int = Field(100, ge=1)
-    save_every: int = Field(100, ge=1)
-    seed: int = Field(0, ge=0)
+    eval_every: int = Field(100, ge=1, le=1_000_000_000)
+    save_every: int = Field(100, ge=1, le=1_000_000_000)
+    seed: int = Field(0, ge=0, le=2**63 - 1)
     schedule: ScheduleConfig = ScheduleConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 

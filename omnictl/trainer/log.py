@@ -1,11 +1,14 @@
 """The logs of a training: two JSONL files in the run, the trackers asked for, and an observer that may draw a bar."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from omnictl.runs.files import write_text, writing
+from omnictl.runs.files import write_bytes, writing
+from omnictl.runs.log_file import read_log
 from omnictl.runs.run import Run
 from omnictl.trainer.config import TrackerName
 from omnictl.trainer.stage import Report
@@ -46,16 +49,21 @@ def json_line(values: dict[str, object]) -> bytes:
     return json.dumps(values, allow_nan=False).encode() + b"\n"
 
 
-def cut_after(path: Path, step: int) -> None:
-    """Drop the lines of a log that lie after `step`, and a half-written last line, durably."""
-    if not path.exists():
+def cut_after(path: Path, step: int, note: Callable[[str], None]) -> None:
+    """Drop the lines of a log that lie after `step`, and what begins with a line that cannot be read, durably.
+
+    Args:
+        path: the log, if there is one.
+        step: the last one that stays.
+        note: takes a line about what could not be read; a half-written last line is not worth it.
+    """
+    log = read_log(path)
+    if log is None:
         return
-    kept_lines = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
-            break
-        kept_lines.append(line)
-    write_text(path, "".join(kept_lines))
+    kept = list(takewhile(lambda line: line.values["step"] <= step, log.lines))
+    write_bytes(path, b"".join(line.raw for line in kept))
+    if log.problem is not None and len(kept) == len(log.lines):
+        note(f"{log.problem}: the log ends before it")
 
 
 class RunLog:
@@ -81,6 +89,12 @@ class RunLog:
             self._timings.write(json_line({"step": step, **values}))
         for tracker in self._trackers:
             tracker.log(step, values, split="speed")
+
+    def flush(self) -> None:
+        """Force onto the disk what was written."""
+        with writing(self._run.path):
+            os.fsync(self._metrics.fileno())
+            os.fsync(self._timings.fileno())
 
     def close(self) -> None:
         """Close the files."""

@@ -16,18 +16,19 @@ from torch import Tensor
 
 from omnictl.errors import Diverged
 from omnictl.nn.statistics import forget_batch_statistics, statistics_modules
-from omnictl.runs.files import write_json, writing
+from omnictl.runs.files import write_json
 from omnictl.runs.run import Run
 from omnictl.trainer.checkpoint import (
     TrainState,
     by_rank,
     discard_drafts,
     generator_states,
+    keep_weights,
     load_checkpoint,
+    mend_model,
     newest_intact_checkpoint,
     plain_state_dict,
     save_checkpoint,
-    save_tensors,
     set_generator_states,
     step_of,
 )
@@ -136,15 +137,16 @@ class Trainer:
         state = load_checkpoint(folder, self.stage.model, self.optimizers, self.device, rank=self.group.rank)
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
+        if not self.setup.sliced:
+            self.group.first(lambda: mend_model(self.run, folder, self.stage.model, self.optimizers, state, self.observer.note))
         return state
 
     def _newest_checkpoint(self) -> Path | None:
         discard_drafts(self.run)
         folder = newest_intact_checkpoint(self.run, self.observer.note)
         step = -1 if folder is None else step_of(folder)
-        cut_after(self.run.metrics_file, step)
-        cut_after(self.run.timings_file, step)
-        cut_after(self.run.samples_file, step)
+        for log in (self.run.metrics_file, self.run.timings_file, self.run.samples_file):
+            cut_after(log, step, self.observer.note)
         return folder
 
     def take_step(self) -> None:
@@ -289,10 +291,7 @@ class Trainer:
         weights = plain_state_dict(self.stage.model)
         if not self.group.is_main:
             return
-        draft, final = self.run.model / ".model.tmp", self.run.model / "model.safetensors"
-        save_tensors(weights, draft)
-        with writing(final):
-            draft.replace(final)
+        keep_weights(weights, self.run.model)
         write_json(self.run.path / "best.json", {"step": self.state.step, report.headline: report.value})
 
     def save(self) -> None:
@@ -300,6 +299,8 @@ class Trainer:
         began = time.perf_counter()
         self.state.scaler = self.scaler.state_dict() or None
         generators = by_rank(self.group.gather(generator_states(self.device)))
+        if self.log is not None:
+            self.log.flush()  # a checkpoint counts on the lines before it
         if self.group.is_main:
             save_checkpoint(self.run, self.stage.model, self.optimizers, self.state, generators, keep=self.config.runtime.keep)
         elif self.setup.sliced:  # the leading process asks for these

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -24,11 +25,10 @@ from omnictl.generate.decode import generate
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.models.omni import Omni, OmniConfig
 from omnictl.models.thinker import Thinker
-from omnictl.runs.model_folder import read_config, read_description
-from omnictl.stages.pretrain import Pretrain, PretrainConfig
+from omnictl.runs.model_folder import described_field
+from omnictl.stages.pretrain import Pretrain, open_thinker
 from omnictl.stages.protocol import open_model
 from omnictl.stages.sft import Sft
-from omnictl.trainer.checkpoint import load_weights
 
 Mode = Literal["chatml", "text"]
 
@@ -105,6 +105,11 @@ class AttachedMedia:
         self.files.append(attachment.file)
         return Media(attachment.kind, len(self.raws) - 1)
 
+    def release(self, number: int) -> None:
+        """Keep no more of one of them than its name."""
+        self.features.pop(number, None)
+        self.raws[number] = np.empty(0)
+
     def forget(self) -> None:
         """Keep nothing of it."""
         self.files.clear()
@@ -121,6 +126,9 @@ class Session:
     senses: Mapping[MediaKind, AttachedMedia] = field(default_factory=dict)
     generator: torch.Generator = field(default_factory=torch.Generator)
     history: list[Message] = field(default_factory=list)
+    _forgotten: int = 0
+    """Messages at the beginning of the history that fit into the context no more: they are kept for a file, and not read again."""
+    _forgotten_tokens: int = 0
 
     @classmethod
     def open(cls, folder: Path, device: torch.device, cache: Path) -> "Session":
@@ -133,10 +141,9 @@ class Session:
             stage = open_model(Sft, folder, device=device, cache=cache)
             senses = {kind: AttachedMedia(encoder) for kind, encoder in stage.encoders.items()}
             return cls(replace(stage.respondent(), features=None), "chatml", senses)  # senses give features, not what they are of
-        described = read_description(folder, Pretrain.name)
-        thinker = Thinker(read_config(folder, Pretrain.name, PretrainConfig).model, described["vocab_size"])
-        load_weights(folder / "model.safetensors", thinker)
-        return cls.of(thinker.to(device).eval(), Tokenizer.load(folder / "tokenizer.json"), described["chat"])
+        mode = described_field(folder, Pretrain.name, "chat", str)
+        thinker, tokenizer = open_thinker(folder)
+        return cls.of(thinker.to(device).eval(), tokenizer, "chatml" if mode == "chatml" else "text")
 
     @classmethod
     def of(cls, thinker: Thinker, tokenizer: Tokenizer, mode: Mode) -> "Session":
@@ -169,6 +176,7 @@ class Session:
     def reset(self) -> None:
         """Forget what was said and shown."""
         self.history.clear()
+        self._forgotten = self._forgotten_tokens = 0
         for sense in self.senses.values():
             sense.forget()
 
@@ -185,7 +193,9 @@ class Session:
         asked = Message("user", (*shown, *([text] if text else [])))
         thinker = self.respondent.model.thinker
         context = thinker.config.context
-        prompt = self._fitting_prompt([*self.history, asked], context - 1 - min(max_tokens, context // 2), into)
+        turns = [*self.history[self._forgotten :], asked]
+        fitting = self._fitting_prompt(turns, context - 1 - min(max_tokens, context // 2))
+        prompt, into.dropped_tokens = fitting.prompt, self._forgotten_tokens + fitting.dropped_tokens
         everything = MediaFeatures(self.senses)
         into.media_tokens = {kind: sum(everything.count(m) for m in prompt.media if m.kind == kind) for kind in MODALITIES}
         into.prompt_tokens = len(prompt.tokens) - 1 - sum(into.media_tokens.values())
@@ -205,25 +215,34 @@ class Session:
             into.new_tokens += 1
             yield piece
         if self.mode == "chatml":
+            self._forgotten += fitting.dropped_turns
+            self._forgotten_tokens += fitting.tokens_of_turns
             self.history += [asked, Message("assistant", (into.text,))]
+            self._release(list_media(self.history[: self._forgotten]))
 
-    def _fitting_prompt(self, turns: Sequence[Message], room: int, into: Reply) -> Tokens:
+    def _release(self, forgotten: Sequence[Media]) -> None:
+        """Give up what media are that are not read again."""
+        for media in forgotten:
+            self.senses[media.kind].release(media.number)
+
+    def _fitting_prompt(self, turns: Sequence[Message], room: int) -> "_FittingPrompt":
         """The prompt without the oldest exchanges, and if one message of text alone is too long, without its beginning.
 
         Raises:
             UsageError: what is shown with it is too long; of that nothing may be left out.
         """
         prompt = whole = self.encode(turns)
+        given = len(turns)
         while len(prompt.tokens) > room + 1 and len(turns) > 1:
             turns = turns[2:]
             prompt = self.encode(turns)
+        tokens_of_turns = len(whole.tokens) - len(prompt.tokens)
         if len(prompt.tokens) > room + 1:
             if prompt.media:
                 raise self._too_long(prompt, room)
             opening = self.respondent.template.opening("user") if self.mode == "chatml" else []
             prompt = prompt._replace(tokens=[END, *opening, *prompt.tokens[len(opening) - room :]])
-        into.dropped_tokens = len(whole.tokens) - len(prompt.tokens)
-        return prompt
+        return _FittingPrompt(prompt, given - len(turns), tokens_of_turns, len(whole.tokens) - len(prompt.tokens))
 
     def _too_long(self, prompt: Tokens, room: int) -> UsageError:
         counts = {media: MediaFeatures(self.senses).count(media) for media in prompt.media}
@@ -243,6 +262,16 @@ class Session:
         if self.mode == "text":
             return Tokens([END, *template.tokenizer.encode(turns[-1].text, markup=False)], [], list_media(turns[-1:]))
         return template.prompt(turns, MediaFeatures(self.senses).count)
+
+
+class _FittingPrompt(NamedTuple):
+    """A prompt that fits into the context, and what was left out for it."""
+
+    prompt: Tokens
+    dropped_turns: int
+    tokens_of_turns: int
+    dropped_tokens: int
+    """These, and those of the beginning of a message that is too long alone."""
 
 
 def _of_kind(kind: MediaKind, counts: Mapping[Media, int]) -> list[int]:

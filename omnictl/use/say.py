@@ -14,6 +14,7 @@ from omnictl.data.speech.transcripts.spoken_text import spell_out
 from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
 from omnictl.generate.tts import Samples, SpeechStream, Voice, time_speech
+from omnictl.regular_files import is_special
 from omnictl.runs.files import write_bytes
 from omnictl.stages import talker
 
@@ -169,12 +170,14 @@ def check_place(path: Path, option: str) -> None:
     """Refuse a file that no speech can be written to, before anything is said.
 
     Raises:
-        UsageError: its folder is not there, it is a folder, or its ending is not that of a WAV file.
+        UsageError: its folder is not there, it is a folder, a pipe or a device, or its ending is not that of a WAV file.
     """
     if not path.absolute().parent.is_dir():
         raise UsageError(
             f"there is no folder {path.parent}", where=option, fix=f"make it (mkdir -p {path.parent}), or name another"
         )
+    if is_special(path):
+        raise UsageError(f"{path} is a pipe or a device, not a file", where=option, fix="name a file, such as reply.wav")
     if path.is_dir():
         raise UsageError(f"{path} is a folder", where=option, fix=f"name a file, such as {path / 'reply.wav'}")
     if path.suffix.lower() not in ("", ".wav"):

@@ -19,23 +19,23 @@ from omnictl.data.audio.files import read_audio
 from omnictl.data.speech.corpus import Samples
 from omnictl.data.speech.transcripts.targets import Targets
 from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
-from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import DataError
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding
 from omnictl.generate.ctc_search import align_words
 from omnictl.generate.rescore import ThinkerRater
 from omnictl.models.audio_encoder import Encoded
-from omnictl.models.thinker import Thinker
 from omnictl.nn.audio.mel import MelConfig, log_mel
 from omnictl.nn.conv import SUBSAMPLING
-from omnictl.runs.model_folder import read_config, read_description
+from omnictl.regular_files import MIB, read_regular
 from omnictl.runs.run import Run
 from omnictl.stages.asr import Asr, AsrConfig
-from omnictl.stages.pretrain import PretrainConfig
+from omnictl.stages.pretrain import open_thinker as load_thinker
 from omnictl.stages.protocol import open_trained
-from omnictl.trainer.checkpoint import load_weights
 from omnictl.use.subtitles import Word
+
+LARGEST_TEXT = 256 * MIB
+"""Of a text that a language model is made of."""
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 10.0, 20.0
 """Of a window; the last one may be shorter."""
@@ -108,7 +108,8 @@ def fit_language_model(path: Path, targets: Targets) -> CharNgram:
         DataError: the file cannot be read, or no line of it can be spelled.
     """
     try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        text = read_regular(path, LARGEST_TEXT).decode("utf-8-sig")
+        lines = [line for line in text.splitlines() if line.strip()]
     except OSError as error:
         message, fix = f"cannot read {path}: {error.strerror}", "give the path of a text file, one sentence a line"
         raise DataError(message, where="--lm", fix=fix) from error
@@ -132,10 +133,8 @@ def open_thinker(run: Run, device: torch.device) -> ThinkerRater:
     Raises:
         CheckpointError: the run has no whole model yet.
     """
-    described = read_description(run.model, "pretrain")
-    model = Thinker(read_config(run.model, "pretrain", PretrainConfig).model, described["vocab_size"])
-    load_weights(run.model / "model.safetensors", model)
-    return ThinkerRater(model.to(device).eval(), Tokenizer.load(run.model / "tokenizer.json"))
+    model, tokenizer = load_thinker(run.model)
+    return ThinkerRater(model.to(device).eval(), tokenizer)
 
 
 def transcribe_file(path: Path, recogniser: Recogniser, decoding: Decoding) -> Transcript:

@@ -1,11 +1,13 @@
 """The command as its own process: start-up, exit codes, signals, terminals."""
 
+import json
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,3 +84,82 @@ def test_no_color_is_honoured_on_a_terminal() -> None:
     plain = seen_on_a_terminal(["evla"], environment | {"NO_COLOR": "1"})
     assert "error" in plain
     assert not re.search(coloured, plain)
+
+
+def started(arguments: list[str], folder: Path, **options: Any) -> subprocess.Popen[bytes]:
+    """A command under way, its runs and cache in a folder."""
+    environment = os.environ | {"OMNICTL_RUNS": str(folder / "runs"), "OMNICTL_CACHE": str(folder / "cache")}
+    return subprocess.Popen([*OMNICTL, *arguments], env=environment, **options)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("arguments", [["config", "show", "pretrain"], ["pretrain", "--preset", "debug"]], ids=["show", "train"])
+def test_full_standard_output_ends_no_training_and_shows_no_traceback(arguments: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = started(arguments, tmp_path, stdout=full, stderr=subprocess.PIPE)
+        _, said = process.communicate()
+    assert process.returncode == 7
+    assert said.decode().splitlines()[-2:] == [
+        "error: no space left where standard output goes: part of what was to be printed is lost, and nothing else",
+        "fix: free some space, or send the output elsewhere",
+    ]
+    assert b"Traceback" not in said
+    if arguments[0] == "pretrain":
+        (run,) = (tmp_path / "runs" / "pretrain").iterdir()
+        assert json.loads((run / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.faults
+def test_a_closed_pipe_ends_no_training(tmp_path: Path) -> None:
+    process = started(["pretrain", "--preset", "debug"], tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait() == 0, said
+    assert b"Traceback" not in said
+
+
+def handles(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    """Whether a process has come so far that it ignores a signal, or does something of its own about it."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigIgn", "SigCgt"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def started_and_handling(number: signal.Signals, arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    """The same, once its first line has run: before that it is the interpreter's."""
+    process = started(arguments, folder, stderr=subprocess.PIPE)
+    while process.poll() is None and not handles(process, number):
+        time.sleep(0.005)
+    return process
+
+
+@pytest.mark.faults
+def test_usr1_kills_nothing_from_the_first_to_the_last(tmp_path: Path) -> None:
+    process = started_and_handling(signal.SIGUSR1, ["pretrain", "--preset", "debug", "--quiet"], tmp_path)
+    while process.poll() is None:
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.05)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert process.returncode == 0, said
+    (run,) = (tmp_path / "runs" / "pretrain").iterdir()
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_end_at_any_moment_is_one_in_order(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """Signals after ever more time; what comes out is resumed, or was never begun."""
+    for tenths in range(0, 60, 8):
+        process = started_and_handling(signal.SIGTERM, ["pretrain", "--preset", "debug", "--quiet"], tmp_path)
+        time.sleep(tenths / 10)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode in (code, 0), said
+        assert b"Traceback" not in said, said
+    folder = tmp_path / "runs" / "pretrain"
+    if folder.is_dir():
+        resumed = started(["pretrain", "--resume", "latest", "--quiet"], tmp_path)
+        assert resumed.wait() == 0

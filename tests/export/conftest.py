@@ -14,7 +14,7 @@ from omnictl.export.thinker import ThinkerExport
 from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.runs.files import write_json
 from omnictl.runs.run import Run
-from omnictl.trainer.checkpoint import save_tensors
+from omnictl.trainer.checkpoint import keep_weights
 
 TEXTS = ["There is a small red circle on the left.", "Two cats sat there; nobody counted 1234567890 of them, ever."]
 SHAPE = ThinkerConfig(layers=2, width=32, heads=4, kv_heads=2, hidden=64, context=96)
@@ -44,7 +44,7 @@ def run(tmp_path: Path, randomise: Callable[[nn.Module], None]) -> Run:
 
     thinker = Thinker(read_config(made.model, "pretrain", PretrainConfig).model, vocab_size)
     randomise(thinker)
-    save_tensors(thinker.state_dict(), made.model / "model.safetensors")
+    keep_weights(thinker.state_dict(), made.model)
     (made.evaluations / "test").mkdir(parents=True)
     estimate = {"value": 7.5, "low": 7.0, "high": 8.0, "n": 40, "control": "perplexity_unigram", "control_value": 90.0}
     write_json(

@@ -5,17 +5,19 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from omnictl.errors import RunError
+from omnictl.runs.files import write_json
 from omnictl.runs.run import Run, create_run, find_run, list_runs, newest_run
 
 
 def made(root: Path, name: str, created: str, status: str = "finished", stage: str = "pretrain") -> Run:
     run = create_run(root, stage, name, {})
-    run.update(created=created, status=status)
+    run.update(created_utc=f"{created}T12:00:00+00:00", status=status)
     return run
 
 
@@ -35,7 +37,7 @@ def test_runs_of_one_second_do_not_share_a_folder(tmp_path: Path, monkeypatch: p
     class Noon(datetime_module.datetime):
         @classmethod
         def now(cls, tz: datetime_module.tzinfo | None = None) -> "Noon":
-            return cls(2026, 1, 2, 12, 0, 0)
+            return cls(2026, 1, 2, 12, 0, 0).replace(tzinfo=tz)
 
     monkeypatch.setattr("omnictl.runs.run.datetime.datetime", Noon)
     names = [create_run(tmp_path, "pretrain", "tiny", {}).path.name for _ in range(3)]
@@ -67,11 +69,12 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyt
 def test_updating_keeps_the_other_fields(tmp_path: Path) -> None:
     run = create_run(tmp_path, "pretrain", "tiny", {"seed": 3})
     run.update(status="finished", steps=20)
-    assert run.record() | {"created": ""} == {
+    assert run.record() | {"created": "", "created_utc": ""} == {
         "stage": "pretrain",
         "name": "tiny",
         "status": "finished",
         "created": "",
+        "created_utc": "",
         "seed": 3,
         "steps": 20,
     }
@@ -91,6 +94,46 @@ def test_runs_are_found_newest_first(tmp_path: Path) -> None:
     assert list_runs(tmp_path, "pretrain") == [new, other, old]
     assert newest_run(tmp_path, "pretrain") == find_run(tmp_path, "pretrain", "latest") == new
     assert list_runs(tmp_path, "asr") == []
+
+
+def test_the_newest_is_so_whatever_time_zones_and_clocks_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Los Angeles it is earlier by the clock on the wall than it was in Tokyo a moment before."""
+    runs = []
+    for zone in ("Asia/Tokyo", "America/Los_Angeles"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        runs.append(create_run(tmp_path, "pretrain", "x", {}))
+    monkeypatch.undo()
+    time.tzset()
+    assert runs[0].path.name > runs[1].path.name
+    assert list_runs(tmp_path, "pretrain") == runs[::-1]
+    runs[1].update(created_utc="2999-01-01T00:00:00+00:00")  # the clock is set back afterwards
+    assert newest_run(tmp_path, "pretrain") == runs[1]
+    assert newest_run(tmp_path, "pretrain") != create_run(tmp_path, "pretrain", "y", {})
+    assert newest_run(tmp_path, "pretrain").record()["name"] == "y"
+
+
+def test_runs_that_know_only_their_local_time_keep_their_order(tmp_path: Path) -> None:
+    runs = [made(tmp_path, name, "2026-01-01") for name in "ab"]
+    for run, local in zip(runs, ("2026-01-02_10-00-00", "2026-01-01_10-00-00"), strict=True):
+        record = {key: value for key, value in run.record().items() if key != "created_utc"}
+        write_json(run.path / "run.json", {**record, "created": local})
+    assert list_runs(tmp_path, "pretrain") == runs
+
+
+def test_a_damaged_run_is_named_if_it_is_the_newest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old, new = (create_run(tmp_path, "pretrain", name, {}) for name in ("old", "new"))
+    (new.path / "run.json").write_bytes(b"\0" * 300)
+    assert newest_run(tmp_path, "pretrain") == old
+    assert [record.getMessage().partition(": Expecting")[0] for record in caplog.records] == [
+        f"passed over: cannot read {new.path}/run.json"
+    ]
+    caplog.clear()
+    (old.path / "run.json").unlink()
+    newer = create_run(tmp_path, "pretrain", "newer", {})
+    future = tmp_path / "pretrain" / "2999-01-01_00-00-00_x"
+    newer.path.rename(future)
+    assert newest_run(tmp_path, "pretrain") == Run(future)
 
 
 def test_the_newest_of_a_status(tmp_path: Path) -> None:
@@ -139,6 +182,7 @@ def test_a_run_of_another_stage_is_refused(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys
+import time
 from pathlib import Path
 from omnictl.runs.run import Run
 with Run(Path(sys.argv[1])).lock():

@@ -21,8 +21,10 @@ from omnictl.trainer.checkpoint import (
     checkpoint_folders,
     damage,
     generator_states,
+    keep_weights,
     load_checkpoint,
     load_weights,
+    mend_model,
     newest_intact_checkpoint,
     save_checkpoint,
 )
@@ -242,6 +244,66 @@ def test_what_is_not_safetensors_is_refused(tmp_path: Path, content: bytes | Non
     assert caught.value.fix == "name a run or model folder made by omnictl; if it was one, restore the file"
 
 
+def test_a_checkpoint_in_the_folder_of_another_step_is_damaged(saver: Saver) -> None:
+    first, second = saver.save(1), saver.save(2)
+    first.rename(first.with_name("aside"))
+    second.rename(first)
+    first.with_name("aside").rename(second)
+    assert damage(second) == "it is the checkpoint of step 1, in another's folder"
+    with pytest.raises(CheckpointError, match="all 2 checkpoints"):
+        newest(saver.run)
+
+
+def test_what_else_lies_beside_checkpoints_stays_there(saver: Saver) -> None:
+    folder = saver.save(1)
+    strange = ["step-old-copy", "step-0000000x", "step-000000001", "step-1", ".draft-x"]
+    for name in strange[:-1]:
+        shutil.copytree(folder, saver.run.checkpoints / name)
+    (saver.run.checkpoints / strange[-1]).write_text("a file")
+    (saver.run.checkpoints / "step-00000009").write_text("a file")
+    for step in (2, 3, 4):
+        saver.save(step)
+    assert checkpoint_folders(saver.run) == [saver.run.checkpoints / f"step-0000000{step}" for step in (4, 3)]
+    assert all((saver.run.checkpoints / name).exists() for name in [*strange, "step-00000009"])
+
+
+def test_weights_of_another_kind_of_number_are_refused(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(1, 1, dtype=torch.int8), "bias": torch.zeros(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(tmp_path / "a.safetensors", nn.Linear(1, 1))
+    assert caught.value.message.endswith("belong to another model:\nweight: found 1×1 of int8, expected 1×1 of float32")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"weight": torch.tensor([[1.0, value, value]]), "bias": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(path, nn.Linear(3, 1))
+    assert caught.value.message == f"the weights in {path} are not all finite: 2 of the 3 numbers of weight are NaN or infinite"
+
+
+def test_damaged_weights_of_the_model_folder_come_back_from_their_checkpoint(saver: Saver) -> None:
+    best = saver.save(1)
+    keep_weights(load_file(best / "model.safetensors"), saver.run.model)
+    newest_folder = saver.save(2, best=1)
+    whole = (saver.run.model / "model.safetensors").read_bytes()
+    before = everything(saver.stage.model, saver.optimizers)
+    state, notes = TrainState(step=2, best_step=1), list[str]()
+    mend_model(saver.run, newest_folder, saver.stage.model, saver.optimizers, state, notes.append)
+    assert notes == []
+    (saver.run.model / "model.safetensors").write_bytes(whole[:-1] + b"?")
+    mend_model(saver.run, newest_folder, saver.stage.model, saver.optimizers, state, notes.append)
+    assert (saver.run.model / "model.safetensors").read_bytes() == whole
+    assert [note.partition("; ")[2] for note in notes] == ["written anew from checkpoint step-00000001"]
+    after = everything(saver.stage.model, saver.optimizers)
+    assert all(torch.equal(after[name], before[name]) for name in before if name != "random numbers")
+    shutil.rmtree(best)
+    (saver.run.model / "model.safetensors").unlink()
+    mend_model(saver.run, newest_folder, saver.stage.model, saver.optimizers, state, notes.append)
+    assert notes[-1].endswith("no whole checkpoint has the weights of step 1: only better ones will replace them")
+
+
 def assert_nothing_half_written(run: Run) -> None:
     assert not list(run.path.rglob(".*tmp"))
     assert not list(run.checkpoints.glob(".*"))
@@ -280,12 +342,24 @@ def test_a_disk_that_fills_up_while_tensors_are_written_is_named(
 ) -> None:
     saver.save(1)
 
-    def half(tensors: dict[str, Tensor], path: Path) -> None:
+    def half(tensors: dict[str, Tensor], path: Path, metadata: None) -> None:
         path.write_bytes(b"half")
         raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", half)
+        with pytest.raises(DiskFull, match="no space left while writing"):
+            saver.save(2)
+    assert_nothing_half_written(saver.run)
+    assert steps_kept(saver.run) == [1]
+
+
+def test_space_is_looked_for_before_anything_is_written(saver: Saver, monkeypatch: pytest.MonkeyPatch) -> None:
+    saver.save(1)
+    full = shutil.disk_usage(saver.run.path)._replace(free=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: full)
+        patch.setattr(checkpoint, "save_file", lambda *_: pytest.fail("it began all the same"))
         with pytest.raises(DiskFull, match="no space left while writing"):
             saver.save(2)
     assert_nothing_half_written(saver.run)

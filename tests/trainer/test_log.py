@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import pytest
 
-from omnictl.errors import ConfigError, DiskFull
+from omnictl.errors import ConfigError, DiskFull, RunError
 from omnictl.runs.run import create_run
 from omnictl.trainer.log import RunLog, cut_after, json_line
 
@@ -21,7 +21,7 @@ LINES = [
 def test_lines_after_a_step_are_dropped(tmp_path: Path, step: int, kept: int) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"".join(LINES))
-    cut_after(path, step)
+    cut_after(path, step, pytest.fail)
     assert path.read_bytes() == b"".join(LINES[:kept])
 
 
@@ -29,12 +29,32 @@ def test_lines_after_a_step_are_dropped(tmp_path: Path, step: int, kept: int) ->
 def test_a_half_written_last_line_is_dropped_wherever_it_breaks(tmp_path: Path, length: int) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"".join(LINES[:4]) + LINES[4][:length])
-    cut_after(path, 99)
+    cut_after(path, 99, pytest.fail)
     assert path.read_bytes() == b"".join(LINES[:4])
 
 
+@pytest.mark.parametrize(
+    "rest", [b"\0" * 300 + b"\n", b"\xff\n", b"[1]\n", b'{"step": "x"}\n', b"[" * 100_000 + b"\n", b"9" * 2**21]
+)
+def test_a_line_that_cannot_be_read_is_where_a_log_ends(tmp_path: Path, rest: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"".join(LINES[:2]) + rest + LINES[2])
+    notes: list[str] = []
+    cut_after(path, 99, notes.append)
+    assert path.read_bytes() == b"".join(LINES[:2])
+    assert notes == [f"line 3 of {path} cannot be read: the log ends before it"]
+
+
+def test_a_log_that_is_no_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    os.mkfifo(path)
+    with pytest.raises(RunError) as caught:
+        cut_after(path, 99, pytest.fail)
+    assert caught.value.message == f"cannot read {path}: it is a pipe or a device, not a regular file"
+
+
 def test_a_log_that_does_not_exist_stays_away(tmp_path: Path) -> None:
-    cut_after(tmp_path / "metrics.jsonl", 3)
+    cut_after(tmp_path / "metrics.jsonl", 3, pytest.fail)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,7 +97,7 @@ def test_cutting_on_a_full_disk_keeps_the_log(tmp_path: Path, monkeypatch: pytes
     path.write_bytes(b"".join(LINES))
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(DiskFull):
-        cut_after(path, 1)
+        cut_after(path, 1, pytest.fail)
     assert path.read_bytes() == b"".join(LINES)
 
 

@@ -298,3 +298,47 @@ def test_a_folder_without_weights_is_refused(tokenizer: Tokenizer, tmp_path: Pat
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="cannot read the weights"):
         opened(tmp_path)
+
+
+def test_what_fits_no_more_is_not_read_again_and_still_kept(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = make_session(tokenizer)
+    lengths: list[int] = []
+    original = Session._fitting_prompt
+
+    def counted(self: Session, turns: Sequence[Message], room: int) -> Any:
+        lengths.append(len(turns))
+        return original(self, turns, room)
+
+    monkeypatch.setattr(Session, "_fitting_prompt", counted)
+    dropped = []
+    for number in range(12):
+        reply = Reply()
+        list(session.reply(f"turn {number}", SAMPLING, max_tokens=4, into=reply))
+        dropped.append(reply.dropped_tokens)
+    assert len(session.history) == 24
+    assert max(lengths) <= 5
+    assert dropped == sorted(dropped)
+    assert dropped[-1] > 0
+    session.reset()
+    reply = Reply()
+    list(session.reply("new", SAMPLING, max_tokens=4, into=reply))
+    assert reply.dropped_tokens == 0
+
+
+def test_a_reply_that_is_broken_off_forgets_nothing(tokenizer: Tokenizer) -> None:
+    session = make_session(tokenizer)
+    list(session.reply("first", SAMPLING, max_tokens=4, into=Reply()))
+    next(session.reply("x" * 60, SAMPLING, max_tokens=4, into=Reply()), None)
+    reply = Reply()
+    list(session.reply("hi", SAMPLING, max_tokens=4, into=reply))
+    assert reply.dropped_tokens == 0
+
+
+def test_media_that_are_not_read_again_are_given_up(seeing: Session) -> None:
+    for _ in range(8):
+        shown = [seeing.show(Attachment("image", Path("9.png")))]
+        list(seeing.reply("see", SAMPLING, max_tokens=4, into=Reply(), shown=shown))
+    sense = seeing.senses["image"]
+    assert len(sense.files) == 8
+    assert 0 < sum(len(raw) > 0 for raw in sense.raws) < 5
+    assert len(sense.features) < 5

@@ -7,10 +7,11 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption
+from omnictl.cli.options import LARGEST_SEED, DeviceOption, JsonOption, RunOption, RunsOption, check_finite
 from omnictl.errors import RunError, UsageError
 from omnictl.runs.root import run_root
 from omnictl.stages import STAGES
+from omnictl.visible_text import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,15 +49,18 @@ def chat(
         typer.Option(
             min=0,
             max=10,
+            callback=check_finite,
             help="0: always the likeliest token, the default of what was trained to answer; else 0.7.",
             show_default=False,
         ),
     ] = None,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Keep the likeliest tokens that together reach this.")] = 0.95,
-    top_k: Annotated[int, typer.Option(min=0, help="Keep so many tokens; 0: all.")] = 0,
-    repetition_penalty: Annotated[float, typer.Option(min=1, max=10, help="1: none.")] = 1.0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply.")] = 128,
-    seed: Annotated[int | None, typer.Option(min=0, help="Make replies repeatable.", show_default=False)] = None,
+    top_p: Annotated[
+        float, typer.Option(min=0.01, max=1, callback=check_finite, help="Keep the likeliest tokens that together reach this.")
+    ] = 0.95,
+    top_k: Annotated[int, typer.Option(min=0, max=10**9, help="Keep so many tokens; 0: all.")] = 0,
+    repetition_penalty: Annotated[float, typer.Option(min=1, max=10, callback=check_finite, help="1: none.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="Longest reply.")] = 128,
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Make replies repeatable.", show_default=False)] = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -128,7 +132,7 @@ def _check_question(text: str | None, images: list[Path], audio: Path | None, *,
         if text is not None:
             fix = "write something, or leave --text out for a conversation"
             raise UsageError("the question is empty", where="--text", fix=fix)
-    if text is not None and not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+    if text is not None and not is_unicode(text):
         raise UsageError("the question is not valid UTF-8", where="--text", fix="write it in a terminal whose encoding is UTF-8")
 
 

@@ -15,6 +15,7 @@ from omnictl.cli.use.playback import open_loudspeaker
 from omnictl.cli.use.reply import ReplySettings, SpokenReply, write_reply
 from omnictl.config.suggest import nearest
 from omnictl.errors import OmniError, UsageError
+from omnictl.visible_text import is_unicode
 
 if TYPE_CHECKING:
     from omnictl.data.dialogues.chat_template import Media
@@ -31,6 +32,9 @@ HELP = """\
 /help           this
 /quit, Ctrl-D   leave; Ctrl-C stops an answer
 anything else is said to the model"""
+
+UNDECODED = "\udcff"
+"""Stands for a line that could not be decoded."""
 
 LEAVE = ("/quit", "/exit")
 
@@ -84,6 +88,8 @@ class ChatRepl:
             except EOFError:
                 return
             except UnicodeDecodeError:
+                line = UNDECODED
+            if not is_unicode(line):
                 self._output.say("[dim](that is not valid UTF-8)[/dim]")
                 continue
             if line in LEAVE:
@@ -94,6 +100,9 @@ class ChatRepl:
                 self._output.say("\n[dim](stopped)[/dim]")
             except OmniError as error:
                 show_error(error, self._output)
+            except Exception as error:  # noqa: BLE001  whatever it is, it must not take the conversation with it
+                fix = "go on, or /save the conversation; if it happens again, it is a bug worth reporting"
+                show_error(OmniError(f"that did not work: {type(error).__name__}: {error}", fix=fix), self._output)
 
     def _take(self, line: str) -> None:
         if not line.startswith("/"):
@@ -139,7 +148,7 @@ class ChatRepl:
     def _show(self, kind: "MediaKind", file: str) -> "Media":
         from omnictl.use.chat_session import Attachment
 
-        return self._session.show(Attachment(kind, Path(file).expanduser()))
+        return self._session.show(Attachment(kind, _path(file, f"/{kind}")))
 
     def _speak(self, words: list[str]) -> None:
         if words not in (["on"], ["off"]):
@@ -157,7 +166,7 @@ class ChatRepl:
     def _save(self, words: list[str]) -> None:
         if len(words) != 1:
             raise UsageError("/save needs one file", where="/save", fix="/save conversation.jsonl")
-        path = Path(words[0]).expanduser()
+        path = _path(words[0], "/save")
         self._check_place(path)
         outside = save_conversation(self._session, path)
         self._saved.add(path.absolute())
@@ -209,11 +218,31 @@ def completions(text: str, commands: Sequence[str]) -> list[str]:
 def _paths(beginning: str) -> Iterator[str]:
     """The paths that begin so, folders with a slash behind them."""
     folder, _, name = beginning.rpartition("/")
-    base = Path(folder or ("/" if beginning.startswith("/") else ".")).expanduser()
-    if base.is_dir():
-        for path in base.iterdir():
-            if path.name.startswith(name):
-                yield beginning[: len(beginning) - len(name)] + path.name + ("/" if path.is_dir() else "")
+    try:
+        base = Path(folder or ("/" if beginning.startswith("/") else ".")).expanduser()
+        paths = list(base.iterdir()) if base.is_dir() else []
+    except (OSError, RuntimeError):  # no such user, a folder that may not be read
+        return
+    for path in paths:
+        if path.name.startswith(name):
+            yield beginning[: len(beginning) - len(name)] + path.name + ("/" if path.is_dir() else "")
+
+
+def _path(text: str, command: str) -> Path:
+    """The path that is meant.
+
+    Raises:
+        UsageError: nothing can lie there.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except RuntimeError as error:
+        raise UsageError(f"{text.partition('/')[0]} is no user of this machine", where=command, fix="write the path out") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{text[:60]!r} … cannot be a path: {reason}", where=command, fix="choose another") from error
+    return path
 
 
 def _words(line: str) -> list[str]:

@@ -10,6 +10,7 @@ from omnictl.cli.console import Output, printable, show_file_error
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, choose_run
 from omnictl.errors import DataError
 from omnictl.runs.root import run_root
+from omnictl.visible_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ def _entry(file: Path, look: "Callable[[Path], dict[str, list[Guess]]]", output:
         return {"image": name, "error": show_file_error(error)}
     shown = "  ".join(f"{attribute} {_guesses(guesses)}" for attribute, guesses in attributes.items())
     if not output.as_json:
-        print(shown if alone else f"{name}: {shown}")
+        print(visible(shown if alone else f"{name}: {shown}"))
     values = {
         attribute: [{"value": value, "probability": round(probability, 4)} for value, probability in guesses]
         for attribute, guesses in attributes.items()

@@ -11,6 +11,7 @@ from rich.markup import escape
 from omnictl.cli.console import Output
 from omnictl.cli.use.playback import Loudspeaker
 from omnictl.errors import DataError
+from omnictl.visible_text import visible
 
 if TYPE_CHECKING:
     from omnictl.data.dialogues.chat_template import Media
@@ -89,7 +90,7 @@ def write_reply(
 def _write(pieces: Iterator[str], output: Output) -> Iterator[str]:
     for piece in pieces:
         if not output.as_json:
-            sys.stdout.write(piece)
+            sys.stdout.write(visible(piece))
             sys.stdout.flush()
         yield piece
 

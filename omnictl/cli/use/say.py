@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, choose_run
+from omnictl.cli.options import LARGEST_SEED, DeviceOption, JsonOption, RunOption, RunsOption, check_finite, choose_run
 from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ def say(
     out: Annotated[Path, typer.Option(metavar="WAV", help="Audio file to write.", show_default=False)],
     run: RunOption = None,
     speaker: Annotated[str | None, typer.Option(help="Whose voice, if the Talker has several.", show_default=False)] = None,
-    speed: Annotated[float, typer.Option(min=0.25, max=4, help="2 is twice as fast.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0.25, max=4, callback=check_finite, help="2 is twice as fast.")] = 1.0,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=10, help="0: always the likeliest; default: the run's own.")
+        float | None, typer.Option(min=0, max=10, callback=check_finite, help="0: always the likeliest; default: the run's own.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of what is drawn.")] = 0,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

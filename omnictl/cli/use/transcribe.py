@@ -11,9 +11,10 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output, printable, show_file_error
-from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, choose_run
+from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, check_finite, choose_run
 from omnictl.errors import DataError, OmniError, UsageError
 from omnictl.runs.root import run_root
+from omnictl.visible_text import visible
 
 if TYPE_CHECKING:
     from omnictl.use.transcribe import Transcript
@@ -54,7 +55,9 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
-    lm_weight: Annotated[float, typer.Option(min=0, help="How much --lm and --thinker each count beside the audio.")] = 0.5,
+    lm_weight: Annotated[
+        float, typer.Option(min=0, max=1000, callback=check_finite, help="How much --lm and --thinker each count beside the audio.")
+    ] = 0.5,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -115,7 +118,7 @@ class _Delivery:
             self.output.say(f"wrote {escape(printable(place))}")
         elif not self.output.as_json:
             between = ":\n" if self.timestamps else ": "
-            sys.stdout.write(f"{printable(file)}{between}{text}" if self.several else text)
+            sys.stdout.write(visible(f"{printable(file)}{between}{text}" if self.several else text))
             sys.stdout.flush()
 
     def _render(self, transcript: "Transcript") -> str:

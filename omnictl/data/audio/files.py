@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from omnictl.data.audio.av_files import AvStream
 from omnictl.data.audio.containers import Claim, read_claim, refuse
-from omnictl.data.audio.resample import resample
+from omnictl.data.audio.resample import resample, resample_blocks
 from omnictl.errors import DataError
 
 MAX_SECONDS = 3600.0
@@ -34,6 +34,9 @@ MAX_HZ = 384_000
 MAX_CHANNELS = 32
 MAX_LEVEL = 10.0
 """20 dB above full scale. Mixes in float files peak above 1; samples beyond 10 were never scaled from whole numbers."""
+
+WHOLE_FRAMES = 1 << 24
+"""Frames up to which a recording is decoded before it is resampled."""
 
 _BLOCK = 1 << 18
 """Samples, over all channels, that are decoded at once."""
@@ -86,8 +89,25 @@ def read_audio(path: Path, *, rate: int, max_seconds: float = MAX_SECONDS) -> ND
         DataError: not there, not audio, not whole, without samples, out of bounds, or samples far out of range or not finite.
     """
     with _open(path, max_seconds) as (audio, info, claim):
-        samples = _decode(audio, info, claim, path)
+        blocks = _decode_blocks(audio, info, claim, path)
+        if info.frames > WHOLE_FRAMES:  # so many at 192 kHz would take gigabytes
+            counted = _Counted(blocks)
+            resampled = resample_blocks(iter(counted), info.frames, info.rate, rate)
+            return resampled if counted.count == info.frames else resampled[: -(-counted.count * rate // info.rate)]
+        samples = np.concatenate(list(blocks))
     return resample(samples, info.rate, rate)
+
+
+class _Counted:
+    """Blocks, and how many samples they had."""
+
+    def __init__(self, blocks: Iterator[NDArray[np.float32]]) -> None:
+        self._blocks, self.count = blocks, 0
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        for block in self._blocks:
+            self.count += len(block)
+            yield block
 
 
 @contextmanager
@@ -142,13 +162,8 @@ def _check_bounds(info: AudioInfo, path: Path, max_seconds: float) -> None:
         raise DataError(message, where=where, fix=fix)
 
 
-def _decode(audio: _Sequential | AvStream, info: AudioInfo, claim: Claim, path: Path) -> NDArray[np.float32]:
-    """(frames,): the mean of the channels, at the file's own rate."""
-    return np.concatenate(list(_decode_blocks(audio, info, claim, path)))
-
-
 def _decode_blocks(audio: _Sequential | AvStream, info: AudioInfo, claim: Claim, path: Path) -> Iterator[NDArray[np.float32]]:
-    """(n,) pieces of the mean of the channels, at the file's own rate."""
+    """(n,) pieces of the mean of the channels, at the file's own rate; what does not add up is an error after the last."""
     num_frames = 0
     digest = hashlib.md5(usedforsecurity=False)
     while num_frames <= info.frames:

@@ -1,5 +1,6 @@
 """The same audio at another sample rate, a piece at a time."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 from math import isqrt
@@ -16,14 +17,20 @@ _MAX_KERNEL = 1 << 20
 
 
 def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """The same audio at another rate; as `resample_blocks`, of `(samples,)` that are all there."""
+    return resample_blocks(iter([samples]), len(samples), from_hz, to_hz)
+
+
+def resample_blocks(blocks: Iterator[NDArray[np.float32]], count: int, from_hz: int, to_hz: int) -> NDArray[np.float32]:
     """The same audio at another rate, by windowed sinc interpolation (`torchaudio.transforms.Resample`).
 
     Only the ratio counts, so this also changes speed and pitch: 1.1 times as fast is `resample(samples, 11, 10)`.
     A ratio of large numbers is rounded (see `_resampler`).
 
     Args:
-        samples: (samples,) any length: memory is bounded by input and output, a piece is converted at a time.
-        from_hz: rate of `samples`.
+        blocks: (samples,) each, of any length; memory is bounded by the longest and the result, a piece is converted at a time.
+        count: samples of all blocks.
+        from_hz: their rate.
         to_hz: rate of the result.
 
     Returns:
@@ -32,20 +39,39 @@ def resample(samples: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[
     convert = _resampler(from_hz, to_hz)
     down, up = int(convert.orig_freq), int(convert.new_freq)
     if down == up:
-        return samples
+        parts = list(blocks)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
     # `down` samples in are `up` samples out, with the same kernels every time: a period. A kernel reaches `width` samples far.
-    result = np.empty(-(-len(samples) * up // down), np.float32)
+    result = np.empty(-(-count * up // down), np.float32)
     reach = -(-int(convert.width) // down)
-    num_periods = -(-len(samples) // down)
+    num_periods = -(-count // down)
+    window = _Window(blocks)
     step = max(1, min(num_periods, _BLOCK // max(down, up)))
     for first in range(0, num_periods, step):
         start = (first - reach) * down
         piece = torch.zeros((step + 2 * reach) * down)
-        inside = samples[max(start, 0) : start + len(piece)]
+        inside = window.cut(max(start, 0), start + len(piece))
         piece[max(-start, 0) :][: len(inside)] = torch.tensor(inside)
         fresh = convert(piece)[reach * up : (reach + step) * up].numpy()
         result[first * up : (first + step) * up] = fresh[: len(result) - first * up]
     return result
+
+
+class _Window:
+    """The part of a stream of blocks that is looked at, which only moves forwards."""
+
+    def __init__(self, blocks: Iterator[NDArray[np.float32]]) -> None:
+        self._blocks, self._held, self._first = blocks, np.empty(0, np.float32), 0
+
+    def cut(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Samples `start` to `stop` of all, or up to the last one."""
+        parts = [self._held[start - self._first :]]
+        end = self._first + len(self._held)
+        while end < stop and (block := next(self._blocks, None)) is not None:
+            parts.append(block[max(0, start - end) :])
+            end += len(block)
+        self._held, self._first = parts[0] if len(parts) == 1 else np.concatenate(parts), start
+        return self._held[: stop - start]
 
 
 @lru_cache(maxsize=32)

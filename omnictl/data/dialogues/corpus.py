@@ -33,8 +33,12 @@ class DialogueDataConfig(Config):
     weights: dict[str, float] = Field(
         {}, description="how often each task is drawn, in proportion; none: as many dialogues as it has, TinyWorld's all alike"
     )
-    num_pictures: int = Field(20_000, ge=1, description="of TinyWorld, different scenes that training dialogues talk about")
-    num_eval_dialogues: int = Field(400, ge=1, description="of TinyWorld, test dialogues of each task; a quarter for validation")
+    num_pictures: int = Field(
+        20_000, ge=1, le=100_000_000, description="of TinyWorld, different scenes that training dialogues talk about"
+    )
+    num_eval_dialogues: int = Field(
+        400, ge=1, le=1_000_000, description="of TinyWorld, test dialogues of each task; a quarter for validation"
+    )
     replay: float = Field(
         0.15, ge=0, lt=1, description="share of the examples that are documents of the Thinker's own text, which it would forget"
     )

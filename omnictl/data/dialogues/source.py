@@ -6,7 +6,7 @@ from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
 from omnictl.data.dialogues.file_corpus import DialogueFiles
 from omnictl.data.dialogues.manifest import read_dialogues
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import source_path, tinyworld_seed
 
 
 def open_dialogues(config: DialogueDataConfig, cache: Path) -> DialogueCorpus:
@@ -18,4 +18,4 @@ def open_dialogues(config: DialogueDataConfig, cache: Path) -> DialogueCorpus:
     seed = tinyworld_seed(config.source)
     if seed is not None:
         return TinyWorldDialogues.of(seed, config)
-    return DialogueFiles(read_dialogues(Path(config.source).expanduser()), config, cache)
+    return DialogueFiles(read_dialogues(source_path(config.source)), config, cache)

@@ -25,7 +25,9 @@ class ImageDataConfig(Config):
 
     source: str = "tinyworld"
     """A manifest, a folder of class folders or captioned images, `tinyworld`, or `tinyworld:SEED` for another draw."""
-    num_eval_images: int = Field(2_000, ge=2, description="test scenes of TinyWorld, and half as many validation ones")
+    num_eval_images: int = Field(
+        2_000, ge=2, le=10_000_000, description="test scenes of TinyWorld, and half as many validation ones"
+    )
     val_fraction: float | None = Field(None, ge=0, lt=1)
     """Of files: the share validated on. Without it 0.05, unless rows name their split."""
     test_fraction: float | None = Field(None, ge=0, lt=1)

@@ -6,7 +6,7 @@ from omnictl.data.images.corpus import ImageCorpus, ImageDataConfig
 from omnictl.data.images.file_corpus import ImageFiles
 from omnictl.data.images.layouts import find_images
 from omnictl.data.images.tinyworld import TinyWorldImages
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import source_path, tinyworld_seed
 
 
 def open_images(config: ImageDataConfig, cache: Path) -> ImageCorpus:
@@ -18,4 +18,4 @@ def open_images(config: ImageDataConfig, cache: Path) -> ImageCorpus:
     seed = tinyworld_seed(config.source)
     if seed is not None:
         return TinyWorldImages(seed, config.num_eval_images, config.top1 or ("shape", "colour"))
-    return ImageFiles(find_images(Path(config.source).expanduser()), config, cache)
+    return ImageFiles(find_images(source_path(config.source)), config, cache)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.audio.files import probe_audio, read_audio
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.data.speech.corpus import BLOCK, Recording, SpeechCorpus, SpeechDataConfig
 from omnictl.data.speech.layouts import find_speech
@@ -73,7 +73,7 @@ def open_source(source: str, limit: int | None, measure: Callable[[Path], AudioF
     seed = tinyworld_seed(source)
     if seed is not None:
         return _open_tinyworld(seed, limit)
-    manifest = find_speech(Path(source).expanduser())
+    manifest = find_speech(source_path(source))
     splits = split_rows(manifest.rows, val_fraction=None, test_fraction=None, holdout_speakers=())
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     recordings = [(split, Recording(row.id, row.text, row.speaker, row.where, row.audio)) for split, row in rows]

@@ -15,7 +15,7 @@ from omnictl.data.inspect.findings import Kind
 from omnictl.data.manifest.compression import open_plain, plain_suffix
 from omnictl.data.manifest.json_objects import JSON_SUFFIXES, JsonValue, read_json_values
 from omnictl.data.manifest.layouts import find_manifest_files
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.manifest.tables import parse_header, text_encoding
 from omnictl.data.packed.unpack import find_packed
 from omnictl.data.speech import layouts as speech_layouts
@@ -50,7 +50,7 @@ def find_kind(source: str) -> Kind:
     """
     if tinyworld_seed(source) is not None:
         return "speech"
-    path = Path(source).expanduser()
+    path = source_path(source)
     if not path.exists():
         raise DataError(f"no such file or folder: {path}", where=source, fix="check the path, or name tinyworld or tinyworld:SEED")
     kind = _of_folder(path) if path.is_dir() else _of_packed(path) or _of_file(path)

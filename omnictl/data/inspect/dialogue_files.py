@@ -12,7 +12,7 @@ from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
 from omnictl.data.inspect.audio_files import AudioFile, speak_split
 from omnictl.data.inspect.image_files import ImageFile, render_scene
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.errors import DataError
@@ -75,7 +75,7 @@ def look(source: str, limit: int | None, measures: Look, doing: str) -> Dialogue
     if seed is not None:
         count = limit or DIALOGUES
         return DialogueSource(list(_make_dialogues(TinyWorldDialogues.few(seed, count, count))), (), (), ())
-    manifest = read_dialogues(Path(source).expanduser())
+    manifest = read_dialogues(source_path(source))
     splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     images = _measure((row for _, row in rows), "image", measures.image, f"{doing} images")

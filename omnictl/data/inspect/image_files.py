@@ -13,7 +13,7 @@ from omnictl.data.images.files.decoder import probe_image, read_image
 from omnictl.data.images.layouts import find_images
 from omnictl.data.images.manifest import Labels
 from omnictl.data.manifest.rows import BrokenRow
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.errors import DataError
@@ -79,7 +79,7 @@ def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], d
     if seed is not None:
         count = limit or SCENES
         return ImageSource(list(log_progress(_render_scenes(seed, count), "drawing images", len(SPLITS) * count)), (), (), ())
-    manifest = find_images(Path(source).expanduser())
+    manifest = find_images(source_path(source))
     splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     files = list(dict.fromkeys(row.image for _, row in rows))  # of some images there are several rows

@@ -11,7 +11,7 @@ from pathlib import Path
 from omnictl.data.inspect.audio_files import AudioFacts, SpeechSource, decode, open_source, probe
 from omnictl.data.inspect.findings import Finding, FindingsReport
 from omnictl.data.inspect.summary import speech_summary, text_summary
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.speech.corpus import Recording, SpeechDataConfig
 from omnictl.data.speech.transcripts.transcript import encode, foreign_characters, normalise
 from omnictl.data.text.corpus import TextDataConfig
@@ -158,7 +158,7 @@ def check_text(source: str) -> FindingsReport:
     """
     if tinyworld_seed(source) is not None:
         return FindingsReport(source, "text", "files", 0, text_summary(open_corpus(TextDataConfig(source=source))), ())
-    path = Path(source).expanduser()
+    path = source_path(source)
     files = find_text_files(path)
     flaws = {file: _read_through(file) for file in files}
     whole = tuple(file for file, flaw in flaws.items() if flaw is None)

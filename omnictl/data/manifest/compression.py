@@ -8,12 +8,17 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from io import BufferedReader
 from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
 from omnictl.errors import DataError
+from omnictl.regular_files import is_special, open_regular
+
+LONGEST_LINE = 2**27
+"""Bytes."""
 
 PACKED_SUFFIXES = (".gz", ".zst")
 
@@ -36,12 +41,29 @@ def open_bytes(path: Path) -> BufferedReader:
     """The file, to read bytes from as they are stored.
 
     Raises:
-        DataError: the system refuses.
+        DataError: the system refuses, or it is a pipe or a device.
     """
     try:
-        return path.open("rb")
+        return open_regular(path)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", where=str(path), fix="make it readable for this user") from error
+        fix = "give the path of a file" if is_special(path) else "make it readable for this user"
+        raise DataError(f"cannot read {path}: {error.strerror}", where=str(path), fix=fix) from error
+
+
+def read_raw_lines(file: BufferedReader, path: Path) -> Iterator[bytes]:
+    """The lines of an open file with their ends, as long as memory can be sure to hold them.
+
+    Raises:
+        DataError: a line has no end in reach.
+    """
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
+        if len(line) > LONGEST_LINE:
+            raise DataError(
+                f"line {number} of {path} has more than {LONGEST_LINE >> 20} MiB",
+                where=f"{path}:{number}",
+                fix="break it into lines, or give one document a line (.jsonl)",
+            )
+        yield line
 
 
 @contextmanager

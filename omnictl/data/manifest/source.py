@@ -22,13 +22,32 @@ def tinyworld_seed(source: str) -> int | None:
     word, colon, seed = source.partition(":")
     if word == "tinyworld":
         return _seed(seed) if colon else TINYWORLD_SEED
-    if not Path(source).expanduser().exists() and get_close_matches(word.lower(), ["tinyworld"], cutoff=0.75):
+    if not source_path(source).exists() and get_close_matches(word.lower(), ["tinyworld"], cutoff=0.75):
         raise DataError(
             f"no such file or folder: {source}",
             where="data.source",
             fix=f"did you mean --data tinyworld{colon}{seed}?",
         )
     return None
+
+
+def source_path(source: str) -> Path:
+    """The path that a source names, whether or not something is there.
+
+    Raises:
+        DataError: no path can be written so.
+    """
+    problem = "is empty" if not source.strip() else None
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except RuntimeError:
+        problem = f"{source.partition('/')[0]!r} names a user that this machine does not have"
+    except (OSError, ValueError) as error:  # a name too long, a NUL
+        problem = f"{source[:60]!r} … cannot be a path: {error.strerror if isinstance(error, OSError) else error}"
+    if problem is not None:
+        raise DataError(f"the source of the data {problem}", where="data.source", fix="give --data the path of a file or a folder")
+    return path
 
 
 def _seed(text: str) -> int:

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from omnictl.config.suggest import nearest
-from omnictl.data.manifest.compression import open_plain
+from omnictl.data.manifest.compression import open_plain, read_raw_lines
 from omnictl.errors import DataError
+
+LARGEST_TABLE = 2**28
+"""Bytes of a manifest or another table that is read at once."""
 
 _OTHER_NAMES = {
     "audio": ("audio_filepath", "path", "file", "file_name", "filename", "wav", "clip"),
@@ -65,7 +68,7 @@ def _decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
             if text_encoding(file.peek(2)) == "utf-16":
                 yield from utf16_lines(file)
                 return
-            for number, data in enumerate(file, start=1):
+            for number, data in enumerate(read_raw_lines(file, path), start=1):
                 yield number, data.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise _encoding_error(path, error, number) from error
@@ -109,7 +112,13 @@ def read_text(path: Path, first_line: str) -> str:
         DataError: the system refuses, nothing but white space, or bytes that are not UTF-8.
     """
     with open_plain(path) as file:
-        data = file.read()
+        data = file.read(LARGEST_TABLE + 1)
+    if len(data) > LARGEST_TABLE:
+        raise DataError(
+            f"{path} is larger than {LARGEST_TABLE >> 20:,} MiB, which is the most that is read of a table",
+            where=str(path),
+            fix="split it into several corpora, or name the text files themselves",
+        )
     try:
         text = data.decode(text_encoding(data))
     except UnicodeDecodeError as error:

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from omnictl.data.manifest.compression import open_bytes
 from omnictl.errors import DataError
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
@@ -68,6 +69,8 @@ def open_table(path: Path) -> Iterator[ArrowTable]:
         module = import_module("pyarrow.parquet" if form == "Parquet" else "pyarrow.ipc")
     except ImportError as error:
         raise DataError(f"{path}: reading {form} needs pyarrow", where=str(path), fix="pip install 'omnictl[parquet]'") from error
+    with open_bytes(path):  # a pipe would block
+        pass
     try:
         if form == "Parquet":
             with module.ParquetFile(path, pre_buffer=False) as file:

@@ -31,8 +31,10 @@ class SpeechDataConfig(Config):
     source: str = "tinyworld"
     """A manifest, a corpus folder, `tinyworld`, or `tinyworld:SEED` for another draw."""
     voices: Voices = Field("many", description="of TinyWorld: many in many rooms, or the one clear voice of its replies")
-    num_utterances: int = Field(8_000, ge=1, description="training utterances spoken by TinyWorld's voices")
-    num_eval_utterances: int = Field(400, ge=2, description="validation utterances, and as many test ones, of TinyWorld")
+    num_utterances: int = Field(8_000, ge=1, le=10_000_000, description="training utterances spoken by TinyWorld's voices")
+    num_eval_utterances: int = Field(
+        400, ge=2, le=1_000_000, description="validation utterances, and as many test ones, of TinyWorld"
+    )
     val_fraction: float | None = Field(None, ge=0, lt=1)
     """Of files: the share validated on. Without it 0.05, unless rows name their split."""
     test_fraction: float | None = Field(None, ge=0, lt=1)
@@ -42,7 +44,7 @@ class SpeechDataConfig(Config):
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
     speeds: tuple[float, ...] = Field((1.0,), min_length=1, description="speed perturbation: one of these each time it is heard")
     time_mask: float = Field(0.1, ge=0, lt=1, description="SpecAugment: longest masked stretch, as a share of the utterance")
-    frequency_mask: int = Field(20, ge=0, description="SpecAugment: widest masked band, in mel bins")
+    frequency_mask: int = Field(20, ge=0, le=10_000, description="SpecAugment: widest masked band, in mel bins")
 
     def with_source(self, source: str) -> "SpeechDataConfig":
         """Other data, treated alike; who is held out is said of these recordings alone."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from omnictl.config.split import Split
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.quarantine import format_rows
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet, open_set
 from omnictl.data.speech.file_corpus import SpeechFiles
@@ -46,7 +46,7 @@ def open_speech(config: SpeechDataConfig) -> SpeechCorpus:
     seed = tinyworld_seed(config.source)
     if seed is not None:
         return TinyWorldSpeech(seed, config.num_utterances, config.num_eval_utterances, config.voices)
-    return SpeechFiles(find_speech(Path(config.source).expanduser()), config)
+    return SpeechFiles(find_speech(source_path(config.source)), config)
 
 
 def select_all(utterances: SpeechSet) -> SpeechSet:

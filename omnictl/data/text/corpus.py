@@ -14,16 +14,20 @@ class LessonPhase(Config):
     """Steps of which every window holds lessons of one kind."""
 
     kind: LessonKind
-    steps: int = Field(ge=1)
-    windows: int = Field(2, ge=1, description="windows of a batch: few, as this takes many steps rather than many tokens")
+    steps: int = Field(ge=1, le=1_000_000_000)
+    windows: int = Field(
+        2, ge=1, le=1_000_000, description="windows of a batch: few, as this takes many steps rather than many tokens"
+    )
 
 
 class CurriculumConfig(Config):
     """Short lessons before the documents; see `omnictl.data.text.curriculum`."""
 
     phases: tuple[LessonPhase, ...] = ()
-    lesson_every: int = Field(0, ge=0, description="of the windows after the phases, one in so many is a lesson; 0: none")
-    num_lessons: int = Field(10_000, ge=1, description="of each kind")
+    lesson_every: int = Field(
+        0, ge=0, le=1_000_000_000, description="of the windows after the phases, one in so many is a lesson; 0: none"
+    )
+    num_lessons: int = Field(10_000, ge=1, le=100_000_000, description="of each kind")
 
     @property
     def steps(self) -> int:
@@ -41,18 +45,18 @@ class TextDataConfig(Config):
 
     source: str = "tinyworld"
     """A `.txt`, `.jsonl` or `.parquet` file, a folder of them, `tinyworld`, or `tinyworld:SEED` for another draw."""
-    num_documents: int = Field(40_000, ge=1)
+    num_documents: int = Field(40_000, ge=1, le=100_000_000)
     """Training documents drawn from TinyWorld."""
-    num_eval_documents: int = Field(1_000, ge=1)
+    num_eval_documents: int = Field(1_000, ge=1, le=10_000_000)
     """Validation documents, and as many test documents, drawn from TinyWorld."""
     val_fraction: float | None = Field(None, ge=0, lt=1)
     """Of files: the share validated on. Without it 0.05, unless rows name their split."""
     test_fraction: float | None = Field(None, ge=0, lt=1)
     """Of files: the share kept for the test. Without it 0.05, or none if rows name their split."""
     tokenizer: Literal["bpe", "char"] = "bpe"
-    vocab_size: int = Field(1024, ge=1)
+    vocab_size: int = Field(1024, ge=1, le=1_000_000)
     """Tokens of the BPE, special ones included; the character kind has as many as it finds."""
-    seq_len: int = Field(512, ge=1)
+    seq_len: int = Field(512, ge=1, le=1_000_000)
     """Positions in a training window."""
     curriculum: CurriculumConfig = CurriculumConfig()
     """What TinyWorld teaches before its documents; other text has no lessons."""

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.manifest.compression import is_packed, open_plain, plain_suffix
+from omnictl.data.manifest.compression import is_packed, open_plain, plain_suffix, read_raw_lines
 from omnictl.data.manifest.json_objects import read_json_values
 from omnictl.data.manifest.rows import json_type
 from omnictl.data.manifest.tables import guess_encoding, text_encoding, utf16_lines
@@ -175,7 +175,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         if text_encoding(file.peek(2)) == "utf-16":
             yield from _utf16_lines(file, path)
             return
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(read_raw_lines(file, path), start=1):
             if b"\0" in line:
                 fix = "iconv -f utf-16 -t utf-8" if line.count(0) > len(line) // 4 else ""
                 raise _not_text(path, number, offset + line.index(b"\0"), "a NUL byte", fix)

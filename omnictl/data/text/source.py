@@ -1,8 +1,6 @@
 """Opens the text that `data.source` names: TinyWorld or files."""
 
-from pathlib import Path
-
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.text.corpus import Corpus, TextDataConfig
 from omnictl.data.text.file_corpus import TextFiles
 from omnictl.data.text.files import find_text_files
@@ -18,5 +16,5 @@ def open_corpus(config: TextDataConfig) -> Corpus:
     seed = tinyworld_seed(config.source)
     if seed is not None:
         return TinyWorldText(seed, config.num_documents, config.num_eval_documents)
-    path = Path(config.source).expanduser()
+    path = source_path(config.source)
     return TextFiles(path, tuple(find_text_files(path)), config.val_fraction, config.test_fraction)

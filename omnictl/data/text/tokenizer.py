@@ -18,6 +18,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from omnictl.errors import CheckpointError, DataError
+from omnictl.runs.checksums import is_sealed, read_sealed
 from omnictl.runs.files import write_text
 
 SPECIAL_TOKENS = (
@@ -204,7 +205,9 @@ class Tokenizer:
             CheckpointError: missing, corrupt, or without this project's special tokens.
         """
         try:
-            core = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            core = tokenizers.Tokenizer.from_str(read_sealed(path).decode("utf-8"))
+        except CheckpointError:
+            raise
         except Exception as error:  # the library raises nothing narrower
             raise CheckpointError(
                 f"cannot read the tokenizer {path}: {error}",
@@ -217,6 +220,11 @@ class Tokenizer:
                 where=str(path),
                 fix="choose a model folder that omnictl wrote",
             )
+        problem = _vocabulary_problem(core)
+        if problem is None and not is_sealed(path.parent):  # else checksums say that it is as it was written
+            problem = _order_problem(core)
+        if problem is not None:
+            raise CheckpointError(f"{path} is damaged: {problem}", where=str(path), fix="restore the file from where it came")
         return cls(core)
 
 
@@ -249,6 +257,34 @@ def name_bytes(text: bytes) -> str:
     """The name that some bytes have in the alphabet of a byte-level BPE."""
     character_of = {byte: character for character, byte in _byte_of_character().items()}
     return "".join(character_of[byte] for byte in text)
+
+
+def _vocabulary_problem(core: tokenizers.Tokenizer) -> str | None:
+    """Why no text can be made of some ids of a vocabulary, None if it can."""
+    names = core.get_vocab()
+    if sorted(names.values()) != list(range(len(names))):
+        return f"its {len(names):,} tokens do not have the ids 0 to {len(names) - 1:,}"
+    if core.pre_tokenizer is None:
+        return None
+    alphabet = {*_byte_of_character()}
+    odd = next((name for name in names if name not in SPECIAL_TOKENS and not alphabet.issuperset(name)), None)
+    return None if odd is None else f"its token {odd!r} has characters that stand for no byte"
+
+
+def _order_problem(core: tokenizers.Tokenizer) -> str | None:
+    """Why a vocabulary is none that this module has learned, None if it is: its order follows from its characters and merges."""
+    vocabulary = core.get_vocab()
+    ordinary = sorted(vocabulary, key=vocabulary.__getitem__)[len(SPECIAL_TOKENS) :]
+    merges = [tuple(pair) for pair in json.loads(core.to_str())["model"]["merges"]]
+    if core.pre_tokenizer is None:
+        expected = sorted(ordinary)
+    else:
+        expected = list(dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]))
+    if ordinary == expected:
+        return None
+    pairs = enumerate(zip(ordinary, expected, strict=False))
+    first = next((n for n, (one, other) in pairs if one != other), min(len(ordinary), len(expected)))
+    return f"token {len(SPECIAL_TOKENS) + first:,} is not the one that follows from its alphabet and merges"
 
 
 def _byte_of_character() -> dict[str, int]:

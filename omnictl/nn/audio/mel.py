@@ -32,10 +32,10 @@ class MelConfig(Config):
     """How audio becomes features. Part of an encoder's config, so that it travels with the weights."""
 
     sample_rate: int = Field(16_000, ge=8_000, description="samples a second")
-    window: int = Field(400, ge=2, description="samples that a frame sees (Hann)")
-    hop: int = Field(160, ge=1, description="samples from frame to frame")
-    fft: int = Field(512, ge=2, description="length of the Fourier transform")
-    bins: int = Field(80, ge=1, description="mel bins")
+    window: int = Field(400, ge=2, le=1_000_000, description="samples that a frame sees (Hann)")
+    hop: int = Field(160, ge=1, le=1_000_000, description="samples from frame to frame")
+    fft: int = Field(512, ge=2, le=1_000_000, description="length of the Fourier transform")
+    bins: int = Field(80, ge=1, le=10_000, description="mel bins")
     low_hz: float = Field(20.0, ge=0)
     high_hz: float = Field(7_600.0, gt=0)
 

@@ -19,6 +19,7 @@ import torch
 
 from omnictl import __version__
 from omnictl.config import Config, to_dict
+from omnictl.errors import RunError
 from omnictl.measure.bench import processor_name, time_step
 from omnictl.measure.untrained import in_one_fresh_process, save_untrained, untrained_stage
 from omnictl.pipeline.time_budget.costs import FixedSeconds, UnitCost
@@ -121,6 +122,14 @@ def find_unit_costs(
     return [replace(cost, steps_of_all_data=steps_of_all_data(unit.config)) for cost, unit in zip(costs, units, strict=True)]
 
 
+def _read_speed(file: Path) -> UnitSpeed | None:
+    """What was measured before; None if nothing was, or it cannot be read any more."""
+    try:
+        return UnitSpeed(**{name: float(value) for name, value in read_json(file).items()}) if file.is_file() else None
+    except (RunError, AttributeError, TypeError, ValueError):
+        return None
+
+
 def _measure_speeds(
     units: Sequence[UnitConfig],
     references: Mapping[str, Reference | None],
@@ -131,7 +140,7 @@ def _measure_speeds(
 ) -> dict[str, UnitSpeed]:
     """The speeds of units, from the cache or measured now."""
     files = {unit.name: _file(unit, device, cache) for unit in units}
-    cached = {name: UnitSpeed(**read_json(file)) for name, file in files.items() if file.is_file()}
+    cached = {name: speed for name, file in files.items() if (speed := _read_speed(file)) is not None}
     missing = sorted((unit for unit in units if unit.name not in cached), key=lambda unit: _expected_step(references[unit.name]))
     if not missing:
         tell("the speed of this machine is known from an earlier run")

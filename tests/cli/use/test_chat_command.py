@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from stage_factory import finished_run
+from stage_factory import finished_run, unseal
 
 from omnictl.cli.use import chat_repl, playback
 from omnictl.cli.use.chat_repl import completions
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.runs.run import Run
 from omnictl.use import chat_session
+from omnictl.visible_text import visible
 
 Command = Callable[..., Any]
 Script = Callable[..., list[str]]
@@ -130,7 +131,7 @@ def test_one_reply_as_json(omnictl: Command, trained: Path) -> None:
 
 def test_what_is_streamed_is_the_answer(omnictl: Command, trained: Path) -> None:
     answer = omnictl("chat", "--text", "hello", "--seed", 3, "--json").json["answer"]
-    assert omnictl("chat", "--text", "hello", "--seed", 3).out == f"{answer}\n"
+    assert omnictl("chat", "--text", "hello", "--seed", 3).out == f"{visible(answer)}\n"
 
 
 def test_a_seed_makes_replies_repeatable(omnictl: Command, trained: Path) -> None:
@@ -341,6 +342,7 @@ def test_bad_input_is_named_with_its_fix(omnictl: Command, joined: Run, monkeypa
 
 
 def test_a_broken_model_folder_is_named(omnictl: Command, joined: Run) -> None:
+    unseal(joined.model)  # else its checksums would find it first
     described = json.loads((joined.model / "config.json").read_text())
     (joined.model / "config.json").write_text(json.dumps(described | {"format": 7}))
     ended = omnictl("chat", "--text", "hi", "--json")
@@ -463,3 +465,36 @@ def test_tab_completes_commands_and_paths(runs: Path, tmp_path: Path) -> None:
     assert completions("pictures/", commands) == ["pictures/one.png"]
     assert completions(f"{tmp_path}/pick", commands) == [f"{tmp_path}/pick.wav"]
     assert completions("nowhere/x", commands) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("/image ~nosuchuser/x.png", "error (/image): ~nosuchuser is no user of this machine"),
+        ("/audio ~nosuchuser/x.wav", "error (/audio): ~nosuchuser is no user of this machine"),
+        (f"/save {'x' * 300}.jsonl", "cannot be a path: File name too long"),
+        (f"/image {'x' * 300}.png", "cannot be a path: File name too long"),
+        ("a byte that is none: \udcff", "that is not valid UTF-8"),
+    ],
+    ids=range(5),
+)
+def test_a_bad_line_takes_no_conversation_with_it(omnictl: Command, joined: Run, lines: Command, typed: str, said: str) -> None:
+    lines("Hello.", typed, "Are you there?", "/save kept.jsonl")
+    ended = omnictl("chat", "--max-tokens", 4)
+    assert ended.code == 0
+    assert said in ended.err + ended.out
+    assert "Traceback" not in ended.err
+    (kept,) = Path("kept.jsonl").read_text().splitlines()
+    assert [message["content"] for message in json.loads(kept)["messages"][::2]] in (["Hello.", "Are you there?"], ["Hello."])
+
+
+def test_any_error_is_one_line(omnictl: Command, joined: Run, lines: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise IndexError("what nobody thought of\x1b[31m")
+
+    monkeypatch.setattr(chat_session.AttachedMedia, "take", fail)
+    lines("/image scene.png", "/help")
+    ended = omnictl("chat")
+    assert ended.code == 0
+    assert "error: that did not work: IndexError: what nobody thought of␛[31m" in ended.err
+    assert "/reset" in ended.out

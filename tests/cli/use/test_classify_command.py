@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stage_factory import unseal
 from torch import Tensor
 
 from omnictl.cli.app import run
@@ -241,6 +242,7 @@ def test_a_run_without_a_model(omnictl: Command, sees: Path) -> None:
 
 
 def test_the_data_it_was_trained_on_may_be_gone(omnictl: Command, sees: Path) -> None:
+    unseal(sees / "model")  # or the changed description would be damage
     described = json.loads((sees / "model" / "config.json").read_text())
     described["config"]["data"]["source"] = "gone/images"
     (sees / "model" / "config.json").write_text(json.dumps(described))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from stage_factory import unseal
 
 from omnictl.cli.app import run
 from omnictl.cli.train.next_steps import next_commands
@@ -265,6 +266,7 @@ def test_without_a_file(omnictl: Command) -> None:
 
 
 def test_the_data_it_was_trained_on_may_be_gone(omnictl: Command, hears: Path) -> None:
+    unseal(hears / "model")  # or the changed description would be damage
     described = json.loads((hears / "model" / "config.json").read_text())
     described["config"]["data"] |= {"source": "gone/manifest.csv", "holdout_speakers": ["theo"]}
     (hears / "model" / "config.json").write_text(json.dumps(described))

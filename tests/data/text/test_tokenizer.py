@@ -2,6 +2,8 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -227,3 +229,31 @@ def test_long_texts_are_cut_where_no_token_crosses(bpe):
 
 def test_a_text_without_white_space_is_not_cut():
     assert [len(piece) for piece in split_for_encoding("漢" * 250_000)] == [250_000]
+
+
+def exchange(vocabulary: dict[str, int], one: int, other: int) -> None:
+    names = {number: name for name, number in vocabulary.items()}
+    vocabulary[names[one]], vocabulary[names[other]] = other, one
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda vocabulary: exchange(vocabulary, 270, 271), "token 270 is not the one that follows"),
+        (lambda vocabulary: exchange(vocabulary, 20, 21), "token 20 is not the one that follows"),
+        (
+            lambda vocabulary: vocabulary.update({name: 9_999 for name, number in vocabulary.items() if number == 271}),
+            "do not have the ids",
+        ),
+        (lambda vocabulary: vocabulary.update({"日": 272}), "its token '日' has characters that stand for no byte"),
+        (lambda vocabulary: vocabulary.update({"zz": 272}), "token 272 is not the one that follows"),
+    ],
+)
+def test_a_damaged_vocabulary_is_named(tmp_path: Path, damage: Callable[[dict[str, int]], None], problem: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    Tokenizer.train_bpe(["a cat and a cat and a dog that sat on the mat " * 3], 272).save(path)
+    content = json.loads(path.read_text())
+    damage(content["model"]["vocab"])
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=problem):
+        Tokenizer.load(path)
