@@ -42,7 +42,7 @@ from omnictl.trainer.optim.gradient import GradientSums, accumulate, normalise, 
 from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.optim.schedule import learning_rate_factor
 from omnictl.trainer.plan.memory import is_out_of_memory, step_does_not_fit
-from omnictl.trainer.plan.run_setup import settle
+from omnictl.trainer.plan.run_setup import check_divisible, settle
 from omnictl.trainer.plan.time_limit import Speed, StepPlan, StepPlanner, plan_evaluations
 from omnictl.trainer.samples import keep_samples
 from omnictl.trainer.stage import Report, Stage
@@ -98,6 +98,7 @@ class Trainer:
         self, stage: Stage, config: TrainConfig, run: Run, *, device: torch.device, observer: Observer, group: ProcessGroup
     ) -> None:
         self.stage, self.config, self.run, self.device, self.observer, self.group = stage, config, run, device, observer, group
+        check_divisible(config.batch_size, group)
         record = group.first(run.record)
         self.setup = settle(stage, config, record, device=device, group=group)
         self.precision, self.plan = self.setup.precision, self.setup.memory  # both may change under way

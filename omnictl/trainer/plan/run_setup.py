@@ -61,16 +61,28 @@ class RunSetup:
         return Optimizers(self.stage.model, self.config, self.optimizer, self.precision.optimizer_dtype)
 
 
+def check_divisible(batch_size: int, group: ProcessGroup) -> None:
+    """Refuse a batch with fewer examples than there are processes, before these exchange anything.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    if batch_size < group.size:
+        raise ConfigError(
+            f"a batch of {batch_size} examples cannot be shared among {group.size} processes",
+            where="train.batch_size",
+            fix=f"start at most {batch_size} processes, or use --set train.batch_size={group.size} or more",
+        )
+
+
 def settle(stage: Stage, config: TrainConfig, record: Mapping[str, Any], *, device: torch.device, group: ProcessGroup) -> RunSetup:
     """Take what a run's record holds; choose, measure and plan what it does not.
 
     The model is moved to the device, unless a slice of it may fit where the whole does not.
 
     Raises:
-        ConfigError: there are more processes than examples in a batch.
         OutOfMemory: a step does not fit.
     """
-    _check_divisible(config.batch_size, group)
     if config.runtime.deterministic:
         torch.use_deterministic_algorithms(mode=True)
     sliced = _is_sliced(config, group)
@@ -105,15 +117,6 @@ def _spare_memory(plan: MemoryPlan, device: torch.device) -> None:
 
 def _is_sliced(config: TrainConfig, group: ProcessGroup) -> bool:
     return config.sharding == "fsdp" and group.size > 1
-
-
-def _check_divisible(batch_size: int, group: ProcessGroup) -> None:
-    if batch_size < group.size:
-        raise ConfigError(
-            f"a batch of {batch_size} examples cannot be shared among {group.size} processes",
-            where="train.batch_size",
-            fix=f"start at most {batch_size} processes, or use --set train.batch_size={group.size} or more",
-        )
 
 
 def _flops(stage: Stage, batches: Batches) -> float:
