@@ -36,7 +36,7 @@ def stage_of(*overrides: str) -> Pretrain:
     return Pretrain.create(config, context=StageContext(cache_dir()))
 
 
-UNEVEN = 1
+UNEVEN = 8
 """A step whose windows hold different numbers of tokens."""
 
 
