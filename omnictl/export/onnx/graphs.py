@@ -117,9 +117,10 @@ class ThinkerGraph(nn.Module):
         """Scores `(V,)` after tokens `(T,)`, with features `(N, D)` for their N placeholders, at positions `(T,)`."""
         thinker = self.thinker
         is_media = (tokens == IMAGE) | (tokens == AUDIO)
-        order = is_media.long().cumsum(0) * is_media.long()
-        media = torch.cat([features.new_zeros(1, thinker.config.width), features])[order]
-        x = torch.where(is_media[:, None], media, thinker.embedding(tokens))  # (T, D)
+        number = is_media.long().cumsum(0)
+        is_feature = is_media & (number <= features.shape[0])  # a placeholder that the model itself writes is a token like others
+        media = torch.cat([features.new_zeros(1, thinker.config.width), features])[number * is_feature.long()]
+        x = torch.where(is_feature[:, None], media, thinker.embedding(tokens))  # (T, D)
         rotary = Rotary(thinker.cos[positions], thinker.sin[positions])
         x, keys, values = run_blocks(thinker.blocks, x, rotary, positions, keys, values)
         return thinker.logits(thinker.norm(x[-1:]))[0], keys, values

@@ -16,7 +16,7 @@ from omnictl.export.omni import OmniParts, open_parts
 from omnictl.export.onnx import graph_files
 from omnictl.export.onnx.graph_check import compare_graphs
 from omnictl.export.onnx.graph_files import chat_facts, write_graphs
-from omnictl.export.onnx.graphs import GriffinLimGraph, Transform
+from omnictl.export.onnx.graphs import GriffinLimGraph, ThinkerGraph, Transform
 from omnictl.generate.griffin_lim import magnitudes
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig
 from omnictl.nn.audio.mel import MelConfig
@@ -52,6 +52,19 @@ def test_every_graph_agrees_and_a_wrong_one_does_not(parts: OmniParts, tmp_path:
     command += ["--image", "examples/scene.png", "--speak", str(tmp_path / "reply.wav")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_placeholder_without_a_feature_is_a_token_like_others(parts: OmniParts) -> None:
+    thinker = parts.omni.thinker
+    tokens = torch.tensor([0, 4, 9, 5, 4])
+    none = torch.zeros(thinker.config.layers, thinker.config.kv_heads, 0, thinker.config.head_width)
+    features = torch.randn(1, thinker.config.width)
+    embeddings = thinker.embedding(tokens)
+    embeddings[1] = features[0]
+    with torch.no_grad():
+        got, _, _ = ThinkerGraph(thinker)(tokens, features, torch.arange(5), none, none)
+        expected = thinker.logits(thinker(embeddings=embeddings[None]).hidden)[0, -1]
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_transform_is_the_inverse_of_its_own() -> None:
