@@ -82,17 +82,21 @@ def _read_whole(folder: Path, read: Callable[[Path], T | None]) -> T | None:
         expected = json.loads(read_regular(folder / CHECKSUMS))
     except (OSError, ValueError, RecursionError):
         return None
-    names = sorted(path.name for path in folder.iterdir() if path.name != CHECKSUMS)
     try:
-        found = {name: _checksum(folder / name) for name in names}
+        checksums = _checksums(folder)
     except OSError:
         return None
-    return read(folder) if found == expected else None
+    return read(folder) if checksums == expected else None
 
 
 def _write_checksums(folder: Path) -> None:
-    found = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
-    (folder / CHECKSUMS).write_text(json.dumps(found), encoding="utf-8")
+    (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder)), encoding="utf-8")
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Of all files at any depth, by their paths within the folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path != folder / CHECKSUMS and not path.is_dir())
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
 
 
 def _checksum(path: Path) -> str:

@@ -88,7 +88,7 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
     with _new_folder(out) as draft, (draft / RECORDINGS).open("w", encoding="utf-8", newline="") as file:
         (draft / "audio").mkdir()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(FIELDS)
+        writer.writerow(FIELDS[:4])  # whole recordings
         total = world.num_utterances + 2 * world.num_eval_utterances
         recordings = ((split, audio) for split in SPLITS for audio in _speak(world, split))
         for split, audio in log_progress(recordings, "writing recordings", total):

@@ -147,7 +147,7 @@ def test_a_limit_takes_the_first_images(giver: Vision) -> None:
 def test_captions_that_are_cut_are_counted_in_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caption_space, "MAX_CAPTION_TOKENS", 4)
     monkeypatch.setattr(vision, "MAX_CAPTION_TOKENS", 4)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "omnictl"):
         stage = stage_of(CONTRASTIVE)
     assert stage.reader is not None
     texts = list(stage.data.corpus.captions())

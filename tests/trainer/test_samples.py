@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from omnictl.runs.run import Run, create_run
 from omnictl.trainer.log import cut_after
 from omnictl.trainer.samples import MOST_SAMPLES, keep_samples
@@ -23,7 +25,7 @@ def test_samples_are_kept_by_step(tmp_path: Path) -> None:
         keep_samples(run, step, report({"reference": "yes", "prediction": f"at {step}"}))
     assert [line["step"] for line in lines(run)] == [0, 10]
     assert lines(run)[1]["samples"] == [{"reference": "yes", "prediction": "at 10"}]
-    cut_after(run.samples_file, 0)  # as a resume does
+    cut_after(run.samples_file, 0, pytest.fail)  # as a resume does
     assert [line["step"] for line in lines(run)] == [0]
 
 

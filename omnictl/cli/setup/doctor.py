@@ -44,12 +44,17 @@ def doctor(runs: RunsOption = None, device: DeviceOption = "auto", as_json: Json
     return _conclude(findings, output)
 
 
-def examine_before_first_training(root: Path, device: "torch.device", output: Output) -> None:
-    """Say what is wrong with this machine if there is no run yet; it takes a moment, and stops nothing."""
+def is_first_training(root: Path) -> bool:
+    """Whether there is no run yet."""
+    return not any(root.glob("*/*/run.json"))
+
+
+def examine_machine(root: Path, device: "torch.device", output: Output) -> None:
+    """Say what is wrong with this machine, before a first training; it takes a moment, and stops nothing."""
     from omnictl.data.cache import cache_dir
     from omnictl.measure.doctor.machine import examine_briefly
 
-    if output.silent or any(root.glob("*/*/run.json")):
+    if output.silent:
         return
     for finding in examine_briefly(root, cache_dir(), device):
         _show(finding, output)

@@ -32,7 +32,7 @@ from omnictl.cli.options import (
     SetOption,
     resolve_config,
 )
-from omnictl.cli.setup.doctor import examine_before_first_training
+from omnictl.cli.setup.doctor import examine_machine, is_first_training
 from omnictl.cli.train.choices import Choices, circumstances, run_name, run_to_go_on_with, settings
 from omnictl.cli.train.next_steps import longer_command, next_commands, warn_of_units_cut_short
 from omnictl.runs.root import run_root
@@ -139,7 +139,7 @@ def train(stage: str, options: TrainOptions, given: Mapping[str, str | None], fi
     output.show_log()
     deadline = None if options.max_minutes is None else began + 60 * options.max_minutes
     context = train_context(output, options.device)
-    examine_before_first_training(root, context.device, output)
+    first = is_first_training(root)
 
     def begin() -> "Job":
         run = run_to_go_on_with(root, stage, options.resume, {**options.choices._asdict(), **given})
@@ -151,6 +151,8 @@ def train(stage: str, options: TrainOptions, given: Mapping[str, str | None], fi
         return _create(stage, options.choices, root, context, lambda config: find_parents(root, config, given, context), output)
 
     job = begin_together(begin, context)
+    if first:
+        examine_machine(root, context.device, output)
     outcome = train_job(job, context, deadline=deadline, max_steps=options.max_steps)
     conclude(stage, job.run, outcome, output, seconds=time.monotonic() - began)
     return outcome.exit_code

@@ -22,7 +22,7 @@ from omnictl.cli.options import (
     SeedOption,
     check_tinyworld,
 )
-from omnictl.cli.setup.doctor import examine_before_first_training
+from omnictl.cli.setup.doctor import examine_machine, is_first_training
 from omnictl.cli.train.choices import Choices, circumstances, refuse_with_resume, run_name, settings
 from omnictl.cli.train.next_steps import training_lines, use_lines, words
 from omnictl.errors import OmniError, UsageError
@@ -74,7 +74,7 @@ def pipeline(
         fix = "start its stages one by one: torchrun --nproc-per-node N -m omnictl pretrain …, and so on"
         raise UsageError("a pipeline runs in one process, not in those of torchrun", where="torchrun", fix=fix)
     context = train_context(output, device)
-    examine_before_first_training(run_root(runs), context.device, output)
+    first = is_first_training(run_root(runs))
 
     def tell(text: str) -> None:
         output.say(escape(text))
@@ -84,6 +84,8 @@ def pipeline(
     else:
         refuse_with_resume({**choices._asdict(), "only": only, "from": from_}, "start a new pipeline without --resume")
         run = find_run(run_root(runs), "pipeline", resume)
+    if first:
+        examine_machine(run_root(runs), context.device, output)
     ended = _run(run, context, tell, deadline)
     _conclude(run, ended, output, seconds=time.monotonic() - began)
     return ended.exit_code

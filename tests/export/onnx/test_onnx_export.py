@@ -20,6 +20,7 @@ from omnictl.export.onnx.graphs import GriffinLimGraph, ThinkerGraph, Transform
 from omnictl.generate.griffin_lim import magnitudes
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig
 from omnictl.nn.audio.mel import MelConfig
+from omnictl.runs.checksums import seal_anew
 
 ROOT = Path(__file__).parents[3]
 
@@ -99,6 +100,7 @@ def test_what_has_no_graph_is_named(tmp_path: Path) -> None:
     described = json.loads((run.model / "config.json").read_text())
     described["config"]["model"]["positions"] = "time"
     (run.model / "config.json").write_text(json.dumps(described))
+    seal_anew(run.model)
     with pytest.raises(ConfigError, match=r"model.positions=time, exports of omni models count"):
         open_parts(run.model, tmp_path / "cache")
 
