@@ -45,6 +45,8 @@ def finished_run(root: Path, stage: str) -> Run:
 def unseal(model: Path) -> None:
     """Make a model folder, and the parts in it, as they were before there were checksums."""
     for weights in model.rglob("model.safetensors"):
-        save_file(load_file(weights), weights)
+        tensors = load_file(weights)
+        weights.unlink()  # it may be a link to another folder's
+        save_file(tensors, weights)
     for manifest in model.rglob("manifest.json"):
         manifest.unlink()

@@ -126,8 +126,9 @@ class TalkerStage:
         data: Recordings | None = None,
     ) -> None:
         self.config, self.speakers, self._cache = config, tuple(speakers), cache
-        self.parts = VoiceParts(parts, config.vocoder, cache=cache)
-        self.codec, self.thinker = self.parts.codec, self.parts.thinker
+        self.parts = parts
+        self._voice_parts = VoiceParts(parts, config.vocoder, cache=cache)
+        self.codec, self.thinker = self._voice_parts.codec, self._voice_parts.thinker
         shape = self.codec.config
         self.layout = CodesLayout(shape.stride // STRIDE, shape.quantiser.codes)
         torch.manual_seed(config.train.seed)
@@ -169,7 +170,7 @@ class TalkerStage:
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds besides the weights, the codec and the aligner among it: it needs no other run."""
         write_description(folder, self.name, self.config, speakers=list(self.speakers))
-        self.parts.copy_into(folder)
+        self._voice_parts.copy_into(folder)
 
     def take_weights(self, run: Run) -> None:
         """Take over the weights of another run of the same shape, whether or not it was conditioned on a Thinker."""
@@ -187,7 +188,7 @@ class TalkerStage:
         utterances = self.data.training_set if split == "train" else self.data.split(split)
         numbers = {name: number for number, name in enumerate(self.speakers)}
         speakers = [numbers.get(row.speaker or "", 0) for row in utterances.recordings]
-        coded = code_speech(utterances, split, speakers, self.codec, self.parts.folders, open_alignment, self._cache)
+        coded = code_speech(utterances, split, speakers, self.codec, self.parts, open_alignment, self._cache)
         states = [self.thinker(text) for text in utterances.texts] if self.thinker else None
         return replace(coded, codes=[codes[: self.model.interface.books] for codes in coded.codes], thinker_states=states)
 
@@ -273,7 +274,7 @@ class TalkerStage:
         """The Talker with its codec and a vocoder, ready to speak."""
         self.model.eval()
         longest = (CAPACITY - self.model.interface.books) * self.layout.subframes // LONGEST_DURATION - 2  # without the edges
-        return self.parts.give_voice(self.model, longest, self.config.sampling, self.speakers)
+        return self._voice_parts.give_voice(self.model, longest, self.config.sampling, self.speakers)
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
         """How a recogniser understands a split or its first `limit` sentences: recorded, resynthesised, and said by the Talker."""

@@ -115,7 +115,8 @@ def test_a_closed_pipe_ends_no_training(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    said = process.stderr.read()
+    with process.stderr:
+        said = process.stderr.read()
     assert process.wait() == 0, said
     assert b"Traceback" not in said
 
@@ -142,7 +143,8 @@ def test_usr1_kills_nothing_from_the_first_to_the_last(tmp_path: Path) -> None:
         process.send_signal(signal.SIGUSR1)
         time.sleep(0.05)
     assert process.stderr is not None
-    said = process.stderr.read()
+    with process.stderr:
+        said = process.stderr.read()
     assert process.returncode == 0, said
     (run,) = (tmp_path / "runs" / "pretrain").iterdir()
     assert json.loads((run / "run.json").read_text())["status"] == "finished"

@@ -161,9 +161,10 @@ def _compare_sound(sound: Tensor, mel: Tensor, voice: Voice) -> Agreement:
         expected = voice.vocoder.network(mel[None])[0].clamp(-1, 1)
         return _as_expected("vocoder", sound, expected)
     config = voice.codec.config.mel
-    own = torch.from_numpy(synthesise(voice.vocoder, mel))
-    worse = max(0.0, _miss(sound, mel, config) - _miss(own, mel, config))
-    return compare("Griffin-Lim's log-mels, nats worse", torch.tensor([worse]), torch.zeros(1), allowed=MEL_SLACK)
+    own = _miss(torch.from_numpy(synthesise(voice.vocoder, mel)), mel, config)
+    worse = max(0.0, _miss(sound, mel, config) - own)
+    allowed = max(MEL_SLACK, own / 2)  # of frames that no sound has, which an untrained codec makes, luck decides how much is met
+    return compare("Griffin-Lim's log-mels, nats worse", torch.tensor([worse]), torch.zeros(1), allowed=allowed)
 
 
 def _miss(sound: Tensor, mel: Tensor, config: MelConfig) -> float:
