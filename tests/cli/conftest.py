@@ -1,7 +1,9 @@
 """Commands run inside the test process, each test with a run folder of its own."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from omnictl.cli.app import run
-from omnictl.trainer import trainer
+from omnictl.pipeline import context
+from omnictl.trainer import loop, trainer
+from omnictl.trainer.log import StepRecord
 
 
 class Ended(NamedTuple):
@@ -89,3 +93,29 @@ def prose() -> str:
         ]
         documents.append(" ".join(sentences))
     return "\n\n\n".join(documents)
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
+    """Presses Ctrl-C at a step of each stage's first training from now on; gives the list of stages that are trained, in order."""
+
+    def start(at: int) -> list[str]:
+        trained: list[str] = []
+
+        def interrupted(stage: Any, *args: Any, observer: Any, **kwargs: Any) -> Any:
+            trained.append(stage.name)
+            if trained.count(stage.name) == 1:
+                step = observer.step
+
+                def stepped(record: StepRecord) -> None:
+                    step(record)
+                    if record.step == at:
+                        os.kill(os.getpid(), signal.SIGINT)
+
+                monkeypatch.setattr(observer, "step", stepped)
+            return loop.train(stage, *args, observer=observer, **kwargs)
+
+        monkeypatch.setattr(context, "train", interrupted)
+        return trained
+
+    return start

@@ -217,23 +217,9 @@ def test_what_was_finished_is_not_trained_again(
 
 
 def test_an_interrupt_in_the_last_step_of_a_stage_ends_the_pipeline(
-    omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
+    omnictl: Command, runs: Path, interrupt_at: Callable[[int], list[str]]
 ) -> None:
-    trained: list[str] = []
-
-    def interrupted(stage: Any, *args: Any, observer: Any, **kwargs: Any) -> Any:
-        trained.append(stage.name)
-        step = observer.step
-
-        def stepped(record: StepRecord) -> None:
-            step(record)
-            if record.step == STEPS:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        monkeypatch.setattr(observer, "step", stepped)
-        return loop.train(stage, *args, observer=observer, **kwargs)
-
-    trained_with(monkeypatch, interrupted)
+    trained = interrupt_at(STEPS)
     stages = "pretrain", "asr"
     only = chain.from_iterable(("--only", stage) for stage in stages)
     assert omnictl("pipeline", *small(*stages), *only, "--quiet").code == 130

@@ -1,8 +1,6 @@
 import json
-import os
 import shlex
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,8 @@ from omnictl.cli.app import run
 from omnictl.cli.train.next_steps import longer_command
 from omnictl.generate import tts
 from omnictl.measure import judges
-from omnictl.pipeline import context
 from omnictl.runs.run import Run
 from omnictl.stages.talker import TalkerStage
-from omnictl.trainer import loop
-from omnictl.trainer.log import StepRecord
 
 Command = Callable[..., Any]
 
@@ -75,25 +70,10 @@ def test_the_model_folder_needs_no_other_run(omnictl: Command, talker: Run, runs
 
 
 @pytest.mark.slow
-def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, interrupt_at: Callable[[int], list[str]]) -> None:
     """Ctrl-C in each part; `--resume` goes on there and ends as an undisturbed run does."""
     assert omnictl("talker", "--preset", "debug", *FP32, "--runs", "whole", "--quiet").code == 0
-    trained: list[str] = []
-
-    def interrupted(stage: Any, *args: Any, observer: Any, **kwargs: Any) -> Any:
-        trained.append(stage.name)
-        if trained.count(stage.name) == 1:
-            step = observer.step
-
-            def stepped(record: StepRecord) -> None:
-                step(record)
-                if record.step == 7:
-                    os.kill(os.getpid(), signal.SIGINT)
-
-            monkeypatch.setattr(observer, "step", stepped)
-        return loop.train(stage, *args, observer=observer, **kwargs)
-
-    monkeypatch.setattr(context, "train", interrupted)
+    trained = interrupt_at(7)
     assert omnictl("talker", "--preset", "debug", *FP32, "--quiet").code == 130
     for _ in range(5):
         if omnictl("talker", "--resume", "latest", "--quiet").code == 0:
@@ -107,22 +87,9 @@ def test_what_was_finished_is_not_trained_again(omnictl: Command, runs: Path, mo
 
 
 def test_an_interrupt_in_the_last_step_of_a_part_ends_the_command(
-    omnictl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
+    omnictl: Command, runs: Path, interrupt_at: Callable[[int], list[str]]
 ) -> None:
-    trained: list[str] = []
-
-    def interrupted(stage: Any, *args: Any, observer: Any, **kwargs: Any) -> Any:
-        trained.append(stage.name)
-        step = observer.step
-
-        def stepped(record: StepRecord) -> None:
-            step(record)
-            os.kill(os.getpid(), signal.SIGINT)
-
-        monkeypatch.setattr(observer, "step", stepped)
-        return loop.train(stage, *args, observer=observer, **kwargs)
-
-    monkeypatch.setattr(context, "train", interrupted)
+    trained = interrupt_at(1)
     assert omnictl("talker", "--preset", "debug", *FP32, "--max-steps", "1", "--quiet").code == 130
     assert trained == ["codec"]
     assert the_run(runs, "codec").record()["status"] == "finished"
