@@ -137,14 +137,16 @@ class Model:
         """
         return classify_file(Path(image), self._classifier, most=most)
 
-    def say(self, text: str, *, speaker: str | None = None, speed: float = 1.0, seed: int = 0) -> Speech:
+    def say(self, text: str, *, speaker: str | None = None, speed: float = 1.0, pitch: float = 0.0, seed: int = 0) -> Speech:
         """A text, spoken.
 
         Raises:
-            UsageError: this model cannot speak, or has no such speaker.
+            UsageError: this model cannot speak, has no such speaker, or speed or pitch are out of bounds.
             DataError: some letters of the text cannot be said.
         """
-        samples = time_speech(stream([text], self._voice, SpeechSettings(speaker=speaker, speed=speed, seed=seed))).audio
+        samples = time_speech(
+            stream([text], self._voice, SpeechSettings(speaker=speaker, speed=speed, pitch=pitch, seed=seed))
+        ).audio
         return Speech(samples, self._voice.vocoder.sample_rate)
 
     @cached_property

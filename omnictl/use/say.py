@@ -53,6 +53,8 @@ def open_voice(folder: Path, device: torch.device, cache: Path) -> Voice:
 
 LARGEST_PITCH = 12.0
 """Semitones up or down."""
+SPEEDS = (0.25, 4.0)
+"""The slowest and the fastest."""
 _PITCH_RATIO = 100
 """Largest denominator of a change of pitch: within 0.01 semitones of what is asked for."""
 
@@ -67,17 +69,18 @@ class SpokenStream:
         settings: how.
 
     Raises:
-        UsageError: there is no such speaker.
+        UsageError: there is no such speaker, or speed or pitch are out of bounds.
     """
 
     def __init__(self, voice: Voice, settings: SpeechSettings) -> None:
+        _check_bounds(settings)
         if settings.temperature is not None:
             voice = replace(voice, sampling=voice.sampling.model_copy(update={"temperature": settings.temperature}))
         faster = Fraction(2 ** (settings.pitch / 12)).limit_denominator(_PITCH_RATIO)
         self._speech = SpeechStream(
             voice,
             torch.Generator().manual_seed(settings.seed),
-            speaker=_find_speaker(voice, settings.speaker),
+            speaker=find_speaker(voice, settings.speaker),
             speed=settings.speed / float(faster),
         )
         self._faster = float(faster)
@@ -136,7 +139,22 @@ def _steps(spoken: SpokenStream) -> Iterator[Samples]:
             yield samples
 
 
-def _find_speaker(voice: Voice, name: str | None) -> int:
+def _check_bounds(settings: SpeechSettings) -> None:
+    """Refuse what would take forever, or cannot be heard.
+
+    Raises:
+        UsageError: speed or pitch are out of bounds, or no numbers.
+    """
+    for name, value, (least, most) in (
+        ("speed", settings.speed, SPEEDS),
+        ("pitch", settings.pitch, (-LARGEST_PITCH, LARGEST_PITCH)),
+    ):
+        if not least <= value <= most:
+            message = f"{name} should be between {least:g} and {most:g}, found {value:g}"
+            raise UsageError(message, where=name, fix="give a number in between")
+
+
+def find_speaker(voice: Voice, name: str | None) -> int:
     """The number of a speaker; without a name, the first.
 
     Raises:

@@ -56,6 +56,19 @@ def test_speakers_are_known_by_name(voice: Voice) -> None:
         say(voice, SpeechSettings(speaker="eve"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (SpeechSettings(speed=0.0), "speed should be between 0.25 and 4, found 0"),
+        (SpeechSettings(speed=float("nan")), "speed should be between 0.25 and 4, found nan"),
+        (SpeechSettings(pitch=12.5), "pitch should be between -12 and 12, found 12.5"),
+    ],
+)
+def test_what_no_one_could_hear_is_refused(voice: Voice, settings: SpeechSettings, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        say(voice, settings)
+
+
 @pytest.mark.parametrize("pitch", [0.0, 5.0])
 def test_sentences_are_told_with_when_they_begin(voice: Voice, pitch: float) -> None:
     spoken = SpokenStream(voice, SpeechSettings(pitch=pitch))

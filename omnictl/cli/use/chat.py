@@ -7,7 +7,17 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.options import LARGEST_SEED, DeviceOption, JsonOption, RunOption, RunsOption, check_finite
+from omnictl.cli.options import (
+    LARGEST_SEED,
+    DeviceOption,
+    JsonOption,
+    PitchOption,
+    RunOption,
+    RunsOption,
+    SpeakerOption,
+    SpeedOption,
+    check_finite,
+)
 from omnictl.errors import RunError, UsageError
 from omnictl.runs.root import run_root
 from omnictl.stages import STAGES
@@ -18,6 +28,7 @@ if TYPE_CHECKING:
 
     from omnictl.generate.tts import Voice
     from omnictl.use.chat_session import Reply
+    from omnictl.use.say import SpeechSettings
 
 CHAT_STAGES = tuple(name for name, entry in reversed(STAGES.items()) if entry.converses)
 """The stages whose models can be talked to, the ablest first."""
@@ -43,6 +54,9 @@ def chat(
     speak: Annotated[
         Path | None, typer.Option(metavar="WAV", help="Say the answer, too, into this file.", show_default=False)
     ] = None,
+    speaker: SpeakerOption = None,
+    speed: SpeedOption = 1.0,
+    pitch: PitchOption = 0.0,
     run: RunOption = None,
     temperature: Annotated[
         float | None,
@@ -76,28 +90,34 @@ def chat(
     from omnictl.generate.sampling import SamplingConfig
     from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.chat_session import Attachment, Reply, Session
-    from omnictl.use.say import check_place, open_voice
+    from omnictl.use.say import SpeechSettings, check_place, find_speaker, open_voice
 
     output = Output(as_json=as_json)
     images = image or []
     _check_question(text, images, audio, as_json=as_json)
+    speech = SpeechSettings(speaker=speaker, speed=speed, pitch=pitch)
+    asks = text is not None or bool(images) or audio is not None
     if speak is not None:
         check_place(speak, "--speak")
+    elif asks:
+        _check_unsaid(speech)
     partner = find_partner(run_root(runs), run)
     where, cache = choose_device(device), cache_dir()
     session = Session.open(partner.model, where, cache)
     chosen_temperature = temperature if temperature is not None else default_temperature(partner)
     sampling = SamplingConfig(temperature=chosen_temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty)
-    settings = ReplySettings(sampling, max_tokens)
+    settings = ReplySettings(sampling, max_tokens, speech)
     if seed is None:
         session.generator.seed()
     else:
         session.generator.manual_seed(seed)
 
     def voice() -> "Voice":
-        return open_voice(_find_talker(run_root(runs), partner, lambda line: output.say(escape(line))), where, cache)
+        opened = open_voice(_find_talker(run_root(runs), partner, lambda line: output.say(escape(line))), where, cache)
+        find_speaker(opened, speaker)
+        return opened
 
-    if text is None and not images and audio is None:
+    if not asks:
         ChatRepl(session, settings, output, voice, speak).run(partner.path.name)
         return
     spoken: SpokenReply | None = None
@@ -107,9 +127,9 @@ def chat(
     reply = Reply()
     shown = [session.show(Attachment("image", file)) for file in images]
     shown += [session.show(Attachment("audio", audio))] if audio else []
-    speech = write_reply(session, (text or "").strip(), shown, settings, output, reply, spoken)
+    said = write_reply(session, (text or "").strip(), shown, settings, output, reply, spoken)
     if as_json:
-        output.result(_as_json(str(partner.path), reply, speech), "")
+        output.result(_as_json(str(partner.path), reply, said), "")
 
 
 def default_temperature(partner: Partner) -> float:
@@ -134,6 +154,17 @@ def _check_question(text: str | None, images: list[Path], audio: Path | None, *,
             raise UsageError("the question is empty", where="--text", fix=fix)
     if text is not None and not is_unicode(text):
         raise UsageError("the question is not valid UTF-8", where="--text", fix="write it in a terminal whose encoding is UTF-8")
+
+
+def _check_unsaid(speech: "SpeechSettings") -> None:
+    """Refuse to choose a voice for an answer that is not said.
+
+    Raises:
+        UsageError: that is what was asked for.
+    """
+    if speech != type(speech)():
+        fix = "add --speak reply.wav, or leave --speaker, --speed and --pitch out"
+        raise UsageError("a voice is chosen for an answer that is not said", where="--speak", fix=fix)
 
 
 def find_partner(root: Path, reference: str | None) -> Partner:

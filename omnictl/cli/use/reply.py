@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from omnictl.generate.sampling import SamplingConfig
     from omnictl.generate.tts import Voice
     from omnictl.use.chat_session import Reply, Session
+    from omnictl.use.say import SpeechSettings
 
 
 class ReplySettings(NamedTuple):
@@ -26,6 +27,7 @@ class ReplySettings(NamedTuple):
 
     sampling: "SamplingConfig"
     max_tokens: int
+    speech: "SpeechSettings"
 
 
 class SpokenReply(NamedTuple):
@@ -69,7 +71,7 @@ def write_reply(
     loudspeaker = spoken.loudspeaker if spoken else None
     with _play_out(loudspeaker):
         pieces = _write(session.reply(text, settings.sampling, max_tokens=settings.max_tokens, into=reply, shown=shown), output)
-        speech = _say(pieces, spoken, reply) if spoken else None
+        speech = _say(pieces, spoken, settings.speech, reply) if spoken else None
         for _ in pieces:  # what is not said is written all the same
             pass
         if not output.as_json:
@@ -95,15 +97,15 @@ def _write(pieces: Iterator[str], output: Output) -> Iterator[str]:
         yield piece
 
 
-def _say(pieces: Iterator[str], spoken: SpokenReply, reply: "Reply") -> _Speech:
+def _say(pieces: Iterator[str], spoken: SpokenReply, settings: "SpeechSettings", reply: "Reply") -> _Speech:
     """Say a reply as it comes, all of it or it counts as unsaid."""
     import numpy as np
 
-    from omnictl.use.say import SpeechSettings, stream
+    from omnictl.use.say import stream
 
     parts: list[Samples] = []
     try:
-        for samples in stream(pieces, spoken.voice, SpeechSettings()):
+        for samples in stream(pieces, spoken.voice, settings):
             if reply.first_audio_seconds is None:
                 reply.first_audio_seconds = reply.seconds
             parts.append(samples)

@@ -9,7 +9,18 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.options import LARGEST_SEED, DeviceOption, JsonOption, RunOption, RunsOption, check_finite, choose_run
+from omnictl.cli.options import (
+    LARGEST_SEED,
+    DeviceOption,
+    JsonOption,
+    PitchOption,
+    RunOption,
+    RunsOption,
+    SpeakerOption,
+    SpeedOption,
+    check_finite,
+    choose_run,
+)
 from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
@@ -22,8 +33,9 @@ def say(
     ],
     out: Annotated[Path, typer.Option(metavar="WAV", help="Audio file to write.", show_default=False)],
     run: RunOption = None,
-    speaker: Annotated[str | None, typer.Option(help="Whose voice, if the Talker has several.", show_default=False)] = None,
-    speed: Annotated[float, typer.Option(min=0.25, max=4, callback=check_finite, help="2 is twice as fast.")] = 1.0,
+    speaker: SpeakerOption = None,
+    speed: SpeedOption = 1.0,
+    pitch: PitchOption = 0.0,
     temperature: Annotated[
         float | None, typer.Option(min=0, max=10, callback=check_finite, help="0: always the likeliest; default: the run's own.")
     ] = None,
@@ -41,7 +53,9 @@ def say(
     chosen = choose_run(run_root(runs), "talker", run)
     voice = open_voice(chosen.model, choose_device(device), cache_dir())
     output.say(f"speaking with {escape(str(chosen.path))} …")
-    said = say_to_file(_pieces(text), out, voice, SpeechSettings(speaker=speaker, speed=speed, temperature=temperature, seed=seed))
+    said = say_to_file(
+        _pieces(text), out, voice, SpeechSettings(speaker=speaker, speed=speed, pitch=pitch, temperature=temperature, seed=seed)
+    )
     output.result(
         {"run": str(chosen.path), "speech": str(out), **said._asdict()},
         f"wrote {escape(str(out))}: {said.seconds:.1f} s of speech, first audio after {said.first_audio_seconds * 1000:.0f} ms,"

@@ -22,7 +22,7 @@ BLOCK = 256
 
 Samples = NDArray[np.float32]
 
-Voices = Literal["many", "one"]
+Voices = Literal["many", "one", "six"]
 
 
 class SpeechDataConfig(Config):
@@ -30,7 +30,9 @@ class SpeechDataConfig(Config):
 
     source: str = "tinyworld"
     """A manifest, a corpus folder, `tinyworld`, or `tinyworld:SEED` for another draw."""
-    voices: Voices = Field("many", description="of TinyWorld: many in many rooms, or the one clear voice of its replies")
+    voices: Voices = Field(
+        "many", description="of TinyWorld: many in many rooms; or the one clear voice of its replies, or six by name"
+    )
     num_utterances: int = Field(8_000, ge=1, le=10_000_000, description="training utterances spoken by TinyWorld's voices")
     num_eval_utterances: int = Field(
         400, ge=2, le=1_000_000, description="validation utterances, and as many test ones, of TinyWorld"

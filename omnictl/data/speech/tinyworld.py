@@ -67,7 +67,7 @@ class TinyWorldSpeech:
 
 
 def _plan(seed: int, split: Split, number: int, voices: Voices) -> Utterance:
-    return utterance(seed, split, number) if voices == "many" else reply(seed, split, number)
+    return utterance(seed, split, number) if voices == "many" else reply(seed, split, number, 1 if voices == "one" else 6)
 
 
 @lru_cache(maxsize=4)

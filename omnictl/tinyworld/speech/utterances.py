@@ -15,7 +15,7 @@ from random import Random
 from omnictl.config.split import Split
 from omnictl.tinyworld.language import grammar
 from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
-from omnictl.tinyworld.speech.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
+from omnictl.tinyworld.speech.voices import KNOWN_VOICES, REPLY_VOICE, REPLY_VOICES, UNSEEN_VOICES
 from omnictl.tinyworld.text.documents import write_spoken
 
 MOST_WORDS = 12
@@ -85,18 +85,21 @@ def draw_utterance(rng: Random, text: str, *, unseen_voice: bool) -> Utterance:
 
 
 @lru_cache(maxsize=1024)
-def reply(seed: int, split: Split, index: int) -> Utterance:
-    """One sentence in the voice of the world's replies, clear and close, the same on every machine and Python version."""
+def reply(seed: int, split: Split, index: int, num_voices: int = 1) -> Utterance:
+    """One sentence in a voice of the world's replies, clear and close, the same on every machine and Python version.
+
+    The voices take turns.
+    """
     rng = Random(_hash(f"reply/{seed}/{split}/{index}"))
     text = next(sentence for sentence in _sentences(rng) if _split_of(sentence) == split)
-    return reply_utterance(rng, text)
+    return reply_utterance(rng, text, REPLY_VOICES[index % num_voices])
 
 
-def reply_utterance(rng: Random, text: str) -> Utterance:
-    """A text in the voice of the world's replies."""
+def reply_utterance(rng: Random, text: str, voice: str = REPLY_VOICE) -> Utterance:
+    """A text in a voice of the world's replies."""
     return Utterance(
         text=text,
-        voice=REPLY_VOICE,
+        voice=voice,
         rate=REPLY_RATE,
         pitch=50,
         gain_db=0.0,

@@ -18,3 +18,6 @@ UNSEEN_VOICES = ("en-gb-scotland", "en-gb-scotland+f2", "en-us+f3", "en-gb-x-rp+
 
 REPLY_VOICE = "en-us"
 """The one clear voice of TinyWorld's replies, which a Talker learns."""
+
+REPLY_VOICES = (REPLY_VOICE, "en-us+f2", "en-us+m3", "en-gb-x-rp", "en-gb-x-rp+f3", "en+m4")
+"""Six clear voices of replies, which a Talker can learn by name."""

@@ -18,7 +18,7 @@ from omnictl.errors import DataError
 from omnictl.tinyworld.speech.acoustics import Samples, record
 from omnictl.tinyworld.speech.espeak import Request, SpeechBlock, speak
 from omnictl.tinyworld.speech.utterances import FEWEST_UNSEEN_WORDS, MOST_WORDS, Utterance, reply, utterance
-from omnictl.tinyworld.speech.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
+from omnictl.tinyworld.speech.voices import KNOWN_VOICES, REPLY_VOICE, REPLY_VOICES, UNSEEN_VOICES
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 RATE = 16_000
@@ -361,3 +361,10 @@ def test_a_recording_is_always_finite(length: int, level: float) -> None:
         found = record(voice, plan, RATE)
         assert np.isfinite(found).all()
         assert np.abs(found).max() <= 0.9
+
+
+def test_six_voices_take_turns_with_the_same_sentences() -> None:
+    several = [reply(1, "train", number, 6) for number in range(12)]
+    assert [plan.voice for plan in several] == [*REPLY_VOICES, *REPLY_VOICES]
+    assert len(set(REPLY_VOICES)) == 6
+    assert [plan.text for plan in several] == [reply(1, "train", number).text for number in range(12)]
