@@ -104,7 +104,7 @@ def check_tinyworld(data: str | None) -> None:
         raise UsageError(
             f"{data} cannot be the data of all stages: each takes another kind",
             where="--data",
-            fix="name tinyworld or tinyworld:SEED, or take the stages one by one",
+            fix="say whose data it is, --data asr=PATH; or name tinyworld or tinyworld:SEED",
         )
 
 

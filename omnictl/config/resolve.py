@@ -35,20 +35,20 @@ class _Line(NamedTuple):
         return f"{self.place.where}: {self.text}" if self.place else self.text
 
 
-def resolve(cls: type[C], *, preset: C | None, file: Path | None = None, overrides: Sequence[str] = ()) -> C:
+def resolve(cls: type[C], *, preset: C | None, file: Path | ConfigFile | None = None, overrides: Sequence[str] = ()) -> C:
     """Lays a config file and `--set` texts over a preset and validates the result.
 
     Args:
         cls: the config class.
         preset: the lowest layer; None for the field defaults of `cls`.
-        file: a JSON, TOML or YAML file.
+        file: a JSON, TOML or YAML file, or what was read from one.
         overrides: texts `a.b=VALUE`; a later one wins.
 
     Raises:
         ConfigError: the file cannot be read; or there are unknown keys, wrong values or malformed texts, all of them
             in one error, a line each.
     """
-    config_file = read_config(file) if file is not None else None
+    config_file = read_config(file) if isinstance(file, Path) else file
     parsed, lines = _parse_all(overrides)
 
     user: dict[str, object] = config_file.values if config_file else {}

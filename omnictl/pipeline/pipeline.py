@@ -12,6 +12,11 @@ from typing import Any, NamedTuple
 from pydantic import create_model
 
 from omnictl.config import Config, choose_preset, resolve, to_json
+from omnictl.config.files import ConfigFile
+from omnictl.data.cache import cache_dir
+from omnictl.data.dialogues.modalities import needed_stages
+from omnictl.data.dialogues.source import open_dialogues
+from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.errors import RunError
 from omnictl.measure.judges import JUDGE
 from omnictl.pipeline.context import TrainContext
@@ -24,7 +29,7 @@ from omnictl.report import write_pipeline_report
 from omnictl.report.run_files import history
 from omnictl.runs.compatible import require_run
 from omnictl.runs.files import read_json, write_text
-from omnictl.runs.run import Run, Status
+from omnictl.runs.run import Run, Status, newest_run
 from omnictl.stages import STAGES, command_recipe, command_stages, stage_type
 
 PIPELINE = "pipeline"
@@ -60,20 +65,23 @@ def make_plan(only: Sequence[str], first: str | None) -> Plan:
     return Plan(train, tuple(stage for stage in stages if stage in needed and stage not in train))
 
 
-def choose_config(stages: Sequence[str], preset: str, overrides: Sequence[str]) -> Config:
+def choose_config(
+    stages: Sequence[str], presets: Mapping[str, str], overrides: Sequence[str], file: ConfigFile | None = None
+) -> Config:
     """The config of several stages, each below its name.
 
     Args:
         stages: names of the stages to train.
-        preset: of every stage.
+        presets: of every stage.
         overrides: texts `STAGE.key=value`.
+        file: settings below the stages' names.
 
     Raises:
         ConfigError: it does not validate.
     """
     kind = _config_type(stages)
-    base = kind(**{stage: choose_preset(command_recipe(stage).presets, preset) for stage in stages})
-    return resolve(kind, preset=base, overrides=overrides)
+    base = kind(**{stage: choose_preset(command_recipe(stage).presets, presets[stage]) for stage in stages})
+    return resolve(kind, preset=base, file=file, overrides=overrides)
 
 
 def create_pipeline_run(root: Path, plan: Plan, config: Config, name: str, record: Mapping[str, object], *, tell: Tell) -> Run:
@@ -92,7 +100,8 @@ def create_pipeline_run(root: Path, plan: Plan, config: Config, name: str, recor
         DiskFull: no space left.
     """
     source = getattr(config, plan.train[-1]).data.source
-    taken = {stage: str(_take_newest(root, stage, source, tell).path.absolute()) for stage in plan.take}
+    needed = [stage for stage in plan.take if _is_needed(stage, config)]
+    taken = {stage: str(_take_newest(root, stage, source, tell).path.absolute()) for stage in needed}
     return new_run(root, PIPELINE, name, {**record, "parents": taken}, config)
 
 
@@ -149,6 +158,14 @@ def _needs(stage: str) -> tuple[str, ...]:
     return (*stage_type(stage).needs, *judge)
 
 
+def _is_needed(stage: str, config: Config) -> bool:
+    """Whether a stage that is not trained has to be taken from another run: one's own dialogues may do without some."""
+    omni = getattr(config, "sft", None)
+    if omni is None or tinyworld_seed(omni.data.source) is not None:
+        return True
+    return stage in needed_stages(open_dialogues(omni.data, cache_dir()).kinds)
+
+
 def _config_type(stages: Sequence[str]) -> type[Config]:
     fields: dict[str, Any] = {stage: (command_recipe(stage).config_type, ...) for stage in stages}
     kind: type[Config] = create_model("PipelineConfig", __base__=Config, **fields)
@@ -180,7 +197,10 @@ def _take_newest(root: Path, stage: str, source: str, tell: Tell) -> Run:
         RunError: there is none.
     """
     fix = f"make one with `omnictl {stage}`, or let the pipeline train it too: --only {stage} beside the others"
-    run = require_run(root, stage, source, tell, where=stage, fix=fix)
+    if tinyworld_seed(source) is None:  # one's own data of different stages have no source in common
+        run = newest_run(root, stage, "finished")
+    else:
+        run = require_run(root, stage, source, tell, where=stage, fix=fix)
     tell(f"{stage} is taken from {run.path}")
     return run
 

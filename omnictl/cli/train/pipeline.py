@@ -1,5 +1,6 @@
 """`omnictl pipeline`: every stage from one command, and the numbers of all of them."""
 
+import json
 import shlex
 import time
 from pathlib import Path
@@ -43,7 +44,17 @@ def pipeline(
         list[str] | None,
         typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting, e.g. asr.train.steps=100; repeatable."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Another draw of TinyWorld, tinyworld:SEED.", show_default=False)] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Project file: data, preset and settings of each stage.", show_default=False)
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STAGE=PATH",
+            help="Data of a stage; repeatable. Or another draw of TinyWorld, tinyworld:SEED.",
+            show_default=False,
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="STAGE", help="Train only this stage; repeatable. What it needs is taken from the newest runs."),
@@ -68,7 +79,8 @@ def pipeline(
 
     output = Output(as_json=as_json, quiet=quiet)
     output.show_log()
-    choices = Choices(preset, None, set_ or [], data, name, None, seed)
+    world, sources = _split_data(data or [])
+    choices = Choices(preset, config, set_ or [], world, name, None, seed)
     deadline = None if max_minutes is None else began + 60 * max_minutes
     if number_of_processes() > 1:
         fix = "start its stages one by one: torchrun --nproc-per-node N -m omnictl pretrain …, and so on"
@@ -80,9 +92,11 @@ def pipeline(
         output.say(escape(text))
 
     if resume is None:
-        run = _create(choices, only or [], from_, run_root(runs), tell)
+        run = _create(choices, sources, only or [], from_, run_root(runs), tell)
     else:
-        refuse_with_resume({**choices._asdict(), "only": only, "from": from_}, "start a new pipeline without --resume")
+        refuse_with_resume(
+            {**choices._asdict(), "data": data, "only": only, "from": from_}, "start a new pipeline without --resume"
+        )
         run = find_run(run_root(runs), "pipeline", resume)
     if first:
         examine_machine(run_root(runs), context.device, output)
@@ -91,21 +105,49 @@ def pipeline(
     return ended.exit_code
 
 
-def _create(choices: Choices, only: list[str], first: str | None, root: Path, tell: "Tell") -> "Run":
+def _create(choices: Choices, sources: dict[str, str], only: list[str], first: str | None, root: Path, tell: "Tell") -> "Run":
     """A new pipeline; its folder appears only once all that the user gave has been found good."""
     from omnictl.pipeline.pipeline import choose_config, create_pipeline_run, make_plan
+    from omnictl.pipeline.project import read_project
+    from omnictl.pipeline.run_folder import absolute_source
 
     preset = choices.preset or DEFAULT_PRESET
+    project = None if choices.config is None else read_project(choices.config, preset=preset)
     name = run_name(choices, preset)
     check_tinyworld(choices.data)
     if only and first is not None:
         raise UsageError("--only and --from cannot go together", where="--from", fix="leave one of them out")
     for flag, stage in [*(("--only", stage) for stage in only), *([("--from", first)] if first is not None else [])]:
         _check_stage(flag, stage)
-    plan = make_plan(only, first)
+    if project is not None and first is not None:
+        raise UsageError("--from cannot go with a project file", where="--from", fix="name the stages to train with --only")
+    plan = make_plan(only or ([] if project is None else list(project.stages)), first)
     overrides = [f"{stage}.{setting}" for stage in plan.train for setting in settings(stage, choices)]
-    config = choose_config(plan.train, preset, [*choices.set, *overrides])
+    overrides += [f"{stage}.data.source={json.dumps(absolute_source(source))}" for stage, source in sources.items()]
+    named = {} if project is None else project.presets
+    presets = {stage: named.get(stage, preset) for stage in plan.train}
+    config = choose_config(plan.train, presets, [*choices.set, *overrides], None if project is None else project.config)
     return create_pipeline_run(root, plan, config, name, circumstances(), tell=tell)
+
+
+def _split_data(given: list[str]) -> tuple[str | None, dict[str, str]]:
+    """What `--data` says: a draw of TinyWorld for all stages, and the data of single ones.
+
+    Raises:
+        UsageError: data without a stage, or of a stage that a pipeline does not have.
+        DataError: a misspelled TinyWorld.
+    """
+    world, sources = None, dict[str, str]()
+    for text in given:
+        stage, equals, source = text.partition("=")
+        if equals and stage in command_stages():
+            sources[stage] = source
+        elif equals and stage.isidentifier():
+            _check_stage("--data", stage)
+        else:
+            check_tinyworld(text)
+            world = text
+    return world, sources
 
 
 def _check_stage(flag: str, stage: str) -> None:

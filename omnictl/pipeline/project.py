@@ -1,0 +1,196 @@
+"""The project file: which stages a pipeline trains, each on which data, from which preset, with which settings.
+
+    preset = "tiny"          # of every stage that names none
+    others = "tinyworld"     # stages without a table: trained on TinyWorld, or left "out" (the default)
+
+    [asr]
+    data = "recordings"      # relative to this file
+    train.steps = 400        # and any other setting of the stage
+
+The file is judged whole, with the data that it names, before anything is trained.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omnictl.config.files import ConfigFile, Key, Lines, read_config
+from omnictl.config.resolve import resolve
+from omnictl.config.suggest import nearest
+from omnictl.data.dialogues.manifest import read_dialogues
+from omnictl.data.images.layouts import find_images
+from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.splits import fill_splits
+from omnictl.data.speech.layouts import find_speech
+from omnictl.data.text.files import find_text_files
+from omnictl.errors import ConfigError, OmniError
+from omnictl.stages import command_recipe, command_stages
+
+OTHERS = ("tinyworld", "out")
+_OWN_KEYS = ("preset", "others")
+
+_READERS: Mapping[str, Callable[[Path], object]] = {
+    "pretrain": find_text_files,
+    "asr": find_speech,
+    "vision": find_images,
+    "talker": find_speech,
+    "sft": read_dialogues,
+}
+"""What reads the data of a stage as far as its rows."""
+
+
+class Project(NamedTuple):
+    """What a project file says."""
+
+    stages: tuple[str, ...]
+    """That are trained, in their order."""
+    presets: Mapping[str, str]
+    """Of each of them."""
+    config: ConfigFile
+    """Their settings by stage, as the file has them, with the lines that they stand on."""
+
+
+class _Problem(NamedTuple):
+    key: Key
+    text: str
+
+
+def read_project(path: Path, *, preset: str) -> Project:
+    """The project that a file describes.
+
+    Args:
+        path: JSON, TOML or YAML.
+        preset: of the stages for which the file names none.
+
+    Raises:
+        ConfigError: the file cannot be read, or anything in it is wrong; all of it in one error, a line each.
+    """
+    file = read_config(path)
+    stages = [name for name in command_stages() if name in file.values]
+    problems = [*_check_keys(file.values)]
+    tables = {name: table for name in stages if isinstance(table := file.values[name], dict)}
+    problems += [
+        _Problem((name,), f"should be a table of settings, found {file.values[name]!r}") for name in stages if name not in tables
+    ]
+    presets = {}
+    for name in command_stages():
+        chosen = tables.get(name, {}).get("preset", file.values.get("preset", preset))
+        if isinstance(chosen, str) and chosen in command_recipe(name).presets:
+            presets[name] = chosen
+        else:
+            key = (name, "preset") if "preset" in tables.get(name, {}) else ("preset",)
+            problems.append(_Problem(key, f"{chosen!r} is none of the presets {', '.join(command_recipe(name).presets)}"))
+    others = file.values.get("others", "out")
+    trained = tuple(name for name in command_stages() if name in tables or others == "tinyworld")
+    problems += _check_data(tables, path.parent, others)
+    settings = _settings(file, tables, path.parent)
+    flaws = [flaw for name in tables for flaw in _settings_flaws(name, presets.get(name), settings)]
+    if problems or flaws:
+        raise _all_at_once(file, list(dict.fromkeys(problems)), flaws)
+    if not trained:
+        raise ConfigError(
+            f"{path} trains nothing", where=str(path), fix='give a stage a table with its data: [asr] data = "folder"'
+        )
+    return Project(trained, {name: presets[name] for name in trained}, settings)
+
+
+def _check_keys(values: Mapping[str, object]) -> Iterable[_Problem]:
+    known = (*_OWN_KEYS, *command_stages())
+    for name in values:
+        if name not in known:
+            guess = nearest(name, known)
+            yield _Problem((name,), f"unknown key; {f'did you mean {guess!r}?' if guess else 'known are ' + ', '.join(known)}")
+    if values.get("others", "out") not in OTHERS:
+        yield _Problem(("others",), f"{values['others']!r} is none of {', '.join(OTHERS)}")
+
+
+def _check_data(tables: Mapping[str, Mapping[str, Any]], folder: Path, others: object) -> Iterable[_Problem]:
+    for name, table in tables.items():
+        data = _source(table)
+        if data is None:
+            if others != "tinyworld":
+                yield _Problem((name,), 'no data: give it data = "PATH" or data = "tinyworld", or the file others = "tinyworld"')
+        elif not isinstance(data, str):
+            yield _Problem((name, "data"), f"should be a path or a table with source, found {data!r}")
+        else:
+            flaw = _data_flaw(name, _place(data, folder))
+            if flaw is not None:
+                yield _Problem((name, "data"), flaw)
+    if "talker" in tables and "asr" in tables and _is_tinyworld(tables["talker"]) != _is_tinyworld(tables["asr"]):
+        message = "the Talker is judged by what asr hears of it, and the two have other kinds of speech: TinyWorld's, and people's"
+        yield _Problem(("talker", "data"), f"{message}; give both the same kind")
+
+
+def _is_tinyworld(table: Mapping[str, Any]) -> bool:
+    data = _source(table)
+    return data is None or (isinstance(data, str) and data.startswith("tinyworld"))
+
+
+def _source(table: Mapping[str, Any]) -> object:
+    data = table.get("data")
+    return data.get("source") if isinstance(data, dict) else data
+
+
+def _data_flaw(stage: str, source: str) -> str | None:
+    """Why a stage cannot read its data, as far as its rows tell; every split that is trained or judged by needs some."""
+    try:
+        if tinyworld_seed(source) is not None:
+            return None
+        rows = _READERS[stage](Path(source))
+    except (OmniError, OSError) as error:
+        return f"{error.message}; {error.fix}" if isinstance(error, OmniError) else str(error)
+    manifest: Any = rows
+    if stage in ("vision", "sft"):
+        sizes = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
+        empty = [name for name in ("train", "val") if not sizes[name]]
+        return f"the {' and '.join(empty)} split of {source} is empty" if empty else None
+    return None
+
+
+def _place(data: str, folder: Path) -> str:
+    """A source as the runs' configs keep it: a path is found from the project file."""
+    path = Path(data).expanduser()
+    if data.partition(":")[0] == "tinyworld" and not (folder / path).exists():
+        return data
+    return str((path if path.is_absolute() else folder / path).absolute())
+
+
+def _settings(file: ConfigFile, tables: Mapping[str, Mapping[str, Any]], folder: Path) -> ConfigFile:
+    """The stages' settings alone, in the form of their configs."""
+    values: dict[str, object] = {}
+    lines: Lines = {key: line for key, line in file.lines.items() if key[0] in tables}
+    for name, table in tables.items():
+        settings = {key: value for key, value in table.items() if key != "preset"}
+        data, source = settings.get("data"), _source(table)
+        if isinstance(source, str):
+            settings["data"] = {**(data if isinstance(data, dict) else {}), "source": _place(source, folder)}
+            lines.setdefault((name, "data", "source"), file.lines[name, "data"])
+        values[name] = settings
+    return ConfigFile(file.path, values, lines)
+
+
+def _settings_flaws(stage: str, preset: str | None, settings: ConfigFile) -> list[str]:
+    """What is wrong with a stage's settings, a line each that begins with file and line."""
+    values = settings.values[stage]
+    assert isinstance(values, dict)
+    lines = {key[1:]: line for key, line in settings.lines.items() if key[0] == stage and len(key) > 1}
+    recipe = command_recipe(stage)
+    try:
+        resolve(
+            recipe.config_type,
+            preset=recipe.presets[preset or next(iter(recipe.presets))],
+            file=ConfigFile(settings.path, values, lines),
+        )
+    except ConfigError as error:
+        return error.message.splitlines()
+    return []
+
+
+def _all_at_once(file: ConfigFile, problems: list[_Problem], flaws: list[str]) -> ConfigError:
+    def line(problem: _Problem) -> int:
+        return file.lines.get(problem.key, file.lines.get(problem.key[:1], 0))
+
+    texts = [f"{file.path}:{line(each)}: {'.'.join(each.key)}: {each.text}" for each in sorted(problems, key=line)]
+    texts += flaws
+    first = texts[0].partition(": ")[0]
+    return ConfigError("\n".join(texts), where=first, fix="correct each of them; docs/data.md shows such a file")
