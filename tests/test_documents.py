@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
@@ -64,14 +65,24 @@ def at_debug_size(arguments: list[str]) -> list[str]:
     if arguments[0] == "plan":
         named = [PLANNED if argument == "all" else argument for argument in without(arguments, "--preset")]
         return [*named, "--preset", "debug"]
+    if arguments[0] == "init":
+        return [*without(arguments, "--preset"), "--preset", "debug"]
     if arguments[0] not in (*STAGES, "pipeline") or "--resume" in arguments:
         return arguments
     if arguments[0] in STAGES:
         arguments = [*without(arguments, "--max-steps"), "--max-steps", FEWEST_STEPS]
     else:
-        keys = [f"{stage}.{key}" for stage in command_stages() for key in STAGES[stage].training_keys]
+        keys = [f"{stage}.{key}" for stage in stages_of(arguments) for key in STAGES[stage].training_keys]
         arguments = [*arguments, *chain.from_iterable(("--set", f"{key}.steps={FEWEST_STEPS}") for key in keys)]
     return arguments if "--config" in arguments else [*without(arguments, "--preset"), "--preset", "debug"]
+
+
+def stages_of(arguments: list[str]) -> list[str]:
+    """The stages that a pipeline trains: all of them, or those of its project file."""
+    if "--config" not in arguments:
+        return list(command_stages())
+    project = tomllib.loads(Path(arguments[arguments.index("--config") + 1]).read_text())
+    return [stage for stage in command_stages() if stage in project]
 
 
 def without(arguments: list[str], option: str) -> list[str]:
@@ -84,6 +95,9 @@ def without(arguments: list[str], option: str) -> list[str]:
 
 def make_files(arguments: list[str]) -> None:
     """Write the files that a command wants and that a reader would have."""
+    if arguments[0] == "init":
+        (Path(arguments[1]) / "texts").mkdir(parents=True)
+        (Path(arguments[1]) / "texts" / "stories.txt").write_text("\n\n\n".join(document(99, "train", n) for n in range(400)))
     for option, value in pairwise(arguments):
         path = Path(value)
         if path.exists():

@@ -19,6 +19,7 @@ from omnictl.cli.runs.app import app as runs_app
 from omnictl.cli.setup.config import app as config_app
 from omnictl.cli.setup.data import app as data_app
 from omnictl.cli.setup.doctor import doctor
+from omnictl.cli.setup.init import init
 from omnictl.cli.terminal import Outputs
 from omnictl.cli.train.command import training_command
 from omnictl.cli.train.pipeline import pipeline
@@ -100,6 +101,7 @@ app.command("say", rich_help_panel="Use")(say)
 app.command("serve", rich_help_panel="Use")(serve)
 app.command("export", rich_help_panel="Use")(export)
 app.command("push", rich_help_panel="Use")(push)
+app.command("init", rich_help_panel="Set up")(init)
 app.command("doctor", rich_help_panel="Set up")(doctor)
 app.add_typer(runs_app, name="runs", rich_help_panel="Measure")
 app.add_typer(config_app, name="config", rich_help_panel="Set up")

@@ -99,9 +99,8 @@ def create_pipeline_run(root: Path, plan: Plan, config: Config, name: str, recor
         RunError: of a stage that is needed there is no fitting run; or the root cannot be written.
         DiskFull: no space left.
     """
-    source = getattr(config, plan.train[-1]).data.source
     needed = [stage for stage in plan.take if _is_needed(stage, config)]
-    taken = {stage: str(_take_newest(root, stage, source, tell).path.absolute()) for stage in needed}
+    taken = {stage: str(_take_newest(root, stage, plan, config, tell).path.absolute()) for stage in needed}
     return new_run(root, PIPELINE, name, {**record, "parents": taken}, config)
 
 
@@ -190,17 +189,23 @@ def _read_config(run: Run) -> Config:
     return resolve(_config_type(stages), preset=None, file=run.config_file)
 
 
-def _take_newest(root: Path, stage: str, source: str, tell: Tell) -> Run:
+def _take_newest(root: Path, stage: str, plan: Plan, config: Any, tell: Tell) -> Run:
     """The newest finished run of a stage on the same kind of data.
 
     Raises:
         RunError: there is none.
     """
     fix = f"make one with `omnictl {stage}`, or let the pipeline train it too: --only {stage} beside the others"
-    if tinyworld_seed(source) is None:  # one's own data of different stages have no source in common
-        run = newest_run(root, stage, "finished")
-    else:
+    is_judge = stage == JUDGE and "talker" in plan.train
+    source = config.talker.data.source if is_judge else getattr(config, plan.train[-1]).data.source
+    if is_judge or tinyworld_seed(source) is not None:
         run = require_run(root, stage, source, tell, where=stage, fix=fix)
+    else:  # one's own data of different stages have no source in common
+        try:
+            run = newest_run(root, stage, "finished")
+        except RunError as error:
+            in_file = f'; in a project file, give it a table: [{stage}] data = "PATH"'
+            raise RunError(error.message, where=stage, fix=f"{fix}{in_file}") from error
     tell(f"{stage} is taken from {run.path}")
     return run
 

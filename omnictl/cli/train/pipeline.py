@@ -108,7 +108,7 @@ def pipeline(
 def _create(choices: Choices, sources: dict[str, str], only: list[str], first: str | None, root: Path, tell: "Tell") -> "Run":
     """A new pipeline; its folder appears only once all that the user gave has been found good."""
     from omnictl.pipeline.pipeline import choose_config, create_pipeline_run, make_plan
-    from omnictl.pipeline.project import read_project
+    from omnictl.pipeline.project.project_file import check_sources, read_project
     from omnictl.pipeline.run_folder import absolute_source
 
     preset = choices.preset or DEFAULT_PRESET
@@ -121,13 +121,31 @@ def _create(choices: Choices, sources: dict[str, str], only: list[str], first: s
         _check_stage(flag, stage)
     if project is not None and first is not None:
         raise UsageError("--from cannot go with a project file", where="--from", fix="name the stages to train with --only")
+    if project is not None:
+        _check_only(only, [*project.stages, *sources], choices.config)
     plan = make_plan(only or ([] if project is None else list(project.stages)), first)
     overrides = [f"{stage}.{setting}" for stage in plan.train for setting in settings(stage, choices)]
     overrides += [f"{stage}.data.source={json.dumps(absolute_source(source))}" for stage, source in sources.items()]
     named = {} if project is None else project.presets
     presets = {stage: named.get(stage, preset) for stage in plan.train}
-    config = choose_config(plan.train, presets, [*choices.set, *overrides], None if project is None else project.config)
+    trained = [text for text in overrides if text.partition(".")[0] in plan.train]
+    config = choose_config(
+        plan.train, presets, [*choices.set, *trained], None if project is None else project.config_of(plan.train)
+    )
+    check_sources(sources, config)
     return create_pipeline_run(root, plan, config, name, circumstances(), tell=tell)
+
+
+def _check_only(only: list[str], known: list[str], file: Path | None) -> None:
+    """Refuse a stage that the project file says nothing of: nobody knows what it is to be trained on.
+
+    Raises:
+        UsageError: there is one.
+    """
+    unknown = [stage for stage in only if stage not in known]
+    if unknown:
+        fix = f'add one: [{unknown[0]}] data = "PATH"; or give its data with --data {unknown[0]}=PATH'
+        raise UsageError(f"{file} has no table [{unknown[0]}]", where="--only", fix=fix)
 
 
 def _split_data(given: list[str]) -> tuple[str | None, dict[str, str]]:

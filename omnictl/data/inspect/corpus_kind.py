@@ -15,9 +15,10 @@ from omnictl.data.inspect.findings import Kind
 from omnictl.data.manifest.compression import open_plain, plain_suffix
 from omnictl.data.manifest.json_objects import JSON_SUFFIXES, JsonValue, read_json_values
 from omnictl.data.manifest.layouts import find_manifest_files
+from omnictl.data.manifest.rows import parse_split
 from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.manifest.tables import parse_header, text_encoding
-from omnictl.data.packed.unpack import find_packed
+from omnictl.data.packed.unpack import find_packed, is_packed_corpus
 from omnictl.data.speech import layouts as speech_layouts
 from omnictl.data.speech.layouts import public_corpora, subtitled_recordings
 from omnictl.data.text import files as text_files
@@ -31,7 +32,7 @@ _SUFFIXES: dict[str, Kind] = {
 }
 _MOST_FILES = 10_000
 """That are counted of a folder: enough to know what it is mostly made of."""
-_RECOGNISED = f"""\
+RECOGNISED = f"""\
 Speech
 {speech_layouts.RECOGNISED}
 Images
@@ -56,7 +57,7 @@ def find_kind(source: str) -> Kind:
     kind = _of_folder(path) if path.is_dir() else _of_packed(path) or _of_file(path)
     if kind is None:
         raise DataError(
-            f"{path} is neither speech nor images nor dialogues nor text that is known\nRecognised are\n{_RECOGNISED}",
+            f"{path} is neither speech nor images nor dialogues nor text that is known\nRecognised are\n{RECOGNISED}",
             where=source,
             fix="name a manifest, a text file, or the folder that directly holds one of these",
         )
@@ -71,25 +72,57 @@ def _of_file(file: Path) -> Kind | None:
     return "text" if text_files.is_text_name(file) else None
 
 
-def _of_folder(folder: Path) -> Kind | None:
-    tables = find_manifest_files(folder)
+def find_index_kind(folder: Path) -> Kind | None:
+    """What a folder is by a manifest, by dialogues or by the layout of a public corpus; None where only its files tell."""
     if (folder / dialogue_manifest.FILE_NAMES[0]).is_file():
         return "dialogues"
-    named = next((kind for table in tables if (kind := _of_table(table)) is not None), None)
+    named = next((kind for table in find_manifest_files(folder) if (kind := _of_table(table)) is not None), None)
     if named is not None:
         return named
     if any(True for _ in (*public_corpora(folder), *subtitled_recordings(folder))):
         return "speech"
     if any(_is_dialogues(file) for file in sorted(folder.iterdir())):
         return "dialogues"
-    packed = None if find_class_names(folder) or coco_indexes(folder) else _of_packed(folder)
+    return "images" if coco_indexes(folder) else None
+
+
+def find_file_kind(file: Path) -> Kind | None:
+    """What a file is, a manifest of any name among them; None for all that is no corpus by itself, such as one recording."""
+    if plain_suffix(file) in (".csv", ".tsv"):
+        return _of_table(file)
+    if plain_suffix(file) in JSON_SUFFIXES:
+        return _of_table(file) or ("text" if "text" in _read_first_rows(file)[0] else None)
+    return _of_packed(file) or ("text" if text_files.is_text_name(file) else None)
+
+
+def find_packed_kind(folder: Path) -> Kind | None:
+    """What the packed files are that lie in a folder, or in its folders if these are its splits; None if there are none."""
+    entries = sorted(folder.iterdir())
+    holds_some = any(is_packed_corpus(entry) for entry in entries)
+    splits = [entry for entry in entries if entry.is_dir() and parse_split(entry.name) is not None]
+    if not holds_some and not any(is_packed_corpus(file) for split in splits for file in split.iterdir()):
+        return None
+    return _of_packed(folder)
+
+
+def media_kind(file: Path) -> Kind | None:
+    """Whether a file is an image or a recording, by its name."""
+    kind = _SUFFIXES.get(plain_suffix(file))
+    return None if kind == "text" else kind
+
+
+def _of_folder(folder: Path) -> Kind | None:
+    named = find_index_kind(folder)
+    if named is not None:
+        return named
+    packed = None if find_class_names(folder) else _of_packed(folder)
     if packed is not None:
         return packed
     counts = _count_kinds(folder)
-    if coco_indexes(folder) or (counts["images"] > counts["text"] and len(find_class_names(folder)) > 1):
+    if counts["images"] > counts["text"] and len(find_class_names(folder)) > 1:
         return "images"
     kinds: tuple[Kind, ...] = ("text", "images", "speech")  # a folder of text may have a few images
-    return next((kind for kind in kinds if counts[kind]), "speech" if tables else None)
+    return next((kind for kind in kinds if counts[kind]), "speech" if find_manifest_files(folder) else None)
 
 
 def _of_packed(path: Path) -> Kind | None:

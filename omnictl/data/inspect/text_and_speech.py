@@ -46,7 +46,7 @@ def check_speech(source: str, *, limit: int | None = None) -> FindingsReport:
     speech = open_source(source, limit, decode)
     recordings, broken = _measure(speech, "checking recordings")
     transcripts = [
-        _problem("transcript", recording, flaw) for _, recording in speech.recordings if (flaw := _transcript_flaw(recording.text))
+        _problem("transcript", recording, flaw) for _, recording in speech.recordings if (flaw := transcript_flaw(recording.text))
     ]
     fitting = [recording for recording in recordings if recording.text]
     broken += [*transcripts, *_infeasible(fitting, emissions=2)]
@@ -88,7 +88,8 @@ def _problem(kind: str, recording: Recording, message: str) -> Finding:
     return Finding(kind, recording.id, recording.where, message)
 
 
-def _transcript_flaw(text: str) -> str | None:
+def transcript_flaw(text: str) -> str | None:
+    """Why a transcript cannot be spelled, if it cannot."""
     foreign = foreign_characters(text)
     if foreign:
         return f"the transcript has characters outside the alphabet: {foreign}"

@@ -51,7 +51,7 @@ def find_packed(path: Path) -> PackedCorpus | None:
     Raises:
         DataError: pyarrow is missing, or the first file is not whole.
     """
-    files = _packed_files(path) if path.is_dir() else [path] if _is_packed(path) else []
+    files = _packed_files(path) if path.is_dir() else [path] if is_packed_corpus(path) else []
     if not files:
         return None
     first = next(_rows_of(files[0], path), None)
@@ -62,10 +62,11 @@ def find_packed(path: Path) -> PackedCorpus | None:
 def _packed_files(folder: Path) -> list[Path]:
     """What a folder holds directly, or in its folders; tables and tars do not lie deeper."""
     files = chain.from_iterable(folder.glob(pattern) for pattern in ("*", "*/*"))
-    return sorted(file for file in files if _is_packed(file) and not file.name.startswith(".") and file.is_file())
+    return sorted(file for file in files if is_packed_corpus(file) and not file.name.startswith(".") and file.is_file())
 
 
-def _is_packed(file: Path) -> bool:
+def is_packed_corpus(file: Path) -> bool:
+    """Whether a file is a table or a tar, by its name."""
     return is_tar(file) or file.suffix.lower() in TABLE_SUFFIXES
 
 

@@ -108,9 +108,16 @@ class TextFiles:
                 yield part
             begin += len(text)
 
+    def _train_fix(self) -> str:
+        named = [file for file in self.files if self._split_by_name(file) in ("val", "test")]
+        if not named:
+            return "give more text"
+        is_split = f"{named[0].name} is the {self._split_by_name(named[0])} split by its name"
+        return f"{is_split}: rename it, name the file itself instead of its folder, or give more text"
+
     def _empty(self, split: Split, plan: "_ByPosition | _ByHash") -> DataError:
         sizes = ", ".join(f"{name} {size}" for name, size in plan.sizes.items())
-        fix = "give more text" if split == "train" else f"give more text, or --set data.{split}_fraction=0.1"
+        fix = self._train_fix() if split == "train" else f"give more text, or --set data.{split}_fraction=0.1"
         return DataError(f"the {split} split of {self.path} is empty ({plan.unit}: {sizes})", where=str(self.path), fix=fix)
 
 

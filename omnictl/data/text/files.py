@@ -50,7 +50,7 @@ def find_text_files(path: Path) -> list[Path]:
     if path.is_dir():
         visible = list_files(path)
         texts = [file for file in visible if is_text_file(file)]
-        files = [file for file in texts if not _tells_about_others(file)] or texts
+        files = [file for file in texts if not tells_about_others(file)] or texts
         if not files:
             raise DataError(f"{path} has no {wanted} file", where=str(path), fix=f"give --data a folder of {wanted} files")
         _log_passed_over(path, sorted(set(visible) - set(files)))
@@ -110,7 +110,8 @@ def _first_json_has_text(file: Path) -> bool:
     return first is not None and isinstance(first.value, dict) and "text" in first.value
 
 
-def _tells_about_others(file: Path) -> bool:
+def tells_about_others(file: Path) -> bool:
+    """Whether a file's name is one of a text about the corpus that it lies beside."""
     return plain_suffix(file) == ".txt" and file.name.lower().split(".")[0] in _NOT_PART_OF_IT
 
 

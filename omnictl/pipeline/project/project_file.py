@@ -10,33 +10,21 @@
 The file is judged whole, with the data that it names, before anything is trained.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omnictl.config.files import ConfigFile, Key, Lines, read_config
 from omnictl.config.resolve import resolve
 from omnictl.config.suggest import nearest
-from omnictl.data.dialogues.manifest import read_dialogues
-from omnictl.data.images.layouts import find_images
 from omnictl.data.manifest.source import tinyworld_seed
-from omnictl.data.manifest.splits import fill_splits
-from omnictl.data.speech.layouts import find_speech
-from omnictl.data.text.files import find_text_files
-from omnictl.errors import ConfigError, OmniError
+from omnictl.errors import ConfigError, DataError, OmniError, UsageError
+from omnictl.pipeline.project.stage_data import find_data_flaw
 from omnictl.stages import command_recipe, command_stages
 
 OTHERS = ("tinyworld", "out")
 _OWN_KEYS = ("preset", "others")
-
-_READERS: Mapping[str, Callable[[Path], object]] = {
-    "pretrain": find_text_files,
-    "asr": find_speech,
-    "vision": find_images,
-    "talker": find_speech,
-    "sft": read_dialogues,
-}
-"""What reads the data of a stage as far as its rows."""
+_OTHER_SPEECH = "the Talker is judged by what asr hears of it, and the two have other kinds of speech: TinyWorld's, and people's"
 
 
 class Project(NamedTuple):
@@ -48,6 +36,11 @@ class Project(NamedTuple):
     """Of each of them."""
     config: ConfigFile
     """Their settings by stage, as the file has them, with the lines that they stand on."""
+
+    def config_of(self, stages: Collection[str]) -> ConfigFile:
+        """The settings of some of them."""
+        values = {stage: table for stage, table in self.config.values.items() if stage in stages}
+        return ConfigFile(self.config.path, values, {key: line for key, line in self.config.lines.items() if key[0] in stages})
 
 
 class _Problem(NamedTuple):
@@ -113,12 +106,37 @@ def _check_data(tables: Mapping[str, Mapping[str, Any]], folder: Path, others: o
         elif not isinstance(data, str):
             yield _Problem((name, "data"), f"should be a path or a table with source, found {data!r}")
         else:
-            flaw = _data_flaw(name, _place(data, folder))
+            flaw = _data_flaw(name, _place(data, folder), table.get("data"))
             if flaw is not None:
                 yield _Problem((name, "data"), flaw)
     if "talker" in tables and "asr" in tables and _is_tinyworld(tables["talker"]) != _is_tinyworld(tables["asr"]):
-        message = "the Talker is judged by what asr hears of it, and the two have other kinds of speech: TinyWorld's, and people's"
-        yield _Problem(("talker", "data"), f"{message}; give both the same kind")
+        yield _Problem(("talker", "data"), f"{_OTHER_SPEECH}; give both the same kind")
+
+
+def check_sources(sources: Mapping[str, str], config: Any) -> None:
+    """Judge the data that options give to stages, as that of a project file is judged.
+
+    Args:
+        sources: by stage.
+        config: of all stages that are trained, with these sources.
+
+    Raises:
+        UsageError: a stage is not trained, a Talker and its recogniser are on other kinds of speech.
+        DataError: a stage cannot be trained on its data.
+    """
+    stages = list(type(config).model_fields)
+    for stage, source in sources.items():
+        if stage not in stages:
+            fix = f"leave it out, or let it train {stage}, too: --only {stage} beside the others, or a table in the project file"
+            raise UsageError(f"this pipeline trains {', '.join(stages)}, not {stage}", where=f"--data {stage}={source}", fix=fix)
+        flaw = _data_flaw(stage, source, None)
+        if flaw is not None:
+            message, _, fix = flaw.rpartition("; ")
+            raise DataError(message, where=f"--data {stage}={source}", fix=fix)
+    if sources and {"asr", "talker"} <= set(stages):
+        kinds = {tinyworld_seed(getattr(config, stage).data.source) is None for stage in ("asr", "talker")}
+        if len(kinds) > 1:
+            raise UsageError(_OTHER_SPEECH, where="--data", fix="give both the same kind: --data asr=PATH --data talker=PATH")
 
 
 def _is_tinyworld(table: Mapping[str, Any]) -> bool:
@@ -131,20 +149,15 @@ def _source(table: Mapping[str, Any]) -> object:
     return data.get("source") if isinstance(data, dict) else data
 
 
-def _data_flaw(stage: str, source: str) -> str | None:
-    """Why a stage cannot read its data, as far as its rows tell; every split that is trained or judged by needs some."""
+def _data_flaw(stage: str, source: str, data: object) -> str | None:
+    """Why a stage cannot be trained on its data, as far as the rows of that tell."""
+    share = data.get("max_broken") if isinstance(data, dict) else None
     try:
         if tinyworld_seed(source) is not None:
             return None
-        rows = _READERS[stage](Path(source))
-    except (OmniError, OSError) as error:
-        return f"{error.message}; {error.fix}" if isinstance(error, OmniError) else str(error)
-    manifest: Any = rows
-    if stage in ("vision", "sft"):
-        sizes = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
-        empty = [name for name in ("train", "val") if not sizes[name]]
-        return f"the {' and '.join(empty)} split of {source} is empty" if empty else None
-    return None
+    except OmniError as error:
+        return f"{error.message}; {error.fix}"
+    return find_data_flaw(stage, Path(source), max_broken=share if isinstance(share, int | float) else 0.05)
 
 
 def _place(data: str, folder: Path) -> str:
@@ -191,6 +204,6 @@ def _all_at_once(file: ConfigFile, problems: list[_Problem], flaws: list[str]) -
         return file.lines.get(problem.key, file.lines.get(problem.key[:1], 0))
 
     texts = [f"{file.path}:{line(each)}: {'.'.join(each.key)}: {each.text}" for each in sorted(problems, key=line)]
-    texts += flaws
+    texts = sorted([*texts, *flaws], key=lambda text: int(text.removeprefix(f"{file.path}:").partition(":")[0] or 0))
     first = texts[0].partition(": ")[0]
     return ConfigError("\n".join(texts), where=first, fix="correct each of them; docs/data.md shows such a file")

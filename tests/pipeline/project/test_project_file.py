@@ -1,9 +1,12 @@
+import json
+
 import pytest
+from stage_factory import finished_run
 
 from omnictl.cli.app import run
-from omnictl.errors import ConfigError
-from omnictl.pipeline.pipeline import choose_config
-from omnictl.pipeline.project import read_project
+from omnictl.errors import ConfigError, RunError
+from omnictl.pipeline.pipeline import choose_config, create_pipeline_run, make_plan
+from omnictl.pipeline.project.project_file import read_project
 
 
 @pytest.fixture
@@ -16,8 +19,9 @@ def folder(tmp_path):
             (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
             (tmp_path / "photos" / name / f"{number}.jpg").touch()
     (tmp_path / "voices").mkdir()
-    (tmp_path / "voices" / "a.wav").touch()
-    (tmp_path / "voices" / "metadata.csv").write_text("audio,text\na.wav,hello\n")
+    for name in ("a", "b", "c"):
+        (tmp_path / "voices" / f"{name}.wav").touch()
+    (tmp_path / "voices" / "metadata.csv").write_text("audio,text\na.wav,hello\nb.wav,hello\nc.wav,hello\n")
     return tmp_path
 
 
@@ -58,6 +62,47 @@ def test_stages_without_a_table(folder):
     assert (config.sft.data.source, config.pretrain.data.source) == ("tinyworld", str(folder / "texts"))
 
 
+def test_some_stages_of_a_project(folder, monkeypatch):
+    """What is made of it is the data of that stage alone, or what an option gives."""
+    from omnictl.pipeline import pipeline
+
+    made = []
+
+    def create(root, plan, config, *others, **options):
+        made.append((plan.train, {stage: getattr(config, stage).data.source for stage in plan.train}))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "create_pipeline_run", create)
+    monkeypatch.chdir(folder)
+    write(folder, '[pretrain]\ndata = "texts"\n[asr]\ndata = "tinyworld"\n')
+    for options in (["--only", "asr"], ["--only", "vision", "--data", "vision=photos"], ["--data", "asr=voices"]):
+        assert run(["pipeline", "--config", "my.toml", "--preset", "debug", "--device", "cpu", *options]) == 130
+    assert made == [
+        (("asr",), {"asr": "tinyworld"}),
+        (("vision",), {"vision": str(folder / "photos")}),
+        (("pretrain", "asr"), {"pretrain": str(folder / "texts"), "asr": str(folder / "voices")}),
+    ]
+
+
+def test_a_stage_that_another_needs_is_taken_from_a_run(folder, tmp_path):
+    row = {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Ho."}
+    (folder / "talks.jsonl").write_text("".join(f"{json.dumps({'messages': row})}\n" for _ in range(30)))
+    project = read_project(write(folder, '[sft]\ndata = "talks.jsonl"\n'), preset="debug")
+    config = choose_config(project.stages, project.presets, [], project.config)
+    with pytest.raises(RunError) as error:
+        create_pipeline_run(tmp_path / "runs", make_plan(project.stages, None), config, "a", {}, tell=print)
+    assert error.value.message == f"no finished run of stage `pretrain` in {tmp_path / 'runs'}"
+    assert error.value.fix.endswith('in a project file, give it a table: [pretrain] data = "PATH"')
+
+
+def test_a_voice_of_a_person_is_not_judged_by_a_recogniser_of_tinyworld(folder, tmp_path):
+    finished_run(tmp_path / "runs", "asr")
+    project = read_project(write(folder, '[talker]\ndata = "voices"\n'), preset="debug")
+    config = choose_config(project.stages, project.presets, [], project.config)
+    with pytest.raises(RunError, match=r"this needs a finished run of stage `asr` on .*voices"):
+        create_pipeline_run(tmp_path / "runs", make_plan(project.stages, None), config, "a", {}, tell=print)
+
+
 def test_all_errors_at_once(folder):
     lines = errors_of(
         folder,
@@ -68,9 +113,9 @@ def test_all_errors_at_once(folder):
     assert lines[1] == "DIR/my.toml:2: otters: unknown key; did you mean 'others'?"
     assert lines[2] == "DIR/my.toml:4: pretrain.data: no such file or folder: DIR/gone; check the path given to --data"
     assert lines[3].startswith("DIR/my.toml:6: vision.data: no column 'image' (found 'audio', 'text')")
-    assert any(line.startswith("DIR/my.toml:7: train.stepz: ") for line in lines)
-    assert any(line.startswith("DIR/my.toml:8: asr: no data: give it data =") for line in lines)
-    assert any(line.startswith("DIR/my.toml:11: talker.data: should be a path or a table with source, found 3") for line in lines)
+    assert lines[4].startswith("DIR/my.toml:7: train.stepz: ")
+    assert lines[5].startswith("DIR/my.toml:8: asr: no data: give it data =")
+    assert lines[6].startswith("DIR/my.toml:11: talker.data: should be a path or a table with source, found 3")
 
 
 @pytest.mark.parametrize(
@@ -100,11 +145,15 @@ def test_one_error(folder, text, message):
         (["--data", "asr=x", "--data", "my.txt"], "my.txt cannot be the data of all stages"),
         (["--data", "asx=x"], "a pipeline has no stage 'asx'"),
         (["--config", "my.toml", "--from", "asr"], "--from cannot go with a project file"),
+        (["--config", "my.toml", "--only", "asr"], 'fix: add one: [asr] data = "PATH"; or give its data with --data asr=PATH'),
+        (["--config", "my.toml", "--data", "asr=voices"], "this pipeline trains pretrain, not asr"),
+        (["--config", "my.toml", "--data", "pretrain=gone"], "no such file or folder: gone"),
+        (["--only", "asr", "--only", "talker", "--data", "talker=voices"], "fix: give both the same kind: --data asr=PATH"),
     ],
 )
 def test_options_that_do_not_fit(folder, arguments, message, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     write(folder, '[pretrain]\ndata = "texts"\n')
     (folder / "my.txt").write_text("x")
-    assert run(["pipeline", *arguments, "--device", "cpu"]) == 2
+    assert run(["pipeline", *arguments, "--device", "cpu", "--runs", "runs"]) in (2, 3)
     assert message in capsys.readouterr().err

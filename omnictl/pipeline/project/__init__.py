@@ -1,0 +1,1 @@
+"""One file that says what all stages are trained on: reading it, and writing one for a folder of data."""
