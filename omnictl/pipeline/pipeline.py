@@ -25,6 +25,7 @@ from omnictl.pipeline.job import Job, create_job, reopen_job, train_job, units_l
 from omnictl.pipeline.run_folder import new_run
 from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.data_budget import limit_data
+from omnictl.pipeline.time_budget.first_steps import shorten_first_steps
 from omnictl.report import write_pipeline_report
 from omnictl.report.run_files import history
 from omnictl.runs.compatible import require_run
@@ -243,14 +244,15 @@ def _is_finished(run: Run, stage: str) -> bool:
 def _open_job(run: Run, stage: str, config: Config, cache: Path, planned: Mapping[str, int]) -> Job:
     """A stage's job: the one that was begun, else a new one, whose run the pipeline's record then names.
 
-    Where steps are planned, no more data is made than they read; the whole config stands beside, for who trains it on.
+    Where steps are planned, no more data is made than they read, and there are fewer exercises; the whole config stands beside, for
+    who trains it on.
     """
     runs, record = stage_runs(run), run.record()
     if stage in runs:
         return reopen_job(runs[stage], cache=cache)
     parents = {name: runs[name] for name in stage_type(stage).needs if name in runs}
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
-    limited = limit_data(config, planned, stage) if planned else config
+    limited = limit_data(shorten_first_steps(config, planned, stage), planned, stage) if planned else config
     new = create_job(run.path.parent.parent, stage, limited, record["name"], kept, parents, cache=cache)
     if limited != config:
         write_text(new.run.whole_config_file, to_json(config))

@@ -18,6 +18,9 @@ DATA_SLACK = 1.5
 LEAST_DATA = 0.15
 """Share of the time for making all data that even the smallest amount takes: validation data is made, too."""
 
+MOST_FIRST_STEPS = 0.75
+"""Largest share of a training that its first, cheaper steps may be (`first_steps`)."""
+
 HALFWAY = 0.5
 """The level at which all units are weak, halfway to learned: a unit that others build on must be of some use."""
 
@@ -103,7 +106,7 @@ class UnitCost:
     taken: int = 0
     """Steps that an earlier part of the same run has taken."""
     first_steps: int = 0
-    """How many of the first steps take less time than the others: lessons."""
+    """How many of the first steps take less time than the others; fewer where that were more than `MOST_FIRST_STEPS` of them."""
     first_share: float = 1.0
     """Time of one of these as a share of another step's time."""
     steps_of_all_data: int | None = None
@@ -126,8 +129,7 @@ class UnitCost:
         """Its steps at a level from 0 to 2, at least one, and not fewer than it has taken."""
         needed = self.needed_steps
         if level <= HALFWAY:
-            lessons = min(self.first_steps, self.weak_steps)  # they are of no use without the steps after them
-            steps = lessons + 2 * level * (self.weak_steps - lessons)
+            steps = 2 * level * self.weak_steps
         elif level <= 1:
             steps = self.weak_steps + (2 * level - 1) * (needed - self.weak_steps)
         else:
@@ -137,7 +139,7 @@ class UnitCost:
     def seconds(self, steps: int) -> float:
         """Seconds left of a training of so many steps in total; grows with the steps."""
         fixed = self.fixed
-        cheap = max(0, min(steps, self.first_steps) - self.taken)
+        cheap = max(0, min(int(MOST_FIRST_STEPS * steps), self.first_steps) - self.taken)
         training = (max(0, steps - self.taken) - cheap * (1 - self.first_share)) * self.step_seconds
         evaluations = fixed.evaluate + min(EVALUATION_SHARE * training, (1 + steps // self.eval_every) * fixed.evaluate)
         return (

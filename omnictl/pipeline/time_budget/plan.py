@@ -1,6 +1,6 @@
 """How many steps each unit of training gets in a given time, and what these can be expected to achieve.
 
-One number, the level λ from 0 to 2, decides the steps of all units: they rise from none at 0 (but for lessons) over those after
+One number, the level λ from 0 to 2, decides the steps of all units: they rise from none at 0 over those after
 which a unit is weak, at a half, to those after which it has learned, at 1, and from there to all that are configured at 2. The plan
 is the highest level for which everything fits. No torch, no I/O.
 """

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,15 +24,13 @@ from omnictl.measure.bench import processor_name, time_step
 from omnictl.measure.untrained import in_one_fresh_process, save_untrained, untrained_stage
 from omnictl.pipeline.time_budget.costs import FixedSeconds, UnitCost
 from omnictl.pipeline.time_budget.data_budget import steps_of_all_data
+from omnictl.pipeline.time_budget.first_steps import first_steps
 from omnictl.pipeline.time_budget.reference_curves import Reference, find_reference
 from omnictl.runs.files import read_json, write_json
 from omnictl.stages import stage_type
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.hardware.device import keep_freed_memory, wait_for
 from omnictl.trainer.hardware.precision import best_seconds
-
-if TYPE_CHECKING:
-    from omnictl.data.text.corpus import CurriculumConfig
 
 MEASURING_SHARE, MOST_MEASURING_SECONDS = 0.05, 60.0
 """Share of the given time that measuring may take, and its upper limit."""
@@ -44,15 +42,6 @@ TIMED_STEPS = 3
 
 DEFAULT_PRESET = "tiny"
 """Preset of the models that a unit builds on, where they are not units themselves."""
-
-PROJECTORS_SHARE = 0.25
-"""Time of a step in which only projectors learn, without the Thinker, as a share of a full step's."""
-
-EXERCISE_SHARE = 0.6
-"""The same for a step in which words stand for images and recordings, of which fewer are needed."""
-
-OPTIMIZER_SHARE = 0.15
-"""Share of a step's time that does not shrink with the number of examples in its batch."""
 
 PROBE = 512
 """Rows and columns of the products by which machines are compared."""
@@ -260,7 +249,7 @@ def _cost(
         rate = estimate.probe_rate if measured is None else measured.probe_rate
         fixed, curve = reference.fixed_at(rate), reference.curve
     steps = max_steps or config.steps
-    first, share = _first_steps(unit)
+    first, share = first_steps(unit.config)
     return UnitCost(
         unit.name,
         steps,
@@ -273,20 +262,6 @@ def _cost(
         first_steps=first,
         first_share=share,
     )
-
-
-def _first_steps(unit: UnitConfig) -> tuple[int, float]:
-    """The first steps of a unit that take less than the others, and what one takes of a later step's time: lessons, words,
-    projectors."""
-    projectors, exercises = int(getattr(unit.config, "projector_steps", 0)), int(getattr(unit.config, "exercise_steps", 0))
-    if not unit.config.data.source.startswith("tinyworld"):
-        exercises = 0
-    if first := projectors + exercises:
-        return first, (projectors * PROJECTORS_SHARE + exercises * EXERCISE_SHARE) / first
-    curriculum: CurriculumConfig | None = getattr(unit.config.data, "curriculum", None)
-    if curriculum is None or not curriculum.steps or not unit.config.data.source.startswith("tinyworld"):
-        return 0, 1.0
-    return curriculum.steps, min(1.0, OPTIMIZER_SHARE + curriculum.windows / (curriculum.steps * unit.train.batch_size))
 
 
 def _file(unit: UnitConfig, device: torch.device, cache: Path) -> Path:
