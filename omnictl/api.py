@@ -34,7 +34,7 @@ from omnictl.pipeline.evaluate import Measure, measure
 from omnictl.pipeline.initial_weights import find_initial_weights
 from omnictl.pipeline.job import create_job, train_job
 from omnictl.pipeline.run_folder import absolute_source, versions_and_machine
-from omnictl.pipeline.upstream import choose_upstream
+from omnictl.pipeline.upstream_runs import choose_upstream
 from omnictl.runs.model_folder import read_stage
 from omnictl.runs.root import run_root
 from omnictl.runs.run import Run

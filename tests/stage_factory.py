@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from omnictl.data.cache import cache_dir
-from omnictl.measure.untrained import save_untrained
+from omnictl.measure.untrained_stages import save_untrained
 from omnictl.runs.files import read_json, write_json
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_recipe, stage_type

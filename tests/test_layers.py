@@ -31,7 +31,7 @@ LAYERS = (
     ("tinyworld",),
     ("nn", "metrics", "runs"),
     ("config",),
-    ("errors", "processes", "regular_files", "visible_text"),
+    ("errors", "processes", "progress", "regular_files", "visible_text"),
 )
 """From top to bottom; packages of one line do not import each other."""
 

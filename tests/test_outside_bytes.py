@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from omnictl.config.files import read_config
-from omnictl.data.audio.files import read_audio, wav_bytes
+from omnictl.data.audio.decoder import read_audio, wav_bytes
 from omnictl.data.dialogues.manifest import read_dialogues
 from omnictl.data.images.manifest import IMAGES
 from omnictl.data.speech.manifest import SPEECH
@@ -24,7 +24,7 @@ from omnictl.runs.log_file import read_log
 from omnictl.runs.model_folder import read_description
 from omnictl.runs.run import Run
 from omnictl.runs.weights_file import read_weights
-from omnictl.trainer.plan.size_limit import limit_to_weights
+from omnictl.trainer.plan.model_size_limit import limit_to_weights
 
 pytestmark = pytest.mark.faults
 

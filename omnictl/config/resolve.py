@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from omnictl.config.base import Config
 from omnictl.config.files import ConfigFile, Key, read_config
 from omnictl.config.overrides import Override, parse_override
-from omnictl.config.problems import Problem, explain
-from omnictl.config.variants import lay_over
+from omnictl.config.union_variants import lay_over
+from omnictl.config.validation_errors import Problem, explain
 from omnictl.errors import ConfigError
 
 C = TypeVar("C", bound=Config)

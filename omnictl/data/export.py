@@ -30,7 +30,7 @@ from omnictl.data.speech.manifest import FIELDS
 from omnictl.data.speech.tinyworld import TinyWorldSpeech
 from omnictl.data.text.tinyworld import TinyWorldText
 from omnictl.errors import DataError, DiskFull, OmniError, UsageError
-from omnictl.runs.progress_log import log_progress
+from omnictl.progress import log_progress
 from omnictl.tinyworld.images.scenes import scene
 
 RATE = 16_000

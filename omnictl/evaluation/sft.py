@@ -22,11 +22,11 @@ from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.speech.transcripts.transcript import normalise
 from omnictl.data.text.tokenizer import END, IM_END, IM_START
-from omnictl.generate.decode import Prompt, answer_greedily
+from omnictl.generate.token_decoder import Prompt, answer_greedily
 from omnictl.metrics.answers import is_same, is_true
 from omnictl.metrics.figures import Tile, contact_sheet
 from omnictl.metrics.intervals import Better, Estimate, mean_of_rates, rate
-from omnictl.metrics.shuffle import shuffled_inputs
+from omnictl.metrics.shuffled_control import shuffled_inputs
 from omnictl.metrics.speech import by_pair, word_errors
 from omnictl.models.omni import Omni
 from omnictl.trainer.distributed.dtensor import in_slices

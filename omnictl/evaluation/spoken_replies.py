@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from omnictl.data.audio.files import wav_bytes
+from omnictl.data.audio.decoder import wav_bytes
 from omnictl.data.speech.transcripts.spoken_text import speech_text, spell_out
 from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.evaluation.talker import SHUFFLE_SEED, TalkerEvaluator
 from omnictl.metrics.intervals import Estimate
-from omnictl.metrics.shuffle import shuffled_inputs
+from omnictl.metrics.shuffled_control import shuffled_inputs
 from omnictl.metrics.speech import by_pair, character_errors
 
 if TYPE_CHECKING:

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omnictl.data.audio.files import wav_bytes
+from omnictl.data.audio.decoder import wav_bytes
 from omnictl.data.audio.resample import resample
 from omnictl.data.speech.corpus import Recording, Samples
 from omnictl.data.speech.transcripts.spoken_text import speech_text
-from omnictl.evaluation.alignment import ALIGNED, SUFFIX, planned_times, speech_image, symbol_times
+from omnictl.evaluation.alignment_images import ALIGNED, SUFFIX, planned_times, speech_image, symbol_times
 from omnictl.generate.griffin_lim import synthesise
 from omnictl.generate.tts import Voice, say, time_speech
 from omnictl.metrics.figures import TimedText, spectrogram_image
 from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 from omnictl.metrics.intervals import Estimate
-from omnictl.metrics.shuffle import shuffled_inputs
+from omnictl.metrics.shuffled_control import shuffled_inputs
 from omnictl.metrics.speech import by_pair, character_errors, word_errors
 from omnictl.metrics.verdict import judge_talker
 from omnictl.nn.audio.mel import log_mel

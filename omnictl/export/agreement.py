@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from omnictl.errors import ExportError
-from omnictl.generate.decode import Prompt, answer_greedily, generate
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.generate.token_decoder import Prompt, answer_greedily, generate
 from omnictl.models.thinker import Thinker
 
 NUM_PROMPTS, WRITTEN = 20, 64

@@ -9,7 +9,7 @@ import torch
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import ConfigError
 from omnictl.export.thinker import merge_updates
-from omnictl.features.frontends import AudioFrontend, VisionFrontend
+from omnictl.features.media_encoders import AudioFrontend, VisionFrontend
 from omnictl.generate.griffin_lim import Samples
 from omnictl.generate.tts import Voice
 from omnictl.models.omni import Omni, OmniConfig

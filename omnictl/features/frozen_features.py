@@ -14,8 +14,8 @@ from safetensors.torch import save
 from torch import nn
 
 from omnictl.data.cache import flush, read_or_build
-from omnictl.features.frontends import Inputs, MediaEncoder, Raw
-from omnictl.runs.progress_log import log_progress
+from omnictl.features.media_encoders import Inputs, MediaEncoder, Raw
+from omnictl.progress import log_progress
 
 _FORMAT = 1
 

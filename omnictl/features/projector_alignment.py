@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from omnictl.data.dialogues.imitated_media import spell_word
 from omnictl.data.dialogues.modalities import MediaKind
-from omnictl.data.dialogues.word_features import spell_word
 from omnictl.data.text.tokenizer import Tokenizer
-from omnictl.features.frontends import MediaEncoder
+from omnictl.features.media_encoders import MediaEncoder
 from omnictl.models.omni import Omni
 
 LEAST_WEIGHT = 0.5

@@ -13,7 +13,7 @@ from omnictl.config.split import Split
 from omnictl.data.cache import flush, read_or_build
 from omnictl.data.speech.batches.codes import CodedSpeech
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.features.durations import Alignment
+from omnictl.features.recogniser_durations import Alignment
 from omnictl.models.codec import Codec
 
 _FORMAT = 1

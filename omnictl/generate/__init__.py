@@ -1,1 +1,1 @@
-"""Writing text token by token: prefill, cached decoding, sampling."""
+"""From what models give to text and sound: tokens one by one, CTC decoding, n-grams, speech synthesis, Griffin-Lim."""

@@ -19,23 +19,23 @@ class Decoding:
     audio's alone (`omnictl.generate.rescore`).
     """
 
-    beam_width: int = 1
+    beam: int = 1
     """1: the best path."""
     scorer: SymbolScorer[Any] | None = None
     rater: SentenceRater | None = None
-    weight: float = 0.5
+    lm_weight: float = 0.5
     """How much each of them counts beside the audio."""
 
     def __post_init__(self) -> None:
         has_model = self.scorer is not None or self.rater is not None
-        assert self.beam_width > 1 or not has_model, "the best path takes no language model"
+        assert self.beam > 1 or not has_model, "the best path takes no language model"
 
     def ids(self, log_probs: Tensor, targets: Targets) -> list[int]:
         """The ids of `(S, V)` log-probabilities."""
-        if self.beam_width == 1:
+        if self.beam == 1:
             return greedy(log_probs[None], torch.tensor([len(log_probs)]))[0]
-        hypotheses = prefix_beam_search(log_probs, beam_width=self.beam_width, scorer=self.scorer, scorer_weight=self.weight)
+        hypotheses = prefix_beam_search(log_probs, beam_width=self.beam, scorer=self.scorer, scorer_weight=self.lm_weight)
         if self.rater is not None:
             texts = [" ".join(targets.decode(hypothesis.ids).split()) for hypothesis in hypotheses]
-            hypotheses = rescore(hypotheses, texts, self.rater, weight=self.weight)
+            hypotheses = rescore(hypotheses, texts, self.rater, weight=self.lm_weight)
         return hypotheses[0].ids

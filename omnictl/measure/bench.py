@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import torch
 
 from omnictl import __version__
-from omnictl.generate.decode import Prompt, generate
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.generate.token_decoder import Prompt, generate
 from omnictl.generate.tts import say, time_speech
-from omnictl.measure.untrained import in_fresh_processes, untrained_stage
+from omnictl.measure.untrained_stages import in_fresh_processes, untrained_stage
 from omnictl.models.thinker import Thinker
+from omnictl.nn.batch_statistics import apply_batch_statistics
 from omnictl.nn.recompute import set_checkpointing
-from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.trainer.hardware.device import MemoryRise, keep_freed_memory, wait_for
 from omnictl.trainer.hardware.precision import Precision, matmul_rate
 from omnictl.trainer.loader import micro_batches
@@ -32,7 +32,7 @@ from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.plan.dry_run import precision_for
 from omnictl.trainer.plan.free_memory import free_memory
-from omnictl.trainer.plan.memory import MemoryPlan, Steps, confirm_plan, plan_memory
+from omnictl.trainer.plan.micro_batch import MemoryPlan, Steps, confirm_plan, plan_memory
 from omnictl.trainer.stage import NO_WORK, Batches, Work
 
 WARM_UP = 2

@@ -8,7 +8,7 @@ from typing import Any
 from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.text.corpus import TextDataConfig
-from omnictl.features.frontends import MediaEncoder
+from omnictl.features.media_encoders import MediaEncoder
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS
 

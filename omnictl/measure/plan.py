@@ -1,7 +1,7 @@
 """What a training will take, before it starts: memory, steps, disk and time of each stage, here or on a GPU that is elsewhere.
 
-A fresh stage on a little of its data is traced as training traces it (`trainer/plan/memory.py`); nothing of its size is computed.
-Time comes from a few examples timed here, or from the rate that a GPU's maker states.
+A fresh stage on a little of its data is traced as training traces it (`trainer/plan/micro_batch.py`); nothing of its size is
+computed. Time comes from a few examples timed here, or from the rate that a GPU's maker states.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ import torch
 from omnictl.config import Config
 from omnictl.errors import ConfigError
 from omnictl.measure.disk_usage import data_bytes, size_of
-from omnictl.measure.untrained import in_fresh_processes, untrained_stage
+from omnictl.measure.untrained_stages import in_fresh_processes, untrained_stage
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.recompute import Checkpointing, set_checkpointing
 from omnictl.trainer.hardware.device import wait_for
@@ -21,8 +21,8 @@ from omnictl.trainer.hardware.precision import Precision, best_seconds
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.plan.dry_run import TRIAL_EXAMPLES, precision_for, try_out
 from omnictl.trainer.plan.free_memory import budget, free_memory
-from omnictl.trainer.plan.memory import Steps, fastest_that_fits
 from omnictl.trainer.plan.memory_trace import Peak, Untraceable
+from omnictl.trainer.plan.micro_batch import Steps, fastest_that_fits
 from omnictl.trainer.stage import NO_WORK, Batches, Work
 
 PROCESS = 512 * 2**20

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omnictl.metrics.shuffle import shuffled_inputs
+from omnictl.metrics.shuffled_control import shuffled_inputs
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jiwer
 
 from omnictl.metrics.intervals import Estimate, error_rate
-from omnictl.metrics.shuffle import shuffled_inputs
+from omnictl.metrics.shuffled_control import shuffled_inputs
 
 
 class ErrorCounts(NamedTuple):

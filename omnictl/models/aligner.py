@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from omnictl.config.base import Config
 from omnictl.nn.audio.mel import MelConfig
+from omnictl.nn.audio.symbol_durations import likeliest_durations
 from omnictl.nn.conv import ResidualConv, TimeConv, apply_layers, valid_mask
-from omnictl.nn.losses.monotonic import beta_binomial_prior, likeliest_durations
+from omnictl.nn.losses.monotonic import beta_binomial_prior
 
 STRIDE = 2
 """Mel frames that one frame of the alignment stands for: 50 Hz with 10 ms mels."""

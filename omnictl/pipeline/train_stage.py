@@ -13,7 +13,7 @@ from omnictl.runs.run import Run
 from omnictl.stages import stage_type
 from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.trainer.loop import Outcome
-from omnictl.trainer.plan.size_limit import limit_to_memory
+from omnictl.trainer.plan.model_size_limit import limit_to_memory
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from omnictl.stages.talker_recipe import SpeakingConfig
 from omnictl.stages.voice import PARTS, folders_in
 from omnictl.trainer.distributed.process_group import ProcessGroup
 from omnictl.trainer.loop import Outcome
-from omnictl.trainer.plan.size_limit import limit_to_memory
+from omnictl.trainer.plan.model_size_limit import limit_to_memory
 
 
 @dataclass(frozen=True)

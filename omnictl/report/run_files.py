@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from omnictl.report.curves import Point
 from omnictl.runs.files import read_json
-from omnictl.runs.log_lines import read_lines
+from omnictl.runs.log_file import read_lines
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES, StageEntry
 

@@ -8,7 +8,7 @@ from omnictl.report.curves import Limit, Point, curve
 from omnictl.report.html import Html, details, element, embed_file, table
 from omnictl.report.run_files import History, history
 from omnictl.runs.catalogue import parents_of
-from omnictl.runs.log_lines import read_lines
+from omnictl.runs.log_file import read_lines
 from omnictl.runs.run import Run
 
 MIB = 2**20

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from omnictl.errors import RunError
 from omnictl.runs.files import read_json
-from omnictl.runs.log_lines import read_lines
+from omnictl.runs.log_file import read_lines
 from omnictl.runs.run import Run, list_runs
 
 NEWEST = "latest"

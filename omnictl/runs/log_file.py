@@ -1,12 +1,15 @@
 """A run's logs, one JSON object a line, read as far as they can be: a power cut leaves anything at the end of a file."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omnictl.errors import RunError
 from omnictl.regular_files import MIB, open_regular
+
+logger = logging.getLogger(__name__)
 
 LONGEST_LINE = MIB
 """Bytes; a line of metrics has a few hundred."""
@@ -39,7 +42,7 @@ def read_log(path: Path) -> Log | None:
     try:
         for raw in _raw_lines(path):
             values = _values(raw)
-            if values is None:
+            if values is None or type(values.get("step")) is not int:
                 whole = raw.endswith(b"\n") or len(raw) > LONGEST_LINE
                 return Log(lines, f"line {len(lines) + 1} of {path} cannot be read" if whole else None)
             lines.append(LogLine(raw, values))
@@ -47,6 +50,23 @@ def read_log(path: Path) -> Log | None:
         fix = f"make it a readable file, or remove it (rm -r {path})"
         raise RunError(f"cannot read {path}: {error.strerror}", where=str(path), fix=fix) from error
     return Log(lines, None)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines, which a training may still be writing; none if there is no file.
+
+    A line that cannot be read is where it ends, with a warning unless it is still being written.
+    """
+    if not path.is_file():
+        return
+    for number, raw in enumerate(_raw_lines(path), start=1):
+        values = _values(raw)
+        if values is not None:
+            yield values
+            continue
+        if raw.endswith(b"\n"):
+            logger.warning("line %d of %s cannot be read: what follows is left out", number, path)
+        return
 
 
 def _raw_lines(path: Path) -> Iterator[bytes]:
@@ -62,4 +82,4 @@ def _values(raw: bytes) -> dict[str, Any] | None:
         values = json.loads(raw)
     except (ValueError, RecursionError):  # of UTF-8 as of JSON
         return None
-    return values if isinstance(values, dict) and type(values.get("step")) is int else None
+    return values if isinstance(values, dict) else None

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from omnictl.errors import OmniError, RunError
 from omnictl.runs.files import read_json, sync_dir, write_json, writing
-from omnictl.runs.places import find_place, place_in
+from omnictl.runs.run_references import find_place, place_in
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 

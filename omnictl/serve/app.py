@@ -16,8 +16,8 @@ from omnictl.serve.metrics import ServeMetrics
 from omnictl.serve.model import ServedModel
 from omnictl.serve.realtime import connection as realtime
 from omnictl.serve.service import Service
+from omnictl.serve.traffic.access import Guard
 from omnictl.serve.traffic.errors import RequestError, error_response
-from omnictl.serve.traffic.guard import Guard
 from omnictl.serve.traffic.limits import ServeLimits
 from omnictl.serve.traffic.scheduler import Scheduler
 

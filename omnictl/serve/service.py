@@ -10,7 +10,7 @@ from starlette.requests import Request
 from omnictl.config.base import Config
 from omnictl.serve.metrics import ServeMetrics
 from omnictl.serve.model import ServedModel
-from omnictl.serve.replies.spoken_replies import SpokenReplies
+from omnictl.serve.replies.reply_audio import SpokenReplies
 from omnictl.serve.traffic.errors import RequestError, invalid
 from omnictl.serve.traffic.limits import ServeLimits
 from omnictl.serve.traffic.scheduler import Scheduler

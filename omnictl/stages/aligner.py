@@ -27,7 +27,7 @@ from omnictl.data.speech.transcripts.transcript import ALPHABET
 from omnictl.errors import ConfigError
 from omnictl.evaluation.aligner import AlignmentScores, UtteranceScores
 from omnictl.evaluation.talker import Judge
-from omnictl.features.durations import Alignment, Durations, spread_durations
+from omnictl.features.recogniser_durations import Alignment, Durations, spread_durations
 from omnictl.generate.ctc_search import align
 from omnictl.metrics.verdict import judge_aligner
 from omnictl.models.aligner import STRIDE, Aligner, AlignerConfig, AlignerOutput, durations, training_flops

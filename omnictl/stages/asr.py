@@ -22,7 +22,7 @@ from torch import Tensor
 
 from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.audio.files import wav_bytes
+from omnictl.data.audio.decoder import wav_bytes
 from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, evaluation_batches, pad
 from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet, drop_infeasible, find_infeasible, open_set
@@ -30,7 +30,7 @@ from omnictl.data.speech.source import first_utterances, open_recordings, open_s
 from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets, Targets
 from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
-from omnictl.evaluation.alignment import ALIGNED, SUFFIX, ctc_image
+from omnictl.evaluation.alignment_images import ALIGNED, SUFFIX, ctc_image
 from omnictl.evaluation.asr import (
     RecognitionResult,
     TranscriptionResult,
@@ -41,7 +41,7 @@ from omnictl.evaluation.asr import (
     samples,
 )
 from omnictl.evaluation.talker import Judge
-from omnictl.features.frontends import AudioFrontend, MediaEncoder
+from omnictl.features.media_encoders import AudioFrontend, MediaEncoder
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
@@ -208,7 +208,7 @@ class Asr:
     def decoding(self) -> Decoding:
         """How the model's scores are decoded."""
         config = self.config.decoding
-        return Decoding() if config.beam == 1 else Decoding(config.beam, self.language_model, weight=config.lm_weight)
+        return Decoding() if config.beam == 1 else Decoding(config.beam, self.language_model, lm_weight=config.lm_weight)
 
     def batches(self) -> SpeechBatches:
         """Batches of utterances of similar length, augmented differently every time."""

@@ -33,8 +33,8 @@ from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import CheckpointError, ConfigError
 from omnictl.evaluation.information_limit import TokenScores, document_sums, information_limit
 from omnictl.evaluation.talker import Judge
-from omnictl.generate.decode import Prompt, generate
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.generate.token_decoder import Prompt, generate
 from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.ngram import unigram_nats
 from omnictl.metrics.text import bits_per_byte, perplexity
@@ -48,7 +48,7 @@ from omnictl.tinyworld.text.lessons import LessonKind
 from omnictl.trainer.checkpoint import load_weights
 from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.trainer.distributed.dtensor import in_slices
-from omnictl.trainer.plan.size_limit import limit_to_weights
+from omnictl.trainer.plan.model_size_limit import limit_to_weights
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 TOKENIZER_CHARACTERS = 4_000_000

@@ -12,7 +12,7 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.evaluation.talker import Judge
 from omnictl.runs.run import Run
 from omnictl.trainer.checkpoint import load_weights
-from omnictl.trainer.plan.size_limit import limit_to_weights
+from omnictl.trainer.plan.model_size_limit import limit_to_weights
 from omnictl.trainer.stage import Report, Stage
 
 

@@ -3,7 +3,7 @@
     loss = −Σ ln p(token_t | what was said, shown and heard before) ÷ number of tokens of the assistant's answers
 
 Encoders of stages B and C see and hear; what they make of an image or a recording takes the place of tokens, through projectors. On
-TinyWorld the Thinker first does exercises in which words stand for what is shown and said (`word_features`); then the
+TinyWorld the Thinker first does exercises in which words stand for what is shown and said (`imitated_media`); then the
 projectors learn alone (`projector_alignment`; without words of the encoders', by the loss above: Liu et al. 2023, LLaVA), and then
 both together. A share of each batch is the Thinker's own text, lest it forget how to write. The Talker is not trained here,
 only kept beside: the result needs no other run.
@@ -29,10 +29,10 @@ from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixtu
 from omnictl.data.dialogues.chat_template import ChatTemplate
 from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
 from omnictl.data.dialogues.examples import DialogueSet, encode_last_answer, open_dialogue_set, task_weights
+from omnictl.data.dialogues.imitated_media import ExerciseSizes, imitate, make_exercises
 from omnictl.data.dialogues.media_features import FeatureSource, MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind, needed_stages
 from omnictl.data.dialogues.source import open_dialogues
-from omnictl.data.dialogues.word_features import ExerciseSizes, imitate, make_exercises
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.quarantine import format_rows
 from omnictl.data.manifest.source import tinyworld_seed
@@ -54,10 +54,10 @@ from omnictl.evaluation.sft import (
 )
 from omnictl.evaluation.spoken_replies import SpokenReplies, say_replies
 from omnictl.evaluation.talker import Judge, TalkerEvaluator
-from omnictl.features.frontends import MediaEncoder, Raw, open_encoder
 from omnictl.features.frozen_features import EncoderInputs, perceive
+from omnictl.features.media_encoders import MediaEncoder, Raw, open_encoder
 from omnictl.features.projector_alignment import alignment_loss, can_align, projector_flops
-from omnictl.generate.decode import Prompt, Reading
+from omnictl.generate.token_decoder import Prompt, Reading
 from omnictl.metrics.verdict import judge_answers
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import training_flops

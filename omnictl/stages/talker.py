@@ -22,7 +22,7 @@ from torch import Tensor
 
 from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.audio.files import wav_bytes
+from omnictl.data.audio.decoder import wav_bytes
 from omnictl.data.speech.batches.codes import (
     NOTHING,
     CodedBatch,

@@ -49,8 +49,8 @@ from omnictl.evaluation.vision import (
     patch_estimates,
     validation_report,
 )
-from omnictl.features.caption_space import MAX_CAPTION_TOKENS, CaptionReader
-from omnictl.features.frontends import MediaEncoder, VisionFrontend
+from omnictl.features.media_encoders import MediaEncoder, VisionFrontend
+from omnictl.features.zero_shot import MAX_CAPTION_TOKENS, CaptionReader
 from omnictl.metrics.verdict import judge_vision
 from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig, VisionOutput, training_flops

@@ -13,7 +13,7 @@ from omnictl.runs.run import Run, Status
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.distributed.process_group import ALONE, ProcessGroup
 from omnictl.trainer.log import Observer
-from omnictl.trainer.plan.time_limit import StepPlanner
+from omnictl.trainer.plan.step_plan import StepPlanner
 from omnictl.trainer.signals import Requests, listen_for_signals
 from omnictl.trainer.stage import Report, Stage
 from omnictl.trainer.trainer import Trainer

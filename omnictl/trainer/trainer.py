@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from omnictl.errors import Diverged
-from omnictl.nn.statistics import forget_batch_statistics, statistics_modules
+from omnictl.nn.batch_statistics import forget_batch_statistics, statistics_modules
 from omnictl.runs.files import write_json
 from omnictl.runs.run import Run
 from omnictl.trainer.checkpoint import (
@@ -41,9 +41,9 @@ from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
 from omnictl.trainer.optim.gradient import GradientSums, accumulate, normalise, sum_over_processes
 from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.optim.schedule import learning_rate_factor
-from omnictl.trainer.plan.memory import is_out_of_memory, step_does_not_fit
+from omnictl.trainer.plan.micro_batch import is_out_of_memory, step_does_not_fit
 from omnictl.trainer.plan.run_setup import check_divisible, settle
-from omnictl.trainer.plan.time_limit import Speed, StepPlan, StepPlanner, plan_evaluations
+from omnictl.trainer.plan.step_plan import Speed, StepPlan, StepPlanner, plan_evaluations
 from omnictl.trainer.samples import keep_samples
 from omnictl.trainer.stage import Report, Stage
 
@@ -384,5 +384,5 @@ class Trainer:
         plan, seconds = self.step_plan, self.seconds
         if plan is None or self.state.step < plan.least_steps:
             return False
-        evaluate = seconds.evaluate or plan.evaluation_seconds
-        return self.group.first(lambda: time.monotonic() + seconds.slow_step + evaluate + seconds.save > plan.deadline)
+        ahead = seconds.slow_step + (seconds.evaluate or plan.evaluation_seconds) + seconds.save
+        return self.group.first(lambda: time.monotonic() + ahead > plan.deadline)

@@ -20,9 +20,9 @@ from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import RunError, UsageError
 from omnictl.evaluation.sft import STOP, Respondent
-from omnictl.features.frontends import MediaEncoder, Raw
-from omnictl.generate.decode import generate
+from omnictl.features.media_encoders import MediaEncoder, Raw
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.generate.token_decoder import generate
 from omnictl.models.omni import Omni, OmniConfig
 from omnictl.models.thinker import Thinker
 from omnictl.runs.model_folder import described_field

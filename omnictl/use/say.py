@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from omnictl.data.audio.files import wav_bytes
+from omnictl.data.audio.decoder import wav_bytes
 from omnictl.data.audio.resample import ResampleStream
 from omnictl.data.speech.transcripts.spoken_text import spell_out
 from omnictl.data.speech.transcripts.transcript import foreign_characters

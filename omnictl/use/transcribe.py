@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.decoder import read_audio
 from omnictl.data.speech.corpus import Samples
 from omnictl.data.speech.transcripts.targets import Targets
 from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise

@@ -17,11 +17,11 @@ import torch
 
 from omnictl.data.cache import cache_dir
 from omnictl.measure.bench import Step, take_step
-from omnictl.measure.untrained import untrained_stage
+from omnictl.measure.untrained_stages import untrained_stage
 from omnictl.trainer.hardware.device import keep_freed_memory
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.plan.dry_run import precision_for
-from omnictl.trainer.plan.memory import MemoryPlan, Steps, fastest_micro_batch, halves
+from omnictl.trainer.plan.micro_batch import MemoryPlan, Steps, fastest_micro_batch, halves
 
 CPU = torch.device("cpu")
 PARTS = 4  # sizes: the whole batch, a half, a quarter, an eighth

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import torch
 
 from omnictl.data.cache import cache_dir
-from omnictl.measure.untrained import untrained_stage
+from omnictl.measure.untrained_stages import untrained_stage
+from omnictl.nn.batch_statistics import forget_batch_statistics
 from omnictl.nn.recompute import set_checkpointing
-from omnictl.nn.statistics import forget_batch_statistics
 from omnictl.trainer.hardware.device import MemoryRise
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer

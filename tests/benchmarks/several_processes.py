@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from omnictl.data.cache import cache_dir
-from omnictl.measure.untrained import untrained_stage
+from omnictl.measure.untrained_stages import untrained_stage
 from omnictl.processes import end
 from omnictl.trainer.distributed.process_group import ProcessGroup, join_world
 from omnictl.trainer.hardware.device import keep_freed_memory

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import torch
 
-from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.decoder import read_audio
 from omnictl.data.audio.resample import resample
 from omnictl.data.speech.corpus import Samples
 from omnictl.nn.audio.mel import MelConfig, log_mel

@@ -9,8 +9,8 @@ import time
 import torch
 
 from omnictl.data.text.tokenizer import END
-from omnictl.generate.decode import generate
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.generate.token_decoder import generate
 from omnictl.models.thinker import Thinker, training_flops
 from omnictl.nn.losses.cross_entropy import cross_entropy_sum
 from omnictl.stages.pretrain import PRESETS

@@ -19,12 +19,12 @@ from pydantic import ByteSize, TypeAdapter
 from omnictl.data.cache import cache_dir
 from omnictl.measure.bench import take_step
 from omnictl.measure.plan import StagePlan, TargetGpu, plan_stage
-from omnictl.measure.untrained import untrained_stage
+from omnictl.measure.untrained_stages import untrained_stage
 from omnictl.nn.recompute import set_checkpointing
 from omnictl.trainer.hardware.device import MemoryRise, return_freed_memory
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.optim.optimizers import Optimizers
-from omnictl.trainer.plan.memory import MemoryPlan
+from omnictl.trainer.plan.micro_batch import MemoryPlan
 
 CPU = torch.device("cpu")
 STEPS = 2

@@ -76,7 +76,7 @@ def ogg_pages(data: bytes) -> list[bytes]:
 
 def with_checksums(data: bytes) -> bytes:
     """The Ogg file with true checksums, as far as it consists of pages: so that what is broken reaches the decoder."""
-    from omnictl.data.audio.containers import _ogg_checksum
+    from omnictl.data.audio.headers import _ogg_checksum
 
     whole = b""
     while len(data) >= 27 and len(data) >= 27 + data[26]:
@@ -103,7 +103,7 @@ def complaint(call: Callable[..., object], path: Path, **options: float) -> "Dat
 
 def refused(path: Path, **bounds: float) -> "DataError":
     """What `read_audio` says; `probe_audio` says it too, or lets the file pass."""
-    from omnictl.data.audio.files import probe_audio, read_audio
+    from omnictl.data.audio.decoder import probe_audio, read_audio
 
     error, probed = complaint(partial(read_audio, rate=16_000), path, **bounds), complaint(probe_audio, path, **bounds)
     assert error is not None
@@ -114,7 +114,7 @@ def refused(path: Path, **bounds: float) -> "DataError":
 
 def read_mutated(suffix: str, count: int, folder: Path) -> None:
     """Leaves a report in the folder, and the last file."""
-    from omnictl.data.audio.files import read_audio
+    from omnictl.data.audio.decoder import read_audio
 
     path = write_audio(folder / f"file.{suffix}", sine(440, rate=16_000, seconds=0.25), 16_000)
     whole = path.read_bytes()
@@ -138,7 +138,7 @@ def read_mutated(suffix: str, count: int, folder: Path) -> None:
 def main(count: int, folder: Path) -> None:
     import torch
 
-    import omnictl.data.audio.files  # noqa: F401  loaded once, before the processes part
+    import omnictl.data.audio.decoder  # noqa: F401  loaded once, before the processes part
 
     torch.set_num_threads(1)
     fork = multiprocessing.get_context("fork")

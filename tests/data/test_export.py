@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from omnictl.data import export
-from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.decoder import read_audio
 from omnictl.data.dialogues.chat_template import Media
 from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.dialogues.manifest import read_dialogues

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from omnictl.config import resolve
 from omnictl.data.speech.transcripts.targets import CharacterTargets
-from omnictl.features.frontends import AudioFrontend, VisionFrontend, Words
+from omnictl.features.media_encoders import AudioFrontend, VisionFrontend, Words
 from omnictl.features.projector_alignment import alignment_loss, embed_words, projector_flops
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig

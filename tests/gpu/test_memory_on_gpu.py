@@ -9,7 +9,7 @@ from omnictl.nn.recompute import Checkpointing
 from omnictl.stages import STAGES
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.plan.free_memory import free_memory
-from omnictl.trainer.plan.memory import Steps, plan_memory
+from omnictl.trainer.plan.micro_batch import Steps, plan_memory
 
 
 @pytest.mark.parametrize("part", [1, 2, 4])

@@ -8,7 +8,7 @@ from stage_factory import make_stage
 from omnictl.errors import ConfigError
 from omnictl.measure.disk_usage import data_bytes, size_of
 from omnictl.measure.plan import ACHIEVED_SHARE, GPU_TFLOPS, PROCESS, StagePlan, TargetGpu, plan_stage
-from omnictl.measure.untrained import WHOLE_MODEL, untrained_stage
+from omnictl.measure.untrained_stages import WHOLE_MODEL, untrained_stage
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.runs.run import create_run
 from omnictl.stages import STAGES, stage_recipe

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from omnictl.nn.batch_statistics import apply_batch_statistics
 from omnictl.nn.moe import MixtureOfExperts
-from omnictl.nn.statistics import apply_batch_statistics
 
 EXPERTS, TOP_K, WIDTH = 5, 2, 6
 

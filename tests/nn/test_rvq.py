@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from omnictl.nn.batch_statistics import HasBatchStatistics, apply_batch_statistics
 from omnictl.nn.rvq import QuantiserConfig, ResidualQuantiser, nearest, perplexity
-from omnictl.nn.statistics import HasBatchStatistics, apply_batch_statistics
 
 K, V, D = 3, 5, 4
 BOOKS = torch.tensor([3, 1, 2])

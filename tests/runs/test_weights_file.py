@@ -13,7 +13,7 @@ from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.runs.checksums import MANIFEST
 from omnictl.runs.weights_file import read_weights
 from omnictl.trainer.checkpoint import keep_weights, load_weights, plain_state_dict
-from omnictl.trainer.plan.size_limit import limit_to_weights
+from omnictl.trainer.plan.model_size_limit import limit_to_weights
 
 SMALL = {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "hidden": 16, "context": 16}
 

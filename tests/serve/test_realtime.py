@@ -14,8 +14,8 @@ from openai.resources.realtime.realtime import RealtimeConnection
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from omnictl.data.audio.files import read_audio
-from omnictl.generate.decode import Choice
+from omnictl.data.audio.decoder import read_audio
+from omnictl.generate.token_decoder import Choice
 from omnictl.serve.model import ServedModel
 from omnictl.serve.replies import completion
 from omnictl.serve.replies.audio_formats import pcm_bytes

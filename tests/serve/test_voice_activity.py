@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from loopback import QUESTION
 
-from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.decoder import read_audio
 from omnictl.data.speech.corpus import Samples
 from omnictl.serve.realtime.listener import Heard, Listener
 from omnictl.serve.realtime.session_schema import TurnDetection

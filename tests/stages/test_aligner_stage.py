@@ -8,7 +8,7 @@ from stage_factory import make_stage, untrained
 from omnictl.data.cache import cache_dir
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.errors import ConfigError
-from omnictl.features.durations import spread_durations
+from omnictl.features.recogniser_durations import spread_durations
 from omnictl.generate.ctc_search import Span
 from omnictl.stages.aligner import AlignerStage, RecogniserAlignment, open_alignment
 

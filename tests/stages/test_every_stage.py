@@ -17,7 +17,7 @@ from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.batches import pack_examples
 from omnictl.data.dialogues.modalities import MODALITIES
 from omnictl.data.speech.batches.codes import collate_codes
-from omnictl.nn.statistics import apply_batch_statistics
+from omnictl.nn.batch_statistics import apply_batch_statistics
 from omnictl.stages import STAGES, command_recipe, command_stages, stage_recipe, stage_type
 from omnictl.stages.pretrain import Pretrain
 from omnictl.stages.sft import Sft

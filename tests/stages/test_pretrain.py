@@ -16,8 +16,8 @@ from omnictl.data.cache import cache_dir
 from omnictl.data.text.tokenizer import END
 from omnictl.errors import CheckpointError
 from omnictl.models.thinker import training_flops
+from omnictl.nn.batch_statistics import apply_batch_statistics
 from omnictl.nn.moe import MixtureOfExperts
-from omnictl.nn.statistics import apply_batch_statistics
 from omnictl.runs.run import create_run
 from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
 from omnictl.stages.protocol import StageContext

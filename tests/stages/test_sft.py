@@ -14,10 +14,10 @@ from omnictl.config import resolve
 from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import Dialogue, Message
 from omnictl.data.dialogues.examples import task_weights
-from omnictl.data.dialogues.word_features import WordFeatures
+from omnictl.data.dialogues.imitated_media import WordFeatures
 from omnictl.errors import CheckpointError, DataError
 from omnictl.evaluation.sft import DialogueResult, exchange_media, find_commonest, mean_accuracy, rates, text_only, with_controls
-from omnictl.generate.decode import Prompt, answer_greedily
+from omnictl.generate.token_decoder import Prompt, answer_greedily
 from omnictl.metrics.intervals import rate_of
 from omnictl.stages.protocol import StageContext, open_model
 from omnictl.stages.sft import PRESETS, Sft, SftConfig

@@ -27,7 +27,7 @@ from omnictl.data.images.batches import UNKNOWN, ImageBatch
 from omnictl.data.images.tinyworld import ENDLESS
 from omnictl.data.manifest.source import TINYWORLD_SEED
 from omnictl.errors import ConfigError, DataError
-from omnictl.features.caption_space import MAX_CAPTION_TOKENS
+from omnictl.features.zero_shot import MAX_CAPTION_TOKENS
 from omnictl.models.vision_encoder import training_flops
 from omnictl.stages.vision import Vision
 from omnictl.tinyworld.images.renderer import draw

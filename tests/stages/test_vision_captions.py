@@ -23,7 +23,7 @@ from small_vision import (
 from torch import Tensor
 
 from omnictl.data.manifest.source import TINYWORLD_SEED
-from omnictl.features.caption_space import MAX_CAPTION_TOKENS
+from omnictl.features.zero_shot import MAX_CAPTION_TOKENS
 from omnictl.tinyworld.images.scenes import scene
 
 

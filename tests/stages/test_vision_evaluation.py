@@ -15,7 +15,7 @@ from small_vision import CONTRASTIVE, PAIRS, Randomise, first_batch, on_files, s
 from torch import Tensor
 
 from omnictl.data.images.batches import ImageBatch, evaluation_batches
-from omnictl.features import caption_space
+from omnictl.features import zero_shot
 from omnictl.models.vision_encoder import VisionEncoder
 from omnictl.stages import vision
 from omnictl.stages.vision import Vision
@@ -145,7 +145,7 @@ def test_a_limit_takes_the_first_images(giver: Vision) -> None:
 
 
 def test_captions_that_are_cut_are_counted_in_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caption_space, "MAX_CAPTION_TOKENS", 4)
+    monkeypatch.setattr(zero_shot, "MAX_CAPTION_TOKENS", 4)
     monkeypatch.setattr(vision, "MAX_CAPTION_TOKENS", 4)
     with caplog.at_level("INFO", "omnictl"):
         stage = stage_of(CONTRASTIVE)

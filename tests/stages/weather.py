@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from omnictl.config.split import Split
 from omnictl.data.dialogues.corpus import DialogueCorpus
-from omnictl.features.frontends import Inputs, MediaEncoder, Words
+from omnictl.features.media_encoders import Inputs, MediaEncoder, Words
 
 WIDTH = 8
 

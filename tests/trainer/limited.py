@@ -16,7 +16,7 @@ from heaviest import Heaviest
 from regression import Recorder
 
 from omnictl.data.cache import cache_dir
-from omnictl.measure.untrained import untrained_stage
+from omnictl.measure.untrained_stages import untrained_stage
 from omnictl.runs.run import create_run
 from omnictl.trainer import trainer
 from omnictl.trainer.config import TrainConfig
@@ -24,7 +24,7 @@ from omnictl.trainer.hardware.device import keep_freed_memory, return_freed_memo
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loop import train
 from omnictl.trainer.optim.optimizers import choose_optimizer
-from omnictl.trainer.plan.memory import Steps
+from omnictl.trainer.plan.micro_batch import Steps
 
 STEPS = 4
 LIMITS = (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory.max"))

@@ -15,7 +15,7 @@ from omnictl.trainer import trainer
 from omnictl.trainer.config import ScheduleConfig, TrainConfig
 from omnictl.trainer.log import StepRecord
 from omnictl.trainer.loop import Outcome, train
-from omnictl.trainer.plan.time_limit import StepPlanner
+from omnictl.trainer.plan.step_plan import StepPlanner
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 CONFIG = TrainConfig(

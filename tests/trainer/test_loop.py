@@ -19,7 +19,7 @@ from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loop import train
 from omnictl.trainer.optim.schedule import learning_rate_factor
 from omnictl.trainer.plan import dry_run, run_setup
-from omnictl.trainer.plan.time_limit import Speed, StepPlan
+from omnictl.trainer.plan.step_plan import Speed, StepPlan
 from omnictl.trainer.stage import LossSum, Report
 
 

@@ -16,8 +16,8 @@ from omnictl.data.text.corpus import TextDataConfig
 from omnictl.data.text.tokenizer import END, IM_END, IM_START, Tokenizer
 from omnictl.errors import CheckpointError, RunError, UsageError
 from omnictl.evaluation.sft import Respondent
-from omnictl.generate.decode import Prompt
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.generate.token_decoder import Prompt
 from omnictl.models.omni import Features, Omni, OmniConfig
 from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.runs.model_folder import write_description

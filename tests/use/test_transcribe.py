@@ -196,8 +196,8 @@ def test_a_language_model_decides_what_the_audio_does_not(tmp_path: Path) -> Non
     log_probs = unclear("kat", "k", "c", targets)
     scorer = fit_language_model(tmp_path / "lm.txt", targets)
     assert targets.decode(Decoding(8).ids(log_probs, targets)) == "kat"
-    assert targets.decode(Decoding(8, scorer, weight=0.5).ids(log_probs, targets)) == "cat"
-    assert targets.decode(Decoding(8, scorer, weight=0.0).ids(log_probs, targets)) == "kat"
+    assert targets.decode(Decoding(8, scorer, lm_weight=0.5).ids(log_probs, targets)) == "cat"
+    assert targets.decode(Decoding(8, scorer, lm_weight=0.0).ids(log_probs, targets)) == "kat"
 
 
 class Preferring:
@@ -219,8 +219,8 @@ def test_a_rater_chooses_among_what_the_search_found() -> None:
     assert best == "kat kit"
     assert {"cat kit", "kat cit", "cat cit"} <= set(others)
     assert len(others) <= 7
-    assert targets.decode(Decoding(8, rater=rater, weight=0.5).ids(log_probs, targets)) == " cat kit "
-    assert targets.decode(Decoding(8, rater=rater, weight=0.1).ids(log_probs, targets)) == " kat kit "
+    assert targets.decode(Decoding(8, rater=rater, lm_weight=0.5).ids(log_probs, targets)) == " cat kit "
+    assert targets.decode(Decoding(8, rater=rater, lm_weight=0.1).ids(log_probs, targets)) == " kat kit "
 
 
 def test_a_scorer_inside_the_search_and_a_rater_after_it(tmp_path: Path) -> None:
@@ -228,12 +228,12 @@ def test_a_scorer_inside_the_search_and_a_rater_after_it(tmp_path: Path) -> None
     targets = CharacterTargets()
     log_probs = unclear("kat", "k", "c", targets, apart=1.5)
     scorer = fit_language_model(tmp_path / "lm.txt", targets)
-    assert targets.decode(Decoding(2, scorer, weight=0.5).ids(log_probs, targets)) == "cat"
+    assert targets.decode(Decoding(2, scorer, lm_weight=0.5).ids(log_probs, targets)) == "cat"
     indifferent = Preferring("dog")
-    found = Decoding(2, scorer, indifferent, weight=0.5).ids(log_probs, targets)
+    found = Decoding(2, scorer, indifferent, lm_weight=0.5).ids(log_probs, targets)
     assert indifferent.rated == [["cat", "kat"]]  # in the scorer's order
     assert targets.decode(found) == "kat"  # but the rater's word and the audio decide
-    assert targets.decode(Decoding(2, scorer, Preferring("cat"), weight=2.0).ids(log_probs, targets)) == "cat"
+    assert targets.decode(Decoding(2, scorer, Preferring("cat"), lm_weight=2.0).ids(log_probs, targets)) == "cat"
 
 
 def test_the_best_path_takes_no_language_model() -> None:

@@ -32,7 +32,7 @@ def bench(
     from omnictl.config import choose_preset
     from omnictl.data.cache import cache_dir
     from omnictl.measure.bench import describe_machine, measure, measure_use
-    from omnictl.measure.untrained import WHOLE_MODEL
+    from omnictl.measure.untrained_stages import WHOLE_MODEL
     from omnictl.stages import stage_recipe
     from omnictl.trainer.hardware.device import choose_device
 

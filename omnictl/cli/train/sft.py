@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def _find_parents(root: Path, config: "Config", given: Mapping[str, str | None], context: "TrainContext") -> "dict[str, Run]":
     """The runs to join: those that are named, else the newest that fit."""
-    from omnictl.pipeline.upstream import choose_upstream
+    from omnictl.pipeline.upstream_runs import choose_upstream
     from omnictl.stages.sft import SftConfig
 
     assert isinstance(config, SftConfig)

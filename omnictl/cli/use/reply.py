@@ -118,7 +118,7 @@ def _say(pieces: Iterator[str], spoken: SpokenReply, settings: "SpeechSettings",
 
 
 def _write_audio(file: Path, audio: "Samples", voice: "Voice") -> None:
-    from omnictl.data.audio.files import wav_bytes
+    from omnictl.data.audio.decoder import wav_bytes
     from omnictl.runs.files import write_bytes
 
     write_bytes(file, wav_bytes(audio, voice.vocoder.sample_rate))

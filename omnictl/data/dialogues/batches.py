@@ -92,7 +92,7 @@ def open_replayed_text(data: TextDataConfig, tokenizer: Tokenizer, cache: Path) 
 
 
 class Exercise(NamedTuple):
-    """Some of the first examples, without the encoders' features (`word_features`)."""
+    """Some of the first examples, without the encoders' features (`imitated_media`)."""
 
     features: MediaFeatures | None
     """What stands for images and recordings; None: nothing, only texts are kept."""

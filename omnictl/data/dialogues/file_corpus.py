@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.decoder import read_audio
 from omnictl.data.dialogues.chat_template import Dialogue, Media, Message, Part
 from omnictl.data.dialogues.corpus import DialogueDataConfig, ImageCollection, Pixels
 from omnictl.data.dialogues.manifest import DialogueManifest, DialogueRow, MediaFile
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.images.file_corpus import load_image
-from omnictl.data.images.files.checks import find_broken_images
+from omnictl.data.images.files.broken_images import find_broken_images
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus

@@ -1,6 +1,6 @@
 """The kinds of media that dialogues have besides text, and how a Thinker takes them in.
 
-A new kind is a module with an encoder (`omnictl.features.frontends.MediaEncoder`) and a line of `MODALITIES`.
+A new kind is a module with an encoder (`omnictl.features.media_encoders.MediaEncoder`) and a line of `MODALITIES`.
 """
 
 from collections.abc import Container

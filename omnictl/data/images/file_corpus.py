@@ -26,7 +26,7 @@ from omnictl.data.images.corpus import (
     Pixels,
     View,
 )
-from omnictl.data.images.files.checks import find_broken_images
+from omnictl.data.images.files.broken_images import find_broken_images
 from omnictl.data.images.files.decoder import read_image
 from omnictl.data.images.manifest import ImageManifest, ImageRow, label_flaw, label_values
 from omnictl.data.manifest.rows import BrokenRow

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.audio.files import probe_audio, read_audio
+from omnictl.data.audio.decoder import probe_audio, read_audio
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.manifest.thread_pool import measure_in_parallel

@@ -17,7 +17,7 @@ from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.errors import DataError
-from omnictl.runs.progress_log import log_progress
+from omnictl.progress import log_progress
 from omnictl.tinyworld.images.renderer import draw
 from omnictl.tinyworld.images.scenes import Scene, scene
 

@@ -9,7 +9,7 @@ import numpy as np
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.text.corpus import Corpus
 from omnictl.errors import DataError
-from omnictl.runs.progress_log import log_progress
+from omnictl.progress import log_progress
 
 if TYPE_CHECKING:  # audio needs torch, which takes seconds to load; images and text do not
     from omnictl.data.inspect.audio_files import AudioFacts

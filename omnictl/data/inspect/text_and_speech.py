@@ -22,7 +22,7 @@ from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
 from omnictl.nn.losses.ctc import min_frames
-from omnictl.runs.progress_log import log_progress
+from omnictl.progress import log_progress
 
 FASTEST, SLOWEST = 25.0, 2.0
 """Characters a second. English is read at about 15; beyond these a transcript is hardly that of its recording."""

@@ -19,7 +19,7 @@ from omnictl.data.packed.arrow_tables import TABLE_SUFFIXES, open_table
 from omnictl.data.packed.rows import MediaBytes, PackedKind, PackedRow, kind_of, media_of, unify
 from omnictl.data.packed.webdataset import is_tar, read_tar
 from omnictl.errors import DataError, DiskFull
-from omnictl.runs.progress_log import log_progress
+from omnictl.progress import log_progress
 
 VERSION = 1
 """Of how corpora are unpacked; a change makes old ones worthless."""

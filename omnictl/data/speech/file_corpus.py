@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from omnictl.config.split import Split
-from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.decoder import read_audio
 from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechDataConfig
 from omnictl.data.speech.manifest import SpeechManifest
 from omnictl.data.speech.splits import split_rows

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path, PurePath
 
-from omnictl.data.audio.av_files import AV_SUFFIXES
+from omnictl.data.audio.av_decoder import AV_SUFFIXES
 from omnictl.data.manifest.layouts import Layout, choose_layout, find_manifest_files, find_manifests, read_columns, read_first_line
 from omnictl.data.manifest.rows import BrokenRow, Manifest, Record, missing_path_error, read_table
 from omnictl.data.manifest.tables import read_lines

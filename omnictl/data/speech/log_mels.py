@@ -26,7 +26,7 @@ from omnictl.data.cache import flush, read_or_build
 from omnictl.data.speech.corpus import BLOCK, SpeechCorpus
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig, log_mel
-from omnictl.runs.progress_log import SECONDS_BETWEEN_NOTES
+from omnictl.progress import SECONDS_BETWEEN_NOTES
 
 _FORMAT = 1
 

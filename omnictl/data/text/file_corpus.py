@@ -6,18 +6,16 @@ land on both sides, or by position where there are too few documents for that.
 
 import hashlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
-
-import numpy as np
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.manifest.compression import open_bytes
 from omnictl.data.manifest.split_names import split_of_path
 from omnictl.data.text.files import TextRow, empty_text_error, read_rows, read_whole
+from omnictl.data.text.splits import SplitByHash, SplitByPosition, hash_text
 from omnictl.errors import DataError
 
 DEFAULT_FRACTION = 0.05
@@ -62,12 +60,12 @@ class TextFiles:
         plan = self._plan
         if plan.sizes[split] == 0:
             raise self._empty(split, plan)
-        if isinstance(plan, _ByPosition):
+        if isinstance(plan, SplitByPosition):
             return self._cut(*plan.range_of(split))
         return (row.text for row in self._rows() if plan.split_of(row) == split)
 
     @cached_property
-    def _plan(self) -> "_ByPosition | _ByHash":
+    def _plan(self) -> SplitByPosition | SplitByHash:
         hashes = array("Q")
         named: dict[Split, int] = dict.fromkeys(SPLITS, 0)
         num_documents = 0
@@ -76,15 +74,15 @@ class TextFiles:
             if row.split is not None:
                 named[row.split] += 1
             if row.split in (None, "train"):
-                hashes.append(_hash(row.text))
+                hashes.append(hash_text(row.text))
         if num_documents == 0:
             raise empty_text_error(self.path)
         has_names = any(named.values())
         val = _fraction(self.val_fraction, 0.0 if named["val"] else DEFAULT_FRACTION)
         test = _fraction(self.test_fraction, 0.0 if has_names else DEFAULT_FRACTION)
         if has_names or num_documents >= FEWEST_DOCUMENTS:
-            return _ByHash.of(hashes, named, val=0.0 if named["val"] else val, test=0.0 if named["test"] else test)
-        return _ByPosition.of(sum(map(len, self._texts())), val=val, test=test)
+            return SplitByHash.of(hashes, named, val=0.0 if named["val"] else val, test=0.0 if named["test"] else test)
+        return SplitByPosition.of(sum(map(len, self._texts())), val=val, test=test)
 
     def _rows(self) -> Iterator[TextRow]:
         for path in self.files:
@@ -115,69 +113,11 @@ class TextFiles:
         is_split = f"{named[0].name} is the {self._split_by_name(named[0])} split by its name"
         return f"{is_split}: rename it, name the file itself instead of its folder, or give more text"
 
-    def _empty(self, split: Split, plan: "_ByPosition | _ByHash") -> DataError:
+    def _empty(self, split: Split, plan: SplitByPosition | SplitByHash) -> DataError:
         sizes = ", ".join(f"{name} {size}" for name, size in plan.sizes.items())
         fix = self._train_fix() if split == "train" else f"give more text, or --set data.{split}_fraction=0.1"
         return DataError(f"the {split} split of {self.path} is empty ({plan.unit}: {sizes})", where=str(self.path), fix=fix)
 
 
-@dataclass(frozen=True)
-class _ByPosition:
-    """Cuts at characters: training first, then validation, then test."""
-
-    sizes: Mapping[Split, int]
-    unit: str = "characters"
-
-    @classmethod
-    def of(cls, num_characters: int, *, val: float, test: float) -> Self:
-        train_end = int(num_characters * (1 - (val + test)))
-        val_end = int(num_characters * (1 - test))
-        return cls({"train": train_end, "val": val_end - train_end, "test": num_characters - val_end})
-
-    def range_of(self, split: Split) -> tuple[int, int]:
-        start = sum(self.sizes[name] for name in SPLITS[: SPLITS.index(split)])
-        return start, start + self.sizes[split]
-
-
-@dataclass(frozen=True)
-class _ByHash:
-    """Hashes below `val_below` are validation, from there to below `test_below` test, the others training."""
-
-    val_below: int
-    test_below: int
-    sizes: Mapping[Split, int]
-    unit: str = "documents"
-
-    @classmethod
-    def of(cls, hashes: "array[int]", named: Mapping[Split, int], *, val: float, test: float) -> Self:
-        """The thresholds that give the splits their share of the different hashes, at least one if any."""
-        values = np.array(hashes, dtype=np.uint64)
-        different = np.unique(values)
-        num_val, num_test = (max(1, round(len(different) * share)) if share else 0 for share in (val, test))
-        val_below, test_below = (
-            int(different[cut]) if cut < len(different) else 2**64  # above every hash
-            for cut in (num_val, num_val + num_test)
-        )
-        num_below_val, num_below_test = (int((values < bound).sum()) for bound in (val_below, test_below))
-        sizes: dict[Split, int] = {
-            "train": len(values) - num_below_test,
-            "val": named["val"] + num_below_val,
-            "test": named["test"] + num_below_test - num_below_val,
-        }
-        return cls(val_below, test_below, sizes)
-
-    def split_of(self, row: TextRow) -> Split:
-        if row.split in ("val", "test"):
-            return row.split
-        value = _hash(row.text)
-        if value < self.val_below:
-            return "val"
-        return "test" if value < self.test_below else "train"
-
-
 def _fraction(configured: float | None, default: float) -> float:
     return default if configured is None else configured
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

@@ -32,7 +32,7 @@ from omnictl.export.extras import require_transformers
 from omnictl.export.hugging_face import TOLERANCE, compare_tokenizer, stop_tokens, write_tokenizer
 from omnictl.export.omni import OmniParts, sample_sound
 from omnictl.export.thinker import ThinkerExport
-from omnictl.features.frontends import Raw
+from omnictl.features.media_encoders import Raw
 from omnictl.models.qwen3 import qwen3_config, qwen3_state_dict
 from omnictl.nn.audio.mel import log_mel
 from omnictl.runs.files import write_json

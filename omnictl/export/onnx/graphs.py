@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnictl.data.text.tokenizer import AUDIO, IMAGE
-from omnictl.features.frontends import AudioFrontend, VisionFrontend
+from omnictl.features.media_encoders import AudioFrontend, VisionFrontend
 from omnictl.models.codec import Codec
 from omnictl.models.omni import Projector
 from omnictl.models.talker import Talker

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from omnictl.pipeline.time_budget.costs import UnitCost
 from omnictl.pipeline.time_budget.description import describe_changes, describe_plan
 from omnictl.pipeline.time_budget.plan import TimePlan, plan_judgement, plan_time
-from omnictl.trainer.plan.time_limit import LEAST_SHARE, Speed, StepPlan
+from omnictl.trainer.plan.step_plan import LEAST_SHARE, Speed, StepPlan
 
 OVERRUN = 1.25
 """A unit whose speed is known may take this many times as long as planned, if the units after it still get their least steps."""

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from omnictl.trainer.plan.time_limit import EVALUATION_SHARE, Speed
+from omnictl.trainer.plan.step_plan import EVALUATION_SHARE, Speed
 
 Verdict = Literal["learned", "weak", "not learned"]
 

@@ -1,9 +1,9 @@
 """What each unit of training takes on this machine: from the cache, else measured, else scaled from the reference.
 
-Fresh stages on a little data (`omnictl.measure.untrained`) take a few steps each, in one process of their own. Where the time for
-it is short, only some units are measured; the others are assumed to be as much slower or faster than their references as those.
-Fixed costs are the reference's: what is computed in them is scaled by the speed of small matrix products. A training measures its
-own evaluation and plans anew.
+Fresh stages on a little data (`omnictl.measure.untrained_stages`) take a few steps each, in one process of their own. Where the
+time for it is short, only some units are measured; the others are assumed to be as much slower or faster than their references as
+those. Fixed costs are the reference's: what is computed in them is scaled by the speed of small matrix products. A training
+measures its own evaluation and plans anew.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from omnictl import __version__
 from omnictl.config import Config, to_dict
 from omnictl.errors import RunError
 from omnictl.measure.bench import processor_name, time_step
-from omnictl.measure.untrained import in_one_fresh_process, save_untrained, untrained_stage
+from omnictl.measure.untrained_stages import in_one_fresh_process, save_untrained, untrained_stage
 from omnictl.pipeline.time_budget.costs import FixedSeconds, UnitCost
 from omnictl.pipeline.time_budget.data_budget import steps_of_all_data
 from omnictl.pipeline.time_budget.first_steps import first_steps

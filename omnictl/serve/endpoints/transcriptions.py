@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from omnictl.config.base import Config
-from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.decoder import read_audio
 from omnictl.serve.replies.media import write_media
 from omnictl.serve.service import Service, service_of
 from omnictl.serve.traffic.errors import RequestError, invalid

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from omnictl.data.audio.files import wav_bytes
+from omnictl.data.audio.decoder import wav_bytes
 from omnictl.data.speech.corpus import Samples
 from omnictl.serve.endpoints.chat_schema import AudioPart, ChatMessage, ContentPart, ImagePart, ImageUrl, InputAudio, TextPart
 from omnictl.serve.realtime.session_schema import ItemPart, NewItem

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from omnictl.evaluation.sft import STOP
-from omnictl.generate.decode import Choice, EndReason, Reading, choose_tokens
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.generate.stop_texts import StopTexts
+from omnictl.generate.token_decoder import Choice, EndReason, Reading, choose_tokens
 from omnictl.generate.tts import Samples, Voice
 from omnictl.serve.replies.conversation import ReadConversation
 from omnictl.use.chat_session import Session

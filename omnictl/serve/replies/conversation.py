@@ -9,10 +9,10 @@ from omnictl.data.dialogues.chat_template import Media, Message, Part, Role
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.errors import OmniError
-from omnictl.generate.decode import Prompt
+from omnictl.generate.token_decoder import Prompt
 from omnictl.serve.endpoints.chat_schema import AudioPart, ChatMessage, ContentPart, ImagePart, TextPart
 from omnictl.serve.replies.media import bytes_of_base64, bytes_of_data_url, write_media
-from omnictl.serve.replies.spoken_replies import SpokenReplies
+from omnictl.serve.replies.reply_audio import SpokenReplies
 from omnictl.serve.traffic.errors import RequestError
 from omnictl.serve.traffic.limits import ServeLimits
 from omnictl.use.chat_session import Attachment, Session

@@ -4,7 +4,7 @@ import base64
 import binascii
 from pathlib import Path
 
-from omnictl.data.audio.files import probe_audio
+from omnictl.data.audio.decoder import probe_audio
 from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.images.files.decoder import probe_image
 from omnictl.errors import DataError

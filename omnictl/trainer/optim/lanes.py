@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from omnictl.nn.statistics import statistics_modules
+from omnictl.nn.batch_statistics import statistics_modules
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.stage import Stage
 

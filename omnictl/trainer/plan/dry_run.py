@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from omnictl.nn.statistics import forget_batch_statistics
+from omnictl.nn.batch_statistics import forget_batch_statistics
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.hardware.device import wait_for
 from omnictl.trainer.hardware.precision import Precision, best_seconds, choose_precision

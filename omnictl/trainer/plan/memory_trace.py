@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import (
 from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from omnictl.nn.statistics import forget_batch_statistics
+from omnictl.nn.batch_statistics import forget_batch_statistics
 from omnictl.trainer.config import TrainConfig
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.optim.optimizers import Optimizers

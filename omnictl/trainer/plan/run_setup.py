@@ -19,7 +19,7 @@ from omnictl.trainer.loader import Share
 from omnictl.trainer.optim.optimizers import Optimizers, choose_optimizer
 from omnictl.trainer.plan.dry_run import precision_for
 from omnictl.trainer.plan.free_memory import free_memory
-from omnictl.trainer.plan.memory import MemoryPlan, Steps, confirm_plan, plan_memory
+from omnictl.trainer.plan.micro_batch import MemoryPlan, Steps, confirm_plan, plan_memory
 from omnictl.trainer.stage import Batches, Stage
 
 

@@ -9,7 +9,7 @@ import torch
 from omnictl.cli.app import run
 from omnictl.measure import bench
 from omnictl.measure.bench import TrainSpeed, measure_steps
-from omnictl.measure.untrained import WHOLE_MODEL, untrained_stage
+from omnictl.measure.untrained_stages import WHOLE_MODEL, untrained_stage
 
 
 @pytest.mark.slow

@@ -8,10 +8,10 @@ import pytest
 import soundfile
 from PIL import Image
 
+from omnictl import progress
 from omnictl.data import export
 from omnictl.data.inspect import audio_files, text_and_speech
 from omnictl.data.text.tinyworld import TinyWorldText
-from omnictl.runs import progress_log
 
 Command = Callable[..., Any]
 
@@ -312,7 +312,7 @@ def test_a_full_disk(omnictl: Command, runs: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_progress_goes_to_standard_error_beside_json(omnictl: Command, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_log, "SECONDS_BETWEEN_NOTES", -1.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", -1.0)
     without_the_broken_row(manifest)
     ended = omnictl("data", "check", "metadata.csv", "--json")
     assert ended.json["rows"] == 2

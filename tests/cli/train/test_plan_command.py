@@ -9,7 +9,7 @@ from omnictl.cli.app import run
 from omnictl.config import Config
 from omnictl.measure import plan
 from omnictl.measure.plan import StagePlan, TargetGpu
-from omnictl.measure.untrained import WHOLE_MODEL
+from omnictl.measure.untrained_stages import WHOLE_MODEL
 
 KEYS = {"stage", "peak_bytes", "micro_batch", "accumulation", "checkpointing", "precision", "total_steps", "disk_bytes"}
 

@@ -18,7 +18,7 @@ from omnictl.cli.app import run
 from omnictl.cli.train.next_steps import next_commands
 from omnictl.data.images.corpus import View
 from omnictl.data.images.tinyworld import TinyWorldImages
-from omnictl.features.caption_space import CaptionReader
+from omnictl.features.zero_shot import CaptionReader
 from omnictl.stages.vision import Vision
 from omnictl.tinyworld.language.lexicon import COLOURS, SHAPES
 

@@ -6,11 +6,11 @@ import soundfile
 from corpus_files import append_row, cut_end, kinds_and_places
 from PIL import Image
 
+from omnictl import progress
 from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.inspect import audio_files, image_files
 from omnictl.data.inspect.dialogues import check_dialogues, measure_dialogues
-from omnictl.runs import progress_log
 from omnictl.tinyworld.dialogues import TASKS
 
 
@@ -182,7 +182,7 @@ def test_tinyworld_is_drawn_and_spoken():
 
 
 def test_progress_is_told(corpus, monkeypatch, caplog):
-    monkeypatch.setattr(progress_log, "SECONDS_BETWEEN_NOTES", -1.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", -1.0)
     corpus.add("a.png", "x.wav")
     with caplog.at_level(logging.INFO, logger="omnictl"):
         check_dialogues(str(corpus))

@@ -5,12 +5,12 @@ import pytest
 from corpus_files import append_row, cut_end, kinds_and_places
 from PIL import Image
 
+from omnictl import progress
 from omnictl.data.images.corpus import ImageDataConfig
 from omnictl.data.images.source import open_images
 from omnictl.data.images.tinyworld import TinyWorldImages
 from omnictl.data.inspect import image_files
 from omnictl.data.inspect.images import check_images, measure_images
-from omnictl.runs import progress_log
 
 
 class Corpus:
@@ -281,7 +281,7 @@ def test_tinyworld_is_drawn():
 
 
 def test_progress_is_told(corpus, monkeypatch, caplog):
-    monkeypatch.setattr(progress_log, "SECONDS_BETWEEN_NOTES", -1.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", -1.0)
     corpus.add()
     corpus.add()
     with caplog.at_level(logging.INFO, logger="omnictl"):

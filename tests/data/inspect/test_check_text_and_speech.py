@@ -6,6 +6,7 @@ import pytest
 import soundfile
 from corpus_files import append_row, kinds_and_places
 
+from omnictl import progress
 from omnictl.data.inspect import audio_files
 from omnictl.data.inspect.text_and_speech import check_speech, check_text, measure_speech
 from omnictl.data.speech.corpus import SpeechDataConfig
@@ -17,7 +18,6 @@ from omnictl.data.text.corpus import TextDataConfig
 from omnictl.data.text.source import open_corpus
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
-from omnictl.runs import progress_log
 
 
 class Corpus:
@@ -252,7 +252,7 @@ def test_tinyworld_is_spoken():
 
 
 def test_progress_is_told(corpus, monkeypatch, caplog):
-    monkeypatch.setattr(progress_log, "SECONDS_BETWEEN_NOTES", -1.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", -1.0)
     corpus.add()
     corpus.add()
     with caplog.at_level(logging.INFO, logger="omnictl"):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from omnictl.nn.losses.monotonic import beta_binomial_prior, forward_sum_nats, likeliest_durations
+from omnictl.nn.audio.symbol_durations import likeliest_durations
+from omnictl.nn.losses.monotonic import beta_binomial_prior, forward_sum_nats
 
 
 def all_paths(frames: int, symbols: int) -> Iterator[list[int]]:

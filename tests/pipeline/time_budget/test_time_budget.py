@@ -10,7 +10,7 @@ from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.costs import CurvePoint, Expectation, FixedSeconds, ReferenceCurve, UnitCost
 from omnictl.pipeline.time_budget.description import describe_changes, describe_plan, duration
 from omnictl.pipeline.time_budget.plan import plan_judgement, plan_time
-from omnictl.trainer.plan.time_limit import Evaluations, Speed, plan_evaluations
+from omnictl.trainer.plan.step_plan import Evaluations, Speed, plan_evaluations
 
 CURVE = ReferenceCurve(
     "perplexity",

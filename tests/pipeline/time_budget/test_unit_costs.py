@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from omnictl.config import resolve
-from omnictl.measure.untrained import WHOLE_MODEL
+from omnictl.measure.untrained_stages import WHOLE_MODEL
 from omnictl.pipeline.time_budget import unit_costs
 from omnictl.pipeline.time_budget.costs import UnitCost
 from omnictl.pipeline.time_budget.reference_curves import find_reference, read_references

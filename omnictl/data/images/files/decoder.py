@@ -28,7 +28,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401  registers the format: else Pillow would load all of its plugins at the first WebP
 )
 
-from omnictl.data.audio.containers import refuse
+from omnictl.data.audio.headers import refuse
 from omnictl.data.images.files.headers import MAX_BYTES, MAX_PIXELS, MAX_SIDE, read_header, shrink_hint
 from omnictl.data.images.files.stored_image import StoredImage
 from omnictl.errors import DataError

@@ -3,7 +3,7 @@
 import struct
 from pathlib import Path
 
-from omnictl.data.audio.containers import refuse
+from omnictl.data.audio.headers import refuse
 from omnictl.data.images.files.stored_image import MAX_PARTS, StoredImage
 
 _MAX_BLOCKS = 1_000_000

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from PIL import Image
 
-from omnictl.data.audio.containers import refuse
+from omnictl.data.audio.headers import refuse
 from omnictl.data.images.files.bmp import read_bmp
 from omnictl.data.images.files.gif import read_gif
 from omnictl.data.images.files.jpeg import read_jpeg

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from omnictl.data.audio.containers import refuse
+from omnictl.data.audio.headers import refuse
 from omnictl.data.images.files.exif import read_orientation
 from omnictl.data.images.files.stored_image import MAX_PARTS, StoredImage
 from omnictl.errors import DataError

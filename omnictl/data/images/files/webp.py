@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omnictl.data.audio.containers import refuse
+from omnictl.data.audio.headers import refuse
 from omnictl.data.images.files.exif import read_orientation
 from omnictl.data.images.files.stored_image import EXIF_BYTES, MAX_PARTS, StoredImage
 

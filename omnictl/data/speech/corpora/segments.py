@@ -18,7 +18,7 @@ from omnictl.data.cache import cache_dir, flush, read_or_build
 from omnictl.data.manifest.rows import BrokenRow, Manifest
 from omnictl.data.speech.manifest import SpeechManifest, SpeechRow
 from omnictl.errors import DataError
-from omnictl.runs.progress_log import log_progress
+from omnictl.progress import log_progress
 
 VERSION = 1
 """Of how segments are cut; a change makes old ones worthless."""
@@ -101,7 +101,7 @@ def _cut(file: Path, spans: Sequence[Span], folder: Path) -> dict[str, str]:
     """
     import soundfile  # noqa: PLC0415  libraries of sound take seconds to load, and few corpora have segments
 
-    from omnictl.data.audio.files import stream_audio  # noqa: PLC0415
+    from omnictl.data.audio.decoder import stream_audio  # noqa: PLC0415
 
     flaws: dict[str, str] = {}
     with stream_audio(file, max_seconds=3600.0 * MAX_HOURS) as (info, blocks):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from omnictl.data.audio import files
+from omnictl.data.audio import decoder
 from omnictl.data.speech.corpora.segments import cut_segments
 from omnictl.data.speech.layouts import find_speech
 
@@ -26,7 +26,7 @@ def write(folder, *rows):
 
 
 def test_segments_have_the_samples_of_their_time(tmp_path, recording, monkeypatch):
-    monkeypatch.setattr(files, "_BLOCK", 3_000)
+    monkeypatch.setattr(decoder, "_BLOCK", 3_000)
     spans = [(4.0, 2.0), (0.0, 1.5), (1.0, 2.25), (0.5, 0.125), (5.5, 0.58)]
     write(tmp_path, *({"offset": offset, "duration": duration} for offset, duration in spans))
     manifest = find_speech(tmp_path)
@@ -76,6 +76,6 @@ def test_segments_of_a_broken_recording(tmp_path):
 def test_segments_are_cut_once(tmp_path, recording, monkeypatch):
     write(tmp_path, {"offset": 1, "duration": 1})
     first = find_speech(tmp_path)
-    monkeypatch.setattr(files, "stream_audio", None)
+    monkeypatch.setattr(decoder, "stream_audio", None)
     assert find_speech(tmp_path) == first
     assert cut_segments(first._replace(rows=())) == first._replace(rows=())

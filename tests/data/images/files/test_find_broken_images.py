@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omnictl.data.images.files import checks
-from omnictl.data.images.files.checks import find_broken_images
+from omnictl.data.images.files import broken_images
+from omnictl.data.images.files.broken_images import find_broken_images
 from omnictl.data.images.files.decoder import read_image
 from omnictl.errors import DataError
 
@@ -40,7 +40,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return read_image(path)
 
-    monkeypatch.setattr(checks, "read_image", watched)
+    monkeypatch.setattr(broken_images, "read_image", watched)
     return names
 
 
@@ -79,8 +79,8 @@ def test_what_another_process_has_just_found_is_not_looked_for_again(
     """It was not there at the first look, before the lock; and it is that nothing is wrong."""
     (folder / "c.png").unlink()
     find_broken_images(images(folder), cache)
-    really, looks = checks._read, [False, True]
-    monkeypatch.setattr(checks, "_read", lambda path: really(path) if looks.pop(0) else None)
+    really, looks = broken_images._read, [False, True]
+    monkeypatch.setattr(broken_images, "_read", lambda path: really(path) if looks.pop(0) else None)
     assert find_broken_images(images(folder), cache) == {}
     assert looks == []
     assert len(decoded) == 2
@@ -152,7 +152,7 @@ def test_another_idea_of_what_is_accepted_judges_anew(
     folder: Path, cache: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find_broken_images(images(folder), cache)
-    monkeypatch.setattr(checks, "VERSION", checks.VERSION + 1)
+    monkeypatch.setattr(broken_images, "VERSION", broken_images.VERSION + 1)
     find_broken_images(images(folder), cache)
     assert len(decoded) == 6
 

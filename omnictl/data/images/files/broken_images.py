@@ -9,7 +9,7 @@ from omnictl.data.cache import flush, read_or_build
 from omnictl.data.images.files.decoder import read_image
 from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.errors import DataError
-from omnictl.runs.progress_log import log_progress
+from omnictl.progress import log_progress
 
 VERSION = 1
 """Of what is accepted; a change makes old verdicts worthless."""

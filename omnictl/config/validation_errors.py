@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from omnictl.config.base import Config
 from omnictl.config.files import Key
 from omnictl.config.suggest import suggest_keys
-from omnictl.config.variants import dotted_keys, models_at
+from omnictl.config.union_variants import dotted_keys, models_at
 
 # Complaint -> what was expected. Bounds and lengths come with the complaint.
 _EXPECTED = {

@@ -1,6 +1,6 @@
 """The time of a training: the steps that are planned for it, and how often it is evaluated so that evaluations cost little.
 
-Pure arithmetic, without torch: `pipeline/time_budget.py` plans with it, `trainer/trainer.py` follows the plan.
+Pure arithmetic, without torch: `pipeline/time_budget` plans with it, `trainer/trainer.py` follows the plan.
 """
 
 import math

@@ -1,10 +1,10 @@
-"""Reads recordings out of WAV, FLAC, OGG (Vorbis, Opus) and MP3 files, and out of M4A, MP4 and WebM (`av_files`), as one channel of
-float32 samples.
+"""Reads recordings out of WAV, FLAC, OGG (Vorbis, Opus) and MP3 files, and out of M4A, MP4 and WebM (`av_decoder`), as one channel
+of float32 samples.
 
 libsndfile decodes. It is generous, though: it shortens a cut WAV to what is there, gives an Ogg file that lost its last byte no
 samples at all, plays over missing Ogg pages, stops where a FLAC header says even if there is more, and guesses the length of an
 MP3 without a Xing header (by half, in our tests). A training set must not lose words that way, so what the container claims is
-read first (see `containers`), and held against what is decoded. What does not add up is a `DataError`, never silence or a part.
+read first (see `headers`), and held against what is decoded. What does not add up is a `DataError`, never silence or a part.
 
 What cannot be noticed: changed bits in the samples of a WAV, or inside the frames of an MP3, which carry no checksum.
 Left out on purpose: WAVs with compressed samples.
@@ -22,8 +22,8 @@ import numpy as np
 import soundfile  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
-from omnictl.data.audio.av_files import AvStream
-from omnictl.data.audio.containers import Claim, read_claim, refuse
+from omnictl.data.audio.av_decoder import AvStream
+from omnictl.data.audio.headers import Claim, read_claim, refuse
 from omnictl.data.audio.resample import resample, resample_blocks
 from omnictl.errors import DataError
 

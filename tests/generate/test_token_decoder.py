@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from omnictl.generate.decode import Prompt, answer_greedily, generate
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.generate.token_decoder import Prompt, answer_greedily, generate
 from omnictl.models.thinker import Thinker, ThinkerConfig
 
 VOCAB, CONTEXT = 30, 24

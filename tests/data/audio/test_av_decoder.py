@@ -3,8 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from omnictl.data.audio.av_files import is_av_file
-from omnictl.data.audio.files import probe_audio, read_audio
+from omnictl.data.audio.av_decoder import is_av_file
+from omnictl.data.audio.decoder import probe_audio, read_audio
 from omnictl.errors import DataError
 
 av = pytest.importorskip("av")

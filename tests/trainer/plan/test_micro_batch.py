@@ -13,8 +13,8 @@ from omnictl.nn.recompute import CHECKPOINTING, Checkpointing, set_checkpointing
 from omnictl.runs.run import Run
 from omnictl.trainer import loader
 from omnictl.trainer.log import StepRecord
-from omnictl.trainer.plan import memory, run_setup
-from omnictl.trainer.plan.memory import (
+from omnictl.trainer.plan import micro_batch, run_setup
+from omnictl.trainer.plan.micro_batch import (
     FASTER,
     LONG_BATCH,
     MemoryPlan,
@@ -166,7 +166,7 @@ def test_what_cannot_be_traced_is_tried(tmp_path: Path) -> None:
 
 
 def with_free(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(memory, "budget", lambda _free, _device: size)
+    monkeypatch.setattr(micro_batch, "budget", lambda _free, _device: size)
 
 
 def test_less_memory_means_smaller_micro_batches_and_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +233,7 @@ def test_a_resumed_run_keeps_its_plan(tmp_path: Path, monkeypatch: pytest.Monkey
     run = new_run(tmp_path, Wide())
     trained(run, Wide(), AUTO, max_steps=2)
     plan = run.record()["memory"]
-    monkeypatch.setattr(memory, "plan_memory", lambda *_, **__: pytest.fail("planned again"))
+    monkeypatch.setattr(micro_batch, "plan_memory", lambda *_, **__: pytest.fail("planned again"))
     trained(run, Wide(), AUTO, max_steps=4)
     assert run.record()["memory"] == plan
 

@@ -9,7 +9,7 @@ from stage_factory import finished_run
 from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.corpus import DialogueDataConfig
 from omnictl.errors import RunError
-from omnictl.pipeline.upstream import choose_upstream
+from omnictl.pipeline.upstream_runs import choose_upstream
 from omnictl.runs.run import Run
 from omnictl.stages.sft import Sft, SftConfig
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from stage_factory import make_stage
 
-from omnictl.evaluation.alignment import ctc_image, planned_times, symbol_times
+from omnictl.evaluation.alignment_images import ctc_image, planned_times, symbol_times
 from omnictl.generate.tts import say
 from omnictl.metrics.figures import FRAME_WIDTH, TimedText, alignment_image
 

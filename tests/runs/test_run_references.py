@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from omnictl.runs.places import find_place, place_in
 from omnictl.runs.run import Run, create_run
+from omnictl.runs.run_references import find_place, place_in
 
 
 def test_places_are_relative_within_the_folder_and_absolute_outside(tmp_path: Path) -> None:

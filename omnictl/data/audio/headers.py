@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, NoReturn
 
-from omnictl.data.audio.av_files import is_av_file
+from omnictl.data.audio.av_decoder import is_av_file
 from omnictl.errors import DataError
 
 _MAX_CHUNKS = 1_000

@@ -6,8 +6,8 @@ import torch
 
 from omnictl.data.dialogues.chat_template import Media
 from omnictl.data.dialogues.corpus import DialogueDataConfig
+from omnictl.data.dialogues.imitated_media import NOISE, WordFeatures, WordSource, imitate
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
-from omnictl.data.dialogues.word_features import NOISE, WordFeatures, WordSource, imitate
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.tinyworld.images.scenes import scene
 from omnictl.tinyworld.language.lexicon import PLACES

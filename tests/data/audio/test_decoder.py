@@ -13,8 +13,8 @@ import soundfile
 from audio_files import ANEW, NOISE, SUBTYPES, far, patched, refused, sine, wav, write_audio
 from mutated_files import check_report
 
-from omnictl.data.audio import files as media
-from omnictl.data.audio.files import AudioInfo, probe_audio, read_audio
+from omnictl.data.audio import decoder
+from omnictl.data.audio.decoder import AudioInfo, probe_audio, read_audio
 
 # Values
 
@@ -95,7 +95,7 @@ def test_blocks_are_the_whole(tmp_path, monkeypatch, capfd, suffix, channels):
     decoded, _ = soundfile.read(path, dtype="float32", always_2d=True)
     assert far(whole, decoded.mean(axis=1)) < (1e-6 if suffix == "mp3" else 1e-9)  # it seeks in the MP3 first
     capfd.readouterr()
-    monkeypatch.setattr(media, "_BLOCK", 999)
+    monkeypatch.setattr(decoder, "_BLOCK", 999)
     assert np.array_equal(read_audio(path, rate=16_000), whole)
     assert capfd.readouterr() == ("", "")
 
@@ -184,7 +184,7 @@ def no_decoding(monkeypatch):
     def read(*args, **options):
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(media._Sequential, "read", read)
+    monkeypatch.setattr(decoder._Sequential, "read", read)
 
 
 def ten_hours_of_wav(path):
@@ -232,7 +232,7 @@ def test_too_many_channels(tmp_path, no_decoding):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_samples_that_are_no_numbers(tmp_path, monkeypatch, value, channels):
-    monkeypatch.setattr(media, "_BLOCK", 4_000 * channels)
+    monkeypatch.setattr(decoder, "_BLOCK", 4_000 * channels)
     audio = np.zeros((8_000, channels), np.float32)
     audio[5_000, -1] = value
     path = write_audio(tmp_path / "a.wav", audio, 16_000, subtype="FLOAT")
@@ -255,7 +255,7 @@ def test_floats_that_were_never_scaled(tmp_path, subtype, level):
 @pytest.fixture(scope="module", params=[60, pytest.param(2_000, marks=pytest.mark.faults)])
 def broken_files(tmp_path_factory, request):
     """What became of so many mutated files of every format, read in processes of their own; and what these had to say."""
-    paths = [str(Path(media.__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(decoder.__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [
         sys.executable,
         "-W",

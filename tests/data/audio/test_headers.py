@@ -18,8 +18,8 @@ from audio_files import (
     write_audio,
 )
 
-from omnictl.data.audio import containers
-from omnictl.data.audio.files import probe_audio, read_audio
+from omnictl.data.audio import headers
+from omnictl.data.audio.decoder import probe_audio, read_audio
 from omnictl.errors import DataError
 
 
@@ -52,7 +52,7 @@ def test_an_mp3_of_constant_bit_rate_needs_no_xing_header(tmp_path):
     path = write_audio(tmp_path / "a.mp3", NOISE, 44_100, bitrate_mode="CONSTANT", compression_level=0.5)
     data = path.read_bytes()
     whole = read_audio(path, rate=44_100)
-    path.write_bytes(data[containers._mp3_frame_bytes(int.from_bytes(data[:4], "big")) :])
+    path.write_bytes(data[headers._mp3_frame_bytes(int.from_bytes(data[:4], "big")) :])
     samples = read_audio(path, rate=44_100)
     assert len(samples) % 1152 == 0  # without the header nobody knows how much silence the encoder added
     delay = int(np.argmax(np.correlate(samples, whole[:4_000], mode="valid")))
@@ -255,7 +255,7 @@ def mp3_frames(tmp_path):
     data = write_audio(tmp_path / "whole.mp3", NOISE, 16_000).read_bytes()
     frames = []
     while data:
-        length = containers._mp3_frame_bytes(int.from_bytes(data[:4], "big"))
+        length = headers._mp3_frame_bytes(int.from_bytes(data[:4], "big"))
         frames.append(data[:length])
         data = data[length:]
     return frames

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from omnictl.config.split import Split
-from omnictl.data.audio.files import read_audio
+from omnictl.data.audio.decoder import read_audio
 from omnictl.data.dialogues.corpus import DialogueCorpus, ImageCollection
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.images.file_corpus import load_image
