@@ -227,6 +227,8 @@ class OmnictlModel(PreTrainedModel):
             if len(some):
                 features = torch.cat([self.projectors[kind](self.encoders[kind](one.to(self.device))) for one in some])
                 places = input_ids == self.config.placeholders[kind]
+                if int(places.sum()) != len(features):
+                    raise ValueError(f"{len(features)} {kind} features for {int(places.sum())} places in the tokens")
                 embeddings = embeddings.masked_scatter(places[..., None], features.to(embeddings.dtype))
         return embeddings
 
@@ -265,10 +267,12 @@ class OmnictlProcessor:
         ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
         counts = {"image": [self.count_patches()] * len(images), "audio": [-(-len(one) // 8) for one in audio]}
         kinds = {token: kind for kind, token in self.config["placeholders"].items()}
-        waiting = {kind: list(some) for kind, some in counts.items()}
-        tokens = [token for one in ids for token in ([one] * waiting[kinds[one]].pop(0) if one in kinds else [one])]
-        if any(waiting.values()):
-            raise ValueError(f"more media than the turns have places for: {waiting}")
+        for kind, some in counts.items():
+            places = sum(kinds.get(token) == kind for token in ids)
+            if places != len(some):
+                raise ValueError(f"the turns have places for {places} of kind {kind}, and {len(some)} are given")
+        waiting = {kind: iter(some) for kind, some in counts.items()}
+        tokens = [token for one in ids for token in ([one] * next(waiting[kinds[one]]) if one in kinds else [one])]
         return {"input_ids": torch.tensor([tokens]), "images": images, "audio": audio}
 
     def decode(self, tokens):

@@ -27,6 +27,19 @@ model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
 turns = [{"role": "user", "content": [{"type": "image"}, {"type": "audio"}]}]
 inputs = processor(turns, images=[Image.new("RGB", (60, 40))], audio=[np.random.randn(9000)])
 print(processor.decode(model.generate(**inputs, max_new_tokens=4)[0]))
+for images in ([], [Image.new("RGB", (60, 40))] * 2):
+    try:
+        processor(turns, images=images, audio=[np.random.randn(9000)])
+    except ValueError as error:
+        assert str(error) == f"the turns have places for 1 of kind image, and {len(images)} are given", error
+    else:
+        raise AssertionError("as many images as the turns have places for are required")
+try:
+    model.embed(inputs["input_ids"], images=[*inputs["images"], *inputs["images"]], audio=inputs["audio"])
+except ValueError as error:
+    assert "image features for" in str(error), error
+else:
+    raise AssertionError("surplus features are refused")
 assert not any(name.startswith("omnictl.") for name in sys.modules)
 """
 
