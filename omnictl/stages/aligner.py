@@ -70,7 +70,7 @@ PRESETS: Mapping[str, AlignerTraining] = {
     "tiny": AlignerTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200, time_mask=0.0, frequency_mask=0),
         train=train_with_adamw(
-            steps=600, batch_size=16, lr=2e-3, every=300, schedule=ScheduleConfig(warmup_steps=30, decay_fraction=0.5)
+            steps=300, batch_size=16, lr=2e-3, every=150, schedule=ScheduleConfig(warmup_steps=30, decay_fraction=0.5)
         ),
     ),
     "small": AlignerTraining(

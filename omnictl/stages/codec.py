@@ -66,7 +66,7 @@ PRESETS: Mapping[str, CodecTraining] = {
     "tiny": CodecTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
         train=train_with_adamw(
-            steps=1400, batch_size=16, lr=1e-3, every=700, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.5)
+            steps=700, batch_size=16, lr=1e-3, every=350, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.5)
         ),
     ),
     "small": CodecTraining(

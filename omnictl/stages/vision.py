@@ -101,12 +101,12 @@ PRESETS: Mapping[str, VisionConfig] = {
     "tiny": VisionConfig(
         label_smoothing=0.0,
         train=TrainConfig(
-            steps=3000,
+            steps=1600,
             batch_size=32,
             optimizer="muon",
             lr=3e-3,
-            eval_every=1000,
-            save_every=1000,
+            eval_every=800,
+            save_every=800,
             schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9),
             runtime=RuntimeConfig(workers=1),
         ),

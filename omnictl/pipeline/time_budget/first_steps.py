@@ -31,7 +31,7 @@ C = TypeVar("C", bound=Config)
 class FirstSteps(NamedTuple):
     """The first steps of a training."""
 
-    count: int
+    steps: int
     share: float
     """Time of one of them as a share of a later step's."""
 
@@ -62,7 +62,7 @@ def shorten_first_steps(config: C, steps: Mapping[str, int], command: str) -> C:
         steps: planned, by unit.
         command: what trains the units.
     """
-    planned, count = steps.get(command), first_steps(config).count if hasattr(config, "projector_steps") else 0
+    planned, count = steps.get(command), first_steps(config).steps if hasattr(config, "projector_steps") else 0
     if planned is None or count <= MOST_FIRST_STEPS * planned:
         return config
     fraction = MOST_FIRST_STEPS * planned / count
