@@ -32,7 +32,7 @@ from omnictl.models.omni import Omni
 from omnictl.trainer.distributed.dtensor import in_slices
 
 AT_ONCE = 32
-"""Prompts of equal length answered side by side."""
+"""Prompts answered side by side."""
 
 SHUFFLE_SEED = 0
 
@@ -83,7 +83,7 @@ class Respondent:
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[Tokens], media_features: MediaFeatures) -> Prompt:
-        """Prompts of equal length, ready for the Thinker."""
+        """Prompts, padded on the left to the longest, ready for the Thinker."""
         weight = self.model.thinker.embedding.weight
         values: dict[MediaKind, list[NDArray[Any]]] = {}
         for prompt in prompts:
@@ -92,18 +92,23 @@ class Respondent:
         features = {
             kind: self.features(kind, some) if self.features else concatenate(some, weight) for kind, some in values.items()
         }
-        tokens = torch.tensor([prompt.tokens for prompt in prompts], device=weight.device)
-        embeddings = self.model.embed(tokens, features)
+        lengths = [len(prompt.tokens) for prompt in prompts]
+        missing = [max(lengths) - length for length in lengths]
+        padded = [[END] * pad + list(prompt.tokens) for pad, prompt in zip(missing, prompts, strict=True)]
+        embeddings = self.model.embed(torch.tensor(padded, device=weight.device), features)
+        padding = torch.tensor(missing, device=weight.device) if any(missing) else None
         if not self.placed:
-            return Prompt(embeddings, None)
-        positions = np.stack([compute_positions(prompt, media_features.count, media_features.grids) for prompt in prompts])
-        return Prompt(embeddings, torch.from_numpy(positions).to(weight.device))
+            return Prompt(embeddings, None, padding)
+        positions = [compute_positions(prompt, media_features.count, media_features.grids) for prompt in prompts]
+        places = np.stack([np.pad(some, ((pad, 0), (0, 0))) for pad, some in zip(missing, positions, strict=True)])
+        return Prompt(embeddings, torch.from_numpy(places).to(weight.device), padding)
 
     def answer_all(self, dialogues: Sequence[Dialogue], media_features: MediaFeatures, *, max_reply: int) -> list[DialogueResult]:
         """The model's answer in place of each dialogue's last one, decoded greedily."""
         prompts = [self.template.prompt(dialogue.messages[:-1], media_features.count) for dialogue in dialogues]
         answers = [""] * len(prompts)
-        for numbers in _of_equal_length([len(prompt.tokens) for prompt in prompts]):
+        room = self.model.thinker.config.context - max_reply
+        for numbers in _of_similar_length([len(prompt.tokens) for prompt in prompts], room):
             prompt = self.embed([prompts[number] for number in numbers], media_features)
             written = answer_greedily(self.model.thinker, prompt, max_tokens=max_reply, stop=STOP)
             for number, tokens in zip(numbers, written, strict=True):
@@ -111,10 +116,10 @@ class Respondent:
         return [DialogueResult(dialogue, answer) for dialogue, answer in zip(dialogues, answers, strict=True)]
 
 
-def _of_equal_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """The numbers of up to `AT_ONCE` prompts of one length."""
+def _of_similar_length(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """The numbers of up to `AT_ONCE` prompts; those that are longer than `room`, where padding would shorten answers, by length."""
     order = sorted(range(len(lengths)), key=lambda number: lengths[number])
-    for _, group in groupby(order, key=lambda number: lengths[number]):
+    for _, group in groupby(order, key=lambda number: max(room, lengths[number])):
         numbers = list(group)
         yield from (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
 

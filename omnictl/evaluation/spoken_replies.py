@@ -19,7 +19,7 @@ SAID = 100
 """Answers that are said, drawn from all; one in fifty would be of one task only, where tasks take turns."""
 
 KEPT = 5
-"""Of these, kept for people to hear."""
+"""Of these, kept for people to hear; of a model that has learned nothing no more are said, since its answers do not end."""
 
 
 class SpokenReplies(NamedTuple):
@@ -31,9 +31,9 @@ class SpokenReplies(NamedTuple):
     estimates: Mapping[str, Estimate]
 
 
-def say_replies(answers: Sequence[str], evaluator: TalkerEvaluator) -> SpokenReplies:
+def say_replies(answers: Sequence[str], evaluator: TalkerEvaluator, *, most: int = SAID) -> SpokenReplies:
     """Say some of the answers, and let the judge write down what it hears; what has no audio counts as said and not heard."""
-    chosen = answers if len(answers) <= SAID else Random(SHUFFLE_SEED).sample(answers, SAID)
+    chosen = answers if len(answers) <= most else Random(SHUFFLE_SEED).sample(answers, most)
     sayable = [not foreign_characters(answer) and bool(speech_text(spell_out(answer))) for answer in chosen]
     texts = [speech_text(spell_out(answer)) if is_sayable else answer for answer, is_sayable in zip(chosen, sayable, strict=True)]
     transcripts: list[str] = []

@@ -8,13 +8,15 @@ from torch import Tensor
 
 from omnictl.generate.sampling import SamplingConfig, choose_token
 from omnictl.models.thinker import Thinker
+from omnictl.nn.step_threads import StepThreads
 
 
 class Prompt(NamedTuple):
-    """What a Thinker is to go on from: one prompt, or several of equal length."""
+    """What a Thinker is to go on from: one prompt, or several that end together."""
 
     embeddings: Tensor  # (B, T, D)
     positions: Tensor | None = None  # (B, T, 3), if the model was trained with such
+    padding: Tensor | None = None  # (B,) positions before each prompt that are none of it; None: all are of one length
 
     @classmethod
     def of(cls, model: Thinker, tokens: Sequence[int]) -> "Prompt":
@@ -82,7 +84,7 @@ def choose_tokens(
 
 
 def answer_greedily(model: Thinker, prompt: Prompt, *, max_tokens: int, stop: Collection[int]) -> list[list[int]]:
-    """Continue several prompts of equal length with the likeliest tokens, side by side.
+    """Continue several prompts with the likeliest tokens, side by side.
 
     Args:
         model: in eval mode.
@@ -121,15 +123,15 @@ class Reading:
         batch, length, _ = prompt.embeddings.shape
         self.room = min(max_tokens, model.config.context - length)
         assert length > 0 < self.room, f"a prompt of {length} positions in a context of {model.config.context}"
-        self._model = model
-        self._cache = model.new_cache(batch=batch, capacity=length + self.room)
+        self._model, self._threads = model, StepThreads(model)
+        self._cache = model.new_cache(batch=batch, capacity=length + self.room, padding=prompt.padding)
         self._now = None if prompt.positions is None else prompt.positions.amax((1, 2))  # (B,) position of the last one
         with torch.inference_mode():
             self._last = model(embeddings=prompt.embeddings, positions=prompt.positions, cache=self._cache).hidden[:, -1]
 
     def scores(self) -> Tensor:
         """`(B, V)` of what may come next."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._threads:
             return self._model.logits(self._last)
 
     def read(self, tokens: Sequence[int]) -> None:
@@ -139,5 +141,5 @@ class Reading:
             self._now = self._now + 1
             positions = self._now[:, None, None].expand(-1, 1, 3)
         block = torch.tensor(tokens, device=self._last.device)[:, None]
-        with torch.inference_mode():
+        with torch.inference_mode(), self._threads:
             self._last = self._model(block, positions=positions, cache=self._cache).hidden[:, -1]

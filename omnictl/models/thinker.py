@@ -165,7 +165,8 @@ class Thinker(nn.Module):
         start, length = (cache.length if cache else 0), x.shape[1]
         assert start + length <= self.config.context, f"{start + length} positions, context {self.config.context}"
         rotary = self._rotary(start, length) if positions is None else self._rotary_at(positions)
-        visible = cached_visibility(start, length, x.device) if segments is None else document_mask(segments)
+        padding = cache.padding if cache else None
+        visible = cached_visibility(start, length, x.device, padding) if segments is None else document_mask(segments)
         valid = None if segments is None else segments >= 0
         balances: list[Tensor] = []
         for layer, block in enumerate(cast("Iterable[Block]", self.blocks)):
@@ -225,8 +226,8 @@ class Thinker(nn.Module):
         """Scores over the vocabulary, `(…, V)`, of hidden states `(…, D)`."""
         return nn.functional.linear(hidden, self.embedding.weight)
 
-    def new_cache(self, *, batch: int = 1, capacity: int | None = None) -> KVCache:
-        """An empty cache for `batch` sequences of up to `capacity` positions (default: the whole context)."""
+    def new_cache(self, *, batch: int = 1, capacity: int | None = None, padding: Tensor | None = None) -> KVCache:
+        """An empty cache for `batch` sequences of up to `capacity` positions (default: the whole context), padding included."""
         config = self.config
         return KVCache(
             layers=config.layers,
@@ -235,6 +236,7 @@ class Thinker(nn.Module):
             capacity=capacity or config.context,
             head_width=config.head_width,
             like=self.embedding.weight,
+            padding=padding,
         )
 
 

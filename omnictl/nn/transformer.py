@@ -74,14 +74,18 @@ class KVCache:
     """Keys and values of all layers for up to `capacity` positions: `(B, KV heads, capacity, d)` a layer.
 
     `length` is the number of positions already held; the model advances it once a call. Where attention shifts (`KVShift`), `last`
-    has for each layer keys and values of the newest position as they were before, `(B, KV heads, 1, 2 × d)`.
+    has for each layer keys and values of the newest position as they were before, `(B, KV heads, 1, 2 × d)`. `padding` has the
+    number of positions, `(B,)`, with which a row begins that nobody sees, so that rows of unequal length end together; None: none.
     """
 
-    def __init__(self, *, layers: int, batch: int, heads: int, capacity: int, head_width: int, like: Tensor) -> None:
+    def __init__(
+        self, *, layers: int, batch: int, heads: int, capacity: int, head_width: int, like: Tensor, padding: Tensor | None = None
+    ) -> None:
         shape = (batch, heads, capacity, head_width)
         self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
         self.values = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
         self.last: dict[int, Tensor] = {}
+        self.padding = padding
         self.capacity = capacity
         self.length = 0
 
@@ -114,13 +118,24 @@ def document_mask(segments: Tensor) -> Visibility:
     return Visibility(causal=False, mask=same & _lower_triangle(same.shape[2], same.shape[3], same.device), begins=begins)
 
 
-def cached_visibility(length: int, new: int, device: torch.device) -> Visibility:
-    """Visibility of `new` positions that follow `length` cached ones."""
+def cached_visibility(length: int, new: int, device: torch.device, padding: Tensor | None = None) -> Visibility:
+    """Visibility of `new` positions that follow `length` cached ones; `padding` as of a `KVCache`."""
+    if padding is not None:
+        return _padded_visibility(length, new, padding)
     if length == 0:
         return Visibility(causal=new > 1, mask=None)
     if new == 1:
         return Visibility(causal=False, mask=None)
     return Visibility(causal=False, mask=_lower_triangle(new, length + new, device)[None, None])
+
+
+def _padded_visibility(length: int, new: int, padding: Tensor) -> Visibility:
+    """The same where rows begin with padding, which sees itself."""
+    places = torch.arange(length + new, device=padding.device)
+    real = places >= padding[:, None]  # (B, S)
+    itself = places[length:, None] == places  # (T, S)
+    mask = _lower_triangle(new, length + new, padding.device) & real[:, None] | itself  # (B, T, S)
+    return Visibility(causal=False, mask=mask[:, None], begins=places[length:] == padding[:, None])
 
 
 def _lower_triangle(new: int, held: int, device: torch.device) -> Tensor:

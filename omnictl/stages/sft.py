@@ -52,7 +52,7 @@ from omnictl.evaluation.sft import (
     prediction,
     sample_answers,
 )
-from omnictl.evaluation.spoken_replies import SpokenReplies, say_replies
+from omnictl.evaluation.spoken_replies import KEPT, SAID, SpokenReplies, say_replies
 from omnictl.evaluation.talker import Judge, TalkerEvaluator
 from omnictl.features.frozen_features import EncoderInputs, perceive
 from omnictl.features.media_encoders import MediaEncoder, Raw, open_encoder
@@ -401,7 +401,9 @@ class Sft:
         answered, estimates, controls = judge_with_controls(
             self.respondent(), dialogues, self.media_features(split), max_reply=self.config.max_reply
         )
-        spoken, writing = self._evaluate_speech(answered, judge), self._evaluate_writing(split, limit)
+        verdict = judge_answers(estimates, generated=self.data.corpus.generated)
+        said = KEPT if verdict.word == "not learned" else SAID
+        spoken, writing = self._evaluate_speech(answered, judge, said), self._evaluate_writing(split, limit)
         judged = {name: one.value for name, one in estimates.items()}
         return Report(
             "accuracy",
@@ -410,19 +412,19 @@ class Sft:
             len(dialogues),
             controls={**controls, **spoken.controls, **writing.controls},
             estimates={**estimates, **spoken.estimates, **writing.estimates},
-            verdict=judge_answers(estimates, generated=self.data.corpus.generated),
+            verdict=verdict,
             predictions=[prediction(one, self.data.corpus, split) for one in answered],
             images={"answers.png": answer_sheet(answered, self.data.corpus.images(split))},
             audio=spoken.audio,
         )
 
-    def _evaluate_speech(self, answered: Sequence[DialogueResult], judge: Judge | None) -> SpokenReplies:
+    def _evaluate_speech(self, answered: Sequence[DialogueResult], judge: Judge | None, most: int) -> SpokenReplies:
         """Some of the answers, said by the Talker; none without it or without a judge."""
         if "talker" not in self.parts or judge is None:
             return SpokenReplies({}, {}, {}, {})
         voice = open_voice(self.parts["talker"], device=self.device, cache=self._cache)
         evaluator = TalkerEvaluator(voice, judge, self.config.train.seed)
-        return say_replies([one.answer for one in answered], evaluator)
+        return say_replies([one.answer for one in answered], evaluator, most=most)
 
     def _evaluate_writing(self, split: Split, limit: int | None) -> WritingResult:
         """How well the Thinker still writes the text that is replayed: the metrics of stage A, named as there but for the loss."""

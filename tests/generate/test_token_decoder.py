@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from omnictl.generate.sampling import SamplingConfig
-from omnictl.generate.token_decoder import Prompt, answer_greedily, generate
+from omnictl.generate.token_decoder import Prompt, Reading, answer_greedily, generate
 from omnictl.models.thinker import Thinker, ThinkerConfig
 
 VOCAB, CONTEXT = 30, 24
@@ -13,9 +13,9 @@ GREEDY = SamplingConfig(temperature=0)
 PROMPT = [3, 17, 5, 5, 9]
 
 
-@pytest.fixture(params=[0, 3], ids=["dense", "mixture"])
+@pytest.fixture(params=[{}, {"experts": 3}, {"kv_shift": True}], ids=["dense", "mixture", "shifted"])
 def model(request: pytest.FixtureRequest, randomise: Callable[[nn.Module], None]) -> Thinker:
-    config = ThinkerConfig(layers=2, width=16, heads=4, kv_heads=2, hidden=24, context=CONTEXT, experts=request.param)
+    config = ThinkerConfig(layers=2, width=16, heads=4, kv_heads=2, hidden=24, context=CONTEXT, **request.param)
     thinker = Thinker(config, VOCAB).eval()
     randomise(thinker)
     for block in thinker.blocks.parameters():
@@ -93,3 +93,24 @@ def test_prompts_side_by_side_are_answered_as_one_by_one(model: Thinker) -> None
     found = answer_greedily(model, together, max_tokens=12, stop=stop)
     assert found == [written(model, prompt, max_tokens=12, stop=stop) for prompt in prompts]
     assert len({len(each) for each in found}) > 1  # some ended before the others
+
+
+@pytest.mark.parametrize("placed", [False, True])
+@torch.no_grad()
+def test_prompts_of_unequal_length_are_answered_as_one_by_one(model: Thinker, *, placed: bool) -> None:
+    prompts = [PROMPT, [1], [4, 2, 22, 7, 9, 5, 5, 17, 3]]
+    longest = max(map(len, prompts))
+    padding = [longest - len(prompt) for prompt in prompts]
+    tokens = torch.tensor([[11] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)])
+    places = (torch.arange(longest) - torch.tensor(padding)[:, None]).clamp(min=0)[..., None].expand(-1, -1, 3)
+    together = Prompt(model.embedding(tokens), places if placed else None, torch.tensor(padding))
+    reading = Reading(model, together, 12)
+    for prompt, scores in zip(prompts, reading.scores(), strict=True):
+        own = torch.arange(len(prompt))[None, :, None].expand(-1, -1, 3) if placed else None
+        alone = Reading(model, Prompt.of(model, prompt)._replace(positions=own), 12)
+        torch.testing.assert_close(scores, alone.scores()[0])
+    stop = {written(model)[3]}
+    found = answer_greedily(model, together, max_tokens=12, stop=stop)
+    if not placed:
+        assert found == [written(model, prompt, max_tokens=12, stop=stop) for prompt in prompts]
+    assert len({len(each) for each in found}) > 1

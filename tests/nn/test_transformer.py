@@ -73,6 +73,17 @@ def test_new_positions_see_the_whole_cache_and_no_later_one() -> None:
     assert mask[0, 0].int().tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
 
 
+def test_padding_is_seen_by_itself_alone() -> None:
+    visible = cached_visibility(0, 3, torch.device("cpu"), torch.tensor([0, 2]))
+    assert visible.mask is not None
+    assert visible.begins is not None
+    assert visible.mask[:, 0].int().tolist() == [[[1, 0, 0], [1, 1, 0], [1, 1, 1]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]]
+    assert visible.begins.tolist() == [[True, False, False], [False, False, True]]
+    mask = cached_visibility(3, 1, torch.device("cpu"), torch.tensor([0, 2])).mask
+    assert mask is not None
+    assert mask[:, 0].int().tolist() == [[[1, 1, 1, 1]], [[0, 0, 1, 1]]]
+
+
 def test_a_full_cache_refuses_more() -> None:
     cache = KVCache(layers=1, batch=1, heads=1, capacity=2, head_width=2, like=torch.zeros(1))
     with pytest.raises(AssertionError, match="cache of 2 positions asked to hold 3"):
