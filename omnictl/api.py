@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from omnictl.config import choose_preset, resolve
 from omnictl.config.split import Split
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.errors import UsageError
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.generate.tts import Voice, time_speech

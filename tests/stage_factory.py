@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.measure.untrained_stages import save_untrained
 from omnictl.runs.files import read_json, write_json
 from omnictl.runs.run import Run, create_run

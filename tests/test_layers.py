@@ -51,7 +51,7 @@ TORCH_FREE = (
     "omnictl.tinyworld",
     "omnictl.data.text.corpus",
     "omnictl.data.text.tokenizer",
-    "omnictl.data.cache",
+    "omnictl.data.manifest.cache",
     "omnictl.data.text.token_store",
     "omnictl.data.text.packing",
     "omnictl.data.manifest.rows",

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.cache import flush
 from omnictl.data.dialogues.chat_template import Dialogue, Media
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues, say
 from omnictl.data.images.tinyworld import TinyWorldImages
 from omnictl.data.inspect.image_files import render_pixels
+from omnictl.data.manifest.cache import flush
 from omnictl.data.speech.corpus import BLOCK, Samples, SpeechCorpus
 from omnictl.data.speech.manifest import FIELDS
 from omnictl.data.speech.tinyworld import TinyWorldSpeech

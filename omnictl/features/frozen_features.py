@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
 
-from omnictl.data.cache import flush, read_or_build
+from omnictl.data.manifest.cache import flush, read_or_build
 from omnictl.features.media_encoders import Inputs, MediaEncoder, Raw
 from omnictl.progress import log_progress
 

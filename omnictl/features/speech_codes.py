@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from omnictl.config.split import Split
-from omnictl.data.cache import flush, read_or_build
+from omnictl.data.manifest.cache import flush, read_or_build
 from omnictl.data.speech.batches.codes import CodedSpeech
 from omnictl.data.speech.examples import SpeechSet
 from omnictl.features.recogniser_durations import Alignment

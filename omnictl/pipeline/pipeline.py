@@ -13,9 +13,9 @@ from pydantic import create_model
 
 from omnictl.config import Config, choose_preset, resolve, to_json
 from omnictl.config.files import ConfigFile
-from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.modalities import needed_stages
 from omnictl.data.dialogues.source import open_dialogues
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.errors import RunError
 from omnictl.measure.judges import JUDGE

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.measure.bench import Step, take_step
 from omnictl.measure.untrained_stages import untrained_stage
 from omnictl.trainer.hardware.device import keep_freed_memory

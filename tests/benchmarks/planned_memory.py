@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.measure.untrained_stages import untrained_stage
 from omnictl.nn.batch_statistics import forget_batch_statistics
 from omnictl.nn.recompute import set_checkpointing

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.measure.untrained_stages import untrained_stage
 from omnictl.processes import end
 from omnictl.trainer.distributed.process_group import ProcessGroup, join_world

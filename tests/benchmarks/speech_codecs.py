@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from omnictl.data.audio.resample import resample
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.speech.source import read_recordings
 from omnictl.generate.griffin_lim import GriffinLim, synthesise
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality

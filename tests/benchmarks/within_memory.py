@@ -16,7 +16,7 @@ import torch
 from heaviest import Heaviest
 from pydantic import ByteSize, TypeAdapter
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.measure.bench import take_step
 from omnictl.measure.plan import StagePlan, TargetGpu, plan_stage
 from omnictl.measure.untrained_stages import untrained_stage

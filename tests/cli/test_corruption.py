@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
-from omnictl.data.cache import CHECKSUMS, cache_dir, read_or_build
+from omnictl.data.manifest.cache import CHECKSUMS, cache_dir, read_or_build
 from omnictl.errors import OmniError
 from omnictl.runs.run import Run
 from omnictl.stages.pretrain import Pretrain

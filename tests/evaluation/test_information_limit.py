@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.text.tinyworld import TinyWorldText
 from omnictl.data.text.token_store import TokenStore, open_store
 from omnictl.data.text.tokenizer import Tokenizer

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from stage_factory import finished_run
 
-from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.corpus import DialogueDataConfig
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.errors import RunError
 from omnictl.pipeline.upstream_runs import choose_upstream
 from omnictl.runs.run import Run

@@ -8,7 +8,7 @@ import torch
 from loopback import serving
 from stage_factory import finished_run
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.serve.model import Parts, ServedModel, find_parts, open_served_model
 
 

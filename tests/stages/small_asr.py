@@ -10,7 +10,7 @@ import soundfile
 from torch import nn
 
 from omnictl.config import resolve
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.speech.corpus import Samples
 from omnictl.runs.run import Run
 from omnictl.stages.asr import PRESETS, Asr, AsrConfig

@@ -12,8 +12,8 @@ from torch import nn
 
 from omnictl.config import resolve
 from omnictl.config.split import SPLITS
-from omnictl.data.cache import cache_dir
 from omnictl.data.images.batches import UNKNOWN, ImageBatch
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.runs.run import Run, create_run
 from omnictl.stages.protocol import StageContext
 from omnictl.stages.vision import PRESETS, Vision, VisionConfig

@@ -5,7 +5,7 @@ import pytest
 import torch
 from stage_factory import make_stage, untrained
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.features.recogniser_durations import spread_durations

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_asr import SPLITS, TEXTS, Randomise, on_files, stage_of, write_corpus
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.errors import CheckpointError, ConfigError
 from omnictl.generate.ctc_search import greedy
 from omnictl.runs.run import Run, create_run

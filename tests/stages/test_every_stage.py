@@ -13,9 +13,9 @@ from stage_factory import make_stage
 from torch import Tensor, nn
 
 from omnictl.config import resolve, to_dict, to_json
-from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.batches import pack_examples
 from omnictl.data.dialogues.modalities import MODALITIES
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.speech.batches.codes import collate_codes
 from omnictl.nn.batch_statistics import apply_batch_statistics
 from omnictl.stages import STAGES, command_recipe, command_stages, stage_recipe, stage_type

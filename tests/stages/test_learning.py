@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from omnictl.cli.app import run
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import open_trained

@@ -10,8 +10,8 @@ from stage_factory import finished_run
 import omnictl
 from omnictl.api import _watch
 from omnictl.config import resolve
-from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.modalities import MODALITIES, Modality
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.text.tokenizer import SPEECH
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.pipeline.context import TrainContext

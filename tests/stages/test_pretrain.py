@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from omnictl.config import resolve
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.text.tokenizer import END
 from omnictl.errors import CheckpointError
 from omnictl.models.thinker import training_flops

@@ -11,10 +11,10 @@ from PIL import Image
 from stage_factory import make_stage, untrained
 
 from omnictl.config import resolve
-from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import Dialogue, Message
 from omnictl.data.dialogues.examples import task_weights
 from omnictl.data.dialogues.imitated_media import WordFeatures
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.errors import CheckpointError, DataError
 from omnictl.evaluation.sft import DialogueResult, exchange_media, find_commonest, mean_accuracy, rates, text_only, with_controls
 from omnictl.generate.token_decoder import Prompt, answer_greedily

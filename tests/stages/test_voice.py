@@ -7,7 +7,7 @@ import pytest
 import torch
 from stage_factory import make_stage, untrained
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.errors import CheckpointError
 from omnictl.generate.griffin_lim import GriffinLim
 from omnictl.stages.talker import TalkerStage, open_voice

@@ -15,7 +15,7 @@ import torch
 from heaviest import Heaviest
 from regression import Recorder
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.measure.untrained_stages import untrained_stage
 from omnictl.runs.run import create_run
 from omnictl.trainer import trainer

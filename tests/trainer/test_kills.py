@@ -25,7 +25,7 @@ from PIL import Image
 from stage_factory import make_stage
 
 from omnictl.config import resolve
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import STAGES, stage_recipe, stage_type
 from omnictl.trainer import checkpoint, loop, trainer

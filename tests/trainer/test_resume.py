@@ -19,7 +19,7 @@ from regression import planner_until
 from stage_factory import make_stage
 
 from omnictl.config import resolve
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.text.batches import TextBatch
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_recipe, stage_type

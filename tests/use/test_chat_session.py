@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import ChatTemplate, Media, Message
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.data.text.tokenizer import END, IM_END, IM_START, Tokenizer
 from omnictl.errors import CheckpointError, RunError, UsageError

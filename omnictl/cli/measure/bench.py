@@ -30,7 +30,7 @@ def bench(
     """Measure how fast this machine trains each stage, writes text and speaks; a minute or two at the size tiny."""
     began = time.monotonic()
     from omnictl.config import choose_preset
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.measure.bench import describe_machine, measure, measure_use
     from omnictl.measure.untrained_stages import WHOLE_MODEL
     from omnictl.stages import stage_recipe

@@ -42,7 +42,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run on its test split, or with `all` the newest run of every stage."""
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.pipeline.evaluate import Measure
     from omnictl.trainer.hardware.device import choose_device
 

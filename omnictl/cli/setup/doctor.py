@@ -34,7 +34,7 @@ def doctor(runs: RunsOption = None, device: DeviceOption = "auto", as_json: Json
         _show(finding, output)
         findings.append(finding)
     if not any(finding.level == "fail" and finding.subject == "wheels" for finding in findings):  # else torch may not start
-        from omnictl.data.cache import cache_dir
+        from omnictl.data.manifest.cache import cache_dir
         from omnictl.measure.doctor.machine import examine_machine
         from omnictl.trainer.hardware.device import choose_device
 
@@ -51,7 +51,7 @@ def is_first_training(root: Path) -> bool:
 
 def examine_machine(root: Path, device: "torch.device", output: Output) -> None:
     """Say what is wrong with this machine, before a first training; it takes a moment, and stops nothing."""
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.measure.doctor.machine import examine_briefly
 
     if output.silent:

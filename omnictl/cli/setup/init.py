@@ -38,8 +38,8 @@ def init(
     Says which files train which stage, how much there is, what is missing,
     and about how long it takes. Nothing is trained, and only FILE is written.
     """
-    from omnictl.data.cache import cache_dir
     from omnictl.data.inspect.folder_scan import scan_folder
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.pipeline.project.draft_text import project_text
     from omnictl.pipeline.project.project_file import read_project
     from omnictl.pipeline.project.survey import make_draft, measure_corpus

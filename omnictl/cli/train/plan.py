@@ -51,7 +51,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> int:
     """Say what the training of a stage will take: memory, steps, disk and time. Nothing is trained."""
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.measure.plan import make_plans
     from omnictl.trainer.hardware.device import choose_device
 

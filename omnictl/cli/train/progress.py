@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from omnictl.cli.console import Output, figures
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.pipeline.context import TrainContext
 from omnictl.runs.run import Run
 from omnictl.stages.protocol import TrainableStage

@@ -86,7 +86,7 @@ def chat(
     from omnictl.cli.use.chat_repl import ChatRepl
     from omnictl.cli.use.playback import open_loudspeaker
     from omnictl.cli.use.reply import ReplySettings, SpokenReply, write_reply
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.generate.sampling import SamplingConfig
     from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.chat_session import Attachment, Reply, Session

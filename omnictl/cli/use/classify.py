@@ -33,7 +33,7 @@ def classify(
     as_json: JsonOption = False,
 ) -> int:
     """Name what images show, with the newest vision encoder."""
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.classify import classify_file, open_classifier
 

@@ -73,7 +73,7 @@ def export(
 
     Nothing is left in DIR unless the export gives what the run gives.
     """
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.export.destination import check_place
     from omnictl.export.targets import ExportSettings, export_model
 

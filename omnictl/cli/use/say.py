@@ -45,7 +45,7 @@ def say(
     as_json: JsonOption = False,
 ) -> None:
     """Say a text with the newest Talker."""
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.say import SpeechSettings, open_voice, say_to_file
 

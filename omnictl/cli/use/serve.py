@@ -123,7 +123,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _open_model(run: str | None, runs: "RunsOption", names: list[str], device: str, output: Output) -> "ServedModel":
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.serve.model import find_parts, open_served_model
     from omnictl.trainer.hardware.device import choose_device
 

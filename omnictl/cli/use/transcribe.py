@@ -70,7 +70,7 @@ def transcribe(
     as_json: JsonOption = False,
 ) -> int:
     """Write down what is said in recordings of up to an hour, with the newest speech recogniser."""
-    from omnictl.data.cache import cache_dir
+    from omnictl.data.manifest.cache import cache_dir
     from omnictl.generate.ctc_decoder import Decoding
     from omnictl.trainer.hardware.device import choose_device
     from omnictl.use.transcribe import fit_language_model, open_recogniser, open_thinker, transcribe_file

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, cast
 
 from omnictl.config.split import Split
 from omnictl.config.suggest import nearest
-from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.chat_template import Role
 from omnictl.data.dialogues.conversation_formats import conversation_key, unify
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.manifest.compression import plain_suffix
 from omnictl.data.manifest.json_objects import JSON_SUFFIXES, JsonValue, read_json_values
 from omnictl.data.manifest.rows import (

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from omnictl.data.cache import explain_os_error
+from omnictl.data.manifest.cache import explain_os_error
 from omnictl.data.manifest.rows import Flaw
 
 _MARK = "data:"

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omnictl.data.cache import cache_dir, flush, read_or_build
+from omnictl.data.manifest.cache import cache_dir, flush, read_or_build
 from omnictl.data.manifest.rows import Record
 from omnictl.data.manifest.split_names import split_of_path
 from omnictl.data.packed.arrow_tables import TABLE_SUFFIXES, open_table

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from omnictl.config.split import Split
 from omnictl.data.audio.resample import resample
-from omnictl.data.cache import flush, read_or_build
+from omnictl.data.manifest.cache import flush, read_or_build
 from omnictl.data.speech.corpus import BLOCK, SpeechCorpus
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig, log_mel

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnictl.config.split import Split
-from omnictl.data.cache import flush, read_or_build
+from omnictl.data.manifest.cache import flush, read_or_build
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.corpus import Corpus
 from omnictl.data.text.tokenizer import END, Tokenizer, split_for_encoding

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from omnictl.config.split import SPLITS, Split
-from omnictl.data.cache import cache_dir
 from omnictl.data.images import file_corpus, tinyworld
 from omnictl.data.images.augmentation import augment, prepare
 from omnictl.data.images.corpus import ImageDataConfig, Int64, Pixels, View
@@ -20,6 +19,7 @@ from omnictl.data.images.files.decoder import read_image
 from omnictl.data.images.layouts import find_images
 from omnictl.data.images.source import open_images
 from omnictl.data.images.tinyworld import BACKGROUND, ENDLESS, TinyWorldImages, class_prompts, label_patches
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.manifest.source import TINYWORLD_SEED
 from omnictl.errors import DataError
 from omnictl.tinyworld.images.renderer import draw

@@ -9,11 +9,11 @@ import soundfile
 from PIL import Image
 from pyarrow import parquet
 
-from omnictl.data.cache import cache_dir
 from omnictl.data.dialogues.manifest import read_dialogues
 from omnictl.data.images.files.decoder import read_image
 from omnictl.data.images.layouts import find_images
 from omnictl.data.inspect.corpus_kind import find_kind
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.packed import unpack
 from omnictl.data.speech.layouts import find_speech
 from omnictl.errors import DataError, DiskFull

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.text.token_store import open_store
 from omnictl.data.text.tokenizer import END, IM_START, Tokenizer
 from omnictl.errors import DataError, DiskFull

@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from omnictl.data.cache import flush, read_or_build
 from omnictl.data.images.files.decoder import read_image
+from omnictl.data.manifest.cache import flush, read_or_build
 from omnictl.data.manifest.thread_pool import measure_in_parallel
 from omnictl.errors import DataError
 from omnictl.progress import log_progress

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omnictl.data.cache import cache_dir, flush, read_or_build
+from omnictl.data.manifest.cache import cache_dir, flush, read_or_build
 from omnictl.data.manifest.rows import BrokenRow, Manifest
 from omnictl.data.speech.manifest import SpeechManifest, SpeechRow
 from omnictl.errors import DataError

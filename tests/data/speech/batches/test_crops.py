@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from omnictl.data.cache import cache_dir
+from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.speech.batches.crops import CropBatches
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet, open_set
