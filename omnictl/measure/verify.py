@@ -7,6 +7,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from omnictl.errors import OmniError
+from omnictl.runs.checksums import check_folder, is_sealed
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
 from omnictl.trainer.checkpoint import FILES, checkpoint_folders, damage
@@ -35,6 +36,12 @@ def verify_run(run: Run) -> Verification:
         problem = damage(folder)
         if problem is not None:
             problems.append(f"checkpoint {folder.name}: {problem}")
+    try:
+        check_folder(run.model)
+    except OmniError as error:
+        problems.append(f"model: {error.message}")
+    if run.model.is_dir() and not is_sealed(run.model):
+        notes.append("its model folder is of before checksums: only whether it can be read is known")
     for path in sorted(run.path.rglob("*")):
         if path.suffix in (".json", ".jsonl", ".safetensors") and run.checkpoints not in path.parents and path.name != "run.json":
             files += 1

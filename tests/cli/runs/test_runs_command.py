@@ -102,6 +102,20 @@ def test_runs_are_verified(omnictl: Command, trained: Path) -> None:
     assert omnictl("runs", "verify", "--json").json["error"]["exit_code"] == 4
 
 
+def test_one_flipped_bit_of_the_model_is_found(omnictl: Command, trained: Path) -> None:
+    for name in ("model.safetensors", "tokenizer.json"):
+        path, whole = trained / "model" / name, (trained / "model" / name).read_bytes()
+        path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        damaged = omnictl("runs", "verify", trained, "--json")
+        assert damaged.code == 4
+        assert any(name in problem for problem in damaged.json["runs"][0]["problems"])
+        path.write_bytes(whole)
+    (trained / "model" / "manifest.json").unlink()
+    old = omnictl("runs", "verify", trained, "--json")
+    assert old.code == 0
+    assert old.json["runs"][0]["notes"] == ["its model folder is of before checksums: only whether it can be read is known"]
+
+
 def test_a_parent_that_is_gone_is_a_note(omnictl: Command, trained: Path) -> None:
     record = json.loads((trained / "run.json").read_text()) | {"parents": {"init": "pretrain/gone"}}
     (trained / "run.json").write_text(json.dumps(record))
