@@ -39,14 +39,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on sta
 RunOption = Annotated[
     str | None, typer.Option("--run", help="A run's path or name; default: the newest finished one.", show_default=False)
 ]
-SpeakerOption = Annotated[str | None, typer.Option("--speaker", help="Whose voice, if the Talker has several.", show_default=False)]
-SpeedOption = Annotated[
-    float, typer.Option("--speed", min=0.25, max=4, callback=check_finite, help="Of speech: 2 is twice as fast.")
-]
-PitchOption = Annotated[
-    float,
-    typer.Option("--pitch", min=-12, max=12, callback=check_finite, help="Of speech, in semitones above the voice's own."),
-]
 
 # Of the commands that train.
 PresetOption = Annotated[str | None, typer.Option(help="debug, tiny (the default) or small.", show_default=False)]

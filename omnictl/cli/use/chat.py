@@ -7,17 +7,8 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.options import (
-    LARGEST_SEED,
-    DeviceOption,
-    JsonOption,
-    PitchOption,
-    RunOption,
-    RunsOption,
-    SpeakerOption,
-    SpeedOption,
-    check_finite,
-)
+from omnictl.cli.options import LARGEST_SEED, DeviceOption, JsonOption, RunOption, RunsOption, check_finite
+from omnictl.cli.use.voice_options import PitchOption, SpeakerOption, SpeedOption
 from omnictl.errors import RunError, UsageError
 from omnictl.runs.root import run_root
 from omnictl.stages import STAGES

@@ -9,18 +9,8 @@ import typer
 from rich.markup import escape
 
 from omnictl.cli.console import Output
-from omnictl.cli.options import (
-    LARGEST_SEED,
-    DeviceOption,
-    JsonOption,
-    PitchOption,
-    RunOption,
-    RunsOption,
-    SpeakerOption,
-    SpeedOption,
-    check_finite,
-    choose_run,
-)
+from omnictl.cli.options import LARGEST_SEED, DeviceOption, JsonOption, RunOption, RunsOption, check_finite, choose_run
+from omnictl.cli.use.voice_options import PitchOption, SpeakerOption, SpeedOption
 from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:

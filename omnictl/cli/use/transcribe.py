@@ -31,6 +31,10 @@ class TextFormat(StrEnum):
     vtt = "vtt"
 
 
+_THINKER = "A `pretrain` run's path or name, or latest: its Thinker chooses among what the beam search found."
+ThinkerOption = Annotated[str | None, typer.Option("--thinker", metavar="RUN", help=_THINKER, show_default=False)]
+
+
 def transcribe(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="WAV, FLAC, OGG or MP3, at any rate.", show_default=False)],
     run: RunOption = None,
@@ -47,14 +51,7 @@ def transcribe(
         Path | None,
         typer.Option("--lm", metavar="TEXT", help="Text file, one sentence a line: the beam search prefers what reads like it."),
     ] = None,
-    thinker: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="A `pretrain` run's path or name, or latest: its Thinker chooses among what the beam search found.",
-            show_default=False,
-        ),
-    ] = None,
+    thinker: ThinkerOption = None,
     lm_weight: Annotated[
         float, typer.Option(min=0, max=1000, callback=check_finite, help="How much --lm and --thinker each count beside the audio.")
     ] = 0.5,
