@@ -126,13 +126,8 @@ class AlignerStage:
     def batches(self) -> SpeechBatches:
         """Utterances of similar length."""
         take_statistics(self.model, self.data.training_set)  # a run that is resumed before its first checkpoint has none yet
-        return SpeechBatches(
-            self.data.training_set,
-            self.config.data,
-            batch_size=self.config.train.batch_size,
-            seed=self.config.train.seed,
-            fill=self.data.training_set.statistics[0],
-        )
+        config = self.config
+        return SpeechBatches(self.data.training_set, config.data, batch_size=config.train.batch_size, seed=config.train.seed)
 
     def align(self, batch: SpeechBatch) -> AlignerOutput:
         """How audio and texts of a batch align."""

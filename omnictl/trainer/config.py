@@ -102,8 +102,15 @@ def train_with_adamw(*, steps: int, batch_size: int, lr: float, every: int, sche
     )
 
 
-def train_with_muon(*, steps: int, batch_size: int, every: int, schedule: ScheduleConfig) -> TrainConfig:
+def train_with_muon(*, steps: int, batch_size: int, every: int, schedule: ScheduleConfig, workers: int = 0) -> TrainConfig:
     """Muon at its usual rate, judged and saved every so many steps: what small transformers learn most with in minutes."""
     return TrainConfig(
-        steps=steps, batch_size=batch_size, optimizer="muon", lr=3e-3, eval_every=every, save_every=every, schedule=schedule
+        steps=steps,
+        batch_size=batch_size,
+        optimizer="muon",
+        lr=3e-3,
+        eval_every=every,
+        save_every=every,
+        schedule=schedule,
+        runtime=RuntimeConfig(workers=workers),
     )

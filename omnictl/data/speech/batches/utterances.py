@@ -37,8 +37,9 @@ class SpeechBatch:
 class SpeechBatches:
     """Utterances of similar length side by side; an example id is a position in the endless order of `LengthBuckets`."""
 
-    def __init__(self, utterances: SpeechSet, config: SpeechDataConfig, *, batch_size: int, seed: int, fill: Float32) -> None:
-        self.utterances, self.config, self.batch_size, self.seed, self.fill = utterances, config, batch_size, seed, fill
+    def __init__(self, utterances: SpeechSet, config: SpeechDataConfig, *, batch_size: int, seed: int) -> None:
+        self.utterances, self.config, self.batch_size, self.seed = utterances, config, batch_size, seed
+        self.fill = utterances.statistics[0]
         lengths = np.stack([utterances.lengths(speed) for speed in range(len(utterances.stores))])  # (speeds, n)
         self.order = LengthBuckets(lengths, batch_size=batch_size, seed=seed)
 

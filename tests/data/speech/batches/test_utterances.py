@@ -34,7 +34,9 @@ def set_of(lengths: Sequence[int], *, speeds: Sequence[float] = (1.0,)) -> Speec
 
 
 def batches_of(found: SpeechSet, batch_size: int, *, config: SpeechDataConfig = PLAIN, seed: int = 0) -> SpeechBatches:
-    return SpeechBatches(found, config, batch_size=batch_size, seed=seed, fill=FILL)
+    made = SpeechBatches(found, config, batch_size=batch_size, seed=seed)
+    made.fill = FILL  # unlike any frame
+    return made
 
 
 def step(batches: SpeechBatches, number: int) -> SpeechBatch:
