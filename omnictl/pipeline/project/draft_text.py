@@ -34,6 +34,7 @@ aligner.train.steps = 1500
 talker.books = 4
 talker.corruption = 0.2
 talker.model = { width = 256, heads = 4, hidden = 688, dropout = 0.3 }
+talker.train.steps = 1500
 talker.train.batch_size = 16
 """
 
