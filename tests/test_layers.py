@@ -65,7 +65,7 @@ TORCH_FREE = (
     "omnictl.data.dialogues.chat_template",
     "omnictl.data.dialogues.manifest",
     "omnictl.data.speech.transcripts.transcript",
-    "omnictl.metrics.speech",
+    "omnictl.metrics.error_rates",
     "omnictl.use.subtitles",
     "omnictl.metrics.classification",
     "omnictl.metrics.figures",

@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from omnictl.data.speech.corpus import Recording
-from omnictl.metrics.intervals import Estimate, ratio
-from omnictl.metrics.speech import (
+from omnictl.metrics.error_rates import (
     alignment_lines,
     by_pair,
     character_errors,
@@ -17,6 +16,7 @@ from omnictl.metrics.speech import (
     shuffled_floor,
     word_errors,
 )
+from omnictl.metrics.intervals import Estimate, ratio
 from omnictl.metrics.verdict import judge_recognition
 from omnictl.trainer.stage import Report
 

@@ -24,10 +24,10 @@ from omnictl.data.speech.transcripts.transcript import normalise
 from omnictl.data.text.tokenizer import END, IM_END, IM_START
 from omnictl.generate.token_decoder import Prompt, answer_greedily
 from omnictl.metrics.answers import is_same, is_true
+from omnictl.metrics.error_rates import by_pair, word_errors
 from omnictl.metrics.figures import Tile, contact_sheet
 from omnictl.metrics.intervals import Better, Estimate, mean_of_rates, rate
 from omnictl.metrics.shuffled_control import shuffled_inputs
-from omnictl.metrics.speech import by_pair, word_errors
 from omnictl.models.omni import Omni
 from omnictl.trainer.distributed.dtensor import in_slices
 

@@ -8,9 +8,9 @@ from omnictl.data.audio.decoder import wav_bytes
 from omnictl.data.speech.transcripts.spoken_text import speech_text, spell_out
 from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.evaluation.talker import SHUFFLE_SEED, TalkerEvaluator
+from omnictl.metrics.error_rates import by_pair, character_errors
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.shuffled_control import shuffled_inputs
-from omnictl.metrics.speech import by_pair, character_errors
 
 if TYPE_CHECKING:
     from omnictl.data.speech.corpus import Samples

@@ -21,11 +21,11 @@ from omnictl.data.speech.transcripts.spoken_text import speech_text
 from omnictl.evaluation.alignment_images import ALIGNED, SUFFIX, planned_times, speech_image, symbol_times
 from omnictl.generate.griffin_lim import synthesise
 from omnictl.generate.tts import Voice, say, time_speech
+from omnictl.metrics.error_rates import by_pair, character_errors, word_errors
 from omnictl.metrics.figures import TimedText, spectrogram_image
 from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 from omnictl.metrics.intervals import Estimate
 from omnictl.metrics.shuffled_control import shuffled_inputs
-from omnictl.metrics.speech import by_pair, character_errors, word_errors
 from omnictl.metrics.verdict import judge_talker
 from omnictl.nn.audio.mel import log_mel
 from omnictl.trainer.stage import Report

@@ -4,11 +4,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from omnictl.config import Config
 from omnictl.data.speech.transcripts.targets import Targets
 from omnictl.generate.ctc_search import SymbolScorer, greedy, prefix_beam_search
 from omnictl.generate.rescore import SentenceRater, rescore
+
+
+class DecodingConfig(Config):
+    """How the model is read out, in validation, evaluation and use."""
+
+    beam: int = Field(1, ge=1, le=10_000, description="width of the prefix beam search; 1: the best path, no language model")
+    lm_weight: float = Field(0.5, ge=0, description="weight of an n-gram of the training transcripts' symbols in the search")
+    order: int = Field(6, ge=1, le=100, description="symbols of an n-gram")
 
 
 @dataclass(frozen=True)

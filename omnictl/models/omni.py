@@ -105,7 +105,8 @@ class Omni(nn.Module):
 
         Args:
             tokens: `(B, T)` int64.
-            features: by kind `(N, features)`, in the order of the placeholders, row by row.
+            features: by kind `(N, features)`, in the order of the placeholders, row by row; that there are as many as these is
+                checked where they are read (`data.dialogues.media_features`).
             projected: whether features are embeddings already, `(N, D)`.
         """
         embeddings: Tensor = self.thinker.embedding(tokens)

@@ -43,7 +43,7 @@ from omnictl.evaluation.asr import (
 from omnictl.evaluation.talker import Judge
 from omnictl.features.media_encoders import AudioFrontend, MediaEncoder
 from omnictl.generate.char_ngram import CharNgram
-from omnictl.generate.ctc_decoder import Decoding
+from omnictl.generate.ctc_decoder import Decoding, DecodingConfig
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
 from omnictl.nn.audio.mel import log_mel
 from omnictl.nn.losses.ctc import ctc_nats, ctc_sum
@@ -71,14 +71,6 @@ class TargetConfig(Config):
 
     kind: Literal["characters", "bpe"] = "characters"
     vocab_size: int = Field(512, ge=1, le=1_000_000, description="pieces of the BPE")
-
-
-class DecodingConfig(Config):
-    """How the model is read out, in validation, evaluation and use."""
-
-    beam: int = Field(1, ge=1, le=10_000, description="width of the prefix beam search; 1: the best path, no language model")
-    lm_weight: float = Field(0.5, ge=0, description="weight of an n-gram of the training transcripts' symbols in the search")
-    order: int = Field(6, ge=1, le=100, description="symbols of an n-gram")
 
 
 class AsrConfig(Config):

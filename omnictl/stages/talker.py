@@ -41,8 +41,8 @@ from omnictl.evaluation.talker import Judge, Sentence, TalkerEvaluator, talker_r
 from omnictl.features.speech_codes import code_speech
 from omnictl.generate.griffin_lim import synthesise
 from omnictl.generate.tts import CodeSampling, Voice
+from omnictl.metrics.error_rates import by_pair, character_errors
 from omnictl.metrics.intervals import Estimate
-from omnictl.metrics.speech import by_pair, character_errors
 from omnictl.models.aligner import STRIDE
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
 from omnictl.nn.audio.delay_pattern import undelay

@@ -40,10 +40,10 @@ def init(
     """
     from omnictl.data.inspect.folder_scan import scan_folder
     from omnictl.data.manifest.cache import cache_dir
-    from omnictl.pipeline.project.draft_text import project_text
-    from omnictl.pipeline.project.project_file import read_project
+    from omnictl.pipeline.project.read_project import read_project
     from omnictl.pipeline.project.survey import make_draft, measure_corpus
     from omnictl.pipeline.project.time_estimate import estimate_time
+    from omnictl.pipeline.project.write_project import project_text
     from omnictl.runs.files import write_text
     from omnictl.trainer.hardware.device import choose_device
 

@@ -108,7 +108,7 @@ def pipeline(
 def _create(choices: Choices, sources: dict[str, str], only: list[str], first: str | None, root: Path, tell: "Tell") -> "Run":
     """A new pipeline; its folder appears only once all that the user gave has been found good."""
     from omnictl.pipeline.pipeline import choose_config, create_pipeline_run, make_plan
-    from omnictl.pipeline.project.project_file import check_sources, read_project
+    from omnictl.pipeline.project.read_project import check_sources, read_project
     from omnictl.pipeline.run_folder import absolute_source
 
     preset = choices.preset or DEFAULT_PRESET

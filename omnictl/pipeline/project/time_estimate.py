@@ -8,7 +8,7 @@ import torch
 
 from omnictl.config import Config
 from omnictl.pipeline.pipeline import choose_config
-from omnictl.pipeline.project.project_file import Project
+from omnictl.pipeline.project.read_project import Project
 from omnictl.pipeline.time_budget.plan import plan_judgement
 from omnictl.pipeline.time_budget.reference_curves import find_reference
 from omnictl.pipeline.time_budget.unit_costs import UnitConfig, find_unit_costs

@@ -13,10 +13,10 @@ from omnictl.config import resolve
 from omnictl.config.serialization import flatten
 from omnictl.data.inspect.folder_scan import CorpusPlace, scan_folder
 from omnictl.pipeline.pipeline import choose_config
-from omnictl.pipeline.project.draft_text import project_text, source_of
-from omnictl.pipeline.project.project_file import read_project
+from omnictl.pipeline.project.read_project import read_project
 from omnictl.pipeline.project.survey import make_draft, measure_corpus
 from omnictl.pipeline.project.time_estimate import estimate_time
+from omnictl.pipeline.project.write_project import project_text, source_of
 from omnictl.stages import command_recipe
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "configs"

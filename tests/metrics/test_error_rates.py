@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from omnictl.metrics.speech import (
+from omnictl.metrics.error_rates import (
     ErrorCounts,
     alignment_lines,
     character_errors,
@@ -81,7 +81,7 @@ def test_the_normaliser_is_loaded_late_and_without_a_warning() -> None:
         "import sys\n"
         "sys.pycache_prefix = sys.argv[1]\n"  # nothing is compiled yet
         "sys.dont_write_bytecode = True\n"
-        "from omnictl.metrics.speech import normalise_english\n"
+        "from omnictl.metrics.error_rates import normalise_english\n"
         "assert not {'whisper_normalizer', 'torch'} & set(sys.modules)\n"
         "assert normalise_english('Hello!') == 'hello'\n"
     )

@@ -6,7 +6,7 @@ from stage_factory import finished_run
 from omnictl.cli.app import run
 from omnictl.errors import ConfigError, RunError
 from omnictl.pipeline.pipeline import choose_config, create_pipeline_run, make_plan
-from omnictl.pipeline.project.project_file import read_project
+from omnictl.pipeline.project.read_project import read_project
 
 
 @pytest.fixture
