@@ -5,11 +5,13 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from omnictl import __version__
 from omnictl.cli.console import Output, show_error
@@ -133,11 +135,17 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(143)
 
 
+@cache
+def _commands() -> Callable[..., Any]:
+    """All commands with their options, built once a process: that takes longer than to refuse most arguments."""
+    return get_command(app)
+
+
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     Output(as_json="--json" in arguments).show_log(logging.WARNING)
     try:
-        code = app(arguments, prog_name="omnictl", standalone_mode=False)
+        code = _commands()(arguments, prog_name="omnictl", standalone_mode=False)
     except OmniError as error:
         return _fail(error, arguments)
     except typer.TyperException as error:

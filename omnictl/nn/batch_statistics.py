@@ -1,7 +1,8 @@
 """Modules whose state follows statistics of the whole batch (expert loads, codebook usage) rather than a gradient."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from functools import cache
+from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -29,7 +30,14 @@ class HasBatchStatistics(Protocol):
 
 def statistics_modules(model: nn.Module) -> "list[HasBatchStatistics]":
     """The modules of `model` that gather statistics."""
-    return [module for module in model.modules() if isinstance(module, HasBatchStatistics)]
+    gathering = (module for module in model.modules() if _gathers_statistics(type(module)))  # type: ignore[arg-type]  # it can be hashed
+    return [cast("HasBatchStatistics", module) for module in gathering]
+
+
+@cache
+def _gathers_statistics(kind: type[nn.Module]) -> bool:
+    """Looked up once a class: to compare every module with a protocol takes milliseconds, each step."""
+    return issubclass(kind, HasBatchStatistics)
 
 
 def apply_batch_statistics(model: nn.Module) -> None:

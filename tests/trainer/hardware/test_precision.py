@@ -147,9 +147,9 @@ def test_products_run_in_the_format_and_only_fp16_scales_its_loss(name: str, dty
     assert precision.scaler(CPU).is_enabled() == (name == "fp16")
 
 
-def test_the_matmul_rate_is_of_the_best_of_ten_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    def clock(_run: Callable[[], None], *, rounds: int) -> float:
-        assert rounds == 10
+def test_the_matmul_rate_is_of_the_best_of_ten_products_or_of_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    def clock(_run: Callable[[], None], *, rounds: int, within: float) -> float:
+        assert (rounds, within) == (10, 0.5)
         return 0.5
 
     monkeypatch.setattr(module, "best_seconds", clock)
@@ -160,6 +160,15 @@ def test_the_best_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.5])
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(times))  # type: ignore[attr-defined]
     assert module.best_seconds(lambda: None, rounds=3) == 1.0
+
+
+@pytest.mark.parametrize(("within", "taken"), [(0.5, 3), (6.5, 4), (7.5, 5), (99.0, 5)])
+def test_after_three_rounds_none_begins_once_the_time_is_up(within: float, taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = [0.0, 3.0, 10.0, 11.0, 20.0, 22.0, 30.0, 31.0, 40.0, 41.0]  # 3, 1, 2, 1 and 1 seconds
+    times = iter(ends)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(times))  # type: ignore[attr-defined]
+    assert module.best_seconds(lambda: None, rounds=5, within=within) == 1.0
+    assert len(list(times)) == len(ends) - 2 * taken
 
 
 @pytest.mark.slow
