@@ -16,10 +16,23 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def session_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test writes to the home folder: token stores and runs go below pytest's own temporary folder."""
+    """No test writes to the home folder: runs are below pytest's temporary folder, and so is the cache, one for all workers."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("OMNICTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    base = tmp_path_factory.getbasetemp()
+    patch.setenv("OMNICTL_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
     patch.setenv("OMNICTL_RUNS", str(tmp_path_factory.mktemp("runs")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """A training of twenty steps flushes a hundred times, and waits longer for the disk than it computes.
+
+    Whether a flush is asked for, and what becomes of one that fails, is for tests that replace `os.fsync` themselves.
+    """
+    patch = pytest.MonkeyPatch()
+    patch.setattr(os, "fsync", os.fstat)  # which refuses a closed file, too
     yield
     patch.undo()
 

@@ -1,11 +1,13 @@
 """Fresh stages for tests, each with what it stands on."""
 
 import shutil
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from omnictl.data.manifest.cache import cache_dir
@@ -14,6 +16,15 @@ from omnictl.runs.files import read_json, write_json
 from omnictl.runs.run import Run, create_run
 from omnictl.stages import stage_recipe, stage_type
 from omnictl.stages.protocol import StageContext
+
+FEW_JUDGED: Mapping[str, str] = {
+    "pretrain": "data.num_eval_documents=4",
+    "asr": "data.num_eval_utterances=2",
+    "vision": "data.num_eval_images=4",
+    "talker": "data.num_eval_utterances=2",
+    "sft": "data.num_eval_dialogues=1",
+}
+"""By command: the setting of so few examples to be judged on that it takes no time, where what they say is not what is tested."""
 
 
 def make_stage(name: str, config: Any = None) -> Any:
@@ -26,10 +37,12 @@ def make_stage(name: str, config: Any = None) -> Any:
 
 @cache
 def untrained(name: str, folder: Path) -> Path:
-    """The model folder of a stage of its preset `debug` that has not been trained, below a folder."""
-    with torch.random.fork_rng(devices=()):
-        model = folder / "untrained" / name
-        save_untrained(make_stage(name), model)
+    """The model folder of a stage of its preset `debug` that has not been trained, below a folder; one worker makes it."""
+    model = folder / "untrained" / name
+    model.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{model}.lock"), torch.random.fork_rng(devices=()):
+        if not (model / "model.safetensors").exists():  # what is written last
+            save_untrained(make_stage(name), model)
     return model
 
 

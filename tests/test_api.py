@@ -26,7 +26,10 @@ def test_what_it_has_not_is_said_as_of_any_module() -> None:
         omnictl.lode  # noqa: B018
 
 
-def test_train_evaluate_and_use(tmp_path: Path) -> None:
+def test_train_evaluate_and_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from omnictl.trainer import trainer
+
+    monkeypatch.setattr(trainer, "matmul_rate", lambda device: 1e11)  # timing it takes longer than all the rest
     lines: list[str] = []
     settings = {"train.precision": "fp32", "train.eval_every": 2}
     trained = omnictl.train("pretrain", preset="debug", settings=settings, runs=tmp_path, max_steps=3, tell=lines.append)

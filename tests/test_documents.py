@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from PIL import Image
+from stage_factory import FEW_JUDGED
 
 from omnictl.cli.app import run
 from omnictl.config import resolve, to_json
@@ -72,8 +73,10 @@ def at_debug_size(arguments: list[str]) -> list[str]:
     if arguments[0] in STAGES:
         arguments = [*without(arguments, "--max-steps"), "--max-steps", FEWEST_STEPS]
     else:
-        keys = [f"{stage}.{key}" for stage in stages_of(arguments) for key in STAGES[stage].training_keys]
-        arguments = [*arguments, *chain.from_iterable(("--set", f"{key}.steps={FEWEST_STEPS}") for key in keys)]
+        stages = stages_of(arguments)
+        few = [f"{stage}.{key}.steps={FEWEST_STEPS}" for stage in stages for key in STAGES[stage].training_keys]
+        few += [f"{stage}.{FEW_JUDGED[stage]}" for stage in stages]
+        arguments = [*arguments, *chain.from_iterable(("--set", setting) for setting in few)]
     return arguments if "--config" in arguments else [*without(arguments, "--preset"), "--preset", "debug"]
 
 
@@ -227,11 +230,12 @@ def test_commands_at_debug_size(given: str, run_as: str) -> None:
     assert at_debug_size(given.split()) == run_as.split()
 
 
-def test_every_training_of_a_pipeline_is_short() -> None:
+def test_every_training_and_judgement_of_a_pipeline_is_short() -> None:
     arguments = at_debug_size(["pipeline", "--preset", "tiny", "--set", "asr.train.steps=9", "--max-minutes", "30"])
     assert arguments[:3] == ["pipeline", "--set", "asr.train.steps=9"]
     assert arguments[-2:] == ["--preset", "debug"]
     assert {"pretrain.train.steps=4", "talker.codec.train.steps=4", "sft.train.steps=4"} < set(arguments)
+    assert "sft.data.num_eval_dialogues=1" in arguments
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

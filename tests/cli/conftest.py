@@ -13,6 +13,7 @@ import pytest
 
 from omnictl.cli.app import run
 from omnictl.pipeline import context
+from omnictl.stages import pretrain
 from omnictl.trainer import loop, trainer
 from omnictl.trainer.log import StepRecord
 
@@ -39,6 +40,16 @@ def known_machine() -> Iterator[None]:
     """Timing a matrix product takes longer than a whole debug run."""
     patch = pytest.MonkeyPatch()
     patch.setattr(trainer, "matmul_rate", lambda device: 1e11)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_continuations() -> Iterator[None]:
+    """To go on with twenty documents, token by token, is most of an evaluation of stage A, and with two a third of a debug run."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(pretrain, "NUM_CONTINUATIONS", 3)
+    patch.setattr(pretrain, "NUM_SAMPLES", 1)
     yield
     patch.undo()
 

@@ -10,7 +10,7 @@ import pytest
 
 from omnictl.data.text.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS, Tokenizer
 from omnictl.errors import ConfigError, ExportError
-from omnictl.export import gguf_file
+from omnictl.export import agreement, gguf_file
 from omnictl.export.agreement import write_greedily
 from omnictl.export.gguf_file import read_thinker, write_gguf
 from omnictl.export.targets import ExportSettings, export_model
@@ -84,10 +84,11 @@ class Llama:
 
 
 def test_llama_cpp_is_asked_where_it_is_installed(export: ThinkerExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "NUM_PROMPTS", 3)  # one after the other, token by token
     monkeypatch.setattr(Llama, "thinker", export.thinker, raising=False)
     monkeypatch.setitem(sys.modules, "llama_cpp", SimpleNamespace(Llama=Llama, __spec__=SimpleNamespace()))  # type: ignore[arg-type]
     agreements = write_gguf(export, tmp_path / "a.gguf", "run", "f16", "small")
     assert agreements[-1].what == "greedy text in llama.cpp"
     monkeypatch.setattr(Llama, "shift", 1)
-    with pytest.raises(ExportError, match=r"greedy text in llama.cpp: \d+ of 1280 tokens are not those that the run writes"):
+    with pytest.raises(ExportError, match=r"greedy text in llama.cpp: \d+ of 192 tokens are not those that the run writes"):
         write_gguf(export, tmp_path / "b.gguf", "run", "f16", "small")

@@ -1,4 +1,4 @@
-"""The Thinker in the format of `transformers`."""
+"""The Thinker in the format of `transformers`, which is imported late: not by each process that collects tests."""
 
 import json
 import sys
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import ConfigError, ExportError, UsageError
@@ -21,6 +20,8 @@ from omnictl.runs.run import Run
 
 
 def test_a_run_as_a_folder_and_back(run: Run, settings: ExportSettings, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
     out = tmp_path / "exported"
     exported = export_model("hf", run.model, out, settings)
     assert {one.what for one in exported.agreements} == {
@@ -50,6 +51,8 @@ def test_a_run_as_a_folder_and_back(run: Run, settings: ExportSettings, tmp_path
 
 
 def test_one_token_a_character(export: ThinkerExport, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
     tokenizer = Tokenizer.train_char(["abc défg. \n"])
     thinker = Thinker(export.thinker.config, tokenizer.vocab_size).eval()
     write_hugging_face(ThinkerExport(thinker, tokenizer, chats=False), tmp_path, "run")
@@ -71,6 +74,8 @@ def test_a_difference_is_an_error_and_nothing_is_left(
 
 
 def test_low_rank_updates_are_merged(export: ThinkerExport, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
     adapt(export.thinker, 2, 8.0)
     for name, parameter in export.thinker.named_parameters():
         if name.endswith("up"):

@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from omnictl.metrics.intervals import (
     Estimate,
@@ -32,6 +31,8 @@ def test_wilson_as_published(right: int, count: int, low: float, high: float) ->
 def test_the_mean_of_a_normal_sample_has_students_interval() -> None:
     sample = np.random.default_rng(3).normal(5, 2, 400)
     found = mean(sample)
+    from scipy import stats  # slow: not for each process that collects tests
+
     half = stats.t.ppf(0.975, 399) * sample.std(ddof=1) / 20
     assert found.value == pytest.approx(sample.mean())
     assert found.low == pytest.approx(sample.mean() - half, abs=0.15 * half)

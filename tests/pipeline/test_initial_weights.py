@@ -9,7 +9,6 @@ import tokenizers
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from omnictl.data.text.foreign_tokenizer import read_foreign_tokenizer
 from omnictl.data.text.tokenizer import SPECIAL_TOKENS
@@ -44,6 +43,8 @@ def foreign_tokenizer() -> tokenizers.Tokenizer:
 @pytest.fixture(scope="module")
 def foreign_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `transformers` writes it, not to be changed."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM  # slow: not for each process that collects tests
+
     folder = tmp_path_factory.mktemp("foreign") / "qwen"
     torch.manual_seed(0)
     config = Qwen3Config(
@@ -90,6 +91,8 @@ def test_what_is_a_token_elsewhere_cannot_be_forged_but_read(foreign_folder: Pat
 
 
 def test_the_same_scores_for_the_same_text(foreign_folder: Path, tmp_path: Path) -> None:
+    from transformers import Qwen3ForCausalLM
+
     told: list[str] = []
     run, settings = find_initial_weights(tmp_path, "pretrain", str(foreign_folder), told.append)
     config = read_config(run.model, "pretrain", PretrainConfig)

@@ -19,6 +19,9 @@ from omnictl.stages import asr
 from omnictl.stages.asr import Asr
 from omnictl.tinyworld.speech.voices import KNOWN_VOICES, UNSEEN_VOICES
 
+ALL_VOICES = "data.num_utterances=128"
+"""Of which each known voice says at least one."""
+
 
 def spelled(batch: SpeechBatch, wrong: Callable[[int], bool] = lambda row: False) -> Encoded:
     """Scores of a model that knows the transcripts, or hears nothing in the rows that are `wrong`."""
@@ -84,14 +87,14 @@ def test_voices_heard_in_training_and_others_are_told_apart(
     speakers: Sequence[str], wer: float, wer_unseen: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deaf_to(monkeypatch, speakers)
-    report = stage_of("data.num_utterances=400").evaluate("test", limit=None)
+    report = stage_of(ALL_VOICES).evaluate("test", limit=None)
     assert report.metrics["wer"] == wer
     assert report.metrics["wer_unseen_voices"] == wer_unseen
 
 
 def test_where_all_voices_are_known_there_is_one_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     deaf_to(monkeypatch, [])
-    assert "wer_unseen_voices" not in stage_of("data.num_utterances=400").evaluate("val", limit=None).metrics
+    assert "wer_unseen_voices" not in stage_of(ALL_VOICES).evaluate("val", limit=None).metrics
 
 
 def test_a_speaker_held_out_is_heard_in_the_test_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from omnictl.generate.sampling import SamplingConfig
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.job import create_job, train_job
 from omnictl.stages import command_recipe
+from omnictl.trainer import trainer
 from omnictl.use.chat_session import Attachment, Reply, Session
 
 
@@ -35,6 +36,7 @@ def write_weather(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_one_file_and_one_line_add_a_kind_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "matmul_rate", lambda device: 1e11)  # timing it takes longer than four steps
     monkeypatch.setitem(MODALITIES, "weather", Modality("vision", "weather", SPEECH, "weather", "feels the weather"))
     data = json.dumps(str(write_weather(tmp_path)))
     recipe, lines = command_recipe("sft"), list[str]()

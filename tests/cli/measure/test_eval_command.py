@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from omnictl.stages import command_stages
+from omnictl.stages import command_stages, pretrain
 
 Command = Callable[..., Any]
 
@@ -56,7 +56,8 @@ def test_json_has_the_whole_report(omnictl: Command, trained: Path) -> None:
 
 
 @pytest.mark.slow
-def test_predictions_are_jsonl(omnictl: Command, trained: Path) -> None:
+def test_predictions_are_jsonl(omnictl: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "NUM_CONTINUATIONS", 20)  # as it is outside of these tests
     predictions = Path(omnictl("eval", "pretrain", "--json").json["predictions"])
     assert predictions == trained / "eval" / "test" / "predictions.jsonl"
     rows = [json.loads(line) for line in predictions.read_text().splitlines()]

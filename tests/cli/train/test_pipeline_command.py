@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stage_factory import FEW_JUDGED
 
 from omnictl.cli.app import run
 from omnictl.cli.train.next_steps import training_lines, use_lines
@@ -33,19 +34,9 @@ TRAININGS = [
 """Where the config says how each part is trained."""
 
 
-FEW = {
-    "pretrain": "data.num_eval_documents=4",
-    "asr": "data.num_eval_utterances=2",
-    "vision": "data.num_eval_images=4",
-    "talker": "data.num_eval_utterances=2",
-    "sft": "data.num_eval_dialogues=1",
-}
-"""Examples to be judged on: what they say of a stage is not what is tested here."""
-
-
 def small(*stages: str) -> list[str]:
     """Options for a few steps and few examples to be judged on."""
-    return [*short(*stages), *chain.from_iterable(("--set", f"{stage}.{FEW[stage]}") for stage in stages or COMMANDS)]
+    return [*short(*stages), *chain.from_iterable(("--set", f"{stage}.{FEW_JUDGED[stage]}") for stage in stages or COMMANDS)]
 
 
 def short(*stages: str) -> list[str]:
