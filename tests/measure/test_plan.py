@@ -55,8 +55,12 @@ def whole_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOURS)
 def test_a_whole_model_fits_one_gpu_one_disk_and_a_few_days(name: str, whole_model: Path) -> None:
-    config = stage_recipe(name).presets["small"]
+    """If the smallest step fits, one does: which of them is the fastest takes minutes to trace, and is asked of smaller models."""
+    preset = stage_recipe(name).presets["small"]
+    smallest = preset.train.model_copy(update={"micro_batch": 1, "checkpointing": "full"})
+    config = preset.model_copy(update={"train": smallest})
     stage = untrained_stage(name, "small", whole_model / "cache", whole_model, config)
+    assert stage.divisible  # into steps of one example
     plan = plan_stage(stage, config.data, CARD._replace(tflops=GPU_TFLOPS), CPU)
     assert plan.stage == name
     assert plan.fits

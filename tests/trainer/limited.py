@@ -26,7 +26,8 @@ from omnictl.trainer.loop import train
 from omnictl.trainer.optim.optimizers import choose_optimizer
 from omnictl.trainer.plan.micro_batch import Steps
 
-STEPS = 4
+STEPS = 2
+"""The second has the moments of the optimizer, as all that come after it."""
 LIMITS = (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory.max"))
 """The file of a limit, by version of control groups."""
 

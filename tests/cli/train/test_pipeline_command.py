@@ -349,7 +349,7 @@ def test_a_resume_is_planned_for_what_is_left(omnictl: Command, runs: Path, monk
     with monkeypatch.context() as patch:
         trained_with(patch, fail)
         only = ("--only", "asr", "--only", "talker")
-        assert omnictl("pipeline", *short("asr", "talker"), *only, "--max-minutes", 2).code == 6
+        assert omnictl("pipeline", *small("asr", "talker"), *only, "--max-minutes", 2).code == 6
     ended = omnictl("pipeline", "--resume", "latest", "--max-minutes", 2, "--json")
     assert ended.code == 0
     assert [unit["unit"] for unit in ended.json["plan"]["units"]] == ["aligner", "talker"]
