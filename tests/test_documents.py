@@ -115,6 +115,7 @@ def make_files(arguments: list[str]) -> None:
             ("--data", "sft"),
             ("check", "data"),
             ("stats", "data"),
+            ("speak", "data"),
         )
         if not path.suffix and (option, arguments[0]) in wanted:
             writers = {"images": write_images, "dialogues": write_dialogues}

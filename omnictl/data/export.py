@@ -59,7 +59,7 @@ def export_text(world: TinyWorldText, out: Path) -> dict[Split, int]:
         DiskFull: no space left; nothing of the folder is.
     """
     counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-    with _new_folder(out) as draft, (draft / DOCUMENTS).open("w", encoding="utf-8", newline="\n") as file:
+    with new_folder(out) as draft, (draft / DOCUMENTS).open("w", encoding="utf-8", newline="\n") as file:
         total = world.num_documents + 2 * world.num_eval_documents
         rows = ((split, text) for split in SPLITS for text in world.documents(split))
         for split, text in log_progress(rows, "writing documents", total):
@@ -85,7 +85,7 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
         DataError: espeak-ng cannot run here.
     """
     counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-    with _new_folder(out) as draft, (draft / RECORDINGS).open("w", encoding="utf-8", newline="") as file:
+    with new_folder(out) as draft, (draft / RECORDINGS).open("w", encoding="utf-8", newline="") as file:
         (draft / "audio").mkdir()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS[:4])  # whole recordings
@@ -94,7 +94,7 @@ def export_speech(world: TinyWorldSpeech, out: Path) -> dict[Split, int]:
         for split, audio in log_progress(recordings, "writing recordings", total):
             recording = world.recordings(split)[counts[split]]
             name = f"audio/{split}_{counts[split]:06}.flac"
-            (draft / name).write_bytes(_flac(audio))
+            (draft / name).write_bytes(encode_flac(audio))
             writer.writerow((name, recording.text, recording.speaker, split))
             counts[split] += 1
         flush(file)
@@ -109,7 +109,8 @@ def _speak(world: SpeechCorpus, split: Split) -> Iterator[Samples]:
             yield audio
 
 
-def _flac(audio: Samples) -> bytes:
+def encode_flac(audio: Samples) -> bytes:
+    """`(n,)` samples in [-1, 1] at `RATE` as a FLAC file of 16 bits."""
     # By way of memory: libsndfile says nothing of a disk that is full.
     buffer = io.BytesIO()
     soundfile.write(buffer, np.rint(audio * 2**15).astype(np.int16), RATE, format="FLAC", subtype="PCM_16")
@@ -132,7 +133,7 @@ def export_images(world: TinyWorldImages, out: Path, *, num: int) -> dict[Split,
         DiskFull: no space left; nothing of the folder is.
     """
     counts: dict[Split, int] = {split: len(world.images(split, "labels", {})) for split in SPLITS} | {"train": num}
-    with _new_folder(out) as draft, (draft / IMAGES).open("w", encoding="utf-8", newline="\n") as file:
+    with new_folder(out) as draft, (draft / IMAGES).open("w", encoding="utf-8", newline="\n") as file:
         (draft / "images").mkdir()
         places = [(split, index) for split in SPLITS for index in range(counts[split])]
         for split, index in log_progress(places, "writing images", len(places)):
@@ -161,7 +162,7 @@ def export_dialogues(world: TinyWorldDialogues, out: Path) -> dict[Split, int]:
         DataError: espeak-ng cannot run here.
     """
     counts: dict[Split, int] = {split: sum(world.tasks(split).values()) for split in SPLITS}
-    with _new_folder(out) as draft, (draft / DIALOGUES).open("w", encoding="utf-8", newline="\n") as file:
+    with new_folder(out) as draft, (draft / DIALOGUES).open("w", encoding="utf-8", newline="\n") as file:
         for folder in ("images", "audio", "replies"):
             (draft / folder).mkdir()
         places = [(split, task, number) for split in SPLITS for task, number in _in_turn(world.tasks(split))]
@@ -186,11 +187,11 @@ def _write_audio(world: TinyWorldDialogues, draft: Path, places: Sequence[tuple[
     questions = [(split, number) for split in SPLITS for number in range(len(world.audio.recordings(split)))]
     recordings = (audio for split in SPLITS for audio in _speak(world.audio, split))
     for (split, number), audio in zip(log_progress(questions, "writing recordings", len(questions)), recordings, strict=True):
-        (draft / _file_of(Media("audio", number), split)).write_bytes(_flac(audio))
+        (draft / _file_of(Media("audio", number), split)).write_bytes(encode_flac(audio))
     plans = [world.spoken_answer(*place) for place in places]
     answers = (audio for start in range(0, len(plans), BLOCK) for audio in say(plans[start : start + BLOCK], RATE))
     for (split, task, number), audio in zip(log_progress(places, "writing replies", len(places)), answers, strict=True):
-        (draft / _reply_of(f"{split}/{task}/{number}")).write_bytes(_flac(audio))
+        (draft / _reply_of(f"{split}/{task}/{number}")).write_bytes(encode_flac(audio))
 
 
 def _write_images(world: TinyWorldDialogues, split: Split, media_of_dialogue: Sequence[Media], draft: Path) -> None:
@@ -236,12 +237,21 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A new folder to write into that becomes `out` in the end, or is removed."""
+def new_folder(out: Path, *, fewer: str = "--num") -> Iterator[Path]:
+    """A new folder to write into that becomes `out` in the end, or is removed.
+
+    Args:
+        out: new or empty.
+        fewer: the option by which less is written.
+
+    Raises:
+        UsageError: it holds something, or may not be written.
+        DiskFull: no space left.
+    """
     out = Path(os.path.realpath(out.expanduser()))
     draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
     try:
-        _check_empty(out)
+        check_empty(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
         try:
@@ -250,10 +260,15 @@ def _new_folder(out: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        raise _explain(error, out) from error
+        raise _explain(error, out, fewer) from error
 
 
-def _check_empty(out: Path) -> None:
+def check_empty(out: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        UsageError: it does, or is a file or the working folder.
+    """
     if not out.exists():
         return
     if not out.is_dir() or any(out.iterdir()):
@@ -264,9 +279,9 @@ def _check_empty(out: Path) -> None:
         raise UsageError(f"{out} is the working folder, which cannot be replaced", where="--out", fix="name a folder inside of it")
 
 
-def _explain(error: OSError, out: Path) -> OmniError:
+def _explain(error: OSError, out: Path, fewer: str) -> OmniError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        fix = "free some space, name a folder elsewhere, or write fewer with --num"
+        fix = f"free some space, name a folder elsewhere, or write fewer with {fewer}"
         return DiskFull(f"no space left while writing {out}", where=str(out), fix=fix)
     fix = "name a folder elsewhere, or make the one that it goes into writable"
     culprit = f" ({error.filename})" if error.filename else ""

@@ -1,4 +1,4 @@
-"""`omnictl data`: look a corpus over before training on it, and write TinyWorld out as files."""
+"""`omnictl data`: look a corpus over before training on it, turn it into another, and write TinyWorld out as files."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -11,14 +11,16 @@ from rich.markup import escape
 from omnictl.cli.console import Output, error_fields, show_error
 from omnictl.cli.options import JsonOption
 from omnictl.cli.setup.get import get
+from omnictl.cli.setup.speak import speak
 from omnictl.errors import UsageError
 
 if TYPE_CHECKING:
     from omnictl.config.split import Split
     from omnictl.data.inspect.findings import FindingsReport
 
-app = typer.Typer(help="Get, check and describe data, write TinyWorld out as files.", no_args_is_help=True)
+app = typer.Typer(help="Get, check, describe and speak data, write TinyWorld out as files.", no_args_is_help=True)
 app.command("get")(get)
+app.command("speak")(speak)
 
 MOST_COUNTS = 12
 """Of a kind that are shown to people, the commonest first."""

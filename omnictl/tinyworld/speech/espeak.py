@@ -38,6 +38,13 @@ class SpeechBlock(NamedTuple):
     """One array (n,) for each request."""
 
 
+def voice_variants() -> list[str]:
+    """What may follow a voice's name and a plus sign: `f2`, `m3`, `whisper`."""
+    import espeakng_loader  # noqa: PLC0415  only needed by who speaks
+
+    return sorted(file.name for file in (Path(espeakng_loader.get_data_path()) / "voices" / "!v").iterdir())
+
+
 def speak(requests: Sequence[Request]) -> SpeechBlock:
     """Say a block of texts in order, in a fresh process.
 

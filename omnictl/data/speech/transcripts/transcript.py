@@ -1,8 +1,9 @@
 """Transcripts as targets of CTC: spelled in a fixed alphabet of space, apostrophe and a to z.
 
 Numbers are read out, accents taken off, punctuation dropped. Left out on purpose, because their reading depends on what is
-meant: years (read as plain numbers), currencies, clock times, Roman numerals, abbreviations. What the alphabet cannot hold is
-never dropped unnoticed: `foreign_characters` names it, and the row is for the caller to report.
+meant: years (read as plain numbers), currencies, clock times, Roman numerals, abbreviations; `written_forms` chooses one for
+what is to be said. What the alphabet cannot hold is never dropped unnoticed: `foreign_characters` names it, and the row is for
+the caller to report.
 """
 
 import re
@@ -39,11 +40,16 @@ _LONGEST = 15
 
 def normalise(text: str) -> str:
     """A transcript in `ALPHABET`, its words one space apart; what `foreign_characters` names is missing from it."""
-    text = _NUMBER.sub(_read_out, _unify(text))
+    text = read_numbers(_unify(text))
     text = text.replace("%", " percent ").replace("&", " and ").replace("⁄", " over ")  # NFKC's ½ is 1⁄2
     text = "".join(map(_spell, _BETWEEN_WORDS.sub(" ", text)))
     text = re.sub(r"(?<![a-z])'|'(?![a-z])", "", text)
     return " ".join(text.split())
+
+
+def read_numbers(text: str) -> str:
+    """A text with its numbers as words, all else as it was; ordinals and decades are known by small letters."""
+    return _NUMBER.sub(_read_out, text)
 
 
 def foreign_characters(text: str) -> str:
@@ -91,15 +97,16 @@ def _read_out(match: re.Match[str]) -> str:
 def _cardinal(digits: str) -> str:
     if len(digits) > _LONGEST or (digits.startswith("0") and digits != "0"):
         return _digit_by_digit(digits)
-    return _words(digits) if digits else ""
+    return number_words(digits) if digits else ""
 
 
 def _digit_by_digit(digits: str) -> str:
-    return " ".join(map(_words, digits))
+    return " ".join(map(number_words, digits))
 
 
 @cache
-def _words(digits: str) -> str:
+def number_words(digits: str) -> str:
+    """A whole number from 0 up, in digits, as words: `twenty-one`, `one hundred five`."""
     words = _engine().number_to_words(digits, andword="", comma="")
     assert isinstance(words, str)  # a list only if asked for
     return words
