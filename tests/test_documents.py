@@ -116,6 +116,7 @@ def make_files(arguments: list[str]) -> None:
             ("check", "data"),
             ("stats", "data"),
             ("speak", "data"),
+            ("describe", "data"),
         )
         if not path.suffix and (option, arguments[0]) in wanted:
             writers = {"images": write_images, "dialogues": write_dialogues}

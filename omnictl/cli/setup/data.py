@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from omnictl.cli.console import Output, error_fields, show_error
 from omnictl.cli.options import JsonOption
+from omnictl.cli.setup.describe import describe
 from omnictl.cli.setup.get import get
 from omnictl.cli.setup.speak import speak
 from omnictl.errors import UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Get, check, describe and speak data, write TinyWorld out as files.", no_args_is_help=True)
 app.command("get")(get)
 app.command("speak")(speak)
+app.command("describe")(describe)
 
 MOST_COUNTS = 12
 """Of a kind that are shown to people, the commonest first."""

@@ -65,6 +65,10 @@ class ImageFiles:
         """Its folder."""
         return str(self._folder)
 
+    def rows(self, split: Split) -> tuple[ImageRow, ...]:
+        """The rows of a split whose image can be read, whatever is said of it."""
+        return self._splits[split]
+
     @cached_property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """The values that each attribute has in training, in the order of their numbers."""

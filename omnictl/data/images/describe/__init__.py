@@ -1,0 +1,1 @@
+"""Dialogues about images, made of their labels and captions by templates."""
