@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -114,8 +115,10 @@ def main() -> NoReturn:
     """Run the command line and exit; a signal or a full disk behind the terminal ends it in order."""
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if number_of_processes() == 1:  # else whoever started them ends them, and one may wait for the others
-        signal.signal(signal.SIGTERM, _terminate)
+    alone = number_of_processes() == 1  # else whoever started them ends them, and one may wait for the others
+    signal.signal(signal.SIGINT, _end_in_order if alone else signal.default_int_handler)
+    if alone:
+        signal.signal(signal.SIGTERM, _end_in_order)
     outputs = Outputs()
     code = run(sys.argv[1:])
     if outputs.lost in (errno.ENOSPC, errno.EDQUOT):
@@ -130,9 +133,18 @@ _LOST_OUTPUT = DiskFull(
 )
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave by way of everything that is to be put in order; training, which has more to do, listens itself."""
-    raise SystemExit(143)
+def _end_in_order(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave by way of everything that is to be put in order; training, which has more to do, listens itself.
+
+    An import that is broken off can fail in any way, so that the process ends at once in the middle of one.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(128 + number)
+        frame = frame.f_back
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
 
 
 @cache
