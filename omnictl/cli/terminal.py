@@ -25,7 +25,13 @@ def json_safe(text: str) -> str:
 
 
 class SafeConsole(Console):
-    """A console that shows control characters of whatever is printed, styles and movements of its own apart."""
+    """A console that shows control characters of whatever is printed, styles and movements of its own apart.
+
+    Names of emoji stay as they are: `rows.csv:100: …` is a place in a file.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(emoji=False, **settings)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of something to print."""

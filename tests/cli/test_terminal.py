@@ -40,6 +40,14 @@ def printed(*things: object) -> str:
     return file.getvalue()
 
 
+def test_a_line_of_a_file_is_no_emoji() -> None:
+    table = Table("place")
+    table.add_row("rows.csv:1234: broken")
+    out = printed("rows.csv:100: broken", table)
+    assert "rows.csv:100: broken" in out
+    assert "rows.csv:1234: broken" in out
+
+
 def test_whatever_is_printed_is_shown_and_styles_still_work() -> None:
     table = Table("name")
     table.add_row(HOSTILE)
