@@ -8,7 +8,7 @@ from torch import Tensor
 
 from omnictl.generate.sampling import SamplingConfig, choose_token
 from omnictl.models.thinker import Thinker
-from omnictl.nn.step_threads import StepThreads
+from omnictl.nn.step_threads import step_threads
 
 
 class Prompt(NamedTuple):
@@ -123,7 +123,7 @@ class Reading:
         batch, length, _ = prompt.embeddings.shape
         self.room = min(max_tokens, model.config.context - length)
         assert length > 0 < self.room, f"a prompt of {length} positions in a context of {model.config.context}"
-        self._model, self._threads = model, StepThreads(model)
+        self._model, self._threads = model, step_threads(model)
         self._cache = model.new_cache(batch=batch, capacity=length + self.room, padding=prompt.padding)
         self._now = None if prompt.positions is None else prompt.positions.amax((1, 2))  # (B,) position of the last one
         with torch.inference_mode():
@@ -131,7 +131,7 @@ class Reading:
 
     def scores(self) -> Tensor:
         """`(B, V)` of what may come next."""
-        with torch.inference_mode(), self._threads:
+        with torch.inference_mode(), self._threads():
             return self._model.logits(self._last)
 
     def read(self, tokens: Sequence[int]) -> None:
@@ -141,5 +141,5 @@ class Reading:
             self._now = self._now + 1
             positions = self._now[:, None, None].expand(-1, 1, 3)
         block = torch.tensor(tokens, device=self._last.device)[:, None]
-        with torch.inference_mode(), self._threads:
+        with torch.inference_mode(), self._threads():
             self._last = self._model(block, positions=positions, cache=self._cache).hidden[:, -1]

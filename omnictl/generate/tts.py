@@ -25,7 +25,7 @@ from omnictl.generate.thinker_conditioning import Conditioner
 from omnictl.models.codec import Codec
 from omnictl.models.talker import Talker, round_durations
 from omnictl.nn.audio.length_regulator import spread_text
-from omnictl.nn.step_threads import StepThreads
+from omnictl.nn.step_threads import step_threads
 
 LONGEST_BUFFER = 1_000
 """Characters without the end of a sentence that are held before they are said all the same."""
@@ -220,12 +220,12 @@ def code_frames(
     text = talker.frames(states, type(spread)(*(part.to(device) for part in spread)))  # (1, S, D)
     num_frames = text.shape[1]
     text = F.pad(text, (0, 0, 0, shape.books - 1))
-    cache, threads = talker.new_cache(), StepThreads(talker)
+    cache, threads = talker.new_cache(), step_threads(talker)
     written = torch.full((shape.books, num_frames + shape.books - 1), shape.codes)  # (K, L), delayed
     last = torch.full((shape.books,), shape.codes)
     book = torch.arange(shape.books)
     for step in range(written.shape[1]):
-        with threads:
+        with threads():
             scores = talker.scores(text[:, step : step + 1], last.to(device)[None, :, None], cache)[0, 0]  # (K, V)
         inside = (book <= step) & (step - book < num_frames)
         last = torch.where(inside, choose_codes(scores.cpu(), sampling, generator), shape.codes)

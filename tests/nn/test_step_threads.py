@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from omnictl.nn import step_threads
-from omnictl.nn.step_threads import StepThreads
 
 
 @pytest.fixture(autouse=True)
@@ -19,25 +18,25 @@ def two_threads() -> Iterator[None]:
 
 
 def test_a_small_model_gets_one_thread_and_gives_the_others_back() -> None:
-    threads = StepThreads(nn.Linear(2, 2))
+    threads = step_threads.step_threads(nn.Linear(2, 2))
     for _ in range(2):
-        with threads:
+        with threads():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
 
 
 def test_threads_come_back_after_an_error() -> None:
-    with pytest.raises(ZeroDivisionError), StepThreads(nn.Linear(2, 2)):
+    with pytest.raises(ZeroDivisionError), step_threads.step_threads(nn.Linear(2, 2))():
         raise ZeroDivisionError
     assert torch.get_num_threads() == 2
 
 
 def test_a_large_model_keeps_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_threads, "SMALL_MODEL", 5)
-    with StepThreads(nn.Linear(2, 2)):
+    with step_threads.step_threads(nn.Linear(2, 2))():
         assert torch.get_num_threads() == 2
 
 
 def test_another_device_keeps_all() -> None:
-    with StepThreads(nn.Linear(2, 2, device="meta")):
+    with step_threads.step_threads(nn.Linear(2, 2, device="meta"))():
         assert torch.get_num_threads() == 2

@@ -4,12 +4,9 @@ A store is a folder of the cache with `frames.bin` (fp16), `bounds.bin` and `met
 """
 
 import json
-import logging
 import os
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -17,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from omnictl.config.split import Split
@@ -26,13 +22,12 @@ from omnictl.data.manifest.cache import flush, read_or_build
 from omnictl.data.speech.corpus import BLOCK, SpeechCorpus
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig, log_mel
-from omnictl.progress import SECONDS_BETWEEN_NOTES
+from omnictl.nn.step_threads import one_thread
+from omnictl.progress import log_progress
 
 _FORMAT = 1
 
 Int64 = NDArray[np.int64]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,8 @@ def _write(corpus: SpeechCorpus, split: Split, mel: MelConfig, speed: float, fol
     broken: dict[int, str] = {}
     num_bytes = 0
     with (folder / "frames.bin").open("wb") as file:
-        for features in _log_progress(_all_features(corpus, split, mel, speed, count), split, count):
+        computed = _all_features(corpus, split, mel, speed, count)
+        for features in log_progress(computed, f"features of the {split} split", count, "utterances"):
             if isinstance(features, DataError):
                 broken[len(lengths)] = features.message
                 lengths.append(0)
@@ -125,7 +121,7 @@ def _all_features(corpus: SpeechCorpus, split: Split, mel: MelConfig, speed: flo
 
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        with _one_thread_each():
+        with one_thread():  # the blocks keep the cores busy; threads within them would only get in each other's way
             for block in pool.map(of_block, range(-(-count // BLOCK))):
                 yield from block
     finally:
@@ -136,26 +132,3 @@ def _features(audio: NDArray[np.float32], mel: MelConfig, speed: float) -> Featu
     if speed != 1:
         audio = resample(audio, round(mel.sample_rate * speed), mel.sample_rate)
     return log_mel(audio, mel).numpy().astype(np.float16)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """The blocks keep the cores busy; threads within them would only get in each other's way."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _log_progress(features: Iterator["Features | DataError"], split: Split, count: int) -> Iterator["Features | DataError"]:
-    """The same, with a line in the log every few seconds."""
-    began = last = time.monotonic()
-    for number, utterance in enumerate(features, start=1):
-        yield utterance
-        now = time.monotonic()
-        if now - last > SECONDS_BETWEEN_NOTES:
-            last = now
-            left = (now - began) / number * (count - number)
-            logger.info("features of the %s split: %s of %s utterances, %.0f s left", split, f"{number:,}", f"{count:,}", left)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from omnictl import progress
 from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech import log_mels
@@ -241,7 +242,7 @@ def test_full_disk(corpus: Hums, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_takes_long_says_how_long(
     corpus: Hums, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(log_mels, "SECONDS_BETWEEN_NOTES", -1.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NOTES", -1.0)
     with caplog.at_level(logging.INFO, "omnictl"):
         open_features(corpus, "val", MEL, tmp_path)
     assert len(caplog.messages) == 7
