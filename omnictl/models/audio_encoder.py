@@ -1,7 +1,9 @@
 """The audio encoder: log-mel features to frames at 25 Hz, a CTC head over them, and frames at 12.5 Hz for the Thinker.
 
 Two strided convolutions, then pre-norm blocks of attention (rotary positions, seeing all of the utterance), Conformer's convolution
-module and SwiGLU. Sources: Gulati et al. 2020 (Conformer), Graves et al. 2006 (CTC), Su et al. 2021 (rotary positions).
+module and SwiGLU. It can hear in chunks, too, with the same weights (`streaming`): a frame then sees its chunk to the end and some
+chunks before it; `models.audio_stream` does so while the audio comes. Sources: Gulati et al. 2020 (Conformer), Graves et al. 2006
+(CTC), Su et al. 2021 (rotary positions), Zhang et al. 2020 (U2: one model for whole utterances and for chunks).
 Left out on purpose: Conformer's second half feed-forward layer and batch norm; relative-position tables.
 """
 
@@ -15,12 +17,20 @@ from torch.utils.checkpoint import checkpoint
 from omnictl.config.base import Config
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import ConvolutionModule, Subsampling, halve, valid_mask
-from omnictl.nn.transformer import Attention, RMSNorm, Rotary, SwiGLU, Visibility, rotary_table
+from omnictl.nn.transformer import Attention, KVCache, RMSNorm, Rotary, SwiGLU, Visibility, rotary_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from omnictl.nn.recompute import Checkpointing
+
+
+class StreamingConfig(Config):
+    """How speech is heard while it comes: chunk by chunk, each without what follows it."""
+
+    share: float = Field(0.0, ge=0, le=1, description="of the training utterances that are heard in chunks; 0: none")
+    chunk: int = Field(16, ge=1, le=10_000, description="frames of 40 ms that are heard at once")
+    left: int = Field(4, ge=0, le=10_000, description="chunks that are seen before each")
 
 
 class AudioEncoderConfig(Config):
@@ -37,6 +47,7 @@ class AudioEncoderConfig(Config):
         "auto", description="symbols the CTC head may emit a frame; auto: 1, or 2 where texts would not fit at 25 Hz"
     )
     norm_eps: float = Field(1e-6, gt=0)
+    streaming: StreamingConfig = StreamingConfig()
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "AudioEncoderConfig":
@@ -54,6 +65,14 @@ class Encoded(NamedTuple):
     lengths: Tensor  # (B,)
 
 
+class Scope(NamedTuple):
+    """What the frames of a batch see."""
+
+    valid: Tensor | None  # (B, S) bool, False where padded; None: nowhere
+    visibility: Visibility
+    chunk: int | None  # frames after which a chunk ends; None: they hear whole utterances
+
+
 class AudioEncoderBlock(nn.Module):
     """Attention, convolution module, feed-forward layer, each behind a norm and added to its input."""
 
@@ -68,14 +87,37 @@ class AudioEncoderBlock(nn.Module):
         self.mlp = SwiGLU(width, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: Rotary, valid: Tensor | None) -> Tensor:
-        """Map `(B, S, D)` to `(B, S, D)`; `valid` `(B, S)` marks what is not padding (None: all)."""
-        visibility = Visibility(causal=False, mask=None if valid is None else valid[:, None, None])
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, visibility))
+    def forward(self, x: Tensor, rotary: Rotary, scope: Scope) -> Tensor:
+        """Map `(B, S, D)` to `(B, S, D)`."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, scope.visibility))
         if self.convolution is not None and self.convolution_norm is not None:
-            x = x + self.dropout(self.convolution(self.convolution_norm(x), valid))
+            x = x + self.dropout(self.convolution(self.convolution_norm(x), scope.valid, scope.chunk))
+        return self._feed_forward(x)
+
+    def step(self, x: Tensor, rotary: Rotary, cache: KVCache, layer: int, before: Tensor) -> tuple[Tensor, Tensor]:
+        """A chunk of a stream `(1, n, D)`, which sees what the cache holds; `before` as of `ConvolutionModule.step`."""
+        x = x + self.attention(self.attention_norm(x), rotary, Visibility(causal=False, mask=None), cache, layer)
+        if self.convolution is not None and self.convolution_norm is not None:
+            added, before = self.convolution.step(self.convolution_norm(x), before)
+            x = x + added
+        return self._feed_forward(x), before
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
         added: Tensor = self.dropout(self.mlp(self.mlp_norm(x)))
         return x + added
+
+
+def _scope(valid: Tensor, streaming: StreamingConfig | None) -> Scope:
+    """What frames see of a batch of which `(B, S)` are valid: everything, or their chunk and some chunks before it."""
+    padding = None if bool(valid.all()) else valid
+    if streaming is None:
+        return Scope(padding, Visibility(causal=False, mask=None if padding is None else padding[:, None, None]), None)
+    places = torch.arange(valid.shape[1], device=valid.device)
+    back = places[:, None] // streaming.chunk - places // streaming.chunk
+    near = ((back >= 0) & (back <= streaming.left))[None, None]  # (1, 1, S, S)
+    itself = places[:, None] == places  # without it a padded frame might see nothing at all
+    mask = near if padding is None else near & padding[:, None, None] | itself
+    return Scope(padding, Visibility(causal=False, mask=mask), streaming.chunk)
 
 
 class AudioEncoder(nn.Module):
@@ -105,12 +147,13 @@ class AudioEncoder(nn.Module):
             if name.endswith(("o_proj.weight", "out_proj.weight", "down_proj.weight")):
                 nn.init.zeros_(parameter)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
+    def forward(self, features: Tensor, lengths: Tensor, *, in_chunks: bool = False) -> Encoded:
         """Encode a batch of utterances.
 
         Args:
-            features: `(B, T, F)` log-mels as `nn.mel.log_mel` makes them; anything where padded.
+            features: `(B, T, F)` log-mels as `nn.audio.mel.log_mel` makes them; anything where padded.
             lengths: `(B,)` mel frames of each utterance.
+            in_chunks: whether they are heard as a stream is, as `config.streaming` says; features are `level_by_chunks` then.
 
         Returns:
             Frames at a quarter of the rate, 25 Hz with 10 ms mels.
@@ -120,14 +163,14 @@ class AudioEncoder(nn.Module):
         x, lengths = self.subsampling(x, lengths)  # (B, S, D)
         x = self.dropout(x)
         valid = valid_mask(lengths, x.shape[1])
-        mask = None if bool(valid.all()) else valid
+        scope = _scope(valid, self.config.streaming if in_chunks else None)
         table = rotary_table(x.shape[1], self.config.width // self.config.heads, 10_000.0)
         rotary = Rotary(table.cos.to(x.device), table.sin.to(x.device))
         for block in cast("Iterable[AudioEncoderBlock]", self.blocks):
             if self.checkpointing != "off" and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, rotary, mask, use_reentrant=False)
+                x = checkpoint(block, x, rotary, scope, use_reentrant=False)
             else:
-                x = block(x, rotary, mask)
+                x = block(x, rotary, scope)
         return Encoded(self.norm(x) * valid[:, :, None], lengths)
 
     def logits(self, encoded: Encoded) -> Encoded:

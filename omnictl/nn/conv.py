@@ -41,6 +41,19 @@ class Subsampling(nn.Module):
             x = x * valid_mask(lengths, x.shape[2])[:, None]
         return x.mT, lengths
 
+    def step(self, x: Tensor, inside: Tensor) -> Tensor:
+        """The next frames of a stream.
+
+        Args:
+            x: `(1, 3 + 4 n, F)`: the last three frames before them, zeros at first, and the new ones, with zeros after the last.
+            inside: `(2 n + 1,)`, 1 for frames of half the rate that belong to the stream, 0 before its first and after its last.
+
+        Returns:
+            `(1, n, D)`.
+        """
+        half = F.gelu(F.conv1d(x.mT, self.first.weight, self.first.bias, stride=2)) * inside  # (1, D, 2 n + 1)
+        return F.gelu(F.conv1d(half, self.second.weight, self.second.bias, stride=2)).mT
+
 
 class ConvolutionModule(nn.Module):
     """Gate, depthwise convolution over time, norm, SiLU, projection."""
@@ -52,12 +65,48 @@ class ConvolutionModule(nn.Module):
         self.norm = RMSNorm(width, eps)
         self.out_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Map `(B, S, D)` to `(B, S, D)`; `valid` `(B, S)` marks what is not padding (None: all)."""
+    def forward(self, x: Tensor, valid: Tensor | None, chunk: int | None = None) -> Tensor:
+        """Map `(B, S, D)` to `(B, S, D)`.
+
+        Args:
+            x: frames.
+            valid: `(B, S)` bool, False where padded; None: nowhere.
+            chunk: frames of a chunk, which silence follows (Li et al. 2023, "Dynamic Chunk Convolution"); None: all are one.
+        """
         x = F.glu(self.in_proj(x), dim=-1)
         if valid is not None:
             x = x * valid[:, :, None]
-        x = self.depthwise(x.mT).mT
+        x = (self.depthwise(x.mT) if chunk is None else self._convolve_chunks(x.mT, chunk)).mT
+        return self._finish(x)
+
+    def step(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """The next chunk `(B, n, D)` of a stream, of which nothing is known that follows.
+
+        Args:
+            x: its frames.
+            before: `(B, D, kernel // 2)`, zeros at first, then what the last step returned.
+
+        Returns:
+            Its frames, and what the next step wants to know of them.
+        """
+        reach = before.shape[2]
+        held = torch.cat([before, F.glu(self.in_proj(x), dim=-1).mT], 2)  # (B, D, reach + n)
+        out = self._finish(self._convolve(F.pad(held, (0, reach))).mT)
+        return out, held[:, :, held.shape[2] - reach :]
+
+    def _convolve_chunks(self, x: Tensor, chunk: int) -> Tensor:
+        """`(B, D, S)`."""
+        batch, width, length = x.shape
+        reach, chunks = self.depthwise.kernel_size[0] // 2, -(-length // chunk)
+        padded = F.pad(x, (reach, chunks * chunk - length))
+        pieces = padded.unfold(2, reach + chunk, chunk).transpose(1, 2).flatten(0, 1)  # (B N, D, reach + chunk)
+        mixed = self._convolve(F.pad(pieces, (0, reach)))  # (B N, D, chunk)
+        return mixed.view(batch, chunks, width, chunk).transpose(1, 2).flatten(2)[:, :, :length]
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return F.conv1d(x, self.depthwise.weight, self.depthwise.bias, groups=x.shape[1])
+
+    def _finish(self, x: Tensor) -> Tensor:
         out: Tensor = self.out_proj(F.silu(self.norm(x)))
         return out
 

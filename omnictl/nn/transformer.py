@@ -5,7 +5,7 @@ Henry et al. 2020 (QK-norm), Shazeer 2020 (SwiGLU); Qwen3 technical report 2025 
 Left out on purpose: biases, dropout inside the attention weights (it would rule out the fused kernels).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -55,10 +55,10 @@ class Rotary(NamedTuple):
     sin: Tensor
 
 
-def rotary_table(context: int, head_width: int, theta: float, dtype: torch.dtype = torch.float32) -> Rotary:
-    """Cosines and sines of positions 0…context-1, `(context, head_width)` each, in the half-split layout."""
+def rotary_table(context: int, head_width: int, theta: float, dtype: torch.dtype = torch.float32, *, start: int = 0) -> Rotary:
+    """Cosines and sines of positions start…start+context-1, `(context, head_width)` each, in the half-split layout."""
     frequencies = theta ** -(torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)  # (d/2)
-    angles = torch.outer(torch.arange(context, dtype=torch.float64), frequencies)  # (context, d/2)
+    angles = torch.outer(torch.arange(start, start + context, dtype=torch.float64), frequencies)  # (context, d/2)
     cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
     return Rotary(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))  # the minus of the rotation sits in the table
 
@@ -68,6 +68,31 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     half = x.shape[-1] // 2
     swapped = torch.cat([x[..., half:], x[..., :half]], -1)
     return x * rotary.cos.to(x.dtype) + swapped * rotary.sin.to(x.dtype)
+
+
+class Cache(Protocol):
+    """Keys and values of positions that were read before, of all layers."""
+
+    @property
+    def length(self) -> int:
+        """The number of positions that it holds; of texts of unequal length, the most."""
+        ...
+
+    def visibility(self, new: int) -> "Visibility":
+        """What `new` further positions see."""
+        ...
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in `(B, KV, T, d)` of new positions; returns those of all, `(B, KV, length + T, d)`."""
+        ...
+
+    def swap_last(self, layer: int, both: Tensor) -> Tensor:
+        """Keep keys and values `(B, KV, 1, 2d)` of the newest position for `KVShift`; returns those of the one before."""
+        ...
+
+    def advance(self, new: int) -> None:
+        """All layers have taken in `new` positions."""
+        ...
 
 
 class KVCache:
@@ -96,6 +121,27 @@ class KVCache:
         self.keys[layer][:, :, self.length : stop] = keys
         self.values[layer][:, :, self.length : stop] = values
         return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]
+
+    def visibility(self, new: int) -> "Visibility":
+        """What `new` further positions see."""
+        return cached_visibility(self.length, new, self.keys[0].device, self.padding)
+
+    def swap_last(self, layer: int, both: Tensor) -> Tensor:
+        """Keep keys and values of the newest position for `KVShift`; returns those of the one before."""
+        before = self.last.get(layer)
+        self.last[layer] = both
+        return torch.zeros_like(both) if before is None else before
+
+    def advance(self, new: int) -> None:
+        """All layers have taken in `new` positions."""
+        self.length += new
+
+    def keep_last(self, count: int) -> None:
+        """Forget all but the last `count` positions, if there are more."""
+        if self.length > count:
+            for held in (*self.keys, *self.values):
+                held[:, :, :count] = held[:, :, self.length - count : self.length].clone()
+            self.length = count
 
 
 class Visibility(NamedTuple):
@@ -186,12 +232,10 @@ class KVShift(nn.Module):
         self.previous_key = nn.Parameter(torch.zeros(kv_heads))
         self.previous_value = nn.Parameter(torch.zeros(kv_heads))
 
-    def forward(self, k: Tensor, v: Tensor, begins: Tensor | None, cache: KVCache | None, layer: int) -> tuple[Tensor, Tensor]:
+    def forward(self, k: Tensor, v: Tensor, begins: Tensor | None, cache: Cache | None, layer: int) -> tuple[Tensor, Tensor]:
         """Map keys and values, each `(B, KV, T, d)`; `begins` as in `Visibility`; a cache holds what stands before the first."""
         both = torch.cat([k, v], -1)  # (B, KV, T, 2d)
-        first = both.new_zeros(both[:, :, :1].shape) if cache is None or layer not in cache.last else cache.last[layer]
-        if cache is not None:
-            cache.last[layer] = both[:, :, -1:]
+        first = both.new_zeros(both[:, :, :1].shape) if cache is None else cache.swap_last(layer, both[:, :, -1:])
         previous = torch.cat([first.to(both.dtype), both[:, :, :-1]], 2)
         if begins is not None:
             previous = previous.masked_fill(begins[:, None, :, None], 0.0)
@@ -222,7 +266,7 @@ class Attention(nn.Module):
         self.shift = KVShift(kv_heads) if shifts else None
 
     def forward(
-        self, x: Tensor, rotary: Rotary | None, visibility: Visibility, cache: KVCache | None = None, layer: int = 0
+        self, x: Tensor, rotary: Rotary | None, visibility: Visibility, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
         """Attend: `(B, T, D)` to `(B, T, D)`; with a cache, also to all positions it holds."""
         batch, length, _ = x.shape

@@ -45,7 +45,8 @@ from omnictl.features.media_encoders import AudioFrontend, MediaEncoder
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding, DecodingConfig
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
-from omnictl.nn.audio.mel import log_mel
+from omnictl.nn.audio.mel import level_by_chunks, log_mel
+from omnictl.nn.conv import SUBSAMPLING
 from omnictl.nn.losses.ctc import ctc_nats, ctc_sum
 from omnictl.runs.model_folder import described_field, read_config, write_description
 from omnictl.runs.run import Run
@@ -206,12 +207,23 @@ class Asr:
         """Batches of utterances of similar length, augmented differently every time."""
         take_statistics(self.model, self.data.training_set)  # a run that is resumed before its first checkpoint has none yet
         config = self.config
-        return SpeechBatches(self.data.training_set, config.data, batch_size=config.train.batch_size, seed=config.train.seed)
+        return SpeechBatches(
+            self.data.training_set,
+            config.data,
+            batch_size=config.train.batch_size,
+            seed=config.train.seed,
+            chunk_share=config.model.streaming.share,
+        )
 
     def loss(self, batch: SpeechBatch) -> LossSum:
         """CTC loss in nats, counted in symbols."""
-        logits = self.encode(batch)
-        nats = ctc_sum(logits.frames, logits.lengths, batch.targets, batch.target_lengths)
+        rows, in_chunks = len(batch.lengths), batch.in_chunks
+        parts = [(batch.rows(0, in_chunks), True), (batch.rows(in_chunks, rows), False)] if in_chunks else [(batch, False)]
+        nats = torch.zeros((), device=self.model.mean.device)
+        for part, chunked in parts:
+            if len(part.lengths):
+                logits = self.encode(part, in_chunks=chunked)
+                nats = nats + ctc_sum(logits.frames, logits.lengths, part.targets, part.target_lengths)
         return LossSum(nats, int(batch.target_lengths.sum()), {})
 
     def work(self, batch: SpeechBatch) -> Work:
@@ -233,6 +245,8 @@ class Asr:
         utterances = self.data.split("val")
         results = (transcription := self._transcribe(utterances, self.decoding)).results
         metrics = error_rates(results) | transcription.loss()
+        if self.streams:
+            metrics["wer_in_chunks"] = error_rates(self._transcribe(utterances, self.decoding, in_chunks=True).results)["wer"]
         return Report("wer", "lower", metrics, len(utterances), predictions=samples(results))
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:  # noqa: ARG002
@@ -246,6 +260,10 @@ class Asr:
             best_path = {name: one for name, one in estimates_by_voices(unaided, self.speakers).items() if name != "wer_raw"}
             estimates |= {f"{name}_best_path": one for name, one in best_path.items()}
             metrics |= {f"{name}_best_path": one.value for name, one in best_path.items()}
+        if self.streams:
+            in_chunks = self._transcribe(utterances, self.decoding, in_chunks=True).results
+            estimates["wer_in_chunks"] = estimates_by_voices(in_chunks, self.speakers)["wer"]
+            metrics["wer_in_chunks"] = estimates["wer_in_chunks"].value
         metrics |= transcription.loss() | {
             "real_time_factor": self._real_time_factor(split),
             "set_aside": len(utterances.set_aside),
@@ -287,19 +305,27 @@ class Asr:
         """What is said in one recording, `(n,)` samples at `rate`."""
         return self.targets.decode(self.decoding.ids(self.hear(audio).frames[0].cpu(), self.targets)).strip()
 
-    def encode(self, batch: SpeechBatch) -> Encoded:
-        """CTC scores `(B, S, V)` of a batch."""
+    def encode(self, batch: SpeechBatch, *, in_chunks: bool = False) -> Encoded:
+        """CTC scores `(B, S, V)` of a batch, heard whole or as a stream is."""
         device = self.model.mean.device
-        return self.model.logits(self.model(batch.features.to(device), batch.lengths.to(device)))
+        features, lengths = batch.features.to(device), batch.lengths.to(device)
+        if in_chunks:
+            features = level_by_chunks(features, lengths, SUBSAMPLING * self.config.model.streaming.chunk)
+        return self.model.logits(self.model(features, lengths, in_chunks=in_chunks))
 
-    def _transcribe(self, utterances: SpeechSet, decoding: Decoding) -> TranscriptionResult:
+    @property
+    def streams(self) -> bool:
+        """Whether it has learned to hear in chunks."""
+        return self.config.model.streaming.share > 0
+
+    def _transcribe(self, utterances: SpeechSet, decoding: Decoding, *, in_chunks: bool = False) -> TranscriptionResult:
         texts = [""] * len(utterances)
         total, num_symbols = 0.0, 0
         by_utterance: list[tuple[float, int]] = []
         self.model.eval()
         for indices, batch in evaluation_batches(utterances, EVALUATION_FRAMES):
             with torch.no_grad():
-                logits = self.encode(batch)
+                logits = self.encode(batch, in_chunks=in_chunks)
                 nats = ctc_nats(logits.frames, logits.lengths, batch.targets, batch.target_lengths)
             fits = nats.isfinite().cpu()
             total += float(nats.cpu()[fits].sum())

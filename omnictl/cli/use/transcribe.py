@@ -17,6 +17,7 @@ from omnictl.runs.root import run_root
 from omnictl.visible_text import visible
 
 if TYPE_CHECKING:
+    from omnictl.use.subtitles import Word
     from omnictl.use.transcribe import Transcript
 
 BEAM_WITH_LANGUAGE_MODEL = 16
@@ -52,6 +53,9 @@ def transcribe(
         typer.Option("--lm", metavar="TEXT", help="Text file, one sentence a line: the beam search prefers what reads like it."),
     ] = None,
     thinker: ThinkerOption = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Hear in chunks, as while somebody speaks; words come on standard error.")
+    ] = False,
     lm_weight: Annotated[
         float, typer.Option(min=0, max=1000, callback=check_finite, help="How much --lm and --thinker each count beside the audio.")
     ] = 0.5,
@@ -73,6 +77,8 @@ def transcribe(
     from omnictl.use.transcribe import fit_language_model, open_recogniser, open_thinker, transcribe_file
 
     width = _beam_width(beam, {"--lm": lm, "--thinker": thinker})
+    if stream:
+        _check_stream(width)
     places = _places(files, format_, out, as_json=as_json)
     delivery = _Delivery(format_, timestamps, len(files) > 1, places, Output(as_json))
     news = Output(as_json=True)  # on standard error, always: the result is the text alone
@@ -86,7 +92,13 @@ def transcribe(
     news.say(f"transcribing with {escape(f'{chosen.path}{helped}')}")
     scorer = None if lm is None else fit_language_model(lm, recogniser.targets)
     decoding = recogniser.decoding if width is None else Decoding(width, scorer, rater, lm_weight)
-    entries = [_entry(file, lambda path: transcribe_file(path, recogniser, decoding), delivery) for file in files]
+    if stream:
+        from omnictl.use.transcript_stream import require_chunks, stream_file
+
+        require_chunks(recogniser, str(chosen.path))
+        entries = [_entry(file, lambda path: stream_file(path, recogniser, _show_word), delivery) for file in files]
+    else:
+        entries = [_entry(file, lambda path: transcribe_file(path, recogniser, decoding), delivery) for file in files]
     if as_json:
         delivery.output.result({"run": str(chosen.path), "files": entries}, "")
     return DataError.exit_code if any("error" in entry for entry in entries) else 0
@@ -175,6 +187,23 @@ def _beam_width(beam: int | None, models: Mapping[str, object | None]) -> int | 
         needs = f"{' and '.join(given)} need{'s' if len(given) == 1 else ''}"
         raise UsageError(f"{needs} a beam search, --beam 1 is none", where="--beam", fix="leave --beam out, or make it wider")
     return beam or (BEAM_WITH_LANGUAGE_MODEL if given else None)
+
+
+def _check_stream(width: int | None) -> None:
+    """Refuse to search among texts of which the words have been printed already.
+
+    Raises:
+        UsageError: a beam search was asked for.
+    """
+    if width is not None and width > 1:
+        message = "words that are printed as they come cannot be chosen by a beam search"
+        raise UsageError(message, where="--stream", fix="leave out --beam, --lm and --thinker, or --stream")
+
+
+def _show_word(word: "Word") -> None:
+    """On standard error: standard output is for the whole transcript."""
+    sys.stderr.write(f"[{word.stop:.2f}] {visible(word.text)}\n")
+    sys.stderr.flush()
 
 
 def _write(path: Path, text: str) -> None:

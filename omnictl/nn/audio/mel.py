@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -78,10 +79,73 @@ def log_mel(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
     return log.sub_(log.max()).clamp_(min=-RANGE)
 
 
+def level_by_chunks(features: Tensor, lengths: Tensor, size: int, least: float = -RANGE / 2) -> Tensor:
+    """Features with the level that was known when they were heard: of a stream nobody knows how loud it will become.
+
+    Args:
+        features: `(B, T, F)` logarithms of power, as `log_mel` gives them or before it takes the level out.
+        lengths: `(B,)` frames of each that count.
+        size: frames of a chunk; the loudest value of a chunk and of those before it becomes 0.
+        least: what counts as loudest where nothing was as loud yet.
+
+    Returns:
+        `(B, T, F)`, from -18.4.
+    """
+    batch, length, _ = features.shape
+    inside = torch.arange(length, device=features.device) < lengths[:, None]
+    loudest = features.amax(-1).masked_fill(~inside, -torch.inf)  # (B, T)
+    chunks = F.pad(loudest, (0, -length % size), value=-torch.inf).view(batch, -1, size)  # (B, N, size)
+    level = chunks.amax(-1).cummax(-1).values.clamp(min=least).repeat_interleave(size, 1)[:, :length]
+    return (features - level[:, :, None]).clamp(min=-RANGE)
+
+
 def at_feature_level(samples: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
     """`(n,)` samples as loud as audio that is made from features, which do not hold the level of a recording."""
     loudest = float(_power(samples, config).max())
     return samples * np.float32(AUDIO_GAIN / math.sqrt(max(loudest, _SMALLEST)))
+
+
+QUIETEST_LOUDEST = -3.0
+"""The loudest value of a stream, before the level is taken out, is at least this: a whisper's. What is quieter stays quiet."""
+
+
+class MelStream:
+    """Log-mels of audio that comes in pieces, a chunk at a time; they are those of `level_by_chunks` however the audio is cut.
+
+    Args:
+        config: the features' settings.
+        size: frames of a chunk.
+    """
+
+    def __init__(self, config: MelConfig, size: int) -> None:
+        self._config, self._size = config, size
+        self._samples = np.zeros(config.fft // 2, np.float32)  # that frames to come see; silence before the first
+        self._frames = torch.empty(0, config.bins)  # (n, F) of the chunk that is not whole yet
+        self._loudest = QUIETEST_LOUDEST
+
+    def push(self, samples: NDArray[np.float32]) -> list[Tensor]:
+        """Take `(n,)` more samples; the chunks `(size, F)` that are whole now."""
+        self._samples = np.concatenate([self._samples, samples])
+        count = (len(self._samples) - self._config.fft) // self._config.hop + 1
+        if count > 0:
+            reach = (count - 1) * self._config.hop + self._config.fft
+            power = _transform(self._config, centred=False)(torch.from_numpy(self._samples[:reach])).T
+            self._frames = torch.cat([self._frames, power.clamp_(min=_SMALLEST).log_()])
+            self._samples = self._samples[count * self._config.hop :]
+        starts = range(0, len(self._frames) - self._size + 1, self._size)
+        chunks = [self._frames[start : start + self._size] for start in starts]
+        self._frames = self._frames[len(chunks) * self._size :]
+        return [self._level(chunk) for chunk in chunks]
+
+    def finish(self) -> list[Tensor]:
+        """The chunks that are left, the last one perhaps shorter."""
+        chunks = self.push(np.zeros(self._config.fft // 2, np.float32))
+        rest, self._frames = self._frames, self._frames[:0]
+        return [*chunks, self._level(rest)] if len(rest) else chunks
+
+    def _level(self, chunk: Tensor) -> Tensor:
+        self._loudest = max(self._loudest, float(chunk.max()))
+        return (chunk - self._loudest).clamp_(min=-RANGE)
 
 
 def _power(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
@@ -96,8 +160,8 @@ def filterbank(config: MelConfig) -> Tensor:
     return bank
 
 
-@lru_cache(maxsize=4)
-def _transform(config: MelConfig) -> MelSpectrogram:
+@lru_cache(maxsize=8)
+def _transform(config: MelConfig, *, centred: bool = True) -> MelSpectrogram:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that some narrow low bins see no frequency of the transform
         return MelSpectrogram(
@@ -108,5 +172,6 @@ def _transform(config: MelConfig) -> MelSpectrogram:
             f_min=config.low_hz,
             f_max=config.high_hz,
             n_mels=config.bins,
+            center=centred,
             pad_mode="constant",
         )

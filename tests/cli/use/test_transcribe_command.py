@@ -303,3 +303,18 @@ def test_a_model_that_has_learned_nothing(omnictl: Command, recogniser: Path) ->
 
 def test_training_says_how_to_go_on() -> None:
     assert next_commands("asr", "runs/x") == "  omnictl transcribe FILE --run runs/x"
+
+
+def test_words_as_they_come(omnictl: Command, recogniser: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording("a.wav", seconds=3.0)
+    refused = omnictl("transcribe", "a.wav", "--stream", "--json")
+    assert (refused.code, refused.json["error"]["where"]) == (4, str(recogniser))
+    assert "--set model.streaming.share=0.5" in refused.json["error"]["fix"]
+    refused = omnictl("transcribe", "a.wav", "--stream", "--beam", 4, "--json")
+    assert (refused.code, refused.json["error"]["where"]) == (2, "--stream")
+
+    monkeypatch.setattr(Asr, "streams", True)
+    ended = omnictl("transcribe", "a.wav", "--stream", "--json")
+    words = ended.json["files"][0]["words"]
+    told = [line.split("] ") for line in ended.err.splitlines() if line.startswith("[")]
+    assert [text for _, text in told] == [word["text"] for word in words]

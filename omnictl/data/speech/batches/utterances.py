@@ -6,7 +6,7 @@ Sources: Ko et al. 2015 (speed perturbation), Park et al. 2019 (SpecAugment).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,13 +32,23 @@ class SpeechBatch:
     """(B, U) int64, zero where padded"""
     target_lengths: Tensor
     """(B,) int64"""
+    in_chunks: int = 0
+    """The first so many are heard in chunks."""
+
+    def rows(self, start: int, stop: int) -> "SpeechBatch":
+        """Some of the utterances, of which none are said to be heard in chunks."""
+        rows = slice(start, stop)
+        return SpeechBatch(self.features[rows], self.lengths[rows], self.targets[rows], self.target_lengths[rows])
 
 
 class SpeechBatches:
     """Utterances of similar length side by side; an example id is a position in the endless order of `LengthBuckets`."""
 
-    def __init__(self, utterances: SpeechSet, config: SpeechDataConfig, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, utterances: SpeechSet, config: SpeechDataConfig, *, batch_size: int, seed: int, chunk_share: float = 0.0
+    ) -> None:
         self.utterances, self.config, self.batch_size, self.seed = utterances, config, batch_size, seed
+        self.chunk_share = chunk_share  # of the utterances that are heard in chunks
         self.fill = utterances.statistics[0]
         lengths = np.stack([utterances.lengths(speed) for speed in range(len(utterances.stores))])  # (speeds, n)
         self.order = LengthBuckets(lengths, batch_size=batch_size, seed=seed)
@@ -49,13 +59,15 @@ class SpeechBatches:
 
     def collate(self, ids: Sequence[int]) -> SpeechBatch:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
-        features, targets = [], []
+        examples: list[tuple[bool, Float32, Sequence[int]]] = []
         for position in ids:
             index, speed = self.order.example(position)
             rng = np.random.default_rng([self.seed, 1, position])
-            features.append(self._mask(self.utterances.features(index, speed), rng))
-            targets.append(self.utterances.targets[index])
-        return pad(features, targets)
+            features = self._mask(self.utterances.features(index, speed), rng)
+            examples.append((rng.random() < self.chunk_share, features, self.utterances.targets[index]))
+        examples.sort(key=lambda example: not example[0])  # those in chunks first
+        batch = pad([features for _, features, _ in examples], [targets for _, _, targets in examples])
+        return replace(batch, in_chunks=sum(in_chunks for in_chunks, _, _ in examples))
 
     @property
     def typical_step(self) -> int:

@@ -49,7 +49,8 @@ def utterances(batch: SpeechBatch) -> list[int]:
 
 
 def equal(one: SpeechBatch, two: SpeechBatch) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(two, name)) for name in SpeechBatch.__dataclass_fields__)
+    names = ("features", "lengths", "targets", "target_lengths")
+    return one.in_chunks == two.in_chunks and all(torch.equal(getattr(one, name), getattr(two, name)) for name in names)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,19 @@ def test_a_micro_batch_is_a_part_of_its_batch(many: SpeechSet) -> None:
         assert torch.equal(part.target_lengths, whole.target_lengths[rows])
         assert torch.equal(part.features, whole.features[rows, :longest])
         assert not whole.features[rows, longest:].any()
+
+
+def test_which_are_heard_in_chunks_does_not_depend_on_the_micro_batch(many: SpeechSet) -> None:
+    batches = batches_of(many, 32)
+    assert step(batches, 5).in_chunks == 0
+    batches.chunk_share = 0.5
+    whole = step(batches, 5)
+    assert 5 < whole.in_chunks < 27
+    parts = [batches.collate(batches.ids(5)[start : start + 12]) for start in range(0, 32, 12)]
+    chunked = [number for part in parts for number in utterances(part)[: part.in_chunks]]
+    assert sorted(chunked) == sorted(utterances(whole)[: whole.in_chunks])
+    assert sorted(number for part in parts for number in utterances(part)) == sorted(utterances(whole))
+    assert utterances(whole.rows(2, 5)) == utterances(whole)[2:5]
 
 
 def test_an_epoch_covers_every_utterance_that_fills_a_batch(many: SpeechSet) -> None:
