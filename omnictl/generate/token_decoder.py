@@ -1,7 +1,7 @@
 """Autoregressive decoding with a key–value cache: the prompt is read once, then one position a token."""
 
 from collections.abc import Collection, Generator, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -62,8 +62,25 @@ EndReason = Literal["stop", "length"]
 """Why a text ended: by a stop token, or because no more was allowed or fitted."""
 
 
+class TokenReader(Protocol):
+    """A text that was read, and can be read on."""
+
+    @property
+    def room(self) -> int:
+        """Most tokens that may follow it."""
+        ...
+
+    def scores(self) -> Tensor:
+        """`(B, V)` of what may come next."""
+        ...
+
+    def read(self, tokens: Sequence[int]) -> None:
+        """Read one more token in each row, when the next scores are asked for."""
+        ...
+
+
 def choose_tokens(
-    reading: "Reading", sampling: SamplingConfig, stop: Collection[int], generator: torch.Generator
+    reading: TokenReader, sampling: SamplingConfig, stop: Collection[int], generator: torch.Generator
 ) -> Generator[Choice, None, EndReason]:
     """Continue what one prompt began; as `generate`, with the scores of every choice.
 
@@ -76,10 +93,10 @@ def choose_tokens(
         token = choose_token(scores, sampling, previous=written, generator=generator)
         if token in stop:
             return "stop"
-        yield Choice(token, scores)
         written.append(token)
         if len(written) < reading.room:
             reading.read([token])
+        yield Choice(token, scores)
     return "length"
 
 
@@ -124,6 +141,7 @@ class Reading:
         self.room = min(max_tokens, model.config.context - length)
         assert length > 0 < self.room, f"a prompt of {length} positions in a context of {model.config.context}"
         self._model, self._threads = model, step_threads(model)
+        self._unread: Sequence[int] | None = None
         self._cache = model.new_cache(batch=batch, capacity=length + self.room, padding=prompt.padding)
         self._now = None if prompt.positions is None else prompt.positions.amax((1, 2))  # (B,) position of the last one
         with torch.inference_mode():
@@ -131,11 +149,17 @@ class Reading:
 
     def scores(self) -> Tensor:
         """`(B, V)` of what may come next."""
+        if self._unread is not None:
+            tokens, self._unread = self._unread, None
+            self._step(tokens)
         with torch.inference_mode(), self._threads():
             return self._model.logits(self._last)
 
     def read(self, tokens: Sequence[int]) -> None:
-        """Read one more token in each row."""
+        """Read one more token in each row, when the next scores are asked for."""
+        self._unread = tokens
+
+    def _step(self, tokens: Sequence[int]) -> None:
         positions = None
         if self._now is not None:
             self._now = self._now + 1

@@ -18,6 +18,7 @@ from omnictl.models.initialisation import STD, initialise_for_copying
 from omnictl.nn.moe import MixtureOfExperts, Routed
 from omnictl.nn.transformer import (
     Attention,
+    Cache,
     KVCache,
     RMSNorm,
     Rotary,
@@ -89,7 +90,7 @@ class Block(nn.Module):
             self.mlp = SwiGLU(config.width, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
 
-    def attend(self, x: Tensor, rotary: Rotary, visibility: Visibility, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def attend(self, x: Tensor, rotary: Rotary, visibility: Visibility, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """First half: `(B, T, D)` to `(B, T, D)`."""
         added: Tensor = self.dropout(self.attention(self.attention_norm(x), rotary, visibility, cache, layer))
         return x + added
@@ -142,7 +143,7 @@ class Thinker(nn.Module):
         embeddings: Tensor | None = None,
         segments: Tensor | None = None,
         positions: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         scored: Tensor | None = None,
     ) -> ThinkerOutput:
         """Read a batch of sequences.
@@ -165,8 +166,10 @@ class Thinker(nn.Module):
         start, length = (cache.length if cache else 0), x.shape[1]
         assert start + length <= self.config.context, f"{start + length} positions, context {self.config.context}"
         rotary = self._rotary(start, length) if positions is None else self._rotary_at(positions)
-        padding = cache.padding if cache else None
-        visible = cached_visibility(start, length, x.device, padding) if segments is None else document_mask(segments)
+        if segments is not None:
+            visible = document_mask(segments)
+        else:
+            visible = cache.visibility(length) if cache else cached_visibility(0, length, x.device)
         valid = None if segments is None else segments >= 0
         balances: list[Tensor] = []
         for layer, block in enumerate(cast("Iterable[Block]", self.blocks)):
@@ -177,7 +180,7 @@ class Thinker(nn.Module):
                 if self.training:
                     block.gather(load)
         if cache:
-            cache.length += length
+            cache.advance(length)
         if scored is not None and self.config.experts:  # whose load and balance are those of all positions
             x = x[scored]
         return ThinkerOutput(self.norm(x), torch.stack(balances).sum() if balances else None)
@@ -199,7 +202,7 @@ class Thinker(nn.Module):
         rotary: Rotary,
         visible: Visibility,
         valid: Tensor | None,
-        cache: KVCache | None,
+        cache: Cache | None,
         layer: int,
         chosen: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -13,6 +13,7 @@ from omnictl.serve.traffic.errors import RequestError
 from omnictl.stages.asr import Asr
 from omnictl.stages.protocol import open_model
 from omnictl.use.chat_session import AttachedMedia, Session
+from omnictl.use.media_memory import MediaMemory
 from omnictl.use.say import open_voice
 
 ALWAYS = "omnictl"
@@ -33,7 +34,7 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A trained model, ready to use; nothing in it changes."""
+    """A trained model, ready to use; nothing in it changes but what its senses remember."""
 
     names: tuple[str, ...]
     """The ids under which clients ask for it, its own first."""
@@ -53,7 +54,7 @@ class ServedModel:
             generator.seed()
         else:
             generator.manual_seed(seed)
-        senses = {kind: AttachedMedia(sense.encoder) for kind, sense in self.session.senses.items()}
+        senses = {kind: AttachedMedia(sense.encoder, sense.memory) for kind, sense in self.session.senses.items()}
         return replace(self.session, senses=senses, generator=generator, history=[])
 
     @property
@@ -140,10 +141,13 @@ def open_served_model(
         CheckpointError: a model folder is not whole.
     """
     recogniser = None if parts.recogniser is None else open_model(Asr, parts.recogniser, device=device, cache=cache)
+    session = Session.open(model, device, cache)
+    for sense in session.senses.values():
+        sense.memory = MediaMemory()
     return ServedModel(
         names=tuple(dict.fromkeys((*names, ALWAYS))),
         created=int((model / "config.json").stat().st_mtime),
-        session=Session.open(model, device, cache),
+        session=session,
         recogniser=recogniser,
         voice=None if parts.talker is None else open_voice(parts.talker, device, cache),
         temperature=temperature,

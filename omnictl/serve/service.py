@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 from starlette.requests import Request
 
 from omnictl.config.base import Config
+from omnictl.generate.slot_pool import SlotPool
 from omnictl.serve.metrics import ServeMetrics
 from omnictl.serve.model import ServedModel
 from omnictl.serve.replies.reply_audio import SpokenReplies
@@ -16,6 +17,9 @@ from omnictl.serve.traffic.limits import ServeLimits
 from omnictl.serve.traffic.scheduler import Scheduler
 
 C = TypeVar("C", bound=Config)
+
+VadKind = Literal["level", "silero"]
+"""What tells when somebody speaks: how loud it is, or Silero's network."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class Service:
     limits: ServeLimits
     scheduler: Scheduler
     metrics: ServeMetrics
+    pool: SlotPool
+    """Where replies are written; for the scheduler's thread alone."""
+    vad: VadKind
     spoken: SpokenReplies = field(default_factory=SpokenReplies)
     conversations: set[str] = field(default_factory=set)
     """Ids of those by voice that are under way."""

@@ -20,7 +20,7 @@ from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import RunError, UsageError
 from omnictl.evaluation.sft import STOP, Respondent
-from omnictl.features.media_encoders import MediaEncoder, Raw
+from omnictl.features.media_encoders import MediaEncoder
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.generate.token_decoder import generate
 from omnictl.models.omni import Omni, OmniConfig
@@ -29,6 +29,7 @@ from omnictl.runs.model_folder import described_field
 from omnictl.stages.pretrain import Pretrain, open_thinker
 from omnictl.stages.protocol import open_model
 from omnictl.stages.sft import Sft
+from omnictl.use.media_memory import KnownMedia, MediaMemory, features_of
 
 Mode = Literal["chatml", "text"]
 
@@ -67,9 +68,10 @@ class AttachedMedia:
     """What was shown so far, of one kind; as `MediaFeatures` takes it. Features are made when they are first asked for."""
 
     encoder: MediaEncoder
+    memory: MediaMemory | None = None
+    """Of what earlier conversations showed."""
     files: list[Path] = field(default_factory=list)
-    raws: list[Raw] = field(default_factory=list)
-    features: dict[int, NDArray[Any]] = field(default_factory=dict)
+    shown: list[KnownMedia] = field(default_factory=list)
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -78,14 +80,12 @@ class AttachedMedia:
 
     def count(self, number: int) -> int:
         """Features of one of them: the placeholders that it takes."""
-        return self.encoder.count(self.raws[number])
+        return self.encoder.count(self.shown[number].raw)
 
     @torch.no_grad()
     def value(self, number: int) -> NDArray[Any]:
         """The features `(S, D)` of one of them."""
-        if number not in self.features:
-            self.features[number] = self.encoder([self.raws[number]])[0].float().cpu().numpy()
-        return self.features[number]
+        return features_of(self.shown[number], lambda raw: self.encoder([raw])[0].float().cpu().numpy())
 
     def num_features(self, value: NDArray[Any]) -> int:
         """How many features these are."""
@@ -101,20 +101,19 @@ class AttachedMedia:
         Raises:
             DataError: it cannot be read.
         """
-        self.raws.append(self.encoder.load(attachment.file))
-        self.files.append(attachment.file)
-        return Media(attachment.kind, len(self.raws) - 1)
+        file, load = attachment.file, self.encoder.load
+        self.shown.append(KnownMedia(load(file)) if self.memory is None else self.memory.load(file, load))
+        self.files.append(file)
+        return Media(attachment.kind, len(self.shown) - 1)
 
     def release(self, number: int) -> None:
         """Keep no more of one of them than its name."""
-        self.features.pop(number, None)
-        self.raws[number] = np.empty(0)
+        self.shown[number] = KnownMedia(np.empty(0))
 
     def forget(self) -> None:
         """Keep nothing of it."""
         self.files.clear()
-        self.raws.clear()
-        self.features.clear()
+        self.shown.clear()
 
 
 @dataclass

@@ -56,6 +56,8 @@ def test_a_stream_brings_the_same_reply(ask: openai.OpenAI) -> None:
     chunks = list(ask.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))  # type: ignore[call-overload]
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole.choices[0].message.content
     assert [chunk.choices[0].finish_reason for chunk in chunks[-2:-1]] == [whole.choices[0].finish_reason]
+    for told in (chunks[-1], whole):
+        told.usage.prompt_tokens_details.cached_tokens = 0  # the second time it had been read
     assert chunks[-1].usage == whole.usage
     assert chunks[0].choices[0].delta.role == "assistant"
 

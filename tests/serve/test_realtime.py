@@ -1,15 +1,17 @@
 """Conversations by voice, with OpenAI's own client."""
 
 import base64
+import copy
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
 import torch
-from loopback import QUESTION
+from loopback import QUESTION, serving
 from openai.resources.realtime.realtime import RealtimeConnection
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
@@ -106,6 +108,41 @@ def test_speaking_stops_the_answer_and_what_was_not_heard_is_forgotten(talk: Rea
     assert time.perf_counter() - began < 10
     talk.conversation.item.truncate(item_id=item.id, content_index=0, audio_end_ms=0)
     assert until(talk, "conversation.item.truncated").audio_end_ms == 0
+
+
+@pytest.fixture
+def hears_at_once(served: ServedModel) -> ServedModel:
+    """The same with a recogniser that hears in chunks, and spells whatever comes."""
+    recogniser = copy.copy(served.recogniser)
+    assert recogniser is not None
+    model = recogniser.config.model
+    streaming = model.streaming.model_copy(update={"share": 0.5, "chunk": 4})
+    recogniser.config = recogniser.config.model_copy(update={"model": model.model_copy(update={"streaming": streaming})})
+    recogniser.model = copy.deepcopy(recogniser.model)
+    recogniser.model.config = recogniser.config.model
+    torch.nn.init.normal_(recogniser.model.head.weight, generator=torch.Generator().manual_seed(0))
+    return replace(served, recogniser=recogniser)
+
+
+@pytest.mark.slow
+def test_words_are_told_while_they_are_said(hears_at_once: ServedModel) -> None:
+    question = read_audio(QUESTION, rate=24_000)
+    with serving(hears_at_once) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none")
+        with client.realtime.connect(model="omnictl") as talk:
+            talk.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+            speak(talk, np.concatenate([QUIET, question]))
+            turn = until(talk, "input_audio_buffer.speech_started").item_id
+            told = until(talk, "conversation.item.input_audio_transcription.delta")
+            assert told.item_id == turn
+            assert told.delta.strip() == told.delta
+            speak(talk, QUIET)
+            seen: list[Any] = []
+            heard = until(talk, "conversation.item.input_audio_transcription.completed", seen)
+            assert heard.item_id == turn
+            kinds = [event.type for event in seen]
+            stopped = kinds.index("input_audio_buffer.speech_stopped")
+            assert "conversation.item.input_audio_transcription.delta" not in kinds[stopped:]
 
 
 def test_events_that_cannot_be_taken_are_named(talk: RealtimeConnection) -> None:

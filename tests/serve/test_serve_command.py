@@ -70,9 +70,14 @@ def test_an_address_that_cannot_be_served_is_refused(
     assert all(word in shown for word in words), shown
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "uvicorn" else object())
-    assert run(["serve"]) == 2
+@pytest.mark.parametrize(
+    ("arguments", "module", "extra"), [([], "uvicorn", "serve"), (["--vad", "silero"], "silero_vad", "vad")], ids=["serve", "vad"]
+)
+def test_a_missing_extra_is_named(
+    arguments: list[str], module: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == module else object())
+    assert run(["serve", *arguments]) == 2
     shown = capsys.readouterr().err
-    assert "uvicorn" in shown
-    assert "pip install 'omnictl[serve]'" in shown
+    assert module in shown
+    assert f"pip install 'omnictl[{extra}]'" in shown

@@ -74,6 +74,48 @@ def test_how_audio_is_cut_does_not_matter(speech: Samples, size: int) -> None:
     assert [change.at_ms for change in turns(size)] == pytest.approx([change.at_ms for change in turns(480)], abs=21)
 
 
+class Guesses:
+    """A detector that takes for speech what stands in a list, frame by frame."""
+
+    def __init__(self, probabilities: list[float]) -> None:
+        self.probabilities = probabilities
+
+    def probability(self, samples: Samples) -> float:
+        return self.probabilities.pop(0)
+
+
+def test_a_detector_judges_instead_of_the_level() -> None:
+    quiet, loud = noise(0.02, -60), noise(0.02, -10)
+    activity = VoiceActivity(RATE, silence_seconds=0.06, detector=Guesses([0.4] * 5 + [0.5] * 3 + [0.4, 0.3, 0.4] + [0.3] * 3))
+    events = [activity.push(loud if number < 5 else quiet) for number in range(14)]
+    assert [number for number, changes in enumerate(events) if changes] == [7, 13]
+    activity = VoiceActivity(RATE, detector=Guesses([1.0] * 10))
+    activity.reply_db = -20.0
+    assert not any(activity.push(quiet) for _ in range(5))  # an echo may be as loud
+    assert any(activity.push(loud) for _ in range(5))
+
+
+def test_silero_hears_speech_and_no_noise(speech: Samples) -> None:
+    silero = pytest.importorskip("omnictl.serve.realtime.silero")
+    pytest.importorskip("silero_vad")
+    changes = Listener(TurnDetection(), 60, silero.SileroVad(RATE)).push(np.concatenate([noise(1, -65), speech, noise(1, -65)]))
+    assert [change.kind for change in changes] == ["started", "stopped"]
+    clicks = noise(3, -65)
+    clicks[:: RATE // 2] = 1.0
+    for other in (noise(3, -30), clicks):
+        assert Listener(TurnDetection(), 60, silero.SileroVad(RATE)).push(other) == []
+
+
+def test_a_turn_is_shown_piece_by_piece(speech: Samples) -> None:
+    listener, shown = Listener(TurnDetection(), 60), []
+    samples = np.concatenate([noise(1, -65), speech, noise(0.3, -65)])
+    for start in range(0, len(samples), 480):
+        listener.push(samples[start : start + 480])
+        if listener.activity.speaking:
+            shown.append(listener.fresh())
+    assert np.array_equal(np.concatenate(shown), listener.commit())
+
+
 def test_a_turn_holds_the_whole_question(speech: Samples) -> None:
     listener = Listener(TurnDetection(prefix_padding_ms=300), 60)
     changes = listener.push(np.concatenate([noise(3, -65), speech, noise(1, -65)]))

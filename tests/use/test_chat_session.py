@@ -340,5 +340,5 @@ def test_media_that_are_not_read_again_are_given_up(seeing: Session) -> None:
         list(seeing.reply("see", SAMPLING, max_tokens=4, into=Reply(), shown=shown))
     sense = seeing.senses["image"]
     assert len(sense.files) == 8
-    assert 0 < sum(len(raw) > 0 for raw in sense.raws) < 5
-    assert len(sense.features) < 5
+    assert 0 < sum(len(known.raw) > 0 for known in sense.shown) < 5
+    assert sum(known.features is not None for known in sense.shown) < 5

@@ -1,6 +1,7 @@
 """`omnictl serve`: a trained model as a server, with OpenAI's API."""
 
 import socket
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +22,13 @@ DRAIN_SECONDS = 30
 HOST, PORT = "127.0.0.1", 8000
 
 
+class VadKind(StrEnum):
+    """What tells that somebody speaks."""
+
+    level = "level"
+    silero = "silero"
+
+
 def serve(
     run: RunOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's own need a key.")] = HOST,
@@ -38,20 +46,25 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="Another model name to answer to, such as gpt-4o; repeatable.", show_default=False),
     ] = None,
+    vad: Annotated[
+        VadKind, typer.Option(help="What tells that somebody speaks: the level, or Silero's network ('omnictl[vad]').")
+    ] = VadKind.level,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Serve the newest model of stage E, else the newest Thinker, to programs made for OpenAI's API."""
     output = Output(as_json=False)
     _check_address(host, api_key)
-    _check_extra()
+    _check_extra("serve", ("starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client"))
+    if vad is VadKind.silero:
+        _check_extra("vad", ("silero_vad", "onnxruntime"))
     from omnictl.serve.app import create_app
     from omnictl.serve.traffic.limits import ServeLimits
 
     with _listen(host, port) as listener:
         model = _open_model(run, runs, alias or [], device, output)
         limits = ServeLimits()
-        app = create_app(model, limits, api_key=api_key)
+        app = create_app(model, limits, api_key=api_key, vad=vad.value)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         for line in _greeting(model, address):
             output.say(escape(line))
@@ -93,7 +106,7 @@ def _check_address(host: str, api_key: str | None) -> None:
         raise UsageError("the key is empty, or has spaces or letters beyond ASCII", where="--api-key", fix="choose another")
 
 
-def _check_extra() -> None:
+def _check_extra(extra: str, modules: tuple[str, ...]) -> None:
     """Say what is missing.
 
     Raises:
@@ -101,11 +114,10 @@ def _check_extra() -> None:
     """
     from importlib.util import find_spec
 
-    modules = ("starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client")
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         message = f"the server needs packages that are not installed: {', '.join(missing)}"
-        raise UsageError(message, where="omnictl serve", fix="pip install 'omnictl[serve]'")
+        raise UsageError(message, where="omnictl serve", fix=f"pip install 'omnictl[{extra}]'")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -83,7 +83,7 @@ def _work(asked: ChatRequest, service: Service) -> Iterator[CompletionEvent | No
         output = _output(asked)
         settings = SpeechSettings(model.speaker(output.voice), output.speed, output.pitch, seed=(asked.seed or 0) % 2**63)
         speaker = Speaker(model.require_voice(), settings)
-    yield from complete(session, conversation, plan, speaker)
+    yield from complete(session, conversation, plan, speaker, service.pool)
 
 
 @dataclass
@@ -94,6 +94,7 @@ class _ChoiceSoFar:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: str | None = None
     tokens: int = 0
+    known: int = 0
 
 
 class _Completion:
@@ -137,7 +138,7 @@ class _Completion:
                 metrics.first_audio.observe(self._watch.seconds)
             self._audio_samples += len(event.samples)
             return self._keep(self._encoder.push(event.samples))
-        choice.reason, choice.tokens = event.reason, event.new_tokens
+        choice.reason, choice.tokens, choice.known = event.reason, event.new_tokens, event.known_tokens
         if all(other.reason for other in self._choices):
             self._count()
         return self._keep(self._encoder.finish()) if self._encoder is not None else b""
@@ -223,7 +224,7 @@ class _Completion:
             "completion_tokens": new,
             "total_tokens": conversation.total_tokens + new,
             "prompt_tokens_details": {
-                "cached_tokens": 0,
+                "cached_tokens": self._choices[0].known,
                 "text_tokens": conversation.text_tokens,
                 "image_tokens": media.get("image", 0),
                 "audio_tokens": media.get("audio", 0),

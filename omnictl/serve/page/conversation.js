@@ -57,6 +57,12 @@ export class VoiceConversation {
       case "input_audio_buffer.speech_stopped":
         this.turnEnded = performance.now();
         break;
+      case "conversation.item.input_audio_transcription.delta":
+        this.on.hearing(event.delta);
+        break;
+      case "input_audio_buffer.cleared":
+        this.on.misheard();
+        break;
       case "conversation.item.input_audio_transcription.completed":
         this.on.heard(event.item_id, event.transcript);
         break;

@@ -316,6 +316,7 @@ async function talk() {
   tell("");
   let view = null; // of the answer that is coming
   let turn = null;
+  let spoken = null; // view of what the user is saying
   const asked = new Map(); // turns of the user that may still be written down, by the item
   const finish = () => {
     view?.box.classList.remove("writing");
@@ -325,10 +326,19 @@ async function talk() {
     keep(conversation).then(showKept, () => {});
   };
   const on = {
+    hearing: (words) => {
+      spoken ??= show({ role: "user", text: "" });
+      spoken.words.textContent += words;
+    },
+    misheard: () => {
+      spoken?.box.remove();
+      spoken = null;
+    },
     asked: (item) => {
       const question = { role: "user", text: "" };
       conversation.turns.push(question);
-      asked.set(item, { question, view: show(question) });
+      asked.set(item, { question, view: spoken ?? show(question) });
+      spoken = null;
     },
     heard: (item, text) => {
       const { question, view: shown } = asked.get(item) ?? {};

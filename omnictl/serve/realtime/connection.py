@@ -22,7 +22,9 @@ from omnictl.serve.endpoints.chat_schema import ChatMessage
 from omnictl.serve.realtime import session_schema as schema
 from omnictl.serve.realtime.dialogue import Dialogue, Item, audio_item, even_bytes, item_of, new_id
 from omnictl.serve.realtime.listener import Heard, Listener
+from omnictl.serve.realtime.partial_transcript import PartialTranscript
 from omnictl.serve.realtime.reply import Event, RealtimeReply, seconds_of
+from omnictl.serve.realtime.silero import SileroVad
 from omnictl.serve.replies.audio_formats import PCM_HZ, samples_of_pcm
 from omnictl.serve.replies.completion import CompletionEvent, ReplyPlan, Speaker, complete
 from omnictl.serve.replies.conversation import read_latest_turns
@@ -67,9 +69,11 @@ class RealtimeConversation:
         self._socket, self._service = socket, service
         self._settings = schema.SessionSettings(output_modalities=["audio" if service.model.voice else "text"])
         self._dialogue = Dialogue()
-        self._listener = Listener(self._settings.audio.input.turn_detection, service.limits.audio_seconds)
+        detector = SileroVad(PCM_HZ) if service.vad == "silero" else None
+        self._listener = Listener(self._settings.audio.input.turn_detection, service.limits.audio_seconds, detector)
         self._reply: tuple[RealtimeReply, asyncio.Task[None]] | None = None
         self._transcriptions: set[asyncio.Task[None]] = set()
+        self._partial: PartialTranscript | None = None
         self._playing_until = 0.0  # of `time.monotonic`, if the client plays what it gets
         self._reply_db = -120.0  # level of the newest reply
         self._turn_id = new_id("item")
@@ -87,6 +91,7 @@ class RealtimeConversation:
         except WebSocketDisconnect:
             pass
         finally:
+            await self._end_partial()
             await self._cancel_reply("client_cancelled")
             for task in list(self._transcriptions):
                 task.cancel()
@@ -117,11 +122,12 @@ class RealtimeConversation:
     async def _take(self, event: schema.ClientEvent) -> None:
         match event:
             case schema.AppendAudio(audio=audio):
-                for change in self._hear(samples_of_pcm(even_bytes(bytes_of_base64(audio, "audio"), "audio"))):
-                    await self._heard(change)
+                await self._hear(samples_of_pcm(even_bytes(bytes_of_base64(audio, "audio"), "audio")))
             case schema.CommitAudio():
+                await self._end_partial()
                 await self._commit(self._listener.commit())
             case schema.ClearAudio():
+                await self._end_partial()
                 self._listener.clear()
                 await self._send({"type": "input_audio_buffer.cleared"})
             case schema.SessionUpdate(session=changes):
@@ -143,10 +149,16 @@ class RealtimeConversation:
 
     # What the user says
 
-    def _hear(self, samples: Samples) -> list[Heard]:
-        playing = time.monotonic() < self._playing_until
-        self._listener.activity.reply_db = self._reply_db if playing else None
-        return self._listener.push(samples)
+    async def _hear(self, samples: Samples) -> None:
+        self._listener.check_room(len(samples))
+        for start in range(0, len(samples), PCM_HZ):  # a second at a time: others want to be heard, too
+            playing = time.monotonic() < self._playing_until
+            self._listener.activity.reply_db = self._reply_db if playing else None
+            for change in self._listener.push(samples[start : start + PCM_HZ]):
+                await self._heard(change)
+            if self._partial is not None:
+                self._partial.push(self._listener.fresh())
+            await asyncio.sleep(0)
 
     async def _heard(self, change: Heard) -> None:
         detection = self._settings.audio.input.turn_detection
@@ -155,11 +167,13 @@ class RealtimeConversation:
             self._turn_id = new_id("item")
             started = {"type": "input_audio_buffer.speech_started", "audio_start_ms": change.at_ms, "item_id": self._turn_id}
             await self._send(started)
+            self._begin_partial(self._turn_id)
             if detection.interrupt_response:
                 self._playing_until = 0.0
                 await self._cancel_reply("turn_detected")
             return
         assert change.turn is not None
+        await self._end_partial()
         item = audio_item(change.turn, self._turn_id)
         await self._send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": change.at_ms, "item_id": item.id})
         if await asyncio.to_thread(self._is_noise, change.turn):
@@ -168,6 +182,23 @@ class RealtimeConversation:
         await self._commit(change.turn, item)
         if detection.create_response and self._reply is None:
             await self._respond(schema.ResponseSettings())
+
+    def _begin_partial(self, item_id: str) -> None:
+        """Write down what is being said, if there is a recogniser that can hear it meanwhile."""
+        recogniser = self._service.model.recogniser
+        if recogniser is None or not recogniser.streams or self._settings.audio.input.transcription is None:
+            return
+
+        async def tell(text: str) -> None:
+            kind = "conversation.item.input_audio_transcription.delta"
+            await self._send({"type": kind, "item_id": item_id, "content_index": 0, "delta": text})
+
+        self._partial = PartialTranscript(recogniser, self._service.scheduler, tell)
+
+    async def _end_partial(self) -> None:
+        partial, self._partial = self._partial, None
+        if partial is not None:
+            await partial.close()
 
     def _is_noise(self, turn: Samples) -> bool:
         recogniser = self._service.model.recogniser
@@ -187,7 +218,9 @@ class RealtimeConversation:
             task.add_done_callback(self._transcriptions.discard)
 
     async def _transcribe(self, item: Item, turn: Samples) -> None:
-        """Write down what was said, beside the reply to it."""
+        """Write down what was said, once the reply to it is under way."""
+        if self._reply is not None:
+            await self._reply[0].under_way.wait()
         kind, place = "conversation.item.input_audio_transcription", {"item_id": item.id, "content_index": 0}
         words: list[Word] = []
         try:
@@ -270,7 +303,7 @@ class RealtimeConversation:
         if speaks:
             settings = SpeechSettings(service.model.speaker(output.voice), output.speed, output.pitch)
             speaker = Speaker(service.model.require_voice(), settings)
-        yield from complete(session, conversation, plan, speaker)
+        yield from complete(session, conversation, plan, speaker, service.pool)
 
     async def _tell(self, reply: RealtimeReply, job: Job[CompletionEvent]) -> None:
         """Send a reply as it comes; what breaks it off is told, too."""

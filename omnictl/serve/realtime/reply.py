@@ -1,5 +1,6 @@
 """One reply of a voice conversation, as the events that tell of it."""
 
+import asyncio
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from omnictl.serve.replies.completion import AudioDelta, Begun, CompletionEvent,
 from omnictl.serve.replies.conversation import ReadConversation
 
 Event = dict[str, object]
+
+HEAD_START_SECONDS = 0.5
+"""Of speech that is there before anything else of the conversation is computed."""
 
 Status = Literal["in_progress", "completed", "cancelled", "incomplete", "failed"]
 
@@ -36,7 +40,10 @@ class RealtimeReply:
     level_db: float = -120.0
     """Of its loudest piece so far."""
     new_tokens: int = 0
+    known_tokens: int = 0
     conversation: ReadConversation | None = None
+    under_way: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when some of it is there, so that other work no longer keeps the user waiting."""
 
     def __post_init__(self) -> None:
         self._encoder = None if self.rate is None else SpeechEncoder("pcm", self.rate)
@@ -54,6 +61,8 @@ class RealtimeReply:
             self.conversation = event.conversation
         elif isinstance(event, TextDelta):
             self._write(event.text)
+            if self._encoder is None:
+                self.under_way.set()
             kind = "response.output_text.delta" if self._encoder is None else "response.output_audio_transcript.delta"
             yield {"type": kind, **self._place, "delta": event.text}
         elif isinstance(event, AudioDelta):
@@ -61,16 +70,19 @@ class RealtimeReply:
             assert self.rate is not None
             self.item.sentences = list(event.sentences)
             self.item.seconds += len(event.samples) / self.rate
+            if self.item.seconds >= HEAD_START_SECONDS:
+                self.under_way.set()
             self.level_db = max(self.level_db, level_db(event.samples))
             yield from self._audio(self._encoder.push(event.samples))
         else:
             self.status = "completed" if event.reason == "stop" else "incomplete"
-            self.new_tokens = event.new_tokens
+            self.new_tokens, self.known_tokens = event.new_tokens, event.known_tokens
             if self._encoder is not None:
                 yield from self._audio(self._encoder.finish())
 
     def end(self, *, reason: str | None = None) -> Iterator[Event]:
         """The events after its last word, or after it was broken off for a reason."""
+        self.under_way.set()
         self.item.complete = self.status == "completed"
         if self._encoder is None:
             yield {"type": "response.output_text.done", **self._place, "text": self.item.text}
@@ -127,7 +139,7 @@ class RealtimeReply:
                 "text_tokens": read.text_tokens,
                 "image_tokens": media.get("image", 0),
                 "audio_tokens": media.get("audio", 0),
-                "cached_tokens": 0,
+                "cached_tokens": self.known_tokens,
             },
             "output_token_details": {"text_tokens": self.new_tokens, "audio_tokens": 0},
         }

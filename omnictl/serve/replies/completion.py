@@ -4,6 +4,7 @@ A reply is said while it is written: when a sentence is whole, its speech and th
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,8 +12,9 @@ import torch
 
 from omnictl.evaluation.sft import STOP
 from omnictl.generate.sampling import SamplingConfig
+from omnictl.generate.slot_pool import SlotPool
 from omnictl.generate.stop_texts import StopTexts
-from omnictl.generate.token_decoder import Choice, EndReason, Reading, choose_tokens
+from omnictl.generate.token_decoder import Choice, EndReason, Prompt, choose_tokens
 from omnictl.generate.tts import Samples, Voice
 from omnictl.serve.replies.conversation import ReadConversation
 from omnictl.use.chat_session import Session
@@ -60,6 +62,8 @@ class ChoiceEnd(NamedTuple):
     reason: EndReason
     text: str
     new_tokens: int
+    known_tokens: int
+    """Positions of the conversation that did not have to be read again."""
 
 
 CompletionEvent = Begun | TextDelta | AudioDelta | ChoiceEnd
@@ -84,22 +88,21 @@ class Speaker(NamedTuple):
 
 
 def complete(
-    session: Session, conversation: ReadConversation, plan: ReplyPlan, speaker: Speaker | None
+    session: Session, conversation: ReadConversation, plan: ReplyPlan, speaker: Speaker | None, pool: SlotPool
 ) -> Iterator[CompletionEvent | None]:
-    """Write the replies to a conversation, several in turns."""
+    """Write the replies to a conversation, several in turns, in slots of the model's pool."""
     yield Begun(conversation)
-    seed = session.generator.initial_seed()
-    replies = []
-    for number in range(plan.choices):
-        generator = torch.Generator().manual_seed((seed + number) % 2**63)
-        replies.append(_Reply(number, session, conversation, plan, generator).events(speaker))
-        yield None
-    while replies:
-        for reply in list(replies):
-            try:
-                yield next(reply)
-            except StopIteration:
-                replies.remove(reply)
+    replies = [_Reply(number, session, plan).events(conversation.prompt, pool, speaker) for number in range(plan.choices)]
+    try:
+        while replies:
+            for reply in list(replies):
+                try:
+                    yield next(reply)
+                except StopIteration:
+                    replies.remove(reply)
+    finally:
+        for reply in replies:
+            reply.close()
 
 
 @dataclass
@@ -107,6 +110,7 @@ class _Written:
     """What has been written of a reply."""
 
     tokens: int = 0
+    known: int = 0
     text: str = ""
     pending: list[TokenLogprob] = field(default_factory=list)
 
@@ -114,23 +118,24 @@ class _Written:
 class _Reply:
     """One reply."""
 
-    def __init__(
-        self, number: int, session: Session, conversation: ReadConversation, plan: ReplyPlan, generator: torch.Generator
-    ) -> None:
-        thinker = session.respondent.model.thinker
+    def __init__(self, number: int, session: Session, plan: ReplyPlan) -> None:
         self._number, self._plan = number, plan
         self._tokenizer: Tokenizer = session.respondent.template.tokenizer
-        reading = Reading(thinker, conversation.prompt, plan.most_tokens or thinker.config.context)
-        self._choices = choose_tokens(reading, plan.sampling, STOP, generator)
+        self._generator = torch.Generator().manual_seed((session.generator.initial_seed() + number) % 2**63)
         self._written = _Written()
 
-    def events(self, speaker: Speaker | None) -> Iterator[CompletionEvent | None]:
+    def events(self, prompt: Prompt, pool: SlotPool, speaker: Speaker | None) -> Generator[CompletionEvent | None, None, None]:
         """The reply as it is written and said."""
-        writing = self._write()
-        if speaker is None:
-            reason = yield from writing
-            yield self._end(reason)
-            return
+        with closing(pool.open(prompt, self._plan.most_tokens or pool.model.config.context)) as reading:
+            self._written.known = reading.known
+            yield None
+            writing = self._write(choose_tokens(reading, self._plan.sampling, STOP, self._generator))
+            if speaker is None:
+                yield self._end((yield from writing))
+            else:
+                yield from self._say(writing, speaker)
+
+    def _say(self, writing: Generator[TextDelta | None, None, EndReason], speaker: Speaker) -> Iterator[CompletionEvent | None]:
         spoken = SpokenStream(speaker.voice, speaker.settings)
         ended: EndReason | None = None
         while True:
@@ -152,15 +157,15 @@ class _Reply:
                 return
 
     def _end(self, reason: EndReason) -> ChoiceEnd:
-        return ChoiceEnd(self._number, reason, self._written.text, self._written.tokens)
+        return ChoiceEnd(self._number, reason, self._written.text, self._written.tokens, self._written.known)
 
-    def _write(self) -> Generator[TextDelta | None, None, EndReason]:
+    def _write(self, choices: Generator[Choice, None, EndReason]) -> Generator[TextDelta | None, None, EndReason]:
         """Tokens as text, up to a text that ends the reply."""
         stops = StopTexts(self._plan.stops)
         pieces = self._tokenizer.stream()
         while True:
             try:
-                choice = next(self._choices)
+                choice = next(choices)
             except StopIteration as ended:
                 yield self._delta(stops.finish())
                 reason: EndReason = ended.value

@@ -72,15 +72,22 @@ def read_latest_turns(
 
 
 def _read_turns(turns: Sequence[Message], session: Session) -> ReadConversation:
+    context = session.respondent.model.thinker.config.context
+    characters, longest = sum(len(turn.text) for turn in turns), max(map(len, session.respondent.template.tokenizer.token_bytes))
+    if characters > context * longest:  # known without a look at megabytes of text, for which others would have to wait
+        raise _too_long(f"has {characters:,} characters", context)
     prompt = session.encode(turns)
     features = MediaFeatures(session.senses)
-    context = session.respondent.model.thinker.config.context
     if len(prompt.tokens) >= context:
-        fix = "leave out the oldest messages, or say it in fewer words; a second of audio is 12.5 positions"
-        message = f"the conversation takes {len(prompt.tokens)} positions; this model reads {context}, its reply included"
-        raise RequestError(message, fix=fix, where="messages", code="context_length_exceeded")
+        raise _too_long(f"takes {len(prompt.tokens)} positions", context)
     media = {kind: sum(features.count(m) for m in prompt.media if m.kind == kind) for kind in MODALITIES}
     return ReadConversation(session.respondent.embed([prompt], features), len(prompt.tokens) - sum(media.values()), media)
+
+
+def _too_long(found: str, context: int) -> RequestError:
+    fix = "leave out the oldest messages, or say it in fewer words; a second of audio is 12.5 positions"
+    message = f"the conversation {found}; this model reads {context} positions, its reply included"
+    return RequestError(message, fix=fix, where="messages", code="context_length_exceeded")
 
 
 class _MessageReader:

@@ -1,6 +1,7 @@
 """Answers of jobs: whole as JSON or a file, or in pieces as they come; a client that goes away stops its job."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from omnictl.serve.traffic.errors import error_body
 from omnictl.serve.traffic.scheduler import Job
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
 """Ends a stream of chat completions."""
@@ -89,6 +92,7 @@ class JobResponse:
     ) -> None:
         self._job, self._render, self._last = job, render, last
         self._headers = {"content-type": media_type, "cache-control": "no-store", **(headers or {})}
+        self._begun = False
         self._is_events = media_type.startswith("text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -98,16 +102,20 @@ class JobResponse:
         except ClientDisconnect:
             pass
         except BaseExceptionGroup as group:
-            raise _only(group) from group
+            error = _only(group)
+            if not (self._begun and isinstance(error, OmniError)):
+                raise error from group
+            logger.warning(
+                "a response was broken off: %s", error.message
+            )  # its status was sent: that it is cut off tells the client
         finally:
             self._job.cancel()
 
     async def _send(self, send: Send) -> None:
-        begun = False
         async for body in self._bodies():
-            if not begun:
+            if not self._begun:
                 await send({"type": "http.response.start", "status": 200, "headers": self._raw_headers()})
-                begun = True
+                self._begun = True
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
