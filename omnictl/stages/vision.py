@@ -60,7 +60,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.image_labels import ImageLabels
 from omnictl.stages.protocol import StageContext, TrainableStage, open_model
 from omnictl.trainer.checkpoint import load_weights
-from omnictl.trainer.config import DEBUG_TRAINING, ScheduleConfig, TrainConfig, train_with_muon
+from omnictl.trainer.config import DEBUG_TRAINING, RuntimeConfig, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work, pass_of
 
 EVALUATION_IMAGES = 128
@@ -100,8 +100,16 @@ PRESETS: Mapping[str, VisionConfig] = {
     # Minutes on a laptop CPU.
     "tiny": VisionConfig(
         label_smoothing=0.0,
-        train=train_with_muon(
-            steps=1600, batch_size=32, every=800, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9), workers=1
+        train=TrainConfig(
+            steps=1600,
+            batch_size=32,
+            optimizer="muon",
+            lr=1e-2,
+            muon_lr=1e-2,
+            eval_every=800,
+            save_every=800,
+            schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9),
+            runtime=RuntimeConfig(workers=1),
         ),
     ),
     # Hours on a 12 GB GPU, on images of one's own (100,000 and more).

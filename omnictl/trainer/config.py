@@ -102,7 +102,7 @@ def train_with_adamw(*, steps: int, batch_size: int, lr: float, every: int, sche
     )
 
 
-def train_with_muon(*, steps: int, batch_size: int, every: int, schedule: ScheduleConfig, workers: int = 0) -> TrainConfig:
+def train_with_muon(*, steps: int, batch_size: int, every: int, schedule: ScheduleConfig) -> TrainConfig:
     """Muon at its usual rate, judged and saved every so many steps: what small transformers learn most with in minutes."""
     return TrainConfig(
         steps=steps,
@@ -112,5 +112,4 @@ def train_with_muon(*, steps: int, batch_size: int, every: int, schedule: Schedu
         eval_every=every,
         save_every=every,
         schedule=schedule,
-        runtime=RuntimeConfig(workers=workers),
     )

@@ -5,7 +5,7 @@ python tests/benchmarks/reference_curves.py tiny runs/*/* --write omnictl/pipeli
 Runs of one unit must differ in their steps; each must have been evaluated (`omnictl eval`), and the longest gives the times. If a
 report has no verdict, the distance of its value from that of the longest run decides, as a share of the distance between the
 shortest and the longest run: a quarter or less is learned, a half or less weak. Fixed costs, which no log holds, are given with
-`--fixed UNIT=PREPARE,PLAN,EVALUATE,SAVE` in seconds; without it, those in the file stay.
+`--fixed UNIT=PREPARE,PLAN,EVALUATE,SAVE` in seconds; without it, those in the file stay. So does `useful_steps`, set by hand.
 """
 
 import argparse
@@ -108,7 +108,8 @@ def merge(content: dict[str, Any], preset: str, points: Sequence[RunPoint], fixe
         costs = fixed.get(unit) or found["units"].get(unit, {}).get("fixed_seconds")
         if costs is None:
             raise SystemExit(f"nothing is known of the fixed costs of {unit}: --fixed {unit}=PREPARE,PLAN,EVALUATE,SAVE")
-        found["units"][unit] = make_entry([point for point in points if point.unit == unit], costs)
+        kept = {key: value for key, value in found["units"].get(unit, {}).items() if key == "useful_steps"}
+        found["units"][unit] = kept | make_entry([point for point in points if point.unit == unit], costs)
 
 
 def parse_fixed(text: str) -> tuple[str, dict[str, float]]:

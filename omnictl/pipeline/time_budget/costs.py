@@ -51,11 +51,19 @@ class ReferenceCurve:
     better: Literal["lower", "higher"]
     points: tuple[CurvePoint, ...]
     """At least one, by steps."""
+    useful_steps: int = 0
+    """Steps before which the stages that build on it gain little, where that is more than those after which it is weak."""
 
     @property
     def learned_steps(self) -> int | None:
         """Steps of the shortest training that has learned; None if none has."""
         return next((point.steps for point in self.points if point.verdict == "learned"), None)
+
+    @property
+    def weak_steps(self) -> int | None:
+        """Steps of the shortest training that is weak and of use to others; None if none is."""
+        weak = next((point.steps for point in self.points if point.verdict != "not learned"), None)
+        return None if weak is None else max(weak, self.useful_steps)
 
     def expect(self, steps: int) -> Expectation:
         """What a training of this length will give.
@@ -121,8 +129,7 @@ class UnitCost:
     @property
     def weak_steps(self) -> int:
         """Steps after which it is weak but of some use; half of those that it needs if that is not known."""
-        points = () if self.curve is None else self.curve.points
-        weak = next((point.steps for point in points if point.verdict != "not learned"), None)
+        weak = None if self.curve is None else self.curve.weak_steps
         return self.needed_steps // 2 if weak is None else min(weak, self.needed_steps)
 
     def steps_at(self, level: float) -> int:

@@ -15,10 +15,13 @@ from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.pipeline.time_budget.costs import DATA_SLACK
 from omnictl.stages import unit_configs
-from omnictl.tinyworld.dialogues import SPOKEN_TASKS
+from omnictl.tinyworld.dialogues import SPOKEN_TASKS, TASKS
 
 LEAST = 512
 """Utterances of each kind, and images."""
+
+LEAST_JUDGED = 64
+"""Test dialogues of each task. No more are judged than are read: a model that has read little never ends its answers."""
 
 LEAST_DOCUMENTS = 3_000
 """Enough to train a tokenizer on."""
@@ -89,7 +92,9 @@ def _limit_dialogues(data: DialogueDataConfig, examples: int) -> DialogueDataCon
         return data
     fraction = math.ceil(examples * _share_of_audio(data) * DATA_SLACK / sum(data.counts.values()) * 1000) / 1000
     counts = {task: min(count, max(LEAST, math.ceil(count * fraction))) for task, count in data.counts.items()}
-    return data.model_copy(update={"counts": counts, "num_pictures": _enough(data.num_pictures, examples, 2 * LEAST)})
+    judged = min(data.num_eval_dialogues, max(LEAST_JUDGED, examples // len(TASKS)))
+    num_pictures = _enough(data.num_pictures, examples, 2 * LEAST)
+    return data.model_copy(update={"counts": counts, "num_pictures": num_pictures, "num_eval_dialogues": judged})
 
 
 def _share_of_audio(data: DialogueDataConfig) -> float:

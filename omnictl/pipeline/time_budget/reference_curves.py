@@ -70,7 +70,7 @@ def find_reference(unit: str, config: Config) -> Reference | None:
 
 def _reference(entry: dict[str, Any], gflops: float) -> Reference:
     points = tuple(CurvePoint(point["steps"], point["value"], point["verdict"]) for point in entry["points"])
-    curve = ReferenceCurve(entry["metric"], entry["better"], points) if points else None
+    curve = ReferenceCurve(entry["metric"], entry["better"], points, entry.get("useful_steps", 0)) if points else None
     return Reference(curve, entry["step_seconds"], FixedSeconds(**entry["fixed_seconds"]), gflops)
 
 

@@ -9,6 +9,7 @@ from omnictl.stages import command_recipe
 from omnictl.stages.asr import PRESETS as ASR
 from omnictl.stages.sft import PRESETS as SFT
 from omnictl.stages.talker_recipe import PRESETS as TALKER
+from omnictl.tinyworld.dialogues import TASKS
 
 
 def test_utterances_are_those_that_the_steps_read_and_half_as_many_again() -> None:
@@ -29,6 +30,9 @@ def test_dialogues_keep_their_proportions() -> None:
     assert limited.num_pictures == data.num_pictures
     fewer = limit_data(SFT["tiny"], {"sft": first + 40}, "sft").data
     assert fewer.num_pictures == 40 * SFT["tiny"].train.batch_size * 3 // 2
+    assert limited.num_eval_dialogues == data.num_eval_dialogues
+    assert fewer.num_eval_dialogues == 40 * SFT["tiny"].train.batch_size // len(TASKS)
+    assert limit_data(SFT["tiny"], {"sft": first + 1}, "sft").data.num_eval_dialogues == 64
     full = steps_of_all_data(SFT["tiny"])
     assert full is not None
     assert limit_data(SFT["tiny"], {"sft": full}, "sft").data.counts == data.counts

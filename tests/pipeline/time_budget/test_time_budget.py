@@ -80,6 +80,13 @@ def test_steps_rise_to_what_is_learned_and_from_there_to_what_is_configured() ->
     assert unit(taken=300).steps_at(0.5) == 300
 
 
+def test_what_others_build_on_gets_useful_steps_before_they_get_more() -> None:
+    eyes = unit(curve=replace(CURVE, useful_steps=300))
+    assert [eyes.steps_at(level) for level in (0.25, 0.5, 0.75, 1)] == [150, 300, 350, 400]
+    assert unit(curve=replace(CURVE, useful_steps=150)).weak_steps == 200
+    assert unit(curve=replace(CURVE, useful_steps=600)).weak_steps == 400
+
+
 def test_seconds_grow_with_the_steps() -> None:
     seconds = [unit().seconds(steps) for steps in range(0, 1500, 7)]
     assert seconds == sorted(seconds)
