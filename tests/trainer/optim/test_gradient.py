@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import micro_batches
-from omnictl.trainer.optim.gradient import accumulate, normalise
+from omnictl.trainer.optim.gradient import accumulate, add_gradients, normalise
 from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.stage import Work
 
@@ -53,6 +53,15 @@ def test_gradients_of_lanes_add_up_in_order(lanes: int) -> None:
         got, again, _ = gradients(stage, micro_batch=1, lanes=lanes)
         assert again == loss
         assert all(torch.equal(one, two) for one, two in zip(got, expected, strict=True))
+
+
+def test_gradients_of_another_memory_order_move_the_right_numbers() -> None:
+    """Fused AdamW reads a gradient in its parameter's order."""
+    torch.manual_seed(0)
+    parameter, gradient = nn.Parameter(torch.zeros(4, 3, 2, 2)), torch.randn(4, 3, 2, 2)
+    add_gradients([(parameter, gradient.to(memory_format=torch.channels_last))])
+    torch.optim.AdamW([parameter], lr=1.0, weight_decay=0.0, fused=True).step()
+    torch.testing.assert_close(parameter.detach(), -gradient.sign(), atol=1e-5, rtol=0)
 
 
 def test_clipping_scales_the_whole_gradient_and_reports_its_norm() -> None:
