@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from omnictl.data.text.tokenizer import AUDIO, IMAGE
 from omnictl.features.media_encoders import AudioFrontend, VisionFrontend
+from omnictl.models.audio_encoder import Scope
 from omnictl.models.codec import Codec
 from omnictl.models.omni import Projector
 from omnictl.models.talker import Talker
 from omnictl.models.thinker import Block, Thinker
 from omnictl.models.vocoder import LEAST_WEIGHT, NeuralVocoder
 from omnictl.nn.audio.mel import AUDIO_GAIN, RANGE, MelConfig, filterbank
-from omnictl.nn.transformer import Attention, DecoderBlock, RMSNorm, Rotary, rotary_table, rotate
+from omnictl.nn.transformer import Attention, DecoderBlock, RMSNorm, Rotary, Visibility, rotary_table, rotate
 
 SMALLEST_POWER = 1e-10
 SMALL = 1e-8
@@ -31,6 +32,10 @@ UNMIXING_ROUNDS = 20
 ROUNDS = 32
 MOMENTUM = 0.99
 """Of Griffin-Lim over a whole sentence."""
+
+
+EVERYTHING = Scope(valid=None, visibility=Visibility(causal=False, mask=None), chunk=None)
+"""What the frames of one whole recording see."""
 
 
 class PlainNorm(nn.Module):
@@ -160,7 +165,7 @@ class EarGraph(nn.Module):
         x = F.gelu(encoder.subsampling.second(F.gelu(encoder.subsampling.first(x)))).mT  # (1, S, D)
         rotary = Rotary(self.cos[: x.shape[1]], self.sin[: x.shape[1]])
         for block in encoder.blocks:
-            x = block(x, rotary, None)
+            x = block(x, rotary, EVERYTHING)
         frames = torch.cat([encoder.norm(x)[0], x.new_zeros(1, encoder.config.width)])
         even = frames[: frames.shape[0] // 2 * 2].reshape(-1, 2 * encoder.config.width)
         projected: Tensor = self.projector(even)
