@@ -38,7 +38,7 @@ from omnictl.pipeline.upstream_runs import choose_upstream
 from omnictl.runs.model_folder import read_stage
 from omnictl.runs.root import run_root
 from omnictl.runs.run import Run
-from omnictl.stages import STAGES, command_recipe, command_stages
+from omnictl.stages import STAGES, command_presets, command_recipe, command_stages
 from omnictl.stages.asr import Asr
 from omnictl.stages.protocol import TrainableStage, open_model
 from omnictl.stages.sft import SftConfig
@@ -205,6 +205,7 @@ def train(
     data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
     init: str | Path | None = None,
+    objective: str | None = None,
     runs: str | Path | None = None,
     name: str | None = None,
     max_steps: int | None = None,
@@ -220,6 +221,7 @@ def train(
         data: one's own; None: the built-in world.
         settings: by dotted key, as `--set` has them: `{"train.steps": 500}`.
         init: a run whose weights to start from; or, of `pretrain`, a Hugging Face folder with a Qwen3 and its tokenizer.
+        objective: of `sft`: `replies`, which is the default, or `dpo` on top of `init`; each has presets of its own.
         runs: the folder of all runs; None: `$OMNICTL_RUNS`, else `./runs`.
         name: of the run; None: the preset's.
         max_steps: instead of the configured ones.
@@ -236,12 +238,13 @@ def train(
         raise UsageError(
             f"there is no stage {stage!r}, expected one of: {', '.join(command_stages())}", where="stage", fix="name one of these"
         )
-    recipe, root = command_recipe(stage), run_root(None if runs is None else Path(runs))
+    chosen = {} if objective is None else {"objective": objective}
+    presets, root = command_presets(stage, objective), run_root(None if runs is None else Path(runs))
     source = {} if data is None else {"data.source": absolute_source(str(data))}
     initial = None if init is None else find_initial_weights(root, stage, str(init), tell)
     needed = [] if initial is None else initial.settings
-    overrides = needed + [f"{key}={_format_setting(value)}" for key, value in (source | dict(settings or {})).items()]
-    config = resolve(recipe.config_type, preset=choose_preset(recipe.presets, preset), overrides=overrides)
+    overrides = needed + [f"{key}={_format_setting(value)}" for key, value in (source | chosen | dict(settings or {})).items()]
+    config = resolve(command_recipe(stage).config_type, preset=choose_preset(presets, preset), overrides=overrides)
     context = TrainContext(choose_device(device), lambda stage: _watch(stage, tell), cache_dir(), tell)
     parents: dict[str, Run] = {}
     if isinstance(config, SftConfig):

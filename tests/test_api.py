@@ -74,5 +74,7 @@ def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
         omnictl.load(tmp_path)
     with pytest.raises(UsageError, match="there is no stage 'pretrian'"):
         omnictl.train("pretrian")
+    with pytest.raises(UsageError, match="`pretrain` has no objective 'dpo'; those that it has: none"):
+        omnictl.train("pretrain", objective="dpo")
     with pytest.raises(UsageError, match="cannot converse"):
         omnictl.load(finished_run(tmp_path, "asr").path).chat("hello")

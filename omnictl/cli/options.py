@@ -66,21 +66,31 @@ class SplitName(StrEnum):
     test = "test"
 
 
-def resolve_config(stage: str, preset: str | None, file: Path | None, overrides: list[str]) -> "Config":
+def resolve_config(
+    stage: str, preset: str | None, file: Path | None, overrides: list[str], objective: str | None = None
+) -> "Config":
     """The config of a training command with these options.
+
+    Args:
+        stage: what is trained.
+        preset: its name, if one was given.
+        file: with a config.
+        overrides: `KEY=VALUE`, the last word.
+        objective: of a stage that has several; it has presets of its own.
 
     Raises:
         ConfigError: it does not validate.
         UsageError: there is no such stage.
     """
     from omnictl.config import choose_preset, resolve
-    from omnictl.stages import command_recipe
+    from omnictl.stages import command_presets, command_recipe
 
     check_stage(stage)
-    recipe = command_recipe(stage)
+    if objective is not None:
+        overrides = [f"objective={objective}", *overrides]
     name = preset or (None if file else DEFAULT_PRESET)
-    base = None if name is None else choose_preset(recipe.presets, name)
-    return resolve(recipe.config_type, preset=base, file=file, overrides=overrides)
+    base = None if name is None else choose_preset(command_presets(stage, objective), name)
+    return resolve(command_recipe(stage).config_type, preset=base, file=file, overrides=overrides)
 
 
 def check_tinyworld(data: str | None) -> None:

@@ -30,6 +30,16 @@ CHAT_INPUTS = """tokenizer.apply_chat_template(
 TEXT_INPUTS = """tokenizer("Once upon a time", return_tensors="pt")"""
 
 
+ADAPTER_USE = """\
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("FOLDER/base")
+base = AutoModelForCausalLM.from_pretrained("FOLDER/base")
+model = PeftModel.from_pretrained(base, "FOLDER")  # model.merge_and_unload() makes them one
+```"""
+
 FOLDER_USE = """\
 ```python
 import soundfile
@@ -67,12 +77,22 @@ def thinker_usage(*, chats: bool) -> Usage:
     )
 
 
+def adapter_usage() -> Usage:
+    """Of low-rank updates in the format of `peft`, with the Thinker that they update."""
+    return Usage(
+        "Low-rank updates (LoRA) of a small language model, which lies in `base` without them.",
+        ADAPTER_USE,
+        "peft",
+        "text-generation",
+    )
+
+
 def gguf_usage(file: str, *, chats: bool) -> Usage:
     """Of the Thinker as a GGUF file."""
     command = f"llama-cli -m {file} --jinja --temp 0" if chats else f'llama-cli -m {file} -no-cnv -p "Once upon a time"'
     return Usage(
         "A small language model (architecture `qwen3`), trained from scratch, for llama.cpp.",
-        f"```bash\n{command}\n```\n\nQ4_K and the like: `llama-quantize {file} smaller.gguf Q4_K_M` of an F16 file.",
+        f"```bash\n{command}\n```\n\nOther number formats: `llama-quantize {file} smaller.gguf Q5_K_M` of an F16 file.",
         None,
         "text-generation",
     )

@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 from omnictl.export.agreement import Agreement
 from omnictl.export.destination import draft_folder
-from omnictl.export.gguf_file import Quantisation, write_gguf
-from omnictl.export.hugging_face import write_hugging_face
-from omnictl.export.model_card import Usage, folder_usage, gguf_usage, onnx_usage, thinker_usage, write_model_card
+from omnictl.export.gguf.write_file import Quantisation, write_gguf
+from omnictl.export.hugging_face.write_adapter import write_adapter
+from omnictl.export.hugging_face.write_thinker import write_hugging_face
+from omnictl.export.model_card import Usage, adapter_usage, folder_usage, gguf_usage, onnx_usage, thinker_usage, write_model_card
 from omnictl.export.omni import open_parts
 from omnictl.export.omni_folder.write_folder import write_omni_folder
 from omnictl.export.onnx.graph_check import compare_graphs
 from omnictl.export.onnx.graph_files import write_graphs
-from omnictl.export.thinker import open_thinker
+from omnictl.export.thinker import open_thinker, open_updated_thinker
 
 
 class ExportSettings(NamedTuple):
@@ -55,6 +56,11 @@ def _write_hf(model: Path, folder: Path, settings: ExportSettings) -> Written:
     return Written(write_hugging_face(export, folder, str(model)), thinker_usage(chats=export.chats))
 
 
+def _write_lora(model: Path, folder: Path, settings: ExportSettings) -> Written:
+    export = open_updated_thinker(model, settings.cache)
+    return Written(write_adapter(export, folder, str(model)), adapter_usage())
+
+
 def _write_gguf(model: Path, folder: Path, settings: ExportSettings) -> Written:
     export = open_thinker(model, settings.cache)
     file = folder / f"{settings.name}-{settings.quantisation}.gguf"
@@ -72,7 +78,13 @@ def _write_folder(model: Path, folder: Path, settings: ExportSettings) -> Writte
     return Written(write_omni_folder(open_parts(model, settings.cache), folder), folder_usage())
 
 
-TARGETS: Mapping[str, WriteModel] = {"hf": _write_hf, "gguf": _write_gguf, "onnx": _write_onnx, "folder": _write_folder}
+TARGETS: Mapping[str, WriteModel] = {
+    "hf": _write_hf,
+    "lora": _write_lora,
+    "gguf": _write_gguf,
+    "onnx": _write_onnx,
+    "folder": _write_folder,
+}
 """By the name that `--to` takes."""
 
 

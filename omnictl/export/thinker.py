@@ -21,14 +21,21 @@ class ThinkerExport(NamedTuple):
     """A Thinker with what is needed to use it."""
 
     thinker: Thinker
-    """On the CPU, in fp32 and for evaluation; low-rank updates are merged."""
+    """On the CPU, in fp32 and for evaluation."""
     tokenizer: Tokenizer
     chats: bool
     """Whether it answers ChatML; otherwise it continues texts."""
 
 
 def open_thinker(folder: Path, cache: Path) -> ThinkerExport:
-    """The Thinker of a model folder.
+    """The Thinker of a model folder, low-rank updates merged; raises as `open_updated_thinker`."""
+    export = open_updated_thinker(folder, cache)
+    merge_updates(export.thinker)
+    return export
+
+
+def open_updated_thinker(folder: Path, cache: Path) -> ThinkerExport:
+    """The same with low-rank updates beside the matrices that they update.
 
     Raises:
         CheckpointError: it holds no whole model.
@@ -43,7 +50,6 @@ def open_thinker(folder: Path, cache: Path) -> ThinkerExport:
         )
     if stage == Sft.name:
         omni = open_model(Sft, folder, device=torch.device("cpu"), cache=cache)
-        merge_updates(omni.model.thinker)
         return ThinkerExport(omni.model.thinker.eval(), omni.tokenizer, chats=True)
     mode = described_field(folder, stage, "chat", str)
     thinker, tokenizer = open_trained_thinker(folder)

@@ -7,10 +7,14 @@ dropout on the input, which needs the product for itself.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+_FROZEN, _DOWN, _UP = (f".parametrizations.weight.{part}" for part in ("original", "0.down", "0.up"))
+"""How the parts of an adapted matrix end in a `state_dict`."""
 
 
 class LowRank(nn.Module):
@@ -33,3 +37,34 @@ def adapt(model: nn.Module, rank: int, alpha: float) -> None:
     model.requires_grad_(requires_grad=False)
     for layer in [module for module in model.modules() if isinstance(module, nn.Linear)]:
         parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank, alpha))
+
+
+def match_updates(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """A `state_dict` as a model wants it that differs in its updates alone.
+
+    Updates that the model has not are merged into their matrices; those that it has besides begin as they are in `like`.
+
+    Args:
+        tensors: of another model.
+        like: the `state_dict` of the model, fresh.
+        alpha: of the other model's updates.
+    """
+    matched = dict(tensors)
+    for layer in [name.removesuffix(_FROZEN) for name in tensors if name.endswith(_FROZEN)]:
+        if f"{layer}.weight" in like and {layer + _DOWN, layer + _UP} <= matched.keys():
+            frozen, down, up = (matched.pop(layer + part) for part in (_FROZEN, _DOWN, _UP))
+            matched[f"{layer}.weight"] = frozen + alpha / len(down) * (up @ down)
+    for layer in [name.removesuffix(_FROZEN) for name in like if name.endswith(_FROZEN)]:
+        if f"{layer}.weight" in matched:
+            matched[layer + _FROZEN] = matched.pop(f"{layer}.weight")
+            matched |= {layer + part: like[layer + part] for part in (_DOWN, _UP)}
+    return matched
+
+
+def updates_of(model: nn.Module) -> dict[str, LowRank]:
+    """The updates of a model by the name of the layer that has them."""
+    return {
+        name: module.parametrizations["weight"][0]
+        for name, module in model.named_modules()
+        if parametrize.is_parametrized(module, "weight")
+    }

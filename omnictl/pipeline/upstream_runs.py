@@ -6,7 +6,7 @@ from pathlib import Path
 from omnictl.data.dialogues.modalities import needed_stages
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.manifest.source import tinyworld_seed
-from omnictl.errors import RunError
+from omnictl.errors import RunError, UsageError
 from omnictl.runs.compatible import require_run
 from omnictl.runs.run import Run, find_run, newest_run
 from omnictl.stages import STAGES
@@ -19,7 +19,7 @@ TALKER = "talker"
 def choose_upstream(
     root: Path, config: SftConfig, given: Mapping[str, str | None], *, cache: Path, tell: Callable[[str], None]
 ) -> dict[str, Run]:
-    """The runs that an omni model is made of.
+    """The runs that an omni model is made of; none of one that learns from pairs, which keeps the parts of the run it begins as.
 
     Args:
         root: the folder of all runs.
@@ -31,7 +31,11 @@ def choose_upstream(
     Raises:
         DataError: the data cannot be read.
         RunError: of a stage that is needed there is no run that fits.
+        UsageError: a run was named that is not taken.
     """
+    if config.objective == "dpo":
+        _refuse_parts(given)
+        return {}
     needed = needed_stages(open_dialogues(config.data, cache).kinds)
     chosen: dict[str, Run] = {}
     for stage in Sft.needs:
@@ -50,6 +54,21 @@ def choose_upstream(
     for stage, run in chosen.items():
         tell(f"{stage}: {run.path}")
     return chosen
+
+
+def _refuse_parts(given: Mapping[str, str | None]) -> None:
+    """Refuse runs that are named beside the one that has all parts already.
+
+    Raises:
+        UsageError: there are some.
+    """
+    named = [STAGES[stage].flag or stage for stage, reference in given.items() if reference is not None]
+    if named:
+        raise UsageError(
+            f"{', '.join(named)} cannot go with --objective dpo: it keeps the parts of the run that --init names",
+            where=named[0],
+            fix="leave that out",
+        )
 
 
 def _newest(root: Path, stage: str, source: str, tell: Callable[[str], None]) -> Run:

@@ -7,6 +7,8 @@ imported only when the stage is used. A new stage is a module and an entry.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from omnictl.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -125,6 +127,23 @@ def command_recipe(name: str) -> Recipe:
 def _read_recipe(module: str) -> Recipe:
     presets: Mapping[str, Config] = import_module(module).PRESETS
     return Recipe(type(presets["debug"]), presets)
+
+
+def command_presets(name: str, objective: str | None) -> "Mapping[str, Config]":
+    """The presets of a command for an objective; None: for its only, or its usual one.
+
+    Raises:
+        UsageError: it has no such objective.
+    """
+    if objective is None:
+        return command_recipe(name).presets
+    presets: Mapping[str, Mapping[str, Config]] = getattr(import_module(STAGES[name].module), "OBJECTIVE_PRESETS", {})
+    if objective not in presets:
+        known = ", ".join(presets) or "none"
+        raise UsageError(
+            f"`{name}` has no objective {objective!r}; those that it has: {known}", where="--objective", fix="leave it out"
+        )
+    return presets[objective]
 
 
 def unit_presets(unit: str) -> "Mapping[str, Config]":

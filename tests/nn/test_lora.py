@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from omnictl.nn.lora import adapt
+from omnictl.nn.lora import adapt, match_updates, updates_of
 
 
 def make() -> nn.Sequential:
@@ -39,3 +39,20 @@ def test_only_the_product_is_trained() -> None:
         optimizer.step()
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert changed == trained
+
+
+def test_weights_of_a_model_with_and_without_updates_become_each_others() -> None:
+    adapted, x = make(), torch.randn(3, 6)
+    adapt(adapted, rank=2, alpha=4.0)
+    for update in updates_of(adapted).values():
+        nn.init.normal_(update.up)
+    plain = make()
+    plain.load_state_dict(match_updates(adapted.state_dict(), plain.state_dict(), 4.0))
+    torch.testing.assert_close(plain(x), adapted(x))
+    again = make()
+    adapt(again, rank=3, alpha=1.0)
+    again.load_state_dict(match_updates(plain.state_dict(), again.state_dict(), 4.0))
+    assert torch.equal(again(x), plain(x))
+    assert list(updates_of(again)) == ["0", "2"]
+    unchanged = match_updates(again.state_dict(), again.state_dict(), 4.0)
+    assert all(torch.equal(unchanged[name], tensor) for name, tensor in again.state_dict().items())

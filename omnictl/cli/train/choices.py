@@ -25,6 +25,7 @@ class Choices(NamedTuple):
     name: str | None
     init: str | None
     seed: int | None
+    objective: str | None = None
 
 
 def settings(stage: str, choices: Choices) -> list[str]:

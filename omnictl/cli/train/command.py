@@ -60,13 +60,15 @@ class TrainOptions(NamedTuple):
     max_minutes: MaxMinutesOption = None
     device: DeviceOption = "auto"
     seed: SeedOption = None
+    objective: Any = None
+    """Of stages alone that declare it."""
     quiet: QuietOption = False
     as_json: JsonOption = False
 
     @property
     def choices(self) -> Choices:
         """Those that decide a new run's config."""
-        return Choices(self.preset, self.config, self.set_ or [], self.data, self.name, self.init, self.seed)
+        return Choices(self.preset, self.config, self.set_ or [], self.data, self.name, self.init, self.seed, self.objective)
 
 
 FindParents = Callable[[Path, "Config", Mapping[str, str | None], "TrainContext"], "dict[str, Run]"]
@@ -107,6 +109,8 @@ def _signature(other: Mapping[str, Any], parents: Mapping[str, str]) -> inspect.
     """The parameters of `TrainOptions` and those that name parents."""
     parameters: list[inspect.Parameter] = []
     for name, declaration in TrainOptions.__annotations__.items():
+        if declaration is Any and name not in other:
+            continue
         parameters.append(_parameter(name, other.get(name, declaration), TrainOptions._field_defaults[name]))
         if name == "init":
             parameters += [_parameter(parent, parent_option(help_), None) for parent, help_ in parents.items()]
@@ -176,7 +180,8 @@ def _create(
     name = run_name(choices, choices.preset or DEFAULT_PRESET)
     init = None if choices.init is None else find_initial_weights(root, stage, choices.init, tell)
     needed = [] if init is None else init.settings
-    config = resolve_config(stage, choices.preset, choices.config, [*needed, *choices.set, *settings(stage, choices)])
+    overrides = [*needed, *choices.set, *settings(stage, choices)]
+    config = resolve_config(stage, choices.preset, choices.config, overrides, choices.objective)
     parents = find_parents(config)
     if init is not None:
         parents["init"] = init.run

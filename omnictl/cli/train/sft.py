@@ -1,6 +1,7 @@
 """`omnictl sft`: join what was trained, and train it to answer."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,9 +25,25 @@ def _find_parents(root: Path, config: "Config", given: Mapping[str, str | None],
     return choose_upstream(root, config, by_stage, cache=context.cache, tell=context.tell)
 
 
+class ObjectiveName(StrEnum):
+    """What is learned."""
+
+    replies = "replies"
+    dpo = "dpo"
+
+
 sft = training_command(
     "sft",
-    other={"data": Annotated[str | None, typer.Option(help="Your own dialogues; default: TinyWorld.", show_default=False)]},
+    other={
+        "data": Annotated[str | None, typer.Option(help="Your own dialogues; default: TinyWorld.", show_default=False)],
+        "objective": Annotated[
+            ObjectiveName | None,
+            typer.Option(
+                help="replies (the default): to answer; dpo: which of two replies is the better one, on top of --init RUN.",
+                show_default=False,
+            ),
+        ],
+    },
     parents={
         "thinker": "The Thinker; default: the newest that fits.",
         "asr": "The audio encoder; default: likewise.",

@@ -15,7 +15,7 @@ from omnictl.errors import UsageError
 from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
-    from omnictl.export.gguf_file import Quantisation
+    from omnictl.export.gguf.write_file import Quantisation
     from omnictl.export.targets import Exported
 
 
@@ -23,6 +23,7 @@ class TargetName(StrEnum):
     """Format to export to."""
 
     hf = "hf"
+    lora = "lora"
     gguf = "gguf"
     onnx = "onnx"
     folder = "folder"
@@ -34,13 +35,16 @@ class QuantisationName(StrEnum):
     f32 = "f32"
     f16 = "f16"
     q8_0 = "q8_0"
+    q4_0 = "q4_0"
+    q4_k = "q4_k"
 
 
 def export(
     to: Annotated[
         TargetName,
         typer.Option(
-            help="hf: a Hugging Face folder of the Thinker (Qwen3ForCausalLM); gguf: the Thinker for llama.cpp; "
+            help="hf: a Hugging Face folder of the Thinker (Qwen3ForCausalLM); lora: its low-rank updates apart, for peft; "
+            "gguf: the Thinker for llama.cpp; "
             "onnx: all of an omni model for onnxruntime; folder: an omni model for transformers, with its own modelling code."
         ),
     ],

@@ -5,7 +5,7 @@ Short examples stand behind one another in a row and do not see each other, so h
 position does not depend on how a batch is split.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Tokens, compute_positions, strip_media
-from omnictl.data.dialogues.examples import DialogueSet, Example, encode_dialogue, encode_end
+from omnictl.data.dialogues.examples import DialogueSet, Example, encode_dialogue, encode_end, encode_pair
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.text.corpus import TextDataConfig
@@ -33,6 +33,9 @@ STEP = 64
 
 NUM_SCANNED = 2000
 """Examples among which the longest ones are looked for."""
+
+PAIRS = 64
+"""Pairs of a batch that is only judged."""
 
 MAX_DRAWS = 100
 """Generated dialogues drawn in a row until one fits into the context."""
@@ -187,13 +190,9 @@ class DialogueBatches:
             task = mixture.task(rng.random())
             dialogue = self.dialogues.dialogue(task, int(rng.integers(len(self.dialogues.numbers[task]))))
             example = self._encode(dialogue, exercise)
-            if example is not None and len(example.encoded.tokens) <= self.context:
+            if example is not None and fit([example], self.context):
                 return example
-        raise DataError(
-            f"{MAX_DRAWS} dialogues in a row are longer than the Thinker's context of {self.context} positions",
-            where=dialogue.where,
-            fix="train a Thinker with a longer one: omnictl pretrain --set model.context=512",
-        )
+        raise _too_long(dialogue.where, self.context)
 
     def _exercise(self, position: int) -> Exercise | None:
         """The exercise that an example belongs to, if it is one of the first."""
@@ -213,6 +212,78 @@ class DialogueBatches:
         (answer,) = messages[-1].parts
         start = exercise.find_learned(answer) if isinstance(answer, str) else None
         return None if start is None else encode_end(dialogue, start, self.template, features)
+
+
+class PairBatches:
+    """The training order of pairs: at each position a task is drawn, and one of its dialogues with two replies.
+
+    Args:
+        dialogues: of the split.
+        template: how dialogues are written down.
+        features: of their images and recordings.
+        mixture: of what batches are made, no text among it.
+        batch_size: pairs of a batch.
+        seed: of the order.
+        context: positions that the model reads at once.
+        placed: whether the model wants time-aware positions.
+    """
+
+    typical_step = 0
+
+    def __init__(
+        self,
+        dialogues: DialogueSet,
+        template: ChatTemplate,
+        features: MediaFeatures,
+        mixture: Mixture,
+        *,
+        batch_size: int,
+        seed: int,
+        context: int,
+        placed: bool,
+    ) -> None:
+        self.dialogues, self.template, self.features, self._mixture = dialogues, template, features, mixture
+        self.batch_size, self.seed, self.context, self.placed = batch_size, seed, context, placed
+
+    def ids(self, step: int) -> Sequence[int]:
+        """The pairs of a step (0-based)."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def collate(self, ids: Sequence[int]) -> DialogueBatch:
+        """A batch of these pairs, two examples each, the better reply first; a pure function of the ids."""
+        return pack_examples([one for position in ids for one in self.pair(position)], self.context, placed=self.placed)
+
+    def largest(self, size: int) -> Sequence[int]:
+        """The longest of the first hundreds of pairs."""
+        return self._longest_first[:size]
+
+    @cached_property
+    def _longest_first(self) -> Sequence[int]:
+        return sorted(range(NUM_SCANNED // 2), key=lambda position: -sum(len(one.encoded.tokens) for one in self.pair(position)))
+
+    def pair(self, position: int) -> tuple[Example, Example]:
+        """What stands at a position of the endless order."""
+        rng = np.random.default_rng([self.seed, position])
+        for _ in range(MAX_DRAWS):
+            task = self._mixture.task(rng.random())
+            dialogue = self.dialogues.pair(task, int(rng.integers(len(self.dialogues.numbers[task]))))
+            pair = encode_pair(dialogue, self.template, self.features)
+            if fit(pair, self.context):
+                return pair
+        raise _too_long(dialogue.where, self.context)
+
+
+def fit(examples: Iterable[Example], context: int) -> bool:
+    """Whether each example can be read at once."""
+    return all(len(example.encoded.tokens) <= context for example in examples)
+
+
+def _too_long(where: str, context: int) -> DataError:
+    return DataError(
+        f"{MAX_DRAWS} dialogues in a row are longer than the Thinker's context of {context} positions",
+        where=where,
+        fix="train a Thinker with a longer one: omnictl pretrain --set model.context=512",
+    )
 
 
 def _draw_text(texts: TokenStore, rng: np.random.Generator, longest: int) -> Tokens:
@@ -264,6 +335,16 @@ def pack_examples(examples: Sequence[Example], context: int, *, placed: bool) ->
         projectors_only=False,
         imitates=False,
     )
+
+
+def pack_pairs(
+    dialogues: Iterable[Dialogue], template: ChatTemplate, features: MediaFeatures, context: int, *, placed: bool
+) -> list[DialogueBatch]:
+    """Dialogues with two replies as batches of up to `PAIRS` pairs; those of which a reply is too long for the context left out."""
+    pairs = [encode_pair(dialogue, template, features) for dialogue in dialogues]
+    readable = [pair for pair in pairs if fit(pair, context)]
+    groups = (readable[start : start + PAIRS] for start in range(0, len(readable), PAIRS))
+    return [pack_examples([one for pair in some for one in pair], context, placed=placed) for some in groups]
 
 
 def _fill_rows(lengths: Sequence[int], width: int) -> list[list[int]]:

@@ -47,6 +47,8 @@ class Dialogue(NamedTuple):
     task: str
     messages: tuple[Message, ...]
     where: str
+    rejected: str | None = None
+    """A worse reply in the place of the last answer, where one is known."""
 
     @property
     def media(self) -> tuple[Media, ...]:

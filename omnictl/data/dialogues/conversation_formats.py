@@ -3,6 +3,8 @@
 - ShareGPT and LLaVA: `conversations` of `from` and `value` (or `role` and `content`), media in `image`, `images`, `audio`, `audios`
   beside them, and a mark `<image>` or `<audio>` in the text where each belongs;
 - Swift and LLaMA-Factory: the same beside `messages`;
+- TRL, LLaMA-Factory and Swift: pairs of replies as `chosen` and `rejected`, with `prompt` or turns before them, or as
+  `rejected_response` beside `messages`;
 - OpenAI: `image_url` and `input_audio` as parts of `content`, most often as data URLs.
 
 Nothing is guessed: marks and media have to be of the same number, and what carries data and is not read is a flaw.
@@ -15,7 +17,7 @@ from typing import Any, cast
 from omnictl.data.dialogues.modalities import MODALITIES
 from omnictl.data.manifest.rows import Flaw, json_type
 
-CONVERSATION_KEYS = ("messages", "conversations", "conversation")
+CONVERSATION_KEYS = ("messages", "conversations", "conversation", "chosen")
 """Under which a row has its turns; the first is our own."""
 
 _ROLES = {
@@ -45,6 +47,7 @@ def unify(fields: Fields) -> Fields:
     Raises:
         Flaw: marks and media do not match, or there are media that are not read.
     """
+    fields = _unify_pair(fields)
     key = conversation_key(fields)
     assert key is not None
     unread = next((name for name in _UNREAD_MEDIA if fields.get(name)), None)
@@ -62,6 +65,34 @@ def unify(fields: Fields) -> Fields:
     row_id = fields.get("id")
     is_number = isinstance(row_id, int) and not isinstance(row_id, bool) and key != "messages"
     return {**fields, "messages": messages, "id": str(row_id) if is_number else row_id}
+
+
+def _unify_pair(fields: Fields) -> Fields:
+    """A row with a pair of replies as one with `messages` that end with the better one, and the other as a text.
+
+    Raises:
+        Flaw: they do not answer the same.
+    """
+    if "chosen" not in fields:
+        return {**fields, "rejected": fields["rejected_response"]} if "rejected_response" in fields else fields
+    key = conversation_key(fields)
+    before = fields.get("prompt", []) if key == "chosen" else fields[key or ""]
+    chosen, rejected = (_as_turns(name, fields.get(name), "assistant") for name in ("chosen", "rejected"))
+    if chosen[:-1] != rejected[:-1]:
+        raise Flaw("'chosen' and 'rejected' differ before their last message: both have to answer the same")
+    others = {name: value for name, value in fields.items() if name not in ("prompt", "chosen", *CONVERSATION_KEYS)}
+    worse = rejected[-1].get("content", rejected[-1].get("value"))
+    return {**others, "messages": [*_as_turns("prompt", before, "user"), *chosen], "rejected": worse}
+
+
+def _as_turns(name: str, value: object, role: str) -> list[Any]:
+    """A text as a turn of a role; a turn as a list of it; turns as they are."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    turns = value if isinstance(value, list) else [value]
+    if not all(isinstance(turn, dict) for turn in turns) or (not turns and name != "prompt"):
+        raise Flaw(f"{name!r} should be a text or a list of messages, found {json_type(value)}")
+    return turns
 
 
 def _media_beside(fields: Fields) -> dict[str, list[object]]:

@@ -62,7 +62,7 @@ class DialogueFiles:
         split_rows = self._splits[split]
         row = split_rows.tasks[task][number]
         messages = tuple(Message(message.role, tuple(map(split_rows.part, message.parts))) for message in row.messages)
-        return Dialogue(row.id, task, messages, row.where)
+        return Dialogue(row.id, task, messages, row.where, row.rejected)
 
     def words(self, split: Split, media: Media) -> Sequence[tuple[str, ...]] | None:  # noqa: ARG002
         """Nobody knows."""

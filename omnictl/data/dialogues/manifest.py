@@ -5,8 +5,8 @@
 
 `content` is a string, or a list of parts; texts that follow one another are one. Paths are relative to the file, and none may leave
 its folder. What the assistant says is text; a recording beside it is that text spoken, which is there to be checked and heard, not
-to be trained on. What other programs write is turned into this first (`conversation_formats`). A row that cannot be used becomes
-a `BrokenRow`.
+to be trained on. `rejected` is a worse reply than the last one, for `sft --objective dpo`. What other programs write is turned into
+this first (`conversation_formats`). A row that cannot be used becomes a `BrokenRow`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,7 +43,7 @@ FILE_NAMES = ("dialogues.jsonl", "metadata.jsonl", "manifest.jsonl")
 """Of a folder's manifest, in this order; of others, every file of JSON that begins with a dialogue is read."""
 
 RECOGNISED = """\
-manifest: dialogues.jsonl, metadata.jsonl or manifest.jsonl with messages[,task,id,split]
+manifest: dialogues.jsonl, metadata.jsonl or manifest.jsonl with messages[,rejected,task,id,split]
 others: .jsonl or .json files (also .gz, .zst) with messages or conversations, and images or audios beside them
 packed: .parquet or .arrow files (Hugging Face datasets) or .tar files (WebDataset) with messages or conversations"""
 
@@ -82,6 +82,8 @@ class DialogueRow(NamedTuple):
     messages: tuple[MessageRow, ...]
     split: Split | None
     where: str
+    rejected: str | None = None
+    """A worse reply than the last one."""
 
     @property
     def media(self) -> tuple[MediaFile, ...]:
@@ -217,13 +219,24 @@ def _object(value: JsonValue) -> Mapping[str, Any]:
 
 
 def _row(fields: Mapping[str, Any], number: str, where: str, find: Find) -> DialogueRow:
+    messages = _messages(fields["messages"], find)
     return DialogueRow(
         id=optional_text("id", fields.get("id")) or number,
         task=optional_text("task", fields.get("task")) or ANY_TASK,
-        messages=_messages(fields["messages"], find),
+        messages=messages,
         split=read_split(fields.get("split")),
         where=where,
+        rejected=_rejected(fields.get("rejected"), messages[-1]),
     )
+
+
+def _rejected(value: object, better: MessageRow) -> str | None:
+    """The worse reply of a row, if it has one."""
+    if value is None:
+        return None
+    if (text := require_text("rejected", value)) in better.parts:
+        raise Flaw("the rejected reply is the last answer itself")
+    return text
 
 
 def _messages(value: object, find: Find) -> tuple[MessageRow, ...]:

@@ -29,7 +29,7 @@ from omnictl.export.agreement import (
     scale_of,
 )
 from omnictl.export.extras import require_transformers
-from omnictl.export.hugging_face import TOLERANCE, compare_tokenizer, stop_tokens, write_tokenizer
+from omnictl.export.hugging_face.write_thinker import TOLERANCE, compare_tokenizer, stop_tokens, write_tokenizer
 from omnictl.export.omni import OmniParts, sample_sound
 from omnictl.export.thinker import ThinkerExport
 from omnictl.features.media_encoders import Raw

@@ -193,3 +193,24 @@ def test_the_model_folder_needs_no_other_run(omnictl: Command, joined: Run, runs
     reply = omnictl("chat", *ASKED, "--run", copied, "--json").json
     assert (reply["run"], reply["answer"], reply["speech"]) == ("elsewhere", answer, "reply.wav")
     assert soundfile.info("reply.wav").frames > 0
+
+
+@pytest.mark.slow
+def test_pairs_are_learned_on_top_of_a_run(omnictl: Command, joined: Run, runs: Path) -> None:
+    ended = sft(omnictl, "--objective", "dpo", "--init", joined.path, "--name", "better")
+    assert (ended.code, ended.json["headline"]["name"]) == (0, "preferred")
+    assert ended.json["parents"] == {"init": str(joined.path.absolute())}
+    made = Run(Path(ended.json["run"]))
+    assert (made.model / "reference.safetensors").is_file()
+    resumed = omnictl("sft", "--resume", made.path, "--max-steps", 2, "--json")
+    assert (resumed.code, resumed.json["steps"]) == (0, 2)
+    evaluated = omnictl("eval", "sft", "--run", made.path, "--limit", 13, "--json")
+    assert "preferred" in evaluated.json["metrics"]
+
+
+def test_pairs_keep_the_parts_of_their_run(omnictl: Command, joined: Run) -> None:
+    ended = sft(omnictl, "--objective", "dpo", "--init", joined.path, "--asr", "latest")
+    assert (ended.code, ended.json["error"]["where"]) == (2, "--asr")
+    assert "--asr cannot go with --objective dpo: it keeps the parts of the run that --init names" in ended.json["error"]["message"]
+    ended = sft(omnictl, "--objective", "dpo")
+    assert ended.json["error"]["fix"] == "name a run of `omnictl sft`: --objective dpo --init latest"

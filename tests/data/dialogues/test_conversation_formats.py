@@ -207,3 +207,47 @@ def test_a_cut_list_names_its_line(folder):
         read_dialogues(path)
     assert error.value.where.startswith(f"{path}:")
     assert error.value.message.startswith("broken JSON: ")
+
+
+# Pairs of replies
+
+
+def pairs(folder, *rows):
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = read_dialogues(folder / "rows.jsonl")
+    return manifest.rows, [row.message for row in manifest.broken]
+
+
+def test_pairs_of_several_programs(folder):
+    said = (("user", "What?"), ("assistant", "A cat."), ("assistant", "A dog."))
+    question, better, worse = ({"role": role, "content": text} for role, text in said)
+    rows = [
+        {"messages": [question, better], "rejected": "A dog."},
+        {"prompt": "What?", "chosen": "A cat.", "rejected": "A dog."},
+        {"prompt": [question], "chosen": [better], "rejected": [worse]},
+        {"chosen": [question, better], "rejected": [question, worse]},
+        {"conversations": turns("What?")[:1], "chosen": turns("", "A cat.")[1], "rejected": turns("", "A dog.")[1]},
+        {"messages": [question, better], "rejected_response": "A dog."},
+    ]
+    found, broken = pairs(folder, *rows)
+    assert broken == []
+    assert {(row.messages, row.rejected) for row in found} == {((MessageRow("user", ("What?",)), SAID), "A dog.")}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"messages": asked("What?"), "rejected": " A cat. "}, "the rejected reply is the last answer itself"),
+        ({"messages": asked("What?"), "rejected": ""}, "the rejected is empty"),
+        ({"prompt": "What?", "chosen": "A cat."}, "'rejected' should be a text or a list of messages, found null"),
+        ({"prompt": "What?", "chosen": [], "rejected": "A dog."}, "'chosen' should be a text or a list of messages, found a list"),
+        (
+            {"chosen": asked("What?"), "rejected": asked("Who?")},
+            "'chosen' and 'rejected' differ before their last message",
+        ),
+    ],
+)
+def test_flaws_of_pairs(folder, row, message):
+    found, broken = pairs(folder, {"messages": asked("Fine?"), "rejected": "A dog."}, row)
+    assert len(found) == 1
+    assert broken[0].startswith(message)

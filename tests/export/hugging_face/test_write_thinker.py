@@ -9,8 +9,8 @@ import torch
 
 from omnictl.data.text.tokenizer import END, Tokenizer
 from omnictl.errors import ConfigError, ExportError, UsageError
-from omnictl.export import hugging_face
-from omnictl.export.hugging_face import write_hugging_face
+from omnictl.export.hugging_face import write_thinker
+from omnictl.export.hugging_face.write_thinker import write_hugging_face
 from omnictl.export.targets import ExportSettings, export_model
 from omnictl.export.thinker import ThinkerExport, merge_updates
 from omnictl.models.thinker import Thinker
@@ -64,8 +64,8 @@ def test_one_token_a_character(export: ThinkerExport, tmp_path: Path) -> None:
 def test_a_difference_is_an_error_and_nothing_is_left(
     run: Run, settings: ExportSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = hugging_face.qwen3_config
-    monkeypatch.setattr(hugging_face, "qwen3_config", lambda *given: {**really(*given), "rms_norm_eps": 0.5})
+    really = write_thinker.qwen3_config
+    monkeypatch.setattr(write_thinker, "qwen3_config", lambda *given: {**really(*given), "rms_norm_eps": 0.5})
     with pytest.raises(ExportError, match=r"logits in transformers: the export differs from the run by up to \d") as caught:
         export_model("hf", run.model, tmp_path / "out", settings)
     assert caught.value.exit_code == 4

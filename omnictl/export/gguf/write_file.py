@@ -1,7 +1,7 @@
 """The Thinker as a GGUF file, which llama.cpp and all that builds on it run.
 
-Matrices in F32, F16 or Q8_0, norms in F32. Coarser quantisation (Q4_K and the like) is llama.cpp's own: `llama-quantize` makes it
-of an F16 file; the `gguf` package can read it, but not write it.
+Matrices in F32, F16, Q8_0, Q4_0 or Q4_K, norms in F32. The embeddings are the output head too, and stay in Q8_0 where the others
+have four bits. Other formats are llama.cpp's own: `llama-quantize` makes them of an F16 file.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.data.text.tokenizer import CHAT_TEMPLATE, END, IM_END, PAD, SPECIAL_TOKENS, Tokenizer
@@ -30,15 +31,32 @@ from omnictl.export.agreement import (
     write_greedily,
 )
 from omnictl.export.extras import require
+from omnictl.export.gguf import q4_k
 from omnictl.export.thinker import ThinkerExport
 from omnictl.models.qwen3 import check_is_qwen3, qwen3_state_dict, thinker_state_dict
 from omnictl.models.thinker import Thinker
 from omnictl.trainer.checkpoint import plain_state_dict
 
-Quantisation = Literal["f32", "f16", "q8_0"]
+Quantisation = Literal["f32", "f16", "q8_0", "q4_0", "q4_k"]
 
-BLOCK = 32
-"""Numbers that Q8_0 gives one scale; the width of every matrix must be a multiple."""
+
+class Format(NamedTuple):
+    """How numbers are kept, by the names of `gguf`."""
+
+    matrices: str
+    embeddings: str
+    file_type: str
+    block: int
+    """Numbers that share a scale; the width of every matrix must be a multiple."""
+
+
+FORMATS: Mapping[Quantisation, Format] = {
+    "f32": Format("F32", "F32", "ALL_F32", 1),
+    "f16": Format("F16", "F16", "MOSTLY_F16", 1),
+    "q8_0": Format("Q8_0", "Q8_0", "MOSTLY_Q8_0", 32),
+    "q4_0": Format("Q4_0", "Q8_0", "MOSTLY_Q4_0", 32),
+    "q4_k": Format("Q4_K", "Q8_0", "MOSTLY_Q4_K_S", q4_k.BLOCK),
+}
 
 QWEN_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 """Word boundaries of imported Qwen tokenizers, which llama.cpp knows as `qwen2`."""
@@ -59,6 +77,8 @@ LIMITS: Mapping[Quantisation, Limits] = {
     "f32": Limits(1e-4, 1e-4, 0.0),
     "f16": Limits(2e-3, 2e-3, 0.0),
     "q8_0": Limits(0.1, 0.0, 0.05),
+    "q4_0": Limits(0.5, 0.0, 0.25),
+    "q4_k": Limits(0.5, 0.0, 0.25),
 }
 
 
@@ -81,13 +101,7 @@ def write_gguf(export: ThinkerExport, file: Path, where: str, quantisation: Quan
     config = export.thinker.config
     check_is_qwen3(config, where)
     words = _word_boundaries(export.tokenizer, where)
-    odd = sorted({size for size in (config.width, config.hidden) if size % BLOCK})
-    if quantisation == "q8_0" and odd:
-        raise ConfigError(
-            f"Q8_0 takes matrices whose width is a multiple of {BLOCK}, this Thinker has {', '.join(map(str, odd))}",
-            where=where,
-            fix="--quantization f16",
-        )
+    _check_widths({config.width, config.hidden}, quantisation, where)
     gguf = require("gguf", "export")
     writer = gguf.GGUFWriter(str(file), "qwen3")
     _add_config(gguf, writer, export.thinker, quantisation, name)
@@ -98,6 +112,26 @@ def write_gguf(export: ThinkerExport, file: Path, where: str, quantisation: Quan
     writer.write_tensors_to_file()
     writer.close()
     return _compare(gguf, export, file, LIMITS[quantisation])
+
+
+def _check_widths(widths: set[int], quantisation: Quantisation, where: str) -> None:
+    """Refuse matrices that do not consist of whole blocks.
+
+    Raises:
+        ConfigError: naming a format that takes them.
+    """
+
+    def odd(format_: Format) -> list[int]:
+        return sorted(width for width in widths if width % format_.block)
+
+    chosen = FORMATS[quantisation]
+    if odd(chosen):
+        raise ConfigError(
+            f"{chosen.matrices} takes matrices whose width is a multiple of {chosen.block}, "
+            f"this Thinker has {', '.join(map(str, odd(chosen)))}",
+            where=where,
+            fix=f"--quantization {'f16' if odd(FORMATS['q4_0']) else 'q4_0'}",
+        )
 
 
 def _word_boundaries(tokenizer: Tokenizer, where: str) -> str:
@@ -122,9 +156,8 @@ def _word_boundaries(tokenizer: Tokenizer, where: str) -> str:
 
 def _add_config(gguf: Any, writer: Any, thinker: Thinker, quantisation: Quantisation, name: str) -> None:
     config = thinker.config
-    types = gguf.LlamaFileType
     writer.add_name(name)
-    writer.add_file_type({"f32": types.ALL_F32, "f16": types.MOSTLY_F16, "q8_0": types.MOSTLY_Q8_0}[quantisation])
+    writer.add_file_type(gguf.LlamaFileType[FORMATS[quantisation].file_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_vocab_size(thinker.embedding.weight.shape[0])
     writer.add_context_length(config.context)
@@ -158,13 +191,20 @@ def _add_tokenizer(gguf: Any, writer: Any, export: ThinkerExport, words: str) ->
 
 
 def _add_tensors(gguf: Any, writer: Any, thinker: Thinker, quantisation: Quantisation) -> None:
-    kinds = gguf.GGMLQuantizationType
-    kind = {"f32": kinds.F32, "f16": kinds.F16, "q8_0": kinds.Q8_0}[quantisation]
+    kinds, chosen = gguf.GGMLQuantizationType, FORMATS[quantisation]
     named = _gguf_names(gguf, thinker)
     for name, tensor in qwen3_state_dict(plain_state_dict(thinker)).items():
         values = tensor.float().numpy()
-        chosen = kind if values.ndim == 2 else kinds.F32
-        writer.add_tensor(named(name), gguf.quants.quantize(values, chosen), raw_dtype=chosen)
+        kind = kinds[_kind_of(name, values, chosen)]
+        data = q4_k.quantize(values) if kind is kinds.Q4_K else gguf.quants.quantize(values, kind)
+        writer.add_tensor(named(name), data, raw_dtype=kind)
+
+
+def _kind_of(name: str, values: NDArray[np.float32], chosen: Format) -> str:
+    """The number format of a tensor of `Qwen3ForCausalLM`."""
+    if values.ndim < 2:
+        return "F32"
+    return chosen.embeddings if "embed_tokens" in name else chosen.matrices
 
 
 def _gguf_names(gguf: Any, thinker: Thinker) -> Callable[[str], str]:

@@ -20,14 +20,20 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.dialogues.batches import DialogueBatch, DialogueBatches, Mixture, open_replayed_text, pack_examples
+from omnictl.data.dialogues.batches import (
+    DialogueBatch,
+    DialogueBatches,
+    Mixture,
+    PairBatches,
+    open_replayed_text,
+    pack_examples,
+    pack_pairs,
+)
 from omnictl.data.dialogues.chat_template import ChatTemplate
-from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
+from omnictl.data.dialogues.corpus import DialogueCorpus
 from omnictl.data.dialogues.examples import DialogueSet, encode_last_answer, open_dialogue_set, task_weights
 from omnictl.data.dialogues.imitated_media import ExerciseSizes, imitate, make_exercises
 from omnictl.data.dialogues.media_features import FeatureSource, MediaFeatures
@@ -58,100 +64,24 @@ from omnictl.features.frozen_features import EncoderInputs, perceive
 from omnictl.features.media_encoders import MediaEncoder, Raw, open_encoder
 from omnictl.features.projector_alignment import alignment_loss, can_align, projector_flops
 from omnictl.generate.token_decoder import Prompt, Reading
+from omnictl.metrics.intervals import rate
 from omnictl.metrics.verdict import judge_answers
-from omnictl.models.omni import Features, Omni, OmniConfig
+from omnictl.models.omni import Features, Omni
 from omnictl.models.thinker import training_flops
+from omnictl.nn.lora import match_updates
 from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import copy_parts, parts_in, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.pretrain import Pretrain, PretrainConfig, open_thinker
 from omnictl.stages.protocol import StageContext, TrainableStage
+from omnictl.stages.sft.config import SftConfig
+from omnictl.stages.sft.preferences import Preferences, Preferred
 from omnictl.stages.talker import open_voice
 from omnictl.trainer.checkpoint import load_weights
-from omnictl.trainer.config import DEBUG_TRAINING, NumSteps, ScheduleConfig, TrainConfig
 from omnictl.trainer.stage import Batches, LossSum, Report, Work
 
 VALIDATED_AT_ONCE = 64
 """Dialogues scored at a time."""
-
-
-class SftConfig(Config):
-    """Config of stage E."""
-
-    model: OmniConfig = OmniConfig()
-    data: DialogueDataConfig = DialogueDataConfig()
-    conclusion_steps: NumSteps = Field(0, description="of TinyWorld, first steps: whether facts mean yes or no, without images")
-    lookup_steps: NumSteps = Field(0, description="then: questions about images for which the embeddings of words stand")
-    imitation_steps: NumSteps = Field(0, description="then: all tasks, with such words for images and recordings")
-    projector_steps: NumSteps = Field(100, description="steps after those, in which only the projectors learn")
-    max_reply: int = Field(64, ge=1, le=1_000_000, description="most tokens of an answer that is judged")
-    train: TrainConfig = TrainConfig()
-
-    @property
-    def exercise_steps(self) -> int:
-        """Steps in which words stand for images and recordings."""
-        return self.conclusion_steps + self.lookup_steps + self.imitation_steps
-
-
-PRESETS: Mapping[str, SftConfig] = {
-    # Seconds on a CPU: for trying things out and for the tests.
-    "debug": SftConfig(
-        model=OmniConfig(projector_hidden=32),
-        data=DialogueDataConfig(
-            counts={"spoken": 8, "spoken_image": 8, "transcribe": 8}, num_pictures=16, num_eval_dialogues=4, replay=0.1
-        ),
-        projector_steps=0,
-        max_reply=8,
-        train=DEBUG_TRAINING,
-    ),
-    # Minutes on a laptop CPU.
-    "tiny": SftConfig(
-        data=DialogueDataConfig(
-            counts={"spoken": 2_500, "spoken_image": 3_500, "transcribe": 4_000},
-            num_pictures=10_000,
-            weights={
-                "text": 4,
-                "image_colour": 1,
-                "image_shape": 1,
-                "image_place": 1,
-                "image_count": 0.5,
-                "image_relation": 1,
-                "image_yesno": 1,
-                "caption": 3,
-                "spoken": 2,
-                "spoken_image": 4,
-                "transcribe": 2.5,
-                "two_images": 1.5,
-                "multi_turn": 10,
-            },
-        ),
-        conclusion_steps=100,
-        lookup_steps=180,
-        imitation_steps=200,
-        projector_steps=80,
-        train=TrainConfig(
-            steps=2000,
-            batch_size=48,
-            optimizer="muon",
-            lr=2.5e-3,
-            muon_lr=1e-2,
-            eval_every=800,
-            save_every=400,
-            schedule=ScheduleConfig(decay_fraction=0.8),
-        ),
-    ),
-    # Hours on a 12 GB GPU.
-    "small": SftConfig(
-        model=OmniConfig(projector_hidden=1280),
-        data=DialogueDataConfig(
-            counts={"spoken": 12_000, "spoken_image": 16_000, "transcribe": 12_000}, num_pictures=15_000, num_eval_dialogues=400
-        ),
-        projector_steps=1000,
-        train=TrainConfig(
-            steps=40_000, batch_size=128, lr=1e-3, eval_every=2000, save_every=2000, schedule=ScheduleConfig(warmup_steps=500)
-        ),
-    ),
-}
 
 
 class Sft:
@@ -185,6 +115,7 @@ class Sft:
             for encoder in self._modules.values():
                 encoder.eval().requires_grad_(requires_grad=False)
         self._media_features: dict[Split, MediaFeatures] = {}
+        self.preferences: Preferences | None = None
 
     @classmethod
     def create(cls, config: SftConfig, *, context: StageContext) -> "Sft":
@@ -196,34 +127,49 @@ class Sft:
         """
         corpus = open_dialogues(config.data, context.cache)
         wanted = needed_stages(corpus.kinds)
-        missing = [stage for stage in wanted if stage not in context.upstream]
+        begun = parts_in(_trained(context).model, cls.needs) if config.objective == "dpo" else None
+        upstream = begun or context.upstream
+        missing = [stage for stage in wanted if stage not in upstream]
         if missing:
             raise CheckpointError(
                 f"{corpus.name} needs a trained model of stage `{missing[0]}`",
                 where=missing[0],
                 fix=f"make one: omnictl {missing[0]}",
             )
-        parts = {stage: context.upstream[stage] for stage in (*wanted, "talker") if stage in context.upstream}
+        parts = begun or {stage: upstream[stage] for stage in (*wanted, "talker") if stage in upstream}
         stage = cls(config, parts, cache=context.cache, corpus=corpus)
         stage.data.check()
         task_weights(stage.data.training_set, config.data.weights)  # before anything is written
-        return context.start(stage)
+        context.start(stage)
+        stage._begin_preferences(None)
+        return stage
 
     @classmethod
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Sft":
         """The omni model of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
         config = read_config(folder, cls.name, SftConfig, source=data)
-        return cls(config, parts_in(folder, cls.needs), cache=cache)
+        stage = cls(config, parts_in(folder, cls.needs), cache=cache)
+        stage._begin_preferences(folder)
+        return stage
+
+    def _begin_preferences(self, folder: Path | None) -> None:
+        """Keep the model as it is, or as a model folder has it, to compare pairs with; if pairs are what it learns from."""
+        if self.config.objective == "dpo":
+            self.preferences = Preferences(self.model, self._score_examples, self.config.dpo_beta, folder)
 
     def save_description(self, folder: Path) -> None:
         """Write what the model folder holds besides the weights, the parts among it: it needs no other run."""
         write_description(folder, self.name, self.config, chat="chatml")
         self.tokenizer.save_for_chat(folder)
         copy_parts(folder, self.parts)
+        if self.preferences is not None:
+            self.preferences.save(folder)
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run of the same shape."""
-        load_weights(run.model / "model.safetensors", self.model)
+        """Take over the weights of another run of its shape; low-rank updates that only one of them has begin or are merged."""
+        alpha = read_config(run.model, self.name, SftConfig).model.lora_alpha
+        like = self.model.state_dict()
+        load_weights(run.model / "model.safetensors", self.model, lambda tensors: match_updates(tensors, like, alpha))
 
     @property
     def learns_to_perceive(self) -> bool:
@@ -250,7 +196,8 @@ class Sft:
         Raises:
             DataError: there is none.
         """
-        dialogues = open_dialogue_set(corpus, split, self.template, self.media_features(split), self.model.thinker.config.context)
+        context, pairs = self.model.thinker.config.context, self.config.objective == "dpo" and split == "train"
+        dialogues = open_dialogue_set(corpus, split, self.template, self.media_features(split), context, pairs=pairs)
         if not dialogues:
             reasons = f":\n{format_rows(dialogues.set_aside)}" if dialogues.set_aside else ""
             raise DataError(
@@ -281,10 +228,21 @@ class Sft:
         """The Thinker's own text, if some of it is to be replayed."""
         return open_replayed_text(self.pretrained.data, self.tokenizer, self._cache) if self.config.data.replay else None
 
-    def batches(self) -> DialogueBatches:
-        """Dialogues of all tasks as their weights say, and replayed text."""
+    def batches(self) -> DialogueBatches | PairBatches:
+        """Dialogues of all tasks as their weights say, and replayed text; or pairs of replies."""
         train, data, thinker = self.config.train, self.config.data, self.model.thinker.config
         mixture = Mixture(task_weights(self.data.training_set, data.weights), data.replay)
+        if self.preferences is not None:
+            return PairBatches(
+                self.data.training_set,
+                self.template,
+                self.media_features("train"),
+                mixture,
+                batch_size=train.batch_size,
+                seed=train.seed,
+                context=thinker.context,
+                placed=self.placed,
+            )
         steps = (self.config.conclusion_steps, self.config.lookup_steps, self.config.imitation_steps)
         sizes = ExerciseSizes(*(number * train.batch_size for number in steps))
         return DialogueBatches(
@@ -307,13 +265,16 @@ class Sft:
         return self.config.model.positions == "time"
 
     def loss(self, batch: DialogueBatch) -> LossSum:
-        """Cross-entropy in nats, counted in tokens of answers and of replayed text; of projectors alone, their alignment."""
+        """Cross-entropy in nats, counted in tokens of answers and of replayed text; of projectors alone, their alignment; of pairs,
+        how well they are told apart, counted in pairs."""
+        if self.preferences is not None:
+            return self.preferences.loss(batch)
         self.model.learn_projectors_only(only=batch.projectors_only)
         if self._aligns(batch):
             features = {kind: self._features_of_each(kind, values) for kind, values in batch.media.items()}
             total, count = alignment_loss(self.model, self.encoders, features, self.tokenizer)
             return LossSum(total, count, {})
-        hidden, targets = self._score(batch)
+        hidden, targets = self._score(self.model, batch)
         return LossSum(cross_entropy_sum(hidden, self.model.thinker.embedding.weight, targets), batch.num_targets, {})
 
     def _aligns(self, batch: DialogueBatch) -> bool:
@@ -332,17 +293,24 @@ class Sft:
         """Features of all images or recordings of a batch."""
         return sum(map(self.encoders[kind].count, values) if self.learns_to_perceive else map(len, values))
 
-    def _score(self, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
+    def _score(self, model: Omni, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
         """Hidden states `(N, D)` where something is to be predicted, and what, `(N,)`."""
         tokens, segments, positions = batch.tokens.to(self.device), batch.segments.to(self.device), self._to_device(batch.positions)
         features = {
-            kind: imitate(values, self.model.thinker.embedding.weight) if batch.imitates else self.features(kind, values)
+            kind: imitate(values, model.thinker.embedding.weight) if batch.imitates else self.features(kind, values)
             for kind, values in batch.media.items()
         }
         targets = batch.targets.to(self.device)
         scored = targets != IGNORE
-        hidden = self.model(tokens, features, segments=segments, positions=positions, scored=scored, projected=batch.imitates)
+        hidden = model(tokens, features, segments=segments, positions=positions, scored=scored, projected=batch.imitates)
         return hidden, targets[scored]
+
+    def _score_examples(self, model: Omni, batch: DialogueBatch) -> Tensor:
+        """−ln p of all that each example of a batch is to predict, `(examples,)`."""
+        hidden, targets = self._score(model, batch)
+        owner = batch.segments[batch.targets != IGNORE].to(self.device)
+        nats = score_rows(hidden, model.thinker.embedding.weight, targets).nats
+        return nats.new_zeros(len(batch.lengths)).index_add(0, owner, nats)
 
     def features(self, kind: MediaKind, values: Sequence[Raw]) -> Tensor:
         """Features `(N, width)` of all images or recordings of a batch, one after the other."""
@@ -359,6 +327,8 @@ class Sft:
         flops = training_flops(self.model.thinker, batch.lengths, batch.num_targets)
         if self._aligns(batch):
             flops = projector_flops(self.model, {kind: self._count(kind, values) for kind, values in batch.media.items()})
+        if self.preferences is not None:
+            flops *= 4 / 3  # the frozen model's forward pass, beside a forward and a backward pass
         return Work(positions, flops, positions=positions, slots=batch.tokens.numel())
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:
@@ -383,7 +353,7 @@ class Sft:
             some = dialogues[start : start + VALIDATED_AT_ONCE]
             encoded = [encode_last_answer(dialogue, self.template, self.media_features("val")) for dialogue in some]
             batch = pack_examples(encoded, self.model.thinker.config.context, placed=self.placed)
-            hidden, targets = self._score(batch)
+            hidden, targets = self._score(self.model, batch)
             rows = score_rows(hidden, self.model.thinker.embedding.weight, targets)
             owner = batch.segments[batch.targets != IGNORE].to(self.device)
             wrong = torch.zeros(len(some), device=self.device).index_add(0, owner, (~rows.is_likeliest).float())
@@ -393,7 +363,19 @@ class Sft:
         by_task = {f"accuracy_{task}": sum(hits) / len(hits) for task, hits in right.items()}
         metrics = {"accuracy": sum(by_task.values()) / len(by_task), "loss": nats / tokens, **by_task}
         samples = sample_answers(self.respondent(), dialogues, self.media_features("val"))
-        return Report("accuracy", "higher", metrics, len(dialogues), predictions=samples)
+        preferred = self._judge_pairs("val", None)
+        if preferred is not None:
+            metrics = {"preferred": rate(preferred.right).value, "preference_loss": preferred.nats, **metrics}
+        return Report(next(iter(metrics)), "higher", metrics, len(dialogues), predictions=samples)
+
+    @torch.no_grad()
+    def _judge_pairs(self, split: Split, limit: int | None) -> Preferred | None:
+        """How well the replies of a split's pairs are told apart, if that is what is learned and there are any."""
+        if self.preferences is None:
+            return None
+        pairs, context = islice(self.data.split(split).all_pairs(), limit), self.model.thinker.config.context
+        batches = pack_pairs(pairs, self.template, self.media_features(split), context, placed=self.placed)
+        return self.preferences.judge(batches) if batches else None
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
         """How well it answers a split, or `limit` dialogues, of all tasks in turn; spoken replies and text of its own, too."""
@@ -404,6 +386,9 @@ class Sft:
         verdict = judge_answers(estimates, generated=self.data.corpus.generated)
         said = KEPT if verdict.word == "not learned" else SAID
         spoken, writing = self._evaluate_speech(answered, judge, said), self._evaluate_writing(split, limit)
+        preferred = self._judge_pairs(split, limit)
+        if preferred is not None:
+            estimates = {**estimates, "preferred": rate(preferred.right)}
         judged = {name: one.value for name, one in estimates.items()}
         return Report(
             "accuracy",
@@ -444,6 +429,21 @@ class Sft:
             encoder.to(self.device).eval()
         features = self.features if self.learns_to_perceive else None
         return Respondent(self.model, self.template, self.placed, features)
+
+
+def _trained(context: StageContext) -> Run:
+    """The run that pairs of replies are learned on top of.
+
+    Raises:
+        CheckpointError: none was named.
+    """
+    if context.init is None:
+        raise CheckpointError(
+            "pairs of replies teach a model that answers already, and none was named",
+            where="--init",
+            fix="name a run of `omnictl sft`: --objective dpo --init latest",
+        )
+    return context.init
 
 
 STAGE: type[TrainableStage] = Sft
