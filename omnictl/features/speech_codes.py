@@ -60,6 +60,7 @@ def code_speech(
         speakers=speakers,
         codes=[part.T for part in np.split(codes, np.cumsum(frames)[:-1])],
         durations=[part.astype(np.int64) for part in np.split(durations, np.cumsum(sizes)[:-1])],
+        places=[recording.where for recording in utterances.recordings],
     )
 
 

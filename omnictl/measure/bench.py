@@ -143,6 +143,9 @@ class _FewExamples:
     def collate(self, ids: Sequence[int]) -> Any:
         return self._batches.collate(ids)
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        return self._batches.names(ids)
+
     @property
     def typical_step(self) -> int:
         return self._batches.typical_step

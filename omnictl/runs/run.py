@@ -66,6 +66,11 @@ class Run:
         return self.path / "timings.jsonl"
 
     @property
+    def bad_steps_file(self) -> Path:
+        """Steps that were not finite or far out, one line each with their examples; none, no file."""
+        return self.path / "bad_steps.jsonl"
+
+    @property
     def samples_file(self) -> Path:
         """The same few examples at each validation, one line a validation."""
         return self.path / "samples.jsonl"

@@ -141,9 +141,14 @@ class VocoderStage:
         self._take_statistics()  # for a run that is resumed before its first checkpoint
         train = self.config.train
         mels, recordings = self._training_audio
-        hop = self.config.model.mel.hop
         return AudioCropBatches(
-            mels, recordings, hop=hop, frames=self.config.crop_frames, batch_size=train.batch_size, seed=train.seed
+            mels,
+            recordings,
+            [recording.where for recording in self.data.training_set.recordings[: len(mels)]],
+            hop=self.config.model.mel.hop,
+            frames=self.config.crop_frames,
+            batch_size=train.batch_size,
+            seed=train.seed,
         )
 
     @cached_property

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class TrainState:
     best_step: int | None = None
     best_value: float | None = None
     scaler: dict[str, Any] | None = None  # loss scaling of fp16
+    skipped: int = 0  # steps in a row, up to this one, that were not finite
+    returns: int = 0  # how often the training has gone back to a checkpoint
+    good_step: int | None = None  # of the checkpoint that it would go back to
+    norms: list[float] = field(default_factory=list)  # of the gradients of recent steps
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:
@@ -115,7 +119,7 @@ def keep_weights(tensors: dict[str, Tensor], folder: Path) -> None:
 def save_checkpoint(
     run: Run, model: nn.Module, optimizers: Optimizers, state: TrainState, generators: dict[str, Tensor], *, keep: int
 ) -> Path:
-    """Write the checkpoint of `state.step`; keeps the newest `keep` and the best. Returns its folder.
+    """Write the checkpoint of `state.step`; keeps the newest `keep`, the best and the good one. Returns its folder.
 
     Args:
         run: where to.
@@ -129,7 +133,7 @@ def save_checkpoint(
         DiskFull: no space left; what was there before is untouched.
         RunError: the folder is read-only.
     """
-    final = run.checkpoints / _folder_name(state.step)
+    final = checkpoint_of(run, state.step)
     draft = run.checkpoints / f"{DRAFT}{final.name}"
     weights, moments = plain_state_dict(model), optimizers.state_tensors()
     discard_drafts(run)
@@ -183,7 +187,7 @@ def discard_drafts(run: Run) -> None:
 
 def _prune(run: Run, state: TrainState, keep: int) -> None:
     folders = [path for path in checkpoint_folders(run) if path.name <= _folder_name(state.step)]
-    wanted = {path.name for path in folders[:keep]} | {_folder_name(state.best_step or 0)}
+    wanted = {path.name for path in folders[:keep]} | {_folder_name(step or 0) for step in (state.best_step, state.good_step)}
     for path in checkpoint_folders(run):  # later ones were passed over on resume: they are damaged
         if path.name not in wanted:
             shutil.rmtree(path)
@@ -192,6 +196,11 @@ def _prune(run: Run, state: TrainState, keep: int) -> None:
 def step_of(folder: Path) -> int:
     """The step whose checkpoint a folder holds."""
     return int(folder.name.removeprefix("step-"))
+
+
+def checkpoint_of(run: Run, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run.checkpoints / _folder_name(step)
 
 
 def _folder_name(step: int) -> str:

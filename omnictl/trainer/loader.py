@@ -42,6 +42,10 @@ class Share:
         """A micro-batch of these examples."""
         return self._batches.collate(ids)
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """Where each of these examples stands."""
+        return self._batches.names(ids)
+
     @property
     def typical_step(self) -> int:
         """A step whose batch is as large as any."""

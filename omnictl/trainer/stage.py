@@ -84,6 +84,10 @@ class Batches(Protocol):
         """A micro-batch of these examples."""
         ...
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """Where each of these examples stands in its corpus, for people."""
+        ...
+
     @property
     def typical_step(self) -> int:
         """A step (0-based) whose batch is as large as any and like most: it is what is timed and planned with."""

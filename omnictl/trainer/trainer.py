@@ -21,6 +21,8 @@ from omnictl.runs.run import Run
 from omnictl.trainer.checkpoint import (
     TrainState,
     by_rank,
+    checkpoint_of,
+    damage,
     discard_drafts,
     generator_states,
     keep_weights,
@@ -38,6 +40,7 @@ from omnictl.trainer.hardware.device import forget_peak_memory, peak_memory
 from omnictl.trainer.hardware.precision import matmul_rate
 from omnictl.trainer.loader import Feed
 from omnictl.trainer.log import Observer, RunLog, StepRecord, cut_after
+from omnictl.trainer.optim.bad_steps import PATIENCE, PATIENCE_FP16, RECENT, is_far_out, log_bad_step, why_end
 from omnictl.trainer.optim.gradient import GradientSums, accumulate, normalise, sum_over_processes
 from omnictl.trainer.optim.lanes import Lanes
 from omnictl.trainer.optim.schedule import learning_rate_factor
@@ -46,9 +49,6 @@ from omnictl.trainer.plan.run_setup import check_divisible, settle
 from omnictl.trainer.plan.step_plan import Speed, StepPlan, StepPlanner, plan_evaluations
 from omnictl.trainer.samples import keep_samples
 from omnictl.trainer.stage import Report, Stage
-
-MAX_SKIPPED_STEPS = 50
-"""fp16 only: so many steps in a row may overflow while the loss scale is found."""
 
 CALIBRATION_STEPS = 10
 """With a deadline, the steps whose speed fixes the total."""
@@ -113,7 +113,6 @@ class Trainer:
         self.eval_every: int = record.get("eval_every", config.eval_every)
         self.evaluates_untrained = True
         self.step_plan: StepPlan | None = None
-        self.skipped = 0
         self.shares = (0.0, 0.0)  # of the fp32 rate, and of padding, in the newest step
         if group.is_main:
             settled = self.setup.as_record() | {"loaded_bytes": record.get("loaded_bytes", forget_peak_memory(device))}
@@ -146,7 +145,7 @@ class Trainer:
         discard_drafts(self.run)
         folder = newest_intact_checkpoint(self.run, self.observer.note)
         step = -1 if folder is None else step_of(folder)
-        for log in (self.run.metrics_file, self.run.timings_file, self.run.samples_file):
+        for log in (self.run.metrics_file, self.run.timings_file, self.run.samples_file, self.run.bad_steps_file):
             cut_after(log, step, self.observer.note)
         return folder
 
@@ -168,12 +167,16 @@ class Trainer:
             for part in self.optimizers.parts:
                 self.scaler.step(part)
             self.optimizers.average(state.step)
+            self._apply_batch_statistics()
+        else:
+            forget_batch_statistics(self.stage.model)
         self.scaler.update()
-        self._apply_batch_statistics()
         self.optimizers.zero_grad()
         state.step += 1
         self.seconds.data, self.seconds.optimizer = sums.data_seconds, time.perf_counter() - accumulated
         self._record(sums, norm, factor, time.perf_counter() - began)
+        if state.skipped == self.patience:
+            self._go_back()
 
     def _accumulate(self) -> GradientSums:
         """The gradient of this process's share; where memory runs out in spite of the plan, in smaller micro-batches."""
@@ -218,18 +221,69 @@ class Trainer:
             self.group.align([*self.stage.model.buffers()])
 
     def _may_move(self, loss: float, norm: float) -> bool:
-        """Whether the optimizer may move; an fp16 overflow skips the step while the loss scale is found.
+        """Whether the optimizer may move: it skips a step that is not finite, as fp16's are while the loss scale is found.
 
         Raises:
-            Diverged: loss or gradient are not finite.
+            Diverged: that happens time and again.
         """
+        state = self.state
         if math.isfinite(loss) and math.isfinite(norm):
-            self.skipped = 0
+            if is_far_out(norm, state, self.config.clip_norm):
+                self._log_bad_step(loss, norm, "clipped")
+            state.skipped = 0
+            state.norms = [*state.norms, norm][-RECENT:]
             return True
-        self.skipped += 1
-        if self.scaler.is_enabled() and self.skipped <= MAX_SKIPPED_STEPS:
+        state.skipped += 1
+        self._log_bad_step(loss, norm, "skipped")
+        reason = why_end(state, self.patience)
+        if reason is None:
             return False
-        raise self._divergence(f"loss {loss:.4g}, gradient norm {norm:.4g}, expected finite numbers; the weights were not touched")
+        raise self._divergence(
+            f"loss {loss:.4g}, gradient norm {norm:.4g}, expected finite numbers; {reason}; "
+            f"the weights were not touched, the examples are in {self.run.bad_steps_file.name}"
+        )
+
+    def _log_bad_step(self, loss: float, norm: float, action: str) -> None:
+        """Write a step that is not as it should be, and its examples, to the run; say so, unless it is an overflow of fp16."""
+        step = self.state.step + 1
+        batches = self.setup.batches
+        shares = self.group.gather(list(batches.names(batches.ids(self.state.step))))
+        if self.group.is_main:
+            examples = list(dict.fromkeys(name for share in shares for name in share))
+            log_bad_step(self.run, step, action, loss=loss, grad_norm=norm, examples=examples)
+        if action == "clipped" or not (self.scaler.is_enabled() and math.isfinite(loss)):
+            what = f"step {step}: loss {loss:.4g}, gradient norm {norm:.4g}: {action}"
+            self.observer.note(f"{what}; its examples are in {self.run.bad_steps_file.name}")
+
+    @property
+    def patience(self) -> int:
+        """Steps in a row that are not finite before the training goes back to a checkpoint."""
+        return PATIENCE_FP16 if self.scaler.is_enabled() else PATIENCE
+
+    def _go_back(self) -> None:
+        """Go on with weights and moments of the last good checkpoint, behind the steps that were not finite.
+
+        Raises:
+            Diverged: it is damaged.
+        """
+        state = self.state
+        assert state.good_step is not None, "else the training has ended"
+        folder = checkpoint_of(self.run, state.good_step)
+        problem = self.group.first(lambda: damage(folder))
+        if problem is not None:
+            raise self._divergence(
+                f"{state.skipped} steps in a row are not finite; checkpoint {folder.name} is damaged ({problem})"
+            )
+        saved = load_checkpoint(folder, self.stage.model, self.optimizers, self.device, rank=self.group.rank)
+        if saved.scaler:
+            self.scaler.load_state_dict(saved.scaler)
+        state.returns += 1
+        if self.group.is_main:
+            log_bad_step(self.run, state.step, "returned", to_step=state.good_step)
+        self.observer.note(
+            f"{state.skipped} steps in a row were not finite: going on with the weights of step {state.good_step}, "
+            f"and with step {state.step + 1} of the data"
+        )
 
     def _divergence(self, problem: str) -> Diverged:
         config, step = self.config, self.state.step + 1
@@ -243,8 +297,8 @@ class Trainer:
     def _record(self, sums: GradientSums, norm: float, factor: float, seconds: float) -> None:
         """Report the step just taken to the logs and the observer."""
         state, config = self.state, self.config
-        if self.skipped:
-            metrics = {"skipped": 1.0, "loss_scale": self.scaler.get_scale()}
+        if state.skipped:
+            metrics = {"skipped": 1.0, **({"loss_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {})}
         else:
             metrics = {"loss": sums.loss, **sums.scalar_means(), "grad_norm": norm}
         metrics["lr"] = factor * config.lr
@@ -299,6 +353,8 @@ class Trainer:
         """Write a checkpoint of the present step."""
         began = time.perf_counter()
         self.state.scaler = self.scaler.state_dict() or None
+        if self.state.skipped == 0 and self.state.step % self.config.save_every == 0:  # what a signal asked for changes no result
+            self.state.good_step = self.state.step
         generators = by_rank(self.group.gather(generator_states(self.device)))
         if self.log is not None:
             self.log.flush()  # a checkpoint counts on the lines before it

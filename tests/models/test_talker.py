@@ -25,6 +25,7 @@ def speech() -> CodedSpeech:
         speakers=[0, 1],
         codes=[rng.integers(8, size=(3, count), dtype=np.int16) for count in frames],
         durations=list(TIMES),
+        places=["1", "2"],
     )
 
 

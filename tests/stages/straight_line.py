@@ -75,6 +75,10 @@ class PointBatches(NamedTuple):
         """See `Batches`."""
         return self.points.read("train", ids)
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """See `Batches`."""
+        return [f"point {number}" for number in ids]
+
     def largest(self, size: int) -> Sequence[int]:
         """See `Batches`."""
         return range(size)

@@ -106,6 +106,9 @@ def test_batches_are_a_function_of_the_step(name: str) -> None:
     for step in (0, 1, 5):
         assert list(first.ids(step)) == list(second.ids(step))
         assert len(first.ids(step)) == size
+        names = first.names(first.ids(step))
+        assert len(names) == size
+        assert all(names)
     assert one.loss(later).sum.item() == two.loss(second.collate(second.ids(5))).sum.item()
 
 

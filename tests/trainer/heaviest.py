@@ -26,3 +26,6 @@ class Heaviest(NamedTuple):
 
     def collate(self, ids: Sequence[int]) -> Any:
         return self.batches.collate(ids)
+
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        return self.batches.names(ids)

@@ -55,6 +55,9 @@ class Regression:
     def collate(self, ids: Sequence[int]) -> Tensor:
         return torch.tensor(list(ids))
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        return [f"row {number}" for number in ids]
+
     @property
     def typical_step(self) -> int:
         return 0

@@ -16,6 +16,7 @@ from omnictl.errors import DiskFull, Diverged, RunError
 from omnictl.runs.run import Run
 from omnictl.trainer import trainer
 from omnictl.trainer.log import StepRecord
+from omnictl.trainer.optim.bad_steps import PATIENCE_FP16
 from omnictl.trainer.stage import LossSum
 
 
@@ -34,21 +35,24 @@ def only_the_gradient(loss: LossSum, model: nn.Module) -> LossSum:
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
-        (infinite, "step 3: loss inf, gradient norm nan"),
-        (not_a_number, "step 3: loss nan, gradient norm nan"),
+        (infinite, "step 8: loss inf, gradient norm nan"),
+        (not_a_number, "step 8: loss nan, gradient norm nan"),
         (only_the_gradient, "gradient norm nan"),
     ],
 )
-def test_a_step_that_is_not_finite_stops_before_the_optimizer(
+def test_steps_that_are_never_finite_again_end_the_training_before_the_optimizer(
     spoil: Callable[[LossSum, nn.Module], LossSum], found: str, tmp_path: Path
 ) -> None:
     stage = Poisoned(spoil)
     run = new_run(tmp_path, stage)
     with pytest.raises(Diverged) as caught:
-        trained(run, stage)
+        trained(run, stage, changed(steps=20))
     assert found in caught.value.message
-    assert caught.value.message.endswith("expected finite numbers; the weights were not touched")
-    assert caught.value.where == f"{run.path}, step 3"
+    assert caught.value.message.endswith(
+        "expected finite numbers; 6 steps in a row, though the training went back to the checkpoint of step 2; "
+        "the weights were not touched, the examples are in bad_steps.jsonl"
+    )
+    assert caught.value.where == f"{run.path}, step 8"
     assert caught.value.fix == (
         "lower the learning rates (--set train.lr=0.001 --set train.muon_lr=0.0067), or use --set train.precision=fp32"
     )
@@ -56,8 +60,8 @@ def test_a_step_that_is_not_finite_stops_before_the_optimizer(
     assert all(torch.equal(one, two) for one, two in zip(weights(stage), stage.before, strict=True))
     record = run.record()
     assert record["status"] == "failed"
-    assert record["error"].startswith("Diverged: step 3: loss ")
-    assert len(lines(run.metrics_file, "train")) == 2
+    assert record["error"].startswith("Diverged: step 8: loss ")
+    assert len([line for line in lines(run.metrics_file, "train") if "loss" in line]) == 2
 
 
 def test_fp16_skips_steps_that_overflow_until_the_scale_fits(tmp_path: Path) -> None:
@@ -91,7 +95,7 @@ def test_fp16_that_never_fits_diverges(tmp_path: Path) -> None:
     run = new_run(tmp_path, stage)
     with pytest.raises(Diverged):
         trained(run, stage, changed(precision="fp16", steps=200, eval_every=200, save_every=200))
-    assert sum("skipped" in line for line in lines(run.metrics_file, "train")) >= trainer.MAX_SKIPPED_STEPS
+    assert sum("skipped" in line for line in lines(run.metrics_file, "train")) == PATIENCE_FP16 - 1
 
 
 def test_a_busy_run_is_left_alone(tmp_path: Path) -> None:
@@ -132,7 +136,7 @@ def test_when_even_the_failure_cannot_be_noted_the_error_is_still_the_first(
 
     monkeypatch.setattr(Run, "update", refuse)
     with pytest.raises(Diverged):
-        trained(run, stage)
+        trained(run, stage, changed(steps=20))
 
 
 def test_a_keyboard_interrupt_is_noted(tmp_path: Path) -> None:

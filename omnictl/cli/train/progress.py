@@ -94,7 +94,8 @@ class TrainingProgress:
 
     def _numbers(self, record: StepRecord) -> str:
         timings = record.timings
-        loss = f"loss {record.metrics['loss']:.4f}" if "loss" in record.metrics else "overflow, scaling down"
+        skipped = "overflow, scaling down" if "loss_scale" in record.metrics else "not finite, skipped"
+        loss = f"loss {record.metrics['loss']:.4f}" if "loss" in record.metrics else skipped
         return (
             f"step {record.step}/{record.steps or '?'}  {loss}  {timings[f'{self.unit}_per_second']:,.0f} {self.unit}/s  "
             f"{timings['matmul_share']:.0%} of fp32 peak  {timings['memory_bytes'] / 2**30:.1f} GiB"

@@ -157,6 +157,10 @@ class DialogueBatches:
         batch = pack_examples(examples, self.context, placed=self.placed)
         return replace(batch, imitates=imitates, projectors_only=not imitates and ids[0] < self._whole_from)
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """Where each dialogue stands; of the Thinker's own text, that it is that."""
+        return [self.example(position).where or "text of the Thinker" for position in ids]
+
     @property
     def _whole_from(self) -> int:
         """The first example that the whole model learns from."""
@@ -252,6 +256,10 @@ class PairBatches:
     def collate(self, ids: Sequence[int]) -> DialogueBatch:
         """A batch of these pairs, two examples each, the better reply first; a pure function of the ids."""
         return pack_examples([one for position in ids for one in self.pair(position)], self.context, placed=self.placed)
+
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """Where each pair stands."""
+        return [self.pair(position)[0].where for position in ids]
 
     def largest(self, size: int) -> Sequence[int]:
         """The longest of the first hundreds of pairs."""

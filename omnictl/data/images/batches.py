@@ -73,6 +73,10 @@ class ImageBatches:
         """A batch of these examples: the same ids give the same tensors, at any time and in any process."""
         return _stack([self._example(position) for position in ids])
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """Where each image stands; another may have been mixed in."""
+        return [self.images.row(self._index(position)).where for position in ids]
+
     @property
     def typical_step(self) -> int:
         """Any step: all are alike."""

@@ -69,6 +69,12 @@ class TextBatches:
         spans = [self._window(position) for position in ids]
         return _collate(self.store, spans, self.seq_len, self.pad_id)
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """The documents of each window, by number."""
+        starts = (self._window(position)[:, 0] for position in ids)
+        documents = (np.searchsorted(self.store.bounds, start, side="right") - 1 for start in starts)
+        return [f"{self.store.split} documents {', '.join(map(str, dict.fromkeys(numbers.tolist())))}" for numbers in documents]
+
     @property
     def typical_step(self) -> int:
         """Any step: all are alike."""

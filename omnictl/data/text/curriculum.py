@@ -58,6 +58,12 @@ class CurriculumBatches:
                 parts.append(text.collate(positions))
         return parts[0] if len(parts) == 1 else _stack(parts)
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """The kind of text of each window, and its documents, by number."""
+        windows = (divmod(example_id, len(self._texts)) for example_id in ids)
+        kinds = ("documents", *self._kinds)
+        return [f"{kinds[text]}: {self._texts[text].names([position])[0]}" for position, text in windows]
+
     def largest(self, size: int) -> Sequence[int]:
         """Any windows of documents: all are of one size."""
         return [self._id(0, position) for position in range(size)]

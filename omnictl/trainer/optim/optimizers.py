@@ -130,7 +130,7 @@ class Optimizers:
         return moments | {f"{name}/average": tensor for name, tensor in self._averages.items()}
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `state_tensors` gave.
+        """Take over what `state_tensors` gave, in the place of all that there is.
 
         Raises:
             CheckpointError: a moment belongs to no parameter of this model, or an average is missing.
@@ -148,6 +148,8 @@ class Optimizers:
                 where="train.average",
                 fix="resume with the run's own config, or start a new run with --init",
             )
+        for part in self.parts:
+            part.state.clear()  # of parameters that had not learned yet
         owners = {id(p): part for part in self.parts for group in part.param_groups for p in group["params"]}
         for key, tensor in tensors.items():
             name, _, moment = key.rpartition("/")

@@ -29,6 +29,8 @@ class CodedSpeech:
     """`(K, S)` each."""
     durations: Sequence[Int64]
     """`(T,)` sub-frames of every symbol; together the frames of codes, the last one possibly filled up."""
+    places: Sequence[str]
+    """Where each stands in its corpus."""
     thinker_states: Sequence[Tensor] | None = None
     """`(T, D)` what a Thinker makes of every symbol."""
 
@@ -95,6 +97,10 @@ class CodedBatches:
         indices = [self.order.example(position)[0] for position in ids]
         corrupted = [self._corrupt(self.speech.codes[index], position) for index, position in zip(indices, ids, strict=True)]
         return collate_codes(self.speech, indices, corrupted, self.layout)
+
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """Where each utterance stands."""
+        return [self.speech.places[self.order.example(position)[0]] for position in ids]
 
     @property
     def typical_step(self) -> int:

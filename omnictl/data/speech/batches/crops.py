@@ -60,6 +60,10 @@ class CropBatches:
                 books[row] = rng.integers(1, self.books + 1)
         return Crops(torch.from_numpy(mel), torch.from_numpy(books))
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """Where each utterance stands."""
+        return [self.utterances.recordings[self._utterance(position)].where for position in ids]
+
     @property
     def typical_step(self) -> int:
         """Any step: all are alike."""
@@ -94,6 +98,7 @@ class AudioCropBatches:
     Args:
         mels: `(T', F)` each, what audio is to be made of.
         recordings: `(n,)` each, at the features' level.
+        places: where each stands in its corpus.
         hop: samples from frame to frame.
         frames: of a stretch; what is shorter is left out.
         batch_size: stretches of a batch.
@@ -104,6 +109,7 @@ class AudioCropBatches:
         self,
         mels: Sequence[NDArray[np.float16]],
         recordings: Sequence[NDArray[np.float32]],
+        places: Sequence[str],
         *,
         hop: int,
         frames: int,
@@ -113,7 +119,7 @@ class AudioCropBatches:
         lengths = [min(len(mel), len(audio) // hop) for mel, audio in zip(mels, recordings, strict=True)]
         self._long = [(index, length) for index, length in enumerate(lengths) if length >= frames]
         assert self._long, "not one utterance is as long as a stretch"
-        self.mels, self.recordings = mels, recordings
+        self.mels, self.recordings, self.places = mels, recordings, places
         self.hop, self.frames, self.batch_size, self.seed = hop, frames, batch_size, seed
 
     def ids(self, step: int) -> Sequence[int]:
@@ -126,6 +132,10 @@ class AudioCropBatches:
         mel = np.stack([mel for mel, _ in crops]).astype(np.float32)
         return AudioCrops(torch.from_numpy(mel), torch.from_numpy(np.stack([audio for _, audio in crops])))
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """Where each recording stands."""
+        return [self.places[self._utterance(position)[0]] for position in ids]
+
     @property
     def typical_step(self) -> int:
         """Any step: all are alike."""
@@ -135,9 +145,13 @@ class AudioCropBatches:
         """Any: all are of one size."""
         return range(size)
 
-    def _crop(self, position: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    def _utterance(self, position: int) -> tuple[int, int]:
+        """Its index, and its length in frames."""
         epoch, place = divmod(position, len(self._long))
-        index, length = self._long[int(np.random.default_rng([self.seed, 0, epoch]).permutation(len(self._long))[place])]
+        return self._long[int(np.random.default_rng([self.seed, 0, epoch]).permutation(len(self._long))[place])]
+
+    def _crop(self, position: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+        index, length = self._utterance(position)
         start = int(np.random.default_rng([self.seed, 1, position]).integers(length - self.frames + 1))
         stop = start + self.frames
         return self.mels[index][start:stop], self.recordings[index][start * self.hop : stop * self.hop]

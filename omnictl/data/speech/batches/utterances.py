@@ -69,6 +69,10 @@ class SpeechBatches:
         batch = pad([features for _, features, _ in examples], [targets for _, _, targets in examples])
         return replace(batch, in_chunks=sum(in_chunks for in_chunks, _, _ in examples))
 
+    def names(self, ids: Sequence[int]) -> Sequence[str]:
+        """Where each utterance stands."""
+        return [self.utterances.recordings[self.order.example(position)[0]].where for position in ids]
+
     @property
     def typical_step(self) -> int:
         """Any step: all are alike."""

@@ -10,7 +10,9 @@ def batches(seed: int = 0) -> AudioCropBatches:
     lengths = (30, 8, 50, 12)
     mels = [(1000 * i + np.arange(n)[:, None] + np.zeros((1, 3))).astype(np.float32) for i, n in enumerate(lengths)]
     recordings = [np.repeat(mel[:, 0], 5) for mel in mels]
-    return AudioCropBatches([mel.astype(np.float32) for mel in mels], recordings, hop=5, frames=10, batch_size=4, seed=seed)
+    return AudioCropBatches(
+        [mel.astype(np.float32) for mel in mels], recordings, ["a"] * len(mels), hop=5, frames=10, batch_size=4, seed=seed
+    )
 
 
 def test_audio_and_frames_are_of_the_same_time() -> None:

@@ -17,6 +17,7 @@ def speech(count: int = 40) -> CodedSpeech:
         speakers=rng.integers(3, size=count).tolist(),
         codes=[rng.integers(16, size=(3, -(-int(time.sum()) // 2)), dtype=np.int16) for time in durations],
         durations=durations,
+        places=[f"row {number}" for number in range(count)],
     )
 
 
