@@ -133,7 +133,10 @@ def main() -> None:
     asked = list(questions(corpus, given.questions))
     with server(given.run, "--vad", given.vad) as (address, _):
         ask(address, *asked[0], given.silence)  # what is made once is made
-        found = [ask(address, *question, given.silence) for question in asked]
+        found = []
+        for question in asked:
+            found.append(ask(address, *question, given.silence))
+            print(", ".join(f"{part} {1_000 * seconds:.0f}" for part, seconds in found[-1].items()), file=sys.stderr, flush=True)
     print(f"{len(found)} questions, turns end after {given.silence:g} s of silence; ms since the end of speech, p50 and p95:")
     for part in ("turn ended", "transcript", "first token", "first audio", "all said"):
         show(part, [times[part] for times in found if part in times])
