@@ -14,7 +14,7 @@ from torch import Tensor
 from omnictl.data.speech.batches.utterances import SpeechBatch
 from omnictl.data.speech.examples import find_infeasible
 from omnictl.errors import DataError
-from omnictl.nn.losses.ctc import ctc_nats
+from omnictl.nn.losses.ctc import ctc_nats, ctc_sum
 from omnictl.stages import asr
 from omnictl.stages.asr import Asr
 from omnictl.trainer.hardware.precision import Precision
@@ -216,3 +216,21 @@ def test_spoken_digits_can_be_trained_on(test_data: Path) -> None:
     for step in range(3):
         assert stage.loss(batches.collate(batches.ids(step))).sum.isfinite()
     assert {row.speaker for row in stage.data.corpus.recordings("test")} == {"theo"}
+
+
+def test_some_utterances_are_heard_in_chunks() -> None:
+    stage = stage_of("model.streaming.share=0.5", "model.streaming.chunk=4", "model.streaming.left=1")
+    batch = stage.batches().collate(stage.batches().ids(0))
+    rows = range(len(batch.lengths))
+    assert 0 < batch.in_chunks < len(rows)
+    expected = 0.0
+    for row in rows:
+        one = batch.rows(row, row + 1)
+        logits = stage.encode(one, in_chunks=row < batch.in_chunks)
+        expected += float(ctc_sum(logits.frames, logits.lengths, one.targets, one.target_lengths).detach())
+    loss = stage.loss(batch)
+    assert float(loss.sum.detach()) == pytest.approx(expected, rel=1e-5)
+    torch.autograd.backward(loss.sum)
+    assert {"wer", "wer_in_chunks"} <= stage.validate().metrics.keys()
+    assert "wer_in_chunks" in stage.evaluate("val", limit=2).estimates
+    assert "wer_in_chunks" not in stage_of().validate().metrics
