@@ -45,7 +45,7 @@ _PARTS = {
 
 
 class Untraceable(Exception):
-    """Shapes depend on what the model computes, as with experts that choose their positions."""
+    """Shapes depend on what the model computes, as with experts that choose their positions, or a module is passed twice."""
 
 
 class Peak(NamedTuple):
@@ -140,6 +140,8 @@ def _between_steps(
         try:
             yield tracker, optimizers
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise Untraceable from error
+        except NotImplementedError as error:  # the tracker refuses a step that passes a module twice
             raise Untraceable from error
     forget_batch_statistics(stage.model)
 
