@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -101,6 +101,10 @@ def make_files(arguments: list[str]) -> None:
     if arguments[0] == "init":
         (Path(arguments[1]) / "texts").mkdir(parents=True)
         (Path(arguments[1]) / "texts" / "stories.txt").write_text("\n\n\n".join(document(99, "train", n) for n in range(400)))
+    if arguments[:2] == ["data", "join"]:
+        for path in map(Path, arguments[2 : arguments.index("--out")]):
+            if not path.exists() and path.name in MADE:
+                MADE[path.name](path)
     for option, value in pairwise(arguments):
         path = Path(value)
         if path.exists():
@@ -119,8 +123,7 @@ def make_files(arguments: list[str]) -> None:
             ("describe", "data"),
         )
         if not path.suffix and (option, arguments[0]) in wanted:
-            writers = {"images": write_images, "dialogues": write_dialogues}
-            writers.get(path.name, write_recordings)(path)
+            MADE.get(path.name, write_recordings)(path)
         if option == "--config":
             path.write_text(SMALL_TOML if path.suffix == ".toml" else to_json(PRESETS["debug"]))
 
@@ -158,6 +161,10 @@ def write_dialogues(folder: Path) -> None:
         messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": ("A dog.", "A cat.")[number % 2]}]
         rows.append(json.dumps({"messages": messages, "task": "animals"}))
     (folder / "dialogues.jsonl").write_text("\n".join(rows))
+
+
+MADE: Mapping[str, Callable[[Path], None]] = {"images": write_images, "dialogues": write_dialogues, "recordings": write_recordings}
+"""By the name of a folder."""
 
 
 @pytest.mark.slow

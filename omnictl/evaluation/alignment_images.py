@@ -7,8 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnictl.data.speech.transcripts.spoken_text import sentences, spell_out
-from omnictl.data.speech.transcripts.targets import ReadAloud
+from omnictl.data.speech.transcripts.spoken_text import sentences
 from omnictl.generate.ctc_search import align_words
 from omnictl.generate.tts import Voice, arriving_sentences
 from omnictl.metrics.figures import TimedText, alignment_image
@@ -42,7 +41,7 @@ def planned_times(voice: Voice, text: str, speaker: int) -> list[TimedText]:
     times: list[TimedText] = []
     passed = 0
     for short in _parts(voice, text):
-        symbols = torch.tensor([ReadAloud().encode(short)], device=device)
+        symbols = torch.tensor([voice.pronunciation.encode(short)], device=device)
         states = voice.conditioner(short)[None].to(device) if voice.conditioner else None
         read = talker.read(symbols, torch.tensor([symbols.shape[1]], device=device), torch.tensor([speaker], device=device), states)
         durations = round_durations(talker.log_durations(read)[0]).cpu().numpy()
@@ -55,7 +54,7 @@ def planned_times(voice: Voice, text: str, speaker: int) -> list[TimedText]:
 def _parts(voice: Voice, text: str) -> Iterator[str]:
     """What is said in one breath."""
     for sentence in arriving_sentences([text]):
-        yield from sentences(spell_out(sentence), voice.longest)
+        yield from sentences(voice.pronunciation.normalise(sentence), voice.longest)
 
 
 def speech_image(audio: NDArray[np.float32], mel: MelConfig, times: Sequence[TimedText], title: str) -> bytes:

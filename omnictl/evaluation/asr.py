@@ -1,10 +1,10 @@
 """How well speech was recognised: error rates over a split, by voices, with a control; and the worst mistakes, for people to read.
 
-`wer` compares words after Whisper's English normaliser (Radford et al. 2022), `cer` the characters that the model spells, and
-`wer_raw` words as they are written.
+`wer` compares words after Whisper's English normaliser (Radford et al. 2022), or after Unicode's for other languages; `cer` the
+characters that the model spells, and `wer_raw` words as they are written.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from omnictl.data.speech.corpus import Recording
@@ -34,16 +34,18 @@ class RecognitionResult(NamedTuple):
     recording: Recording
     target: str  # its transcript in the model's characters
     prediction: str
+    compared: Callable[[str], str] = normalise_english
+    """How both are normalised before words are compared."""
 
     @property
     def reference(self) -> str:
         """Its transcript, normalised."""
-        return normalise_english(self.recording.text)
+        return self.compared(self.recording.text)
 
     @property
     def hypothesis(self) -> str:
         """The transcription, normalised."""
-        return normalise_english(self.prediction)
+        return self.compared(self.prediction)
 
 
 class TranscriptionResult(NamedTuple):

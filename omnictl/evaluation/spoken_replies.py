@@ -5,8 +5,6 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from omnictl.data.audio.decoder import wav_bytes
-from omnictl.data.speech.transcripts.spoken_text import speech_text, spell_out
-from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.evaluation.talker import SHUFFLE_SEED, TalkerEvaluator
 from omnictl.metrics.error_rates import by_pair, character_errors
 from omnictl.metrics.intervals import Estimate
@@ -34,8 +32,9 @@ class SpokenReplies(NamedTuple):
 def say_replies(answers: Sequence[str], evaluator: TalkerEvaluator, *, most: int = SAID) -> SpokenReplies:
     """Say some of the answers, and let the judge write down what it hears; what has no audio counts as said and not heard."""
     chosen = answers if len(answers) <= most else Random(SHUFFLE_SEED).sample(answers, most)
-    sayable = [not foreign_characters(answer) and bool(speech_text(spell_out(answer))) for answer in chosen]
-    texts = [speech_text(spell_out(answer)) if is_sayable else answer for answer, is_sayable in zip(chosen, sayable, strict=True)]
+    pronunciation = evaluator.voice.pronunciation
+    sayable = [pronunciation.find_flaw(answer) is None and bool(pronunciation.words(answer)) for answer in chosen]
+    texts = [pronunciation.words(answer) if is_sayable else answer for answer, is_sayable in zip(chosen, sayable, strict=True)]
     transcripts: list[str] = []
     kept: list[Samples] = []
     for answer, is_sayable in zip(chosen, sayable, strict=True):

@@ -17,7 +17,6 @@ from torch import Tensor
 from omnictl.data.audio.decoder import wav_bytes
 from omnictl.data.audio.resample import resample
 from omnictl.data.speech.corpus import Recording, Samples
-from omnictl.data.speech.transcripts.spoken_text import speech_text
 from omnictl.evaluation.alignment_images import ALIGNED, SUFFIX, planned_times, speech_image, symbol_times
 from omnictl.generate.griffin_lim import synthesise
 from omnictl.generate.tts import Voice, say, time_speech
@@ -56,7 +55,7 @@ class Sentence:
     """A sentence to be judged."""
 
     text: str
-    """As it is read aloud."""
+    """To be said."""
     original: Samples
     """`(n,)` at the vocoder's rate."""
     codes: Tensor
@@ -66,6 +65,8 @@ class Sentence:
     speaker: int
     durations: Sequence[int] = ()
     """Sub-frames of each symbol of the recording, if they are known."""
+    symbols: str = ""
+    """These symbols, if they are not the text itself."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,10 @@ class TalkerEvaluator:
         transcripts = {rung: self.read(audio) for rung, audio in by_rung.items()}
         times = {"free_running": planned_times(self.voice, example.text, example.speaker)}
         if len(example.durations):
-            times["original"] = symbol_times(example.text, example.durations)
-        return SpokenSentence(speech_text(example.text), by_rung, transcripts, spoken.first_seconds, spoken.seconds, times)
+            times["original"] = symbol_times(example.symbols or example.text, example.durations)
+        return SpokenSentence(
+            self.voice.pronunciation.words(example.text), by_rung, transcripts, spoken.first_seconds, spoken.seconds, times
+        )
 
     def transcribe(self, text: str, speaker: int) -> str:
         """What the judge understands of a text that the Talker says."""

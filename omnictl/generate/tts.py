@@ -18,8 +18,8 @@ from pydantic import Field
 from torch import Tensor
 
 from omnictl.config import Config
-from omnictl.data.speech.transcripts.spoken_text import sentences, spell_out
-from omnictl.data.speech.transcripts.targets import ReadAloud
+from omnictl.data.speech.transcripts.spoken_text import sentences
+from omnictl.data.speech.transcripts.targets import Pronunciation, ReadAloud
 from omnictl.generate.griffin_lim import Vocoder
 from omnictl.generate.thinker_conditioning import Conditioner
 from omnictl.models.codec import Codec
@@ -56,6 +56,8 @@ class Voice:
     """Names of those whose voice it has, by number."""
     conditioner: Conditioner | None = None
     """The Thinker that reads along, if one does."""
+    pronunciation: Pronunciation = field(default_factory=ReadAloud)
+    """What of a text is read, symbol by symbol."""
 
 
 class SpeechStream:
@@ -110,11 +112,11 @@ class SpeechStream:
 
     def _mel_frames(self, sentence: str) -> Iterator[Tensor]:
         voice = self._voice
-        for short in sentences(spell_out(sentence), voice.longest):
+        for short in sentences(voice.pronunciation.normalise(sentence), voice.longest):
             states = voice.conditioner(short) if voice.conditioner else None
             codes = code_frames(
                 voice.talker,
-                ReadAloud().encode(short),
+                voice.pronunciation.encode(short),
                 voice.sampling,
                 self._generator,
                 thinker_states=states,

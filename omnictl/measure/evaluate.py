@@ -10,6 +10,7 @@ import torch
 
 from omnictl.config.split import Split
 from omnictl.evaluation.talker import Judge
+from omnictl.measure.changed_data import log_changed_data
 from omnictl.metrics.intervals import WANTED_HALF_WIDTH
 from omnictl.runs.files import write_bytes, write_json, write_text, writing
 from omnictl.runs.run import Run
@@ -109,6 +110,8 @@ def evaluate_run(
         DataError: the data cannot be read.
     """
     stage = open_trained(stage_type(run.stage), run, device=device, cache=cache, data=data)
+    if data is None:
+        log_changed_data(run, stage)
     assert judge is not None or STAGES[run.stage].judge != "needed", "what speaks is judged by what hears"
     report = stage.evaluate(split, limit=limit, judge=None if judge is None else judge.judge)
     parts = [split, *([data] if data else []), *([judge.label] if judge and judge.label else [])]

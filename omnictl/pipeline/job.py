@@ -91,7 +91,7 @@ def reopen_job(run: Run, *, cache: Path) -> Job:
 
     Raises:
         CheckpointError: it is damaged.
-        DataError: its data can no longer be read.
+        DataError: its data can no longer be read, or has changed since the run began.
     """
     return _job_type(run.stage).reopen(run, cache=cache)
 

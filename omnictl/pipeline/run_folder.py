@@ -12,6 +12,7 @@ import torch
 from omnictl import __version__
 from omnictl.config import Config, to_json
 from omnictl.errors import OmniError
+from omnictl.measure.changed_data import record_data
 from omnictl.runs.checksums import seal_anew
 from omnictl.runs.files import read_json, write_text
 from omnictl.runs.run import Run, create_run
@@ -65,7 +66,8 @@ def whole_or_absent(run: Run) -> Iterator[None]:
 
 
 def describe(run: Run, stage: TrainableStage) -> None:
-    """Write which of the stage's data was set aside, and what its model folder holds besides the weights."""
+    """Write what the stage's data is and which of it was set aside, and what its model folder holds besides the weights."""
+    record_data(run, stage)
     write_text(run.quarantine_file, "".join(json.dumps(row._asdict()) + "\n" for row in stage.data.quarantine))
     stage.save_description(run.model)
     seal_anew(run.model)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnictl.config import Config
+from omnictl.measure.changed_data import refuse_changed_data
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import create_stage_run, steps_taken
 from omnictl.pipeline.time_budget.budget import TimeBudget
@@ -44,8 +45,13 @@ class StageJob:
 
     @classmethod
     def reopen(cls, run: Run, *, cache: Path) -> "StageJob":
-        """The stage of a run, to go on with."""
+        """The stage of a run, to go on with.
+
+        Raises:
+            DataError: its data cannot be read, or has changed since the run began.
+        """
         stage = stage_type(run.stage).open(run.model, data=None, cache=cache)
+        refuse_changed_data(run, stage)
         parent = run.record()["parents"].get("init")
         if parent is not None and not any(run.checkpoints.glob("step-*")):  # a checkpoint would replace them
             stage.take_weights(Run(Path(parent)))

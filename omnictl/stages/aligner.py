@@ -21,8 +21,8 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, evaluation_batches
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.source import Recordings, first_utterances, open_recordings, take_statistics
-from omnictl.data.speech.transcripts.targets import CharacterTargets, ReadAloud
+from omnictl.data.speech.source import Recordings, first_utterances, open_recordings, pronunciation_of, take_statistics
+from omnictl.data.speech.transcripts.targets import CharacterTargets
 from omnictl.data.speech.transcripts.transcript import ALPHABET
 from omnictl.errors import ConfigError
 from omnictl.evaluation.aligner import AlignmentScores, UtteranceScores
@@ -92,7 +92,7 @@ class AlignerStage:
     def __init__(self, config: AlignerTraining, *, cache: Path) -> None:
         self.config = config
         torch.manual_seed(config.train.seed)
-        self.model = Aligner(config.model, ReadAloud.num_symbols)
+        self.model = Aligner(config.model, pronunciation_of(config.data).num_symbols)
         self.data = open_alignable(config.data, config.model.mel, cache)
 
     @classmethod
@@ -217,7 +217,7 @@ STAGE: type[TrainableStage] = AlignerStage
 
 def open_alignable(config: SpeechDataConfig, mel: MelConfig, cache: Path) -> Recordings:
     """Recordings that are read aloud word by word, with those too short for their text set aside."""
-    return open_recordings(config, mel, ReadAloud(), cache, trainable=alignable, judgeable=alignable)
+    return open_recordings(config, mel, pronunciation_of(config), cache, trainable=alignable, judgeable=alignable)
 
 
 def alignable(utterances: SpeechSet) -> SpeechSet:

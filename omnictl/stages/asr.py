@@ -2,7 +2,8 @@
 
     loss = −Σ ln p(transcript | audio) ÷ number of symbols,   p = Σ over all paths that spell the transcript (CTC)
 
-Source: Graves et al. 2006 (CTC). Headline metric: word error rate, both texts after Whisper's English normaliser.
+Source: Graves et al. 2006 (CTC). Headline metric: word error rate, both texts after Whisper's English
+normaliser, or after Unicode's alone where targets are the characters of the data (`targets.kind=chars`).
 
     omnictl asr --preset tiny [--data my/librispeech]
 """
@@ -12,9 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import islice
+from itertools import islice, starmap
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -27,7 +28,8 @@ from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, e
 from omnictl.data.speech.corpus import Samples, SpeechCorpus, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet, drop_infeasible, find_infeasible, open_set
 from omnictl.data.speech.source import first_utterances, open_recordings, open_speech, read_recordings, take_statistics
-from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets, Targets
+from omnictl.data.speech.transcripts import unicode_text
+from omnictl.data.speech.transcripts.targets import BpeTargets, CharacterTargets, FoundCharacters, TargetKind, Targets
 from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.errors import ConfigError, DataError
 from omnictl.evaluation.alignment_images import ALIGNED, SUFFIX, ctc_image
@@ -44,6 +46,7 @@ from omnictl.evaluation.talker import Judge
 from omnictl.features.media_encoders import AudioFrontend, MediaEncoder
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding, DecodingConfig
+from omnictl.metrics.error_rates import normalise_english
 from omnictl.models.audio_encoder import AudioEncoder, AudioEncoderConfig, Encoded, training_flops
 from omnictl.nn.audio.mel import level_by_chunks, log_mel
 from omnictl.nn.conv import SUBSAMPLING
@@ -70,7 +73,9 @@ logger = logging.getLogger(__name__)
 class TargetConfig(Config):
     """What the model spells."""
 
-    kind: Literal["characters", "bpe"] = "characters"
+    kind: TargetKind = Field(
+        "characters", description="a to z, apostrophe and space; chars: those of the training transcripts, in any script"
+    )
     vocab_size: int = Field(512, ge=1, le=1_000_000, description="pieces of the BPE")
 
 
@@ -159,7 +164,7 @@ class Asr:
     def open(cls, folder: Path, *, data: str | None, cache: Path) -> "Asr":
         """The encoder of a model folder (without its weights if it holds none yet), on its own data or on `data`."""
         config = read_config(folder, cls.name, AsrConfig, source=data)
-        targets: Targets = CharacterTargets() if config.targets.kind == "characters" else BpeTargets.load(folder)
+        targets = _load_targets(folder, config.targets)
         speakers = frozenset(described_field(folder, cls.name, "speakers", list))
         language_model = CharNgram.load(folder / "ngram.safetensors") if config.decoding.beam > 1 else None
         return cls(config, targets, speakers, cache=cache, language_model=language_model)
@@ -335,8 +340,21 @@ class Asr:
                 log_probs = logits.frames[row, : logits.lengths[row]].float().log_softmax(-1).cpu()
                 texts[index] = self.targets.decode(decoding.ids(log_probs, self.targets)).strip()
         return TranscriptionResult(
-            list(map(RecognitionResult, utterances.recordings, utterances.texts, texts)), total, num_symbols, by_utterance
+            list(
+                starmap(
+                    partial(RecognitionResult, compared=self._compared),
+                    zip(utterances.recordings, utterances.texts, texts, strict=True),
+                )
+            ),
+            total,
+            num_symbols,
+            by_utterance,
         )
+
+    @property
+    def _compared(self) -> Callable[[str], str]:
+        """How texts are normalised before their words are compared."""
+        return unicode_text.normalise if self.config.targets.kind == "chars" else normalise_english
 
     def _real_time_factor(self, split: Split) -> float:
         """Seconds that a second of audio takes from samples to text, one utterance at a time."""
@@ -362,7 +380,16 @@ def _learn_targets(corpus: SpeechCorpus, config: TargetConfig) -> Targets:
     if config.kind == "characters":
         return CharacterTargets()
     texts = (row.text for row in corpus.recordings("train"))
+    if config.kind == "chars":
+        return FoundCharacters.find(texts)
     return BpeTargets.train((normalise(text) for text in texts if not foreign_characters(text)), config.vocab_size)
+
+
+def _load_targets(folder: Path, config: TargetConfig) -> Targets:
+    """The targets that a model folder holds."""
+    if config.kind == "chars":
+        return FoundCharacters.load(folder)
+    return CharacterTargets() if config.kind == "characters" else BpeTargets.load(folder)
 
 
 def _inherit_targets(init: Run, config: TargetConfig) -> Targets:
@@ -375,7 +402,7 @@ def _inherit_targets(init: Run, config: TargetConfig) -> Targets:
             where="targets",
             fix=f"--set targets.kind={inherited.kind} --set targets.vocab_size={inherited.vocab_size}, or start without --init",
         )
-    return CharacterTargets() if inherited.kind == "characters" else BpeTargets.load(init.model)
+    return _load_targets(init.model, inherited)
 
 
 def _with_emissions(config: AsrConfig, corpus: SpeechCorpus, targets: Targets, cache: Path, init: Run | None) -> AsrConfig:

@@ -19,8 +19,7 @@ from omnictl.config.split import Split
 from omnictl.data.speech.batches.crops import CropBatches, Crops
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.source import first_utterances, open_recordings, take_statistics
-from omnictl.data.speech.transcripts.targets import ReadAloud
+from omnictl.data.speech.source import first_utterances, open_recordings, pronunciation_of, take_statistics
 from omnictl.evaluation.codec import Reconstruction, average_by_length
 from omnictl.evaluation.talker import Judge
 from omnictl.metrics.verdict import judge_codec
@@ -90,7 +89,7 @@ class CodecStage:
         self.config = config
         torch.manual_seed(config.train.seed)
         self.model = Codec(config.model)
-        self.data = open_recordings(config.data, config.model.mel, ReadAloud(), cache)
+        self.data = open_recordings(config.data, config.model.mel, pronunciation_of(config.data), cache)
 
     @classmethod
     def create(cls, config: CodecTraining, *, context: StageContext) -> "CodecStage":

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 import torch
 
 from omnictl.config.split import Split
+from omnictl.data.manifest.contents import DataContents
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.evaluation.talker import Judge
 from omnictl.runs.run import Run
@@ -44,6 +45,16 @@ class StageData(Protocol):
     @property
     def quarantine(self) -> Sequence[BrokenRow]:
         """Rows that are neither trained nor validated on, each with the reason."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over what it holds; the same for data that was only copied or moved."""
+        ...
+
+    @property
+    def contents(self) -> DataContents:
+        """What it holds, the fingerprint included."""
         ...
 
 

@@ -34,9 +34,9 @@ from omnictl.data.speech.batches.codes import (
 )
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.source import Recordings, first_utterances, read_recordings
-from omnictl.data.speech.transcripts.spoken_text import speech_text
+from omnictl.data.speech.source import Recordings, first_utterances, pronunciation_of, read_recordings
 from omnictl.data.speech.transcripts.targets import ReadAloud
+from omnictl.errors import ConfigError
 from omnictl.evaluation.talker import Judge, Sentence, TalkerEvaluator, talker_report
 from omnictl.features.speech_codes import code_speech
 from omnictl.generate.griffin_lim import synthesise
@@ -48,6 +48,7 @@ from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker,
 from omnictl.nn.audio.delay_pattern import undelay
 from omnictl.nn.conv import valid_mask
 from omnictl.nn.rvq import perplexity
+from omnictl.runs.files import read_json
 from omnictl.runs.model_folder import described_field, read_config, write_description
 from omnictl.runs.run import Run
 from omnictl.stages.aligner import open_alignable, open_alignment
@@ -127,6 +128,7 @@ class TalkerStage:
     ) -> None:
         self.config, self.speakers, self._cache = config, tuple(speakers), cache
         self.parts = parts
+        self.pronunciation = pronunciation_of(config.data)
         self._voice_parts = VoiceParts(parts, config.vocoder, cache=cache)
         self.codec, self.thinker = self._voice_parts.codec, self._voice_parts.thinker
         shape = self.codec.config
@@ -135,7 +137,7 @@ class TalkerStage:
         self.model = Talker(
             config.model,
             Interface(
-                num_symbols=ReadAloud.num_symbols,
+                num_symbols=self.pronunciation.num_symbols,
                 books=config.books or shape.quantiser.books,
                 codes=shape.quantiser.codes,
                 subframes=self.layout.subframes,
@@ -157,6 +159,7 @@ class TalkerStage:
         mel = read_config(context.upstream["codec"], CodecStage.name, CodecTraining).model.mel
         data = open_alignable(config.data, mel, context.cache)
         data.check()
+        _check_symbols(config.data, context.upstream)
         speakers = sorted({row.speaker for row in data.training_set.recordings if row.speaker is not None})
         return context.start(cls(config, context.upstream, speakers, cache=context.cache, data=data))
 
@@ -274,7 +277,9 @@ class TalkerStage:
         """The Talker with its codec and a vocoder, ready to speak."""
         self.model.eval()
         longest = (CAPACITY - self.model.interface.books) * self.layout.subframes // LONGEST_DURATION - 2  # without the edges
-        return self._voice_parts.give_voice(self.model, longest, self.config.sampling, self.speakers)
+        return replace(
+            self._voice_parts.give_voice(self.model, longest, self.config.sampling, self.speakers), pronunciation=self.pronunciation
+        )
 
     def evaluate(self, split: Split, *, limit: int | None, judge: Judge | None = None) -> Report:
         """How a recogniser understands a split or its first `limit` sentences: recorded, resynthesised, and said by the Talker."""
@@ -286,15 +291,16 @@ class TalkerStage:
         said = [
             evaluator.evaluate(
                 Sentence(
-                    text,
+                    self._text_to_say(utterances, index),
                     recording,
                     torch.from_numpy(coded.codes[index]).long(),
                     self.guess(coded, index),
                     coded.speakers[index],
                     coded.durations[index].tolist(),
+                    utterances.texts[index],
                 )
             )
-            for index, (text, recording) in enumerate(zip(utterances.texts, originals, strict=True))
+            for index, recording in enumerate(originals)
         ]
         return talker_report(
             utterances.recordings,
@@ -322,8 +328,13 @@ class TalkerStage:
         fresh.expect_durations(float(np.log(typical).mean()))
         some = range(min(UNTRAINED_SENTENCES, len(utterances)))
         mute = replace(evaluator, voice=replace(evaluator.voice, talker=fresh))
-        transcripts = [mute.transcribe(utterances.texts[index], coded.speakers[index]) for index in some]
-        return by_pair(character_errors, [speech_text(utterances.texts[index]) for index in some], transcripts)
+        texts = [self._text_to_say(utterances, index) for index in some]
+        transcripts = [mute.transcribe(text, coded.speakers[index]) for index, text in zip(some, texts, strict=True)]
+        return by_pair(character_errors, list(map(self.pronunciation.words, texts)), transcripts)
+
+    def _text_to_say(self, utterances: SpeechSet, index: int) -> str:
+        """An utterance's text: spelled out, which is said the same, or as it is written, for espeak-ng to read."""
+        return utterances.texts[index] if isinstance(self.pronunciation, ReadAloud) else utterances.recordings[index].text
 
     @torch.no_grad()
     def guess(self, coded: CodedSpeech, index: int) -> Tensor:
@@ -333,6 +344,28 @@ class TalkerStage:
 
 
 STAGE: type[TrainableStage] = TalkerStage
+
+
+def _check_symbols(data: SpeechDataConfig, parts: Mapping[str, Path]) -> None:
+    """Refuse parts that read other symbols than the Talker.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    described = read_json(parts["aligner"] / "config.json")
+    is_recogniser = described.get("stage") != "aligner"
+    own = (data.symbols, data.language if data.symbols == "phonemes" else None)
+    aligned = described["config"]["data"] if not is_recogniser else {}
+    symbols = aligned.get("symbols", "letters")
+    if own != (symbols, aligned.get("language") if symbols == "phonemes" else None):
+        raise ConfigError(
+            f"the Talker reads {data.symbols} ({data.language}), its aligner {symbols}"
+            + (f" ({aligned['language']})" if symbols == "phonemes" else ""),
+            where="data.symbols",
+            fix="leave --aligner out: one is learned then, or give data.symbols and data.language as the aligner has them",
+        )
+    if data.symbols == "phonemes" and "thinker" in parts:
+        raise ConfigError("a Thinker reads letters along, not phonemes", where="--thinker", fix="leave --thinker out")
 
 
 def open_voice(folder: Path, *, device: torch.device, cache: Path) -> Voice:

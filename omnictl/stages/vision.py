@@ -26,7 +26,7 @@ from omnictl.config import Config
 from omnictl.config.split import Split
 from omnictl.data.images.batches import UNKNOWN, ImageBatch, ImageBatches, LabelEncoder, evaluation_batches
 from omnictl.data.images.corpus import ImageCorpus, ImageDataConfig, ImageSet, Pixels, View
-from omnictl.data.images.source import open_images
+from omnictl.data.images.source import fingerprint_images, open_images
 from omnictl.data.images.tinyworld import ENDLESS, class_prompts
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.source import tinyworld_seed
@@ -154,6 +154,7 @@ class Vision:
         self.data: DataGate[ImageCorpus, ImageSet] = DataGate(
             lambda: open_images(config.data, cache) if corpus is None else corpus,
             lambda corpus, split: corpus.images(split, needs, image_labels.attributes),
+            fingerprint=fingerprint_images,
             max_broken=config.data.max_broken,
         )
         self.view = View(config.model.image_size, config.model.merged_grid)

@@ -25,8 +25,7 @@ from omnictl.data.audio.resample import resample
 from omnictl.data.speech.batches.crops import AudioCropBatches, AudioCrops
 from omnictl.data.speech.corpus import Samples, SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.source import first_utterances, open_recordings, read_recordings
-from omnictl.data.speech.transcripts.targets import ReadAloud
+from omnictl.data.speech.source import first_utterances, open_recordings, pronunciation_of, read_recordings
 from omnictl.evaluation.talker import Judge
 from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder, synthesise
 from omnictl.metrics.intelligibility import RATE, mean_quality, quality, quality_estimates
@@ -102,7 +101,7 @@ class VocoderStage:
         self.codec = open_codec(parts["codec"], cache)
         torch.manual_seed(config.train.seed)
         self.model = NeuralVocoder(config.model)
-        self.data = open_recordings(config.data, config.model.mel, ReadAloud(), cache)
+        self.data = open_recordings(config.data, config.model.mel, pronunciation_of(config.data), cache)
 
     @classmethod
     def create(cls, config: VocoderTraining, *, context: StageContext) -> "VocoderStage":

@@ -11,6 +11,7 @@ import torch
 from omnictl.data.audio.decoder import wav_bytes
 from omnictl.data.audio.resample import ResampleStream
 from omnictl.data.speech.transcripts.spoken_text import spell_out
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.data.speech.transcripts.transcript import foreign_characters
 from omnictl.errors import DataError, UsageError
 from omnictl.generate.tts import Samples, SpeechStream, Voice, time_speech
@@ -76,6 +77,7 @@ class SpokenStream:
         _check_bounds(settings)
         if settings.temperature is not None:
             voice = replace(voice, sampling=voice.sampling.model_copy(update={"temperature": settings.temperature}))
+        self._voice = voice
         faster = Fraction(2 ** (settings.pitch / 12)).limit_denominator(_PITCH_RATIO)
         self._speech = SpeechStream(
             voice,
@@ -93,7 +95,9 @@ class SpokenStream:
         Raises:
             DataError: some letters of it cannot be said in this language.
         """
-        self._speech.push(_check_letters(text))
+        if isinstance(self._voice.pronunciation, ReadAloud):  # espeak-ng reads any
+            _check_letters(text)
+        self._speech.push(text)
 
     @property
     def sentences(self) -> tuple[tuple[str, float], ...]:
@@ -168,8 +172,8 @@ def find_speaker(voice: Voice, name: str | None) -> int:
     return voice.speakers.index(name)
 
 
-def _check_letters(piece: str) -> str:
-    """The same text.
+def _check_letters(piece: str) -> None:
+    """Refuse letters that the Talker does not read.
 
     Raises:
         DataError: some letters of it have no sound in this language.
@@ -181,7 +185,6 @@ def _check_letters(piece: str) -> str:
             where="TEXT",
             fix="write them in Latin letters",
         )
-    return piece
 
 
 def check_place(path: Path, option: str) -> None:

@@ -18,7 +18,6 @@ import torch
 from omnictl.data.audio.decoder import read_audio
 from omnictl.data.speech.corpus import Samples
 from omnictl.data.speech.transcripts.targets import Targets
-from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.errors import DataError
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_decoder import Decoding
@@ -117,7 +116,7 @@ def fit_language_model(path: Path, targets: Targets) -> CharNgram:
         message = f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {error.start}"
         fix = "give a text file, or convert this one to UTF-8 (`iconv -f latin1 -t utf-8`)"
         raise DataError(message, where="--lm", fix=fix) from error
-    texts = [text for line in lines if not foreign_characters(line) and (text := normalise(line))]
+    texts = [targets.normalise(line) for line in lines if targets.find_flaw(line) is None]
     if not texts:
         message = f"{path} has {len(lines)} lines of text, none of which can be spelled with a to z"
         raise DataError(message, where="--lm", fix="give a text file in the language of the recordings, one sentence a line")

@@ -1,6 +1,11 @@
 """Files as people bring them: each folder of `oddities` is read, and what is wrong with it is named."""
 
+import json
 import logging
+import os
+import subprocess
+import sys
+import unicodedata
 
 import pytest
 
@@ -65,3 +70,63 @@ def test_speech(oddities):
 def test_images(oddities):
     manifest = find_images(oddities / "jfif")
     assert (len(manifest.rows), manifest.broken) == (8, ())
+
+
+def test_segments_are_as_long_as_they_say(oddities):
+    import soundfile
+
+    manifest = find_speech(oddities / "segments")
+    assert [soundfile.info(row.audio).duration for row in manifest.rows] == pytest.approx(
+        [row.duration for row in manifest.rows], abs=0.1
+    )
+
+
+def write_voices(folder, name):
+    """A recording under a name, and a manifest that names it in Unicode's composed form, with columns that nobody reads."""
+    import numpy as np
+    import soundfile
+
+    folder.mkdir()
+    for number in range(4):
+        soundfile.write(folder / f"{name}{number}.wav", np.linspace(-0.5, 0.5, 8000 + number), 8000)
+    composed = unicodedata.normalize("NFC", name)
+    texts = ["кот и пёс " * (number + 1) for number in range(4)]
+    rows = [f"{composed}{number}.wav,{text},great,{'val' if number == 3 else 'train'}" for number, text in enumerate(texts)]
+    (folder / "metadata.csv").write_text("\n".join(["audio,text,mood,split", *rows]), encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_in_another_normal_form(tmp_path, form):
+    write_voices(tmp_path / "voices", unicodedata.normalize(form, "café"))
+    manifest = find_speech(tmp_path / "voices")
+    assert (len(manifest.rows), manifest.broken) == (4, ())
+
+
+def test_columns_that_are_not_read_are_named_once(tmp_path, caplog):
+    write_voices(tmp_path / "voices", "a")
+    with caplog.at_level(logging.INFO, logger="omnictl"):
+        find_speech(tmp_path / "voices")
+    assert caplog.messages == [f"{tmp_path / 'voices' / 'metadata.csv'}: columns or keys that are not read: 'mood' (4)"]
+    row = {"messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Ho."}], "speaker": "ann", "n": None}
+    (tmp_path / "talks.jsonl").write_text(json.dumps(row))
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="omnictl"):
+        read_dialogues(tmp_path / "talks.jsonl")
+    assert caplog.messages == [f"{tmp_path / 'talks.jsonl'}: columns or keys that are not read: 'speaker' (1)"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_terminals_of_few_letters_and_no_home(tmp_path, encoding):
+    write_voices(tmp_path / "пёс", "e\u0301")
+    environment = {key: value for key, value in os.environ.items() if key in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "omnictl", "data", "check", "пёс", "--targets", "chars"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONIOENCODING": encoding, "OMNICTL_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        check=False,
+    )
+    said = (ended.stdout + ended.stderr).decode(encoding)
+    assert "Traceback" not in said
+    assert ended.returncode == 0, said

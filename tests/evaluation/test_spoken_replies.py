@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.evaluation.spoken_replies import SAID, say_replies
 
 TASKS = ("one", "two", "three", "four", "five")
@@ -12,7 +13,7 @@ class Attentive:
     """Says nothing and hears everything right, but for what it is told to mishear."""
 
     def __init__(self, misheard: str = "") -> None:
-        self.voice = SimpleNamespace(vocoder=SimpleNamespace(sample_rate=16_000))
+        self.voice = SimpleNamespace(vocoder=SimpleNamespace(sample_rate=16_000), pronunciation=ReadAloud())
         self.misheard = misheard
         self.said: list[str] = []
 

@@ -44,7 +44,7 @@ def test_too_much_broken_data_is_refused_with_its_rows(mixed: Path) -> None:
     assert "3.wav" in rows[0]
     assert rows[1].startswith(f"{index}:4: {mixed}/2.wav is not a WAV, FLAC, OGG, MP3, M4A or WebM file")
     assert rows[2:] == [
-        f"{index}:9: the transcript has characters outside the alphabet: αβ",
+        f"{index}:9: the transcript has characters outside the alphabet: αβ (targets.kind=chars spells any)",
         f"{index}:6: too short for its transcript: 3 steps at 25 Hz, CTC needs 4",
     ]
     assert caught.value.where == str(mixed)

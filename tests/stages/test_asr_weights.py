@@ -8,7 +8,7 @@ import torch
 from small_asr import SPLITS, TEXTS, Randomise, on_files, stage_of, write_corpus
 
 from omnictl.data.manifest.cache import cache_dir
-from omnictl.errors import CheckpointError, ConfigError
+from omnictl.errors import CheckpointError, ConfigError, DataError
 from omnictl.generate.ctc_search import greedy
 from omnictl.runs.run import Run, create_run
 from omnictl.stages.asr import Asr
@@ -111,3 +111,30 @@ def test_a_model_folder_opens_on_other_data(tmp_path: Path, randomise: Randomise
     here, there = stage.evaluate("val", limit=None), opened.evaluate("val", limit=None)
     assert [row["reference"] for row in here.predictions] != [row["reference"] for row in there.predictions]
     assert torch.equal(opened.model.mean, stage.model.mean)  # the weights', not those of the new data
+
+
+# Other scripts
+
+
+RUSSIAN = ["раз", "два", "три", "четыре", "пять", "шесть", "семь", "восемь", "девять", "десять", "раз два", "три пять"]
+
+
+def test_characters_of_the_data_are_learned_and_kept(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, RUSSIAN, split=SPLITS)
+    chars = on_files(folder, "targets.kind=chars", "decoding.beam=2")
+    assert chars.data.training_set.set_aside == ()
+    assert chars.data.training_set.texts[0] == "раз"
+    assert chars.model.num_symbols == chars.targets.num_symbols
+    description = tmp_path / "description"
+    description.mkdir()
+    chars.save_description(description)
+    opened = Asr.open(description, data=None, cache=cache_dir())
+    assert opened.targets.decode(opened.targets.encode("два")) == "два"
+    report = opened.evaluate("test", limit=None)
+    assert report.predictions[0]["reference"] == RUSSIAN[-1]
+    assert report.metrics["wer"] == report.metrics["wer_raw"] > 0  # nothing of English is done to these words
+
+
+def test_another_script_is_refused_without(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="characters outside the alphabet"):
+        on_files(write_corpus(tmp_path, RUSSIAN, split=SPLITS))

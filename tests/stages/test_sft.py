@@ -329,9 +329,16 @@ def test_weights_must_name_tasks(tmp_path: Path) -> None:
         made_of_own(tmp_path, '{"nameing":1}')
 
 
-def test_the_presets_weights_do_not_concern_data_that_has_none_of_its_tasks(tmp_path: Path) -> None:
-    stage = made_of_own(tmp_path, json.dumps(PRESETS["tiny"].data.weights))
-    assert stage.batches().collate(range(8)).num_targets > 0
+@pytest.mark.parametrize("task", ["naming", "caption", "multi_turn"])
+def test_the_presets_weights_do_not_concern_other_data_whatever_its_tasks_are_called(tmp_path: Path, task: str) -> None:
+    path = write_own(tmp_path)
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows[:12], *(row.replace("naming", task) for row in rows[12:])]))
+    upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
+    world = json.dumps(PRESETS["tiny"].data.world_weights)
+    stage = Sft.create(own_config(path, f"data.world_weights={world}"), context=StageContext(cache_dir(), upstream=upstream))
+    examples = stage.data.training_set
+    assert task_weights(examples, stage.config.data) == {name: len(numbers) for name, numbers in examples.numbers.items()}
 
 
 def test_where_some_tasks_are_weighted_all_must_be(tmp_path: Path) -> None:
@@ -339,13 +346,12 @@ def test_where_some_tasks_are_weighted_all_must_be(tmp_path: Path) -> None:
     rows = path.read_text().splitlines()
     path.write_text("\n".join([*rows[:12], *(row.replace("naming", "caption") for row in rows[12:])]))
     upstream = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
-    config = own_config(path, f"data.weights={json.dumps(PRESETS['tiny'].data.weights)}")
     with pytest.raises(DataError, match="does not say how often 'naming' is drawn, beside caption") as caught:
-        Sft.create(config, context=StageContext(cache_dir(), upstream=upstream))
+        Sft.create(own_config(path, 'data.weights={"caption": 3}'), context=StageContext(cache_dir(), upstream=upstream))
     assert caught.value.fix.startswith("--set data.weights.naming=1")
-    weighted = own_config(path, f"data.weights={json.dumps({**PRESETS['tiny'].data.weights, 'naming': 2})}")
+    weighted = own_config(path, 'data.weights={"naming": 2, "caption": 3}')
     found = Sft.create(weighted, context=StageContext(cache_dir(), upstream=upstream)).data.training_set
-    assert task_weights(found, weighted.data.weights) == {"naming": 2, "caption": 3}
+    assert task_weights(found, weighted.data) == {"naming": 2, "caption": 3}
 
 
 def test_text_that_is_gone_cannot_be_replayed(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from rich.markup import escape
 
 from omnictl.cli.console import Output, error_fields, show_error
 from omnictl.cli.options import JsonOption
+from omnictl.cli.setup.align import align
 from omnictl.cli.setup.describe import describe
 from omnictl.cli.setup.get import get
+from omnictl.cli.setup.join import join
 from omnictl.cli.setup.speak import speak
 from omnictl.errors import UsageError
 
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
     from omnictl.config.split import Split
     from omnictl.data.inspect.findings import FindingsReport
 
-app = typer.Typer(help="Get, check, describe and speak data, write TinyWorld out as files.", no_args_is_help=True)
+app = typer.Typer(help="Get, check, join, describe, speak and align data, write TinyWorld out as files.", no_args_is_help=True)
 app.command("get")(get)
 app.command("speak")(speak)
 app.command("describe")(describe)
+app.command("align")(align)
+app.command("join")(join)
 
 MOST_COUNTS = 12
 """Of a kind that are shown to people, the commonest first."""
@@ -46,6 +50,13 @@ class KindName(StrEnum):
     dialogues = "dialogues"
 
 
+class TargetsName(StrEnum):
+    """What transcripts are spelled in."""
+
+    characters = "characters"
+    chars = "chars"
+
+
 PathArgument = Annotated[
     str,
     typer.Argument(
@@ -54,6 +65,9 @@ PathArgument = Annotated[
 ]
 KindOption = Annotated[
     KindName | None, typer.Option(help="What it is; default: what it looks like, TinyWorld speech.", show_default=False)
+]
+TargetsOption = Annotated[
+    TargetsName, typer.Option(help="What transcripts are spelled in: a to z, or the characters that they have (targets.kind).")
 ]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Only so many recordings, images or dialogues of each split.", show_default=False)
@@ -67,7 +81,13 @@ EXPORTED_DIALOGUES, EXPORTED_EVAL_DIALOGUES = 1_000, 200
 
 
 @app.command()
-def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None, as_json: JsonOption = False) -> int:
+def check(
+    path: PathArgument,
+    kind: KindOption = None,
+    limit: LimitOption = None,
+    targets: TargetsOption = TargetsName.characters,
+    as_json: JsonOption = False,
+) -> int:
     """Read everything once and report every problem.
 
     Broken (exit code 3): rows of the manifest, audio and images that
@@ -83,7 +103,7 @@ def check(path: PathArgument, kind: KindOption = None, limit: LimitOption = None
     """
     output = Output(as_json=as_json)
     output.show_log()
-    report = _check(path, _choose_kind(path, kind, limit), limit)
+    report = _check(path, _choose_kind(path, kind, limit), limit, targets)
     error = report.error()
     lists = {
         "broken": [problem._asdict() for problem in report.broken],
@@ -210,7 +230,7 @@ def _export_dialogues(seed: int, out: Path, num: int | None, num_eval: int | Non
     return ExportSummary(world.name, "dialogues", export_dialogues(world, out))
 
 
-def _check(path: str, kind: str, limit: int | None) -> "FindingsReport":
+def _check(path: str, kind: str, limit: int | None, targets: TargetsName) -> "FindingsReport":
     if kind == "images":
         from omnictl.data.inspect.images import check_images
 
@@ -221,7 +241,11 @@ def _check(path: str, kind: str, limit: int | None) -> "FindingsReport":
         return check_dialogues(path, limit=limit)
     from omnictl.data.inspect.text_and_speech import check_speech, check_text
 
-    return check_text(path) if kind == "text" else check_speech(path, limit=limit)
+    return (
+        check_text(path)
+        if kind == "text"
+        else check_speech(path, limit=limit, targets="chars" if targets is TargetsName.chars else "characters")
+    )
 
 
 def _measure(path: str, kind: str, limit: int | None) -> "FindingsReport":

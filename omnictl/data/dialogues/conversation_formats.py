@@ -33,6 +33,20 @@ _MEDIA_KEYS = {key: kind for kind in MODALITIES for key in (f"{kind}s", kind)}
 _UNREAD_MEDIA = ("video", "videos", "objects", "tools")
 _MARK = re.compile(rf"<({'|'.join(MODALITIES)})>")
 
+KNOWN_KEYS = (
+    *CONVERSATION_KEYS,
+    *_MEDIA_KEYS,
+    *_UNREAD_MEDIA,
+    "system",
+    "prompt",
+    "rejected",
+    "rejected_response",
+    "id",
+    "task",
+    "split",
+)
+"""Of a row: what is read, and what is refused if there is something in it."""
+
 Fields = Mapping[str, Any]
 
 

@@ -33,6 +33,9 @@ class DialogueDataConfig(Config):
     weights: dict[str, float] = Field(
         {}, description="how often each task is drawn, in proportion; none: as many dialogues as it has, TinyWorld's all alike"
     )
+    world_weights: dict[str, float] = Field(
+        {}, description="the same of TinyWorld's tasks; says nothing of other data, whatever their tasks are called"
+    )
     num_pictures: int = Field(
         20_000, ge=1, le=100_000_000, description="of TinyWorld, different scenes that training dialogues talk about"
     )
@@ -48,6 +51,11 @@ class DialogueDataConfig(Config):
     """Of files: the share kept for the test. Without it 0.05, or none if rows name their split."""
     max_seconds: float = Field(30.0, gt=0, description="longer recordings are set aside")
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
+
+    @property
+    def weights_on_tinyworld(self) -> dict[str, float]:
+        """How often each task of TinyWorld is drawn, `weights` before `world_weights`."""
+        return {**self.world_weights, **self.weights}
 
     def with_source(self, source: str) -> "DialogueDataConfig":
         """Other data, treated alike."""

@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 from omnictl.config.split import Split
 from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Message, Tokens
-from omnictl.data.dialogues.corpus import DialogueCorpus
+from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
 from omnictl.data.dialogues.media_features import MediaFeatures
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.errors import DataError
 from omnictl.nn.losses.cross_entropy import IGNORE
-from omnictl.tinyworld.dialogues import TASKS
 
 NO_PAIR = 'no "rejected" reply beside the better one, which --objective dpo compares it with'
 
@@ -152,29 +151,27 @@ def encode_end(dialogue: Dialogue, start: int, template: ChatTemplate, features:
     return example._replace(encoded=example.encoded._replace(targets=[IGNORE] * given + targets[given:]))
 
 
-def task_weights(dialogues: DialogueSet, given: Mapping[str, float]) -> Mapping[str, float]:
+def task_weights(dialogues: DialogueSet, config: DialogueDataConfig) -> Mapping[str, float]:
     """How often each task is drawn, by what a config gives.
-
-    What is said of the built-in world's tasks does not concern data that has none of them.
 
     Raises:
         DataError: a task that is named is none, or one that there is is not named.
     """
     counts = {task: len(numbers) for task, numbers in dialogues.numbers.items()}
-    allowed = counts if dialogues.corpus.generated else (*counts, *TASKS)
-    unknown = [task for task in given if task not in allowed]
+    given = config.weights_on_tinyworld if dialogues.corpus.generated else config.weights
+    unknown = [task for task in given if task not in counts]
     if unknown:
         raise DataError(
             f"data.weights names {unknown[0]!r}, the tasks are {', '.join(counts)}",
             where="data.weights",
             fix="name tasks that the training split has",
         )
-    if not given.keys() & counts.keys():
+    if not given:
         return dict.fromkeys(counts, 1.0) if dialogues.corpus.generated else counts
     unnamed = [task for task in counts if task not in given]
     if unnamed and not dialogues.corpus.generated:
         raise DataError(
-            f"data.weights does not say how often {unnamed[0]!r} is drawn, beside {', '.join(given.keys() & counts.keys())}",
+            f"data.weights does not say how often {unnamed[0]!r} is drawn, beside {', '.join(given)}",
             where="data.weights",
             fix=f"--set data.weights.{unnamed[0]}=1, or as often as it should be",
         )

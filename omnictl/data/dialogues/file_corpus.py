@@ -11,10 +11,11 @@ from omnictl.config.split import SPLITS, Split
 from omnictl.data.audio.decoder import read_audio
 from omnictl.data.dialogues.chat_template import Dialogue, Media, Message, Part
 from omnictl.data.dialogues.corpus import DialogueDataConfig, ImageCollection, Pixels
-from omnictl.data.dialogues.manifest import DialogueManifest, DialogueRow, MediaFile
+from omnictl.data.dialogues.manifest import DialogueManifest, DialogueRow, MediaFile, MessageRow
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.images.file_corpus import load_image
 from omnictl.data.images.files.broken_images import find_broken_images
+from omnictl.data.manifest.contents import fingerprint_rows
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.speech.corpus import BLOCK, Recording, Samples, SpeechCorpus
@@ -42,6 +43,12 @@ class DialogueFiles:
     def name(self) -> str:
         """Its folder."""
         return str(self._folder)
+
+    @cached_property
+    def contents_fingerprint(self) -> str:
+        """SHA-256 over what is said in all dialogues, the sizes of their media, and how they are split."""
+        rows = ((split, row) for split, rows in self._splits.items() for members in rows.tasks.values() for row in members)
+        return fingerprint_rows((split, (row.id, row.task, row.rejected, *map(_content, row.messages))) for split, row in rows)
 
     @cached_property
     def audio(self) -> SpeechCorpus:
@@ -75,6 +82,12 @@ class DialogueFiles:
     def file(self, split: Split, media: Media) -> Path | None:
         """Where an image or a recording lies, if it is a file."""
         return self._splits[split].files[media.kind][media.number]
+
+
+def _content(message: MessageRow) -> tuple[object, ...]:
+    """What one side says, media by their sizes."""
+    parts = (part if isinstance(part, str) else (part.kind, part.file.stat().st_size) for part in message.parts)
+    return message.role, *parts
 
 
 class _SplitRows(NamedTuple):

@@ -9,6 +9,7 @@ to be trained on. `rejected` is a worse reply than the last one, for `sft --obje
 this first (`conversation_formats`). A row that cannot be used becomes a `BrokenRow`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from itertools import chain, groupby
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, cast
 from omnictl.config.split import Split
 from omnictl.config.suggest import nearest
 from omnictl.data.dialogues.chat_template import Role
-from omnictl.data.dialogues.conversation_formats import conversation_key, unify
+from omnictl.data.dialogues.conversation_formats import KNOWN_KEYS, conversation_key, unify
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.manifest.compression import plain_suffix
@@ -29,6 +30,7 @@ from omnictl.data.manifest.rows import (
     Manifest,
     find_media_file,
     json_type,
+    log_unread_keys,
     missing_path_error,
     optional_text,
     read_split,
@@ -170,8 +172,10 @@ def _values(file: Path, *, several: bool) -> Iterator[tuple[str, JsonValue]]:
 def _collect(path: Path, folder: Path, values: Iterable[tuple[str, JsonValue]]) -> DialogueManifest:
     rows: dict[str, DialogueRow] = {}
     broken: list[BrokenRow] = []
-    find = _media_finder(folder)
+    find, unread = _media_finder(folder), Counter[str]()
     for name, value in values:
+        if isinstance(value.value, dict):
+            unread.update(key for key, held in value.value.items() if key not in KNOWN_KEYS and held not in (None, "", [], {}))
         try:
             row = _row(_object(value), name, value.where, find)
             if row.id in rows:
@@ -179,6 +183,7 @@ def _collect(path: Path, folder: Path, values: Iterable[tuple[str, JsonValue]]) 
             rows[row.id] = row
         except Flaw as flaw:
             broken.append(BrokenRow(name, value.where, str(flaw)))
+    log_unread_keys(str(path), unread)
     if not rows:
         reason = f": {broken[0].message}" if broken else ""
         raise DataError(f"no row of {path} can be used{reason}", where=broken[0].where if broken else str(path), fix=_NEEDS)

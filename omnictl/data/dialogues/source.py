@@ -1,5 +1,6 @@
 """Opens the dialogues that `data.source` names: TinyWorld or files."""
 
+import hashlib
 from pathlib import Path
 
 from omnictl.data.dialogues.corpus import DialogueCorpus, DialogueDataConfig
@@ -7,6 +8,13 @@ from omnictl.data.dialogues.file_corpus import DialogueFiles
 from omnictl.data.dialogues.manifest import read_dialogues
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
 from omnictl.data.manifest.source import source_path, tinyworld_seed
+
+
+def fingerprint_dialogues(corpus: DialogueCorpus) -> str:
+    """SHA-256 over what is said in a corpus, the sizes of its media, and how it is split."""
+    if isinstance(corpus, DialogueFiles):
+        return corpus.contents_fingerprint
+    return hashlib.sha256(corpus.name.encode()).hexdigest()
 
 
 def open_dialogues(config: DialogueDataConfig, cache: Path) -> DialogueCorpus:

@@ -29,6 +29,7 @@ from omnictl.data.images.corpus import (
 from omnictl.data.images.files.broken_images import find_broken_images
 from omnictl.data.images.files.decoder import read_image
 from omnictl.data.images.manifest import ImageManifest, ImageRow, label_flaw, label_values
+from omnictl.data.manifest.contents import fingerprint_rows
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.errors import DataError
@@ -64,6 +65,13 @@ class ImageFiles:
     def name(self) -> str:
         """Its folder."""
         return str(self._folder)
+
+    @cached_property
+    def contents_fingerprint(self) -> str:
+        """SHA-256 over what all rows say, the sizes of their files, and how they are split."""
+        rows = ((split, row) for split, rows in self._splits.items() for row in rows)
+        said = ((split, (row.id, tuple(row.labels.items()), row.caption, row.image.stat().st_size)) for split, row in rows)
+        return fingerprint_rows(said)
 
     def rows(self, split: Split) -> tuple[ImageRow, ...]:
         """The rows of a split whose image can be read, whatever is said of it."""

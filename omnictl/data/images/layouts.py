@@ -1,11 +1,14 @@
-"""Images as they come: manifests, class folders and COCO captions, all judged by the rules of `manifest`."""
+"""Images as they come: manifests, class folders, captions and objects of COCO and YOLO, all judged by the rules of `manifest`."""
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from omnictl.data.images.annotations.coco_captions import caption_indexes, read_captions
+from omnictl.data.images.annotations.coco_objects import is_object_index, object_indexes, read_object_index, read_objects
+from omnictl.data.images.annotations.yolo import find_yolo, read_yolo
 from omnictl.data.images.class_folders import find_class_names, find_loose_images, read_class_folders
-from omnictl.data.images.coco import coco_indexes, read_coco
 from omnictl.data.images.manifest import IMAGES, ImageManifest, ImageRow, read_manifest
 from omnictl.data.manifest.layouts import Layout, choose_layout, find_manifest_files, find_manifests, read_columns
 from omnictl.data.manifest.rows import missing_path_error
@@ -16,7 +19,11 @@ RECOGNISED = """\
 manifest: metadata.csv, metadata.jsonl, manifest.csv or manifest.jsonl with image,label|caption[,split]
 class folders: CLASS/*.jpg, or train/CLASS/*.jpg, val/CLASS/*.jpg and test/CLASS/*.jpg (or .png, .webp, .gif, .bmp)
 COCO captions: annotations/captions_train2017.json and so on, and train2017/*.jpg
+COCO objects: annotations/instances_train2017.json and so on, or train/_annotations.coco.json beside the images
+YOLO: data.yaml, classes.txt or obj.names, and a .txt file for each image, beside it or in labels/ instead of images/
 packed: .parquet or .arrow files (Hugging Face datasets) or .tar files (WebDataset) with images and labels or captions"""
+
+logger = logging.getLogger(__name__)
 
 
 def find_images(path: Path) -> ImageManifest:
@@ -32,9 +39,9 @@ def find_images(path: Path) -> ImageManifest:
         unpacked = unpack(require_kind(packed, "images"))
         return IMAGES.collect(path, unpacked.folder, unpacked.records)
     if not path.is_dir():
-        return read_manifest(path)
+        return read_object_index(path) if is_object_index(path) else read_manifest(path)
     files = find_manifest_files(path)
-    layouts = [*find_manifests(files, IMAGES), *_coco(path)]
+    layouts = [*find_manifests(files, IMAGES), *_annotated(path)]
     if not layouts:  # with an index, folders are but where its images lie
         misnamed = next((file for file in files if _names_images(file) or len(find_class_names(path)) < 2), None)
         if misnamed is not None:
@@ -47,13 +54,28 @@ def find_images(path: Path) -> ImageManifest:
 def _has_layout(folder: Path) -> bool:
     """Whether a folder has images beside what packed files may lie there, such as the archive that it came in."""
     manifests = find_manifests(find_manifest_files(folder), IMAGES)
-    return any(True for _ in manifests) or bool(coco_indexes(folder)) or bool(find_class_names(folder))
+    return any(True for _ in manifests) or has_annotations(folder) or bool(find_class_names(folder))
 
 
-def _coco(folder: Path) -> Iterator[Layout[ImageRow]]:
-    indexes = coco_indexes(folder)
-    if indexes:
-        yield Layout("COCO captions", indexes[0], partial(read_coco, folder, indexes))
+def has_annotations(folder: Path) -> bool:
+    """Whether the images of a folder have captions or objects in files of COCO or YOLO."""
+    return any(True for _ in _annotated(folder))
+
+
+def _annotated(folder: Path) -> Iterator[Layout[ImageRow]]:
+    captions, objects = caption_indexes(folder), object_indexes(folder)
+    if captions:
+
+        def read_sentences() -> ImageManifest:
+            if objects:
+                logger.info("%s: read for its captions; for the categories of its objects, name %s", folder, objects[0])
+            return read_captions(folder, captions)
+
+        yield Layout("COCO captions", captions[0], read_sentences)
+    elif objects:
+        yield Layout("COCO objects", objects[0], partial(read_objects, folder, objects))
+    elif (names := find_yolo(folder)) is not None:
+        yield Layout("YOLO", names, partial(read_yolo, folder, names))
 
 
 def _names_images(file: Path) -> bool:

@@ -72,6 +72,7 @@ def _as_string(name: str, value: object) -> object:
 
 IMAGES = Schema(
     file="image",
+    known=FIELDS,
     needed=(("image",), ("label", "caption")),
     row=_row,
     needs="a label or a caption, and the path of an image file",

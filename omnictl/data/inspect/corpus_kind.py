@@ -9,8 +9,9 @@ from omnictl.data.dialogues import manifest as dialogue_manifest
 from omnictl.data.dialogues.conversation_formats import CONVERSATION_KEYS
 from omnictl.data.images import class_folders
 from omnictl.data.images import layouts as image_layouts
+from omnictl.data.images.annotations.coco_objects import is_object_index
 from omnictl.data.images.class_folders import find_class_names
-from omnictl.data.images.coco import coco_indexes
+from omnictl.data.images.layouts import has_annotations
 from omnictl.data.inspect.findings import Kind
 from omnictl.data.manifest.compression import open_plain, plain_suffix
 from omnictl.data.manifest.json_objects import JSON_SUFFIXES, JsonValue, read_json_values
@@ -67,6 +68,8 @@ def find_kind(source: str) -> Kind:
 def _of_file(file: Path) -> Kind | None:
     if plain_suffix(file) in (".csv", ".tsv"):
         return _of_table(file) or "speech"
+    if is_object_index(file):
+        return "images"
     if plain_suffix(file) in JSON_SUFFIXES:
         return _of_table(file) or "text"
     return "text" if text_files.is_text_name(file) else None
@@ -83,7 +86,7 @@ def find_index_kind(folder: Path) -> Kind | None:
         return "speech"
     if any(_is_dialogues(file) for file in sorted(folder.iterdir())):
         return "dialogues"
-    return "images" if coco_indexes(folder) else None
+    return "images" if has_annotations(folder) else None
 
 
 def find_file_kind(file: Path) -> Kind | None:

@@ -1,8 +1,8 @@
 """Looks speech or text over before it is trained on: what is broken, what looks wrong, and (by `summary`) how much there is.
 
-Broken is what training cannot use, with characters as targets: it sets such rows aside, and stops at text files that cannot be
-read. A warning is what training takes, and a person should look at. What cannot be noticed: a transcript of the right length
-with the wrong words.
+Broken is what training cannot use, with characters (a to z, or those of the data) as targets: it sets such rows aside, and stops at
+text files that cannot be read. A warning is what training takes, and a person should look at. What cannot be noticed: a transcript
+of the right length with the wrong words.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from omnictl.data.inspect.findings import Finding, FindingsReport
 from omnictl.data.inspect.summary import speech_summary, text_summary
 from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.speech.corpus import Recording, SpeechDataConfig
-from omnictl.data.speech.transcripts.transcript import encode, foreign_characters, normalise
+from omnictl.data.speech.transcripts.targets import CharacterTargets, Spelling, TargetKind, choose_spelling
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.data.text.file_corpus import TextFiles
 from omnictl.data.text.files import empty_text_error, find_text_files, read_rows
@@ -33,25 +33,26 @@ _MEL = MelConfig()
 # Speech
 
 
-def check_speech(source: str, *, limit: int | None = None) -> FindingsReport:
+def check_speech(source: str, *, limit: int | None = None, targets: TargetKind = "characters") -> FindingsReport:
     """Reads every recording and its transcript.
 
     Args:
         source: a manifest, a corpus folder, or TinyWorld.
         limit: at most this many recordings of each split.
+        targets: what transcripts are spelled in.
 
     Raises:
         DataError: no such source, or no row of it can be used.
     """
     speech = open_source(source, limit, decode)
-    recordings, broken = _measure(speech, "checking recordings")
-    transcripts = [
-        _problem("transcript", recording, flaw) for _, recording in speech.recordings if (flaw := transcript_flaw(recording.text))
-    ]
+    spelling = choose_spelling(targets, (recording.text for split, recording in speech.recordings if split == "train"))
+    recordings, broken = _measure(speech, "checking recordings", spelling)
+    flaws = ((recording, spelling.find_flaw(recording.text)) for _, recording in speech.recordings)
     fitting = [recording for recording in recordings if recording.text]
-    broken += [*transcripts, *_infeasible(fitting, emissions=2)]
+    broken += [_problem("transcript", recording, flaw) for recording, flaw in flaws if flaw is not None]
+    broken += _infeasible(fitting, spelling, emissions=2)
     too_short = {problem.id for problem in broken}
-    warnings = [problem for problem in _infeasible(fitting, emissions=1) if problem.id not in too_short]
+    warnings = [problem for problem in _infeasible(fitting, spelling, emissions=1) if problem.id not in too_short]
     warnings += [*_odd_rates(fitting), *_too_long(recordings), *_duplicates(recordings)]
     return _speech_report(source, speech, recordings, broken, warnings)
 
@@ -67,11 +68,11 @@ def measure_speech(source: str, *, limit: int | None = None) -> FindingsReport:
         DataError: no such source, or no row of it can be used.
     """
     speech = open_source(source, limit, probe)
-    recordings, broken = _measure(speech, "reading headers")
+    recordings, broken = _measure(speech, "reading headers", CharacterTargets())
     return _speech_report(source, speech, recordings, broken, ())
 
 
-def _measure(speech: SpeechSource, doing: str) -> tuple[list[AudioFacts], list[Finding]]:
+def _measure(speech: SpeechSource, doing: str, spelling: Spelling) -> tuple[list[AudioFacts], list[Finding]]:
     """The recordings whose audio can be read, and a problem for every other row."""
     recordings, broken = [], [Finding("row", *row) for row in speech.broken]
     audio_files = log_progress(speech.audio_files, doing, len(speech.recordings))
@@ -79,7 +80,7 @@ def _measure(speech: SpeechSource, doing: str) -> tuple[list[AudioFacts], list[F
         if isinstance(audio, DataError):
             broken.append(_problem("audio", recording, audio.message))
         else:
-            text = "" if foreign_characters(recording.text) else normalise(recording.text)
+            text = "" if spelling.find_flaw(recording.text) else spelling.normalise(recording.text)
             recordings.append(AudioFacts(split, recording, audio, text))
     return recordings, broken
 
@@ -88,21 +89,13 @@ def _problem(kind: str, recording: Recording, message: str) -> Finding:
     return Finding(kind, recording.id, recording.where, message)
 
 
-def transcript_flaw(text: str) -> str | None:
-    """Why a transcript cannot be spelled, if it cannot."""
-    foreign = foreign_characters(text)
-    if foreign:
-        return f"the transcript has characters outside the alphabet: {foreign}"
-    return None if normalise(text) else f"the transcript {text!r} has no words"
-
-
-def _infeasible(recordings: Iterable[AudioFacts], *, emissions: int) -> Iterator[Finding]:
+def _infeasible(recordings: Iterable[AudioFacts], spelling: Spelling, *, emissions: int) -> Iterator[Finding]:
     """The recordings too short for their transcripts, if the CTC head emits `emissions` symbols per frame of the encoder."""
     hertz = f"{_MEL.frames_hz / SUBSAMPLING * emissions:g}"
     for row in recordings:
         samples = -(-row.audio.frames * _MEL.sample_rate // row.audio.rate)  # as many as resampling gives
         steps = -(-(1 + samples // _MEL.hop) // SUBSAMPLING) * emissions
-        needed = min_frames(encode(row.text))
+        needed = min_frames(spelling.encode(row.text))
         if steps < needed:
             message = f"too short for its transcript: {steps} steps at {hertz} Hz, CTC needs {needed}"
             yield _problem(f"infeasible_{hertz}hz", row.recording, message)

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
 from omnictl.config.split import Split
+from omnictl.data.manifest.contents import DataContents
 from omnictl.data.manifest.quarantine import refuse_too_many
 from omnictl.data.manifest.rows import BrokenRow
 
@@ -45,6 +46,7 @@ class DataGate(Generic[Corpus, Examples]):
         open_corpus: opens the corpus.
         open_split: opens a split of it, to judge by.
         open_training: opens what is trained on, if that is not just the training split.
+        fingerprint: SHA-256 over what a corpus holds, whatever place and time its files have.
         max_broken: share of the rows that may be unusable.
     """
 
@@ -54,9 +56,11 @@ class DataGate(Generic[Corpus, Examples]):
         open_split: Callable[[Corpus, Split], Examples],
         *,
         open_training: Callable[[Corpus], Examples] | None = None,
+        fingerprint: Callable[[Corpus], str],
         max_broken: float,
     ) -> None:
         self._open_corpus, self._open_split, self._open_training = open_corpus, open_split, open_training
+        self._fingerprint = fingerprint
         self._max_broken = max_broken
         self._splits: dict[Split, Examples] = {}
 
@@ -88,6 +92,17 @@ class DataGate(Generic[Corpus, Examples]):
     def quarantine(self) -> Sequence[BrokenRow]:
         """Rows that are neither trained nor validated on, each with the reason."""
         return (*self.corpus.broken, *self.training_set.set_aside, *self.split("val").set_aside)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over what all rows say and the sizes of their files."""
+        return self._fingerprint(self.corpus)
+
+    @property
+    def contents(self) -> DataContents:
+        """What it holds."""
+        sizes = {"train": len(self.training_set), "val": len(self.split("val"))}
+        return DataContents(self.fingerprint, sizes, len(self.quarantine))
 
     def check(self) -> None:
         """Refuse data of which too much is broken.

@@ -5,7 +5,10 @@ cannot be used becomes a `BrokenRow`, for the caller to count and report; a file
 `DataError` with file and line. No media is decoded here.
 """
 
+import logging
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -21,6 +24,10 @@ from omnictl.errors import DataError
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 """Of the manifests that a folder may have; each may be compressed."""
 _SPLIT_NAMES: dict[str, Split] = {**{name: name for name in SPLITS}, "validation": "val", "valid": "val", "dev": "val"}
+
+_SHOWN_KEYS = 8
+
+logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 
@@ -58,6 +65,8 @@ class Schema(Generic[Row]):
 
     file: str
     """The key of the path: `audio`, `image`."""
+    known: tuple[str, ...]
+    """The keys that are read."""
     needed: tuple[tuple[str, ...], ...]
     """The keys that a manifest has to name, one of each group; that of the path comes first."""
     row: Callable[[str, Path, Record], Row]
@@ -99,7 +108,7 @@ class Schema(Generic[Row]):
         """
         rows: list[Row] = []
         broken: list[BrokenRow] = []
-        ids = _UniqueIds()
+        ids, unread = _UniqueIds(), Counter[str]()
         find = cache(
             partial(find_media_file, self.file, folder, follow_links=follow_links)
         )  # of some images there are several rows
@@ -107,12 +116,14 @@ class Schema(Generic[Row]):
             if isinstance(record, BrokenRow):
                 broken.append(record._replace(id=ids.unique(record.id)))
                 continue
+            unread.update(key for key, value in record.fields.items() if key not in self.known and value not in (None, "", [], {}))
             value = record.fields.get(self.file)
             name = ids.unique(_name_of(value, record.where))
             try:
                 rows.append(self.row(name, find(require_text(f"{self.file} path", value)), record))
             except Flaw as flaw:
                 broken.append(BrokenRow(name, record.where, str(flaw)))
+        log_unread_keys(str(path), unread)
         if not rows:
             raise self._nothing_usable(path, folder, broken)
         return Manifest(folder, tuple(rows), tuple(broken))
@@ -147,6 +158,14 @@ class Schema(Generic[Row]):
             return DataError(f"{path} has no rows", where=str(path), fix=fix)
         others = f"; {len(broken) - 1} more are broken" if len(broken) > 1 else ""
         return DataError(f"no row of {path} can be used: {broken[0].message}{others}", where=broken[0].where, fix=fix)
+
+
+def log_unread_keys(source: str, unread: Counter[str]) -> None:
+    """Say which columns or keys of a corpus are not read, each once, with the number of rows that have something there."""
+    if unread:
+        shown = ", ".join(f"{key!r} ({count:,})" for key, count in unread.most_common(_SHOWN_KEYS))
+        more = f" and {len(unread) - _SHOWN_KEYS} more" if len(unread) > _SHOWN_KEYS else ""
+        logger.info("%s: columns or keys that are not read: %s%s", source, shown, more)
 
 
 def read_table(
@@ -205,6 +224,8 @@ def find_media_file(kind: str, folder: Path, path: str, *, follow_links: bool = 
         raise Flaw(f"the {kind} path '{name}' should be relative to the folder of the corpus, without '..'")
     file = folder / name
     try:
+        if not file.is_file():
+            file = _in_other_form(folder, path) or file
         if not follow_links and not _lies_in(Path(os.path.realpath(file)), folder):
             raise Flaw(f"the {kind} path '{name}' is a link that leaves the folder of the corpus")
         is_file = file.is_file()
@@ -213,6 +234,12 @@ def find_media_file(kind: str, folder: Path, path: str, *, follow_links: bool = 
     if not is_file:
         raise Flaw(f"no such {kind} file: {file}")
     return file
+
+
+def _in_other_form(folder: Path, path: str) -> Path | None:
+    """The file whose name is the same but for Unicode's normal form: a Mac writes é as two characters, others as one."""
+    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+    return next((file for form in forms if form != path and (file := folder / form).is_file()), None)
 
 
 def _lies_in(file: Path, folder: Path) -> bool:

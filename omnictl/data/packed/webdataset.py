@@ -81,7 +81,7 @@ def _add(fields: dict[str, Any], extension: str, data: bytes, where: str) -> Non
     elif suffix in _TEXTS:
         fields[_TEXTS[suffix]] = _decode(data, where).strip()
     else:
-        fields[suffix.removeprefix(".")] = None  # named among what is not read
+        fields[suffix.removeprefix(".")] = f"{len(data)} bytes"  # named among what is not read
 
 
 def _as_list(value: object) -> list[Any]:

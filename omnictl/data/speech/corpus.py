@@ -33,6 +33,10 @@ class SpeechDataConfig(Config):
     voices: Voices = Field(
         "many", description="of TinyWorld: many in many rooms; or the one clear voice of its replies, or six by name"
     )
+    symbols: Literal["letters", "phonemes"] = Field(
+        "letters", description="what a Talker reads: English letters, or the phonemes of any language by espeak-ng"
+    )
+    language: str = Field("en-us", description="for phonemes: a voice of espeak-ng, such as de, es, fr, ru")
     num_utterances: int = Field(8_000, ge=1, le=10_000_000, description="training utterances spoken by TinyWorld's voices")
     num_eval_utterances: int = Field(
         400, ge=2, le=1_000_000, description="validation utterances, and as many test ones, of TinyWorld"

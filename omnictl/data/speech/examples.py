@@ -13,7 +13,6 @@ from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.corpus import Recording, SpeechCorpus
 from omnictl.data.speech.log_mels import FeatureStore, Int64, open_features
 from omnictl.data.speech.transcripts.targets import Spelling
-from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import SUBSAMPLING
 from omnictl.nn.losses.ctc import min_frames
@@ -79,7 +78,7 @@ def open_set(
     """
     recordings = corpus.recordings(split)
     stores = tuple(open_features(corpus, split, mel, cache, speed=speed) for speed in speeds)
-    flaws = [stores[0].broken.get(number) or _flaw(recording.text) for number, recording in enumerate(recordings)]
+    flaws = [stores[0].broken.get(number) or spelling.find_flaw(recording.text) for number, recording in enumerate(recordings)]
     good = [number for number, flaw in enumerate(flaws) if flaw is None]
     texts = tuple(spelling.normalise(recordings[number].text) for number in good)
     return SpeechSet(
@@ -90,14 +89,6 @@ def open_set(
         stores=stores,
         set_aside=tuple(_aside(recording, flaw) for recording, flaw in zip(recordings, flaws, strict=True) if flaw),
     )
-
-
-def _flaw(text: str) -> str | None:
-    """Why a transcript cannot be spelled, if it cannot."""
-    foreign = foreign_characters(text)
-    if foreign:
-        return f"the transcript has characters outside the alphabet: {foreign}"
-    return None if normalise(text) else f"the transcript {text!r} has no words"
 
 
 def _aside(recording: Recording, flaw: str) -> BrokenRow:

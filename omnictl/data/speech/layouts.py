@@ -108,8 +108,15 @@ def subtitled_recordings(folder: Path) -> Iterator[Layout[SpeechRow]]:
     """The long recordings with subtitles that a folder seems to have."""
     pairs = find_subtitled(folder, AUDIO_SUFFIXES)
     if pairs:
-        records = chain.from_iterable(read_subtitled(recording, subtitles, folder) for recording, subtitles in pairs)
-        yield Layout("subtitles", pairs[0][1], lambda: SPEECH.collect(folder, folder.resolve(), records))
+
+        def read_at_own_times() -> SpeechManifest:
+            logger.info(
+                "%s: cut at the times of the subtitles, which may be off; `omnictl data align` hears when each is said", folder
+            )
+            records = chain.from_iterable(read_subtitled(recording, subtitles, folder) for recording, subtitles in pairs)
+            return SPEECH.collect(folder, folder.resolve(), records)
+
+        yield Layout("subtitles", pairs[0][1], read_at_own_times)
 
 
 def _ljspeech(folder: Path) -> Iterator[Layout[SpeechRow]]:

@@ -69,6 +69,7 @@ def _speaker(value: object) -> str | None:
 
 SPEECH = Schema(
     file="audio",
+    known=FIELDS,
     needed=(("audio",), ("text",)),
     row=_row,
     needs="a text and the path of an audio file",

@@ -17,7 +17,7 @@ from omnictl.data.speech.examples import SpeechSet, open_set
 from omnictl.data.speech.file_corpus import SpeechFiles
 from omnictl.data.speech.layouts import find_speech
 from omnictl.data.speech.tinyworld import TinyWorldSpeech
-from omnictl.data.speech.transcripts.targets import Spelling
+from omnictl.data.speech.transcripts.targets import Pronunciation, Spelling, choose_pronunciation
 from omnictl.errors import DataError
 from omnictl.nn.audio.mel import MelConfig
 
@@ -47,6 +47,11 @@ def open_speech(config: SpeechDataConfig) -> SpeechCorpus:
     if seed is not None:
         return TinyWorldSpeech(seed, config.num_utterances, config.num_eval_utterances, config.voices)
     return SpeechFiles(find_speech(source_path(config.source)), config)
+
+
+def pronunciation_of(config: SpeechDataConfig) -> Pronunciation:
+    """How the texts of a corpus are read aloud."""
+    return choose_pronunciation(config.symbols, config.language)
 
 
 def select_all(utterances: SpeechSet) -> SpeechSet:
@@ -83,7 +88,14 @@ def open_recordings(
         return trainable(open_set(corpus, "train", mel, spelling, cache, speeds=config.speeds))
 
     open_corpus = partial(open_speech, config) if corpus is None else lambda: corpus
-    return DataGate(open_corpus, open_split, open_training=open_training, max_broken=config.max_broken)
+    return DataGate(
+        open_corpus, open_split, open_training=open_training, fingerprint=fingerprint_speech, max_broken=config.max_broken
+    )
+
+
+def fingerprint_speech(corpus: SpeechCorpus) -> str:
+    """SHA-256 over what a corpus says, its recordings' sizes, and how it is split."""
+    return corpus.contents_fingerprint if isinstance(corpus, SpeechFiles) else corpus.fingerprint
 
 
 def _not_empty(utterances: SpeechSet, corpus: SpeechCorpus, split: Split) -> SpeechSet:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from omnictl.config.split import Split
 from omnictl.data.manifest.cache import flush, read_or_build
+from omnictl.data.manifest.contents import DataContents
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.text.corpus import Corpus
 from omnictl.data.text.tokenizer import END, Tokenizer, split_for_encoding
@@ -74,6 +75,17 @@ class TokenStores(NamedTuple):
     def quarantine(self) -> Sequence[BrokenRow]:
         """Always empty."""
         return ()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the text and how it is split."""
+        return self.corpus.fingerprint
+
+    @property
+    def contents(self) -> DataContents:
+        """How many documents it has."""
+        sizes = {split: self.split(split).num_documents for split in ("train", "val")}
+        return DataContents(self.fingerprint, sizes, 0)
 
     def split(self, split: Split) -> TokenStore:
         """The tokens of a split; raises as `open_store`."""

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from omnictl.data.dialogues.modalities import MODALITIES
 from omnictl.data.speech.transcripts.spoken_text import SYMBOLS
+from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.data.text.tokenizer import END, IM_END, IM_START
+from omnictl.errors import ConfigError
 from omnictl.export.extras import require
 from omnictl.export.omni import OmniParts
 from omnictl.export.onnx.graphs import (
@@ -183,6 +185,9 @@ def chat_facts(parts: OmniParts) -> dict[str, Any]:
     if parts.eye is not None:
         facts["image_size"] = parts.eye.encoder.config.image_size
     if parts.voice is not None:
+        if not isinstance(parts.voice.pronunciation, ReadAloud):
+            fix = "export the folder (`omnictl export … folder`), or a Talker that reads letters"
+            raise ConfigError("a Talker of phonemes needs espeak-ng beside its graphs", where="data.symbols", fix=fix)
         talker = parts.voice.talker
         facts["voice"] = {
             "symbols": SYMBOLS,

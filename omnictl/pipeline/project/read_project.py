@@ -4,12 +4,14 @@
     others = "tinyworld"     # stages without a table: trained on TinyWorld, or left "out" (the default)
 
     [asr]
-    data = "recordings"      # relative to this file
+    data = "recordings"      # relative to this file; "$HOME/recordings" is fine, too
     train.steps = 400        # and any other setting of the stage
 
 The file is judged whole, with the data that it names, before anything is trained.
 """
 
+import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,8 +107,10 @@ def _check_data(tables: Mapping[str, Mapping[str, Any]], folder: Path, others: o
                 yield _Problem((name,), 'no data: give it data = "PATH" or data = "tinyworld", or the file others = "tinyworld"')
         elif not isinstance(data, str):
             yield _Problem((name, "data"), f"should be a path or a table with source, found {data!r}")
+        elif (unset := _unset_variable(data)) is not None:
+            yield _Problem((name, "data"), f"{data} needs the environment variable {unset}, which is not set")
         else:
-            flaw = _data_flaw(name, _place(data, folder), table.get("data"))
+            flaw = _data_flaw(name, _place(data, folder), table)
             if flaw is not None:
                 yield _Problem((name, "data"), flaw)
     if "talker" in tables and "asr" in tables and _is_tinyworld(tables["talker"]) != _is_tinyworld(tables["asr"]):
@@ -129,7 +133,7 @@ def check_sources(sources: Mapping[str, str], config: Any) -> None:
         if stage not in stages:
             fix = f"leave it out, or let it train {stage}, too: --only {stage} beside the others, or a table in the project file"
             raise UsageError(f"this pipeline trains {', '.join(stages)}, not {stage}", where=f"--data {stage}={source}", fix=fix)
-        flaw = _data_flaw(stage, source, None)
+        flaw = _data_flaw(stage, source, getattr(config, stage).model_dump(include={"data", "targets"}))
         if flaw is not None:
             message, _, fix = flaw.rpartition("; ")
             raise DataError(message, where=f"--data {stage}={source}", fix=fix)
@@ -149,23 +153,37 @@ def _source(table: Mapping[str, Any]) -> object:
     return data.get("source") if isinstance(data, dict) else data
 
 
-def _data_flaw(stage: str, source: str, data: object) -> str | None:
-    """Why a stage cannot be trained on its data, as far as the rows of that tell."""
+def _data_flaw(stage: str, source: str, table: Mapping[str, Any]) -> str | None:
+    """Why a stage cannot be trained on its data, as far as the rows of that and the stage's settings tell."""
+    data, targets = table.get("data"), table.get("targets")
     share = data.get("max_broken") if isinstance(data, dict) else None
+    kind = targets.get("kind") if isinstance(targets, dict) else None
+    symbols = data.get("symbols") if isinstance(data, dict) else None
     try:
         if tinyworld_seed(source) is not None:
             return None
     except OmniError as error:
         return f"{error.message}; {error.fix}"
-    return find_data_flaw(stage, Path(source), max_broken=share if isinstance(share, int | float) else 0.05)
+    return find_data_flaw(
+        stage,
+        Path(source),
+        max_broken=share if isinstance(share, int | float) else 0.05,
+        targets="chars" if kind == "chars" or symbols == "phonemes" else "characters",
+    )
 
 
 def _place(data: str, folder: Path) -> str:
-    """A source as the runs' configs keep it: a path is found from the project file."""
-    path = Path(data).expanduser()
+    """A source as the runs' configs keep it: a path is found from the project file, `$NAME` in it is an environment variable."""
+    path = Path(os.path.expandvars(data)).expanduser()
     if data.partition(":")[0] == "tinyworld" and not (folder / path).exists():
         return data
     return str((path if path.is_absolute() else folder / path).absolute())
+
+
+def _unset_variable(data: str) -> str | None:
+    """The first environment variable in a path that is not set."""
+    names = re.findall(r"\$(?:\{(\w+)\}|(\w+))", data)
+    return next((name for pair in names if (name := pair[0] or pair[1]) not in os.environ), None)
 
 
 def _settings(file: ConfigFile, tables: Mapping[str, Mapping[str, Any]], folder: Path) -> ConfigFile:

@@ -7,12 +7,12 @@ from typing import Any
 from omnictl.data.dialogues.manifest import read_dialogues
 from omnictl.data.images.layouts import find_images
 from omnictl.data.inspect.findings import Kind
-from omnictl.data.inspect.text_and_speech import transcript_flaw
 from omnictl.data.manifest.quarantine import refuse_too_many
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.split_names import split_of_path
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.speech.layouts import find_speech
+from omnictl.data.speech.transcripts.targets import TargetKind, choose_spelling
 from omnictl.data.text.files import find_text_files
 from omnictl.errors import DataError, OmniError
 
@@ -27,13 +27,14 @@ _READERS: Mapping[Kind, Callable[[Path], Any]] = {
 }
 
 
-def find_data_flaw(stage: str, path: Path, *, max_broken: float = 0.05) -> str | None:
+def find_data_flaw(stage: str, path: Path, *, max_broken: float = 0.05, targets: TargetKind = "characters") -> str | None:
     """Why a stage would refuse data, with the fix; None if nothing speaks against it.
 
     Args:
         stage: of a pipeline.
         path: of the data.
         max_broken: share of the rows that may be set aside.
+        targets: what transcripts are spelled in.
     """
     kind = KINDS[stage]
     try:
@@ -41,7 +42,7 @@ def find_data_flaw(stage: str, path: Path, *, max_broken: float = 0.05) -> str |
         if kind == "text":
             _check_names(rows, path)
         else:
-            _check_rows(kind, rows, path, max_broken)
+            _check_rows(kind, rows, path, max_broken, targets)
     except OmniError as error:
         return f"{error.message}; {error.fix}"
     except OSError as error:
@@ -66,7 +67,7 @@ def _check_names(files: Sequence[Path], path: Path) -> None:
         raise DataError(f"nothing of {path} is left to train on: {example}", where=str(path), fix=fix)
 
 
-def _check_rows(kind: Kind, manifest: Any, path: Path, max_broken: float) -> None:
+def _check_rows(kind: Kind, manifest: Any, path: Path, max_broken: float, targets: TargetKind) -> None:
     """Refuse rows of which too many are broken, or have transcripts that cannot be spelled.
 
     Raises:
@@ -74,7 +75,8 @@ def _check_rows(kind: Kind, manifest: Any, path: Path, max_broken: float) -> Non
     """
     broken = list(manifest.broken)
     if kind == "speech":
-        flaws = ((row, transcript_flaw(row.text)) for row in manifest.rows)
+        spelling = choose_spelling(targets, (row.text for row in manifest.rows if row.split in (None, "train")))
+        flaws = ((row, spelling.find_flaw(row.text)) for row in manifest.rows)
         broken += [BrokenRow(row.id, row.where, flaw) for row, flaw in flaws if flaw is not None]
     total = len(manifest.rows) + len(manifest.broken)
     refuse_too_many(broken, usable=total - len(broken), allowed=max_broken, source=str(path))

@@ -47,7 +47,7 @@ def steps_of_all_data(config: Any) -> int | None:
         case TextDataConfig():
             return -(-int(data.num_documents) * TOKENS // (batch * int(data.seq_len)))
         case DialogueDataConfig():
-            if not (data.counts and data.weights):
+            if not (data.counts and data.weights_on_tinyworld):
                 return None
             return math.ceil(sum(data.counts.values()) / (batch * _share_of_audio(data))) + int(config.exercise_steps)
     return None
@@ -88,7 +88,7 @@ def _limit(data: Config, read: int) -> Config:
 
 
 def _limit_dialogues(data: DialogueDataConfig, examples: int) -> DialogueDataConfig:
-    if not (data.counts and data.weights):
+    if not (data.counts and data.weights_on_tinyworld):
         return data
     fraction = math.ceil(examples * _share_of_audio(data) * DATA_SLACK / sum(data.counts.values()) * 1000) / 1000
     counts = {task: min(count, max(LEAST, math.ceil(count * fraction))) for task, count in data.counts.items()}
@@ -99,8 +99,9 @@ def _limit_dialogues(data: DialogueDataConfig, examples: int) -> DialogueDataCon
 
 def _share_of_audio(data: DialogueDataConfig) -> float:
     """Share of the examples with a recording."""
-    spoken = sum(weight for task, weight in data.weights.items() if task in SPOKEN_TASKS)
-    return (1 - data.replay) * spoken / sum(data.weights.values())
+    weights = data.weights_on_tinyworld
+    spoken = sum(weight for task, weight in weights.items() if task in SPOKEN_TASKS)
+    return (1 - data.replay) * spoken / sum(weights.values())
 
 
 def _enough(configured: int, read: int, least: int) -> int:

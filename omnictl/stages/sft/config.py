@@ -62,7 +62,7 @@ PRESETS: Mapping[str, SftConfig] = {
         data=DialogueDataConfig(
             counts={"spoken": 2_500, "spoken_image": 3_500, "transcribe": 4_000},
             num_pictures=10_000,
-            weights={
+            world_weights={
                 "text": 4,
                 "image_colour": 1,
                 "image_shape": 1,

@@ -38,7 +38,7 @@ from omnictl.data.dialogues.examples import DialogueSet, encode_last_answer, ope
 from omnictl.data.dialogues.imitated_media import ExerciseSizes, imitate, make_exercises
 from omnictl.data.dialogues.media_features import FeatureSource, MediaFeatures
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind, needed_stages
-from omnictl.data.dialogues.source import open_dialogues
+from omnictl.data.dialogues.source import fingerprint_dialogues, open_dialogues
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.quarantine import format_rows
 from omnictl.data.manifest.source import tinyworld_seed
@@ -97,6 +97,7 @@ class Sft:
         self.data: DataGate[DialogueCorpus, DialogueSet] = DataGate(
             lambda: open_dialogues(config.data, cache) if corpus is None else corpus,
             self._open_set,
+            fingerprint=fingerprint_dialogues,
             max_broken=config.data.max_broken,
         )
         self.pretrained = read_config(parts["pretrain"], Pretrain.name, PretrainConfig)
@@ -139,7 +140,7 @@ class Sft:
         parts = begun or {stage: upstream[stage] for stage in (*wanted, "talker") if stage in upstream}
         stage = cls(config, parts, cache=context.cache, corpus=corpus)
         stage.data.check()
-        task_weights(stage.data.training_set, config.data.weights)  # before anything is written
+        task_weights(stage.data.training_set, config.data)  # before anything is written
         context.start(stage)
         stage._begin_preferences(None)
         return stage
@@ -231,7 +232,7 @@ class Sft:
     def batches(self) -> DialogueBatches | PairBatches:
         """Dialogues of all tasks as their weights say, and replayed text; or pairs of replies."""
         train, data, thinker = self.config.train, self.config.data, self.model.thinker.config
-        mixture = Mixture(task_weights(self.data.training_set, data.weights), data.replay)
+        mixture = Mixture(task_weights(self.data.training_set, data), data.replay)
         if self.preferences is not None:
             return PairBatches(
                 self.data.training_set,

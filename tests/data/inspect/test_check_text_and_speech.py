@@ -105,7 +105,7 @@ def test_each_broken_row_is_named(corpus):
         "cut.wav",
         f"{corpus.folder / 'cut.wav'} is cut off: its samples should take 32,000 bytes, 8,956 are there",
     )
-    assert foreign.message == "the transcript has characters outside the alphabet: веипрт"
+    assert foreign.message == "the transcript has characters outside the alphabet: веипрт (targets.kind=chars spells any)"
     assert wordless.message == "the transcript '?!' has no words"
     assert short.message == "too short for its transcript: 16 steps at 50 Hz, CTC needs 40"
     assert (report.total, report.num_broken) == (6, 5)
@@ -328,3 +328,14 @@ def test_blank_text_is_no_text(tmp_path):
     (tmp_path / "a.txt").write_text(" \n\n")
     with pytest.raises(DataError, match="is empty: no text in it"):
         check_text(str(tmp_path / "a.txt"))
+
+
+def test_other_scripts_are_checked_as_they_are_spelled(corpus):
+    corpus.add("привет")
+    corpus.add("мир")
+    strange = corpus.add("жук", split="val")
+    assert len(check_speech(str(corpus)).broken) == 3
+    report = check_speech(str(corpus), targets="chars")
+    assert [(problem.where, problem.message) for problem in report.broken] == [
+        (strange, "the transcript has characters that no training transcript has: жку")
+    ]

@@ -38,7 +38,7 @@ class Opened:
     def __init__(self, kept: int, *, max_broken: float) -> None:
         self.opened: list[str] = []
         self.kept = kept
-        self.gate = DataGate(self.corpus, self.split, max_broken=max_broken)
+        self.gate = DataGate(self.corpus, self.split, fingerprint=lambda corpus: corpus.name, max_broken=max_broken)
 
     def corpus(self) -> Numbers:
         self.opened.append("corpus")
@@ -70,6 +70,12 @@ def test_too_little_that_is_usable_is_refused(kept: int, allowed: float) -> None
 
 
 def test_what_is_trained_on_may_be_other_than_the_training_split() -> None:
-    gate = DataGate(lambda: Numbers([]), lambda _, split: Examples([1]), open_training=lambda _: Examples([1, 2]), max_broken=0)
+    gate = DataGate(
+        lambda: Numbers([]),
+        lambda _, split: Examples([1]),
+        open_training=lambda _: Examples([1, 2]),
+        fingerprint=lambda corpus: corpus.name,
+        max_broken=0,
+    )
     assert len(gate.training_set) == 2
     assert len(gate.split("train")) == 1

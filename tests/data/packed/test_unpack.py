@@ -1,7 +1,9 @@
 import io
 import json
+import runpy
 import sys
 import tarfile
+from pathlib import Path
 
 import pyarrow
 import pytest
@@ -40,6 +42,8 @@ def table(columns, features=None):
     made = pyarrow.table(columns)
     return made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}) if features else made
 
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "packed_rows.py"
 
 CLASSES = {"image": {"_type": "Image"}, "label": {"names": ["red", "blue"], "_type": "ClassLabel"}}
 
@@ -210,3 +214,13 @@ def test_pyarrow_is_an_extra(tmp_path, monkeypatch):
     with pytest.raises(DataError) as error:
         find_images(tmp_path / "a.parquet")
     assert error.value.fix == "pip install 'omnictl[parquet]'"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", ["parquet", "tar"])
+def test_memory_does_not_grow_with_the_rows(tmp_path, kind):
+    """20,000 rows of 3 KB would be 60 MB; what stays is the rows' names, about 1 KB each. The benchmark takes any number."""
+    module = runpy.run_path(str(BENCHMARK))
+    measured = module["measure"](kind, 20_000, tmp_path)
+    assert measured["rows"] == 20_000
+    assert measured["peak_mb"] - measured["idle_mb"] < 20_000 * 0.002 + 40

@@ -59,7 +59,7 @@ def mixed(tmp_path: Path) -> SpeechSet:
 def test_what_cannot_be_heard_or_spelled_is_set_aside_with_the_reason(mixed: SpeechSet) -> None:
     assert mixed.set_aside == (
         ("id1", "here:1", "1.wav is cut off"),
-        ("id2", "here:2", "the transcript has characters outside the alphabet: акнотш"),
+        ("id2", "here:2", "the transcript has characters outside the alphabet: акнотш (targets.kind=chars spells any)"),
         ("id3", "here:3", "the transcript '?!' has no words"),
         ("id5", "here:5", "the transcript '' has no words"),
     )

@@ -1,7 +1,8 @@
 """Long recordings with subtitles beside them (`talk.mp3` and `talk.srt` or `talk.vtt`): each subtitle is an utterance.
 
-They are cut at their own times, which are for readers: a word may be cut at an edge. Markup and what is not said (`♪`, what stands
-in round brackets) are dropped, `[music]` is left to `annotations`, and a voice (`<v Anna>`) is the speaker.
+They are cut at their own times, which are for readers: a word may be cut at an edge (`use.subtitle_alignment` finds better ones).
+Markup and what is not said (`♪`, what stands in round brackets) are dropped, `[music]` is left to `annotations`, and a voice
+(`<v Anna>`) is the speaker.
 """
 
 import html

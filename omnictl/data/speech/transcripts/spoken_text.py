@@ -6,7 +6,7 @@ and brackets, which are hardly heard.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from omnictl.data.speech.transcripts.transcript import ALPHABET, normalise
 
@@ -39,15 +39,26 @@ _MARK = re.compile(rf"(?P<comma>{_COMMA})|(?P<stop>{_STOP})|(?P<tone>[?!])")
 
 def spell_out(text: str) -> str:
     """What of a text is read aloud, in `SYMBOLS`: marks follow their word, and a space follows them."""
-    said: list[str] = []
+    return join_marked((normalise(piece), mark) for piece, mark in split_at_marks(text))
+
+
+def split_at_marks(text: str) -> Iterator[tuple[str, str]]:
+    """The pieces of a text, each with the mark of `MARKS` behind it; the last one has none."""
     begin = 0
     text = text.translate(_ALIKE)
     for match in _MARK.finditer(text):
-        said += normalise(text[begin : match.start()]).split()
-        if said:
-            said[-1] = _with_mark(said[-1], _mark_of(match))
+        yield text[begin : match.start()], _mark_of(match)
         begin = match.end()
-    said += normalise(text[begin:]).split()
+    yield text[begin:], ""
+
+
+def join_marked(pieces: Iterable[tuple[str, str]]) -> str:
+    """Words a space apart, each mark at the word before it, whatever stands between them."""
+    said: list[str] = []
+    for piece, mark in pieces:
+        said += piece.split()
+        if said and mark:
+            said[-1] = _with_mark(said[-1], mark)
     return " ".join(said)
 
 

@@ -57,6 +57,14 @@ def foreign_characters(text: str) -> str:
     return "".join(sorted(character for character in set(_unify(text)) if _is_foreign(character)))
 
 
+def find_flaw(text: str) -> str | None:
+    """Why a transcript cannot be spelled in `ALPHABET`, if it cannot."""
+    foreign = foreign_characters(text)
+    if foreign:
+        return f"the transcript has characters outside the alphabet: {foreign}"
+    return None if normalise(text) else f"the transcript {text!r} has no words"
+
+
 def _is_foreign(character: str) -> bool:
     is_word_part = unicodedata.category(character)[0] in "LN"
     return is_word_part and not character.isascii() and not _spell(character)

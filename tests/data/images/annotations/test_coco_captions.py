@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from omnictl.data.images.coco import coco_indexes, read_coco
+from omnictl.data.images.annotations.coco_captions import caption_indexes, read_captions
 from omnictl.data.images.manifest import ImageRow
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.errors import DataError
@@ -34,7 +34,7 @@ def write(folder, images, annotations, name="annotations/captions_train2017.json
 
 
 def read(folder):
-    return read_coco(folder, coco_indexes(folder))
+    return read_captions(folder, caption_indexes(folder))
 
 
 def error_of(folder):

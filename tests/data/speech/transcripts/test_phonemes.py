@@ -1,0 +1,62 @@
+import pytest
+
+from omnictl.data.speech.transcripts.phonemes import SYMBOLS, pronounce
+from omnictl.data.speech.transcripts.targets import ReadAloud, ReadPhonemes
+from omnictl.errors import DataError
+from omnictl.tinyworld.speech.phonemiser import Phonemiser
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "said"),
+    [
+        ("Hallo, Welt!", "de", "haloː, vɛlt!"),
+        ("Hola. Adiós.", "es", "ola. aðjos."),
+        ("…!?", "de", ""),
+    ],
+)
+def test_marks_stay_where_they_are(text, language, said):
+    found = pronounce(text, language)
+    assert found.replace("ˈ", "").replace("ˌ", "") == said
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Fünf Brötchen kosten 3,50 Euro.", "de"),
+        ("El niño comió tres manzanas rojas.", "es"),
+        ("Привет, как дела?", "ru"),
+        ("Ça va bien, merci.", "fr"),
+        ("She sells sea shells.", "en-us"),
+        ("नमस्ते दुनिया", "hi"),
+    ],
+)
+def test_every_phoneme_is_a_symbol(text, language):
+    """What espeak-ng writes and is not known would be left out: count what is left of its own signs."""
+    spelling = ReadPhonemes(language)
+    said = spelling.normalise(text)
+    ids = spelling.encode(said)
+    assert (ids[0], ids[-1], len(ids)) == (0, 0, len(said) + 2)
+    assert all(0 < symbol < spelling.num_symbols for symbol in ids[1:-1])
+    assert spelling.find_flaw(text) is None
+    raw = Phonemiser(language).phonemes(text.strip(".?"))
+    left_out = {sign for sign in raw if sign not in SYMBOLS and not sign.isspace()}
+    assert left_out <= set("()-"), left_out
+
+
+@pytest.mark.parametrize(("number", "words", "language"), [("21", "einundzwanzig", "de"), ("7", "siete", "es")])
+def test_numbers_are_read_in_their_language(number, words, language):
+    """But for stress and spaces, which espeak-ng sets otherwise within a number."""
+    read = [pronounce(text, language).translate(str.maketrans("", "", "ˈˌ ")) for text in (number, words)]
+    assert read[0] == read[1]
+
+
+def test_what_a_recogniser_is_asked_for():
+    assert ReadPhonemes("de").words("Fünf Äpfel, bitte!") == "fünf äpfel bitte"
+    assert ReadAloud().words("Five apples, please!") == "five apples please"
+    assert ReadPhonemes("de").find_flaw("…") == "the transcript '…' has no words"
+
+
+def test_a_language_that_there_is_not():
+    with pytest.raises(DataError, match="espeak-ng cannot read 'klingonese'") as error:
+        pronounce("a", "klingonese")
+    assert "--set data.language=de" in error.value.fix
