@@ -87,7 +87,7 @@ def test_its_scores_are_the_runs_own(run: Run, settings: ExportSettings, tmp_pat
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     export_model("hf", run.model, tmp_path / "thinker", settings)
     choices = judge(tmp_path, CHOICE_TASK, CHOICES, {"add_bos_token": True})
-    texts = judge(tmp_path, TEXT_TASK, [{"text": text} for text in TEXTS], {})  # each begins with the token anyway
+    texts = judge(tmp_path, TEXT_TASK, [{"text": text} for text in TEXTS], {"add_bos_token": False})  # they have one
     export = open_thinker(run.model, tmp_path / "cache")
     for sample, row in zip(choices["samples"]["choices"], CHOICES, strict=True):
         theirs = [answer[0][0] for answer in sample["resps"]]
