@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omnictl.cli.completion import complete_preset, complete_run
 from omnictl.errors import UsageError
 from omnictl.stages import STAGES
 
@@ -37,16 +38,24 @@ RunsOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N or mps.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, the rest on standard error.")]
 RunOption = Annotated[
-    str | None, typer.Option("--run", help="A run's path or name; default: the newest finished one.", show_default=False)
+    str | None,
+    typer.Option(
+        "--run", help="A run's path or name; default: the newest finished one.", autocompletion=complete_run, show_default=False
+    ),
 ]
 
 # Of the commands that train.
-PresetOption = Annotated[str | None, typer.Option(help="debug, tiny (the default) or small.", show_default=False)]
+PresetOption = Annotated[
+    str | None, typer.Option(help="debug, tiny (the default) or small.", autocompletion=complete_preset, show_default=False)
+]
 ConfigOption = Annotated[Path | None, typer.Option(help="Config file: JSON, TOML or YAML.", show_default=False)]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")]
 RunNameOption = Annotated[str | None, typer.Option(help="Name of the run; default: the preset's.", show_default=False)]
 RunNamesOption = Annotated[str | None, typer.Option(help="Name of the runs; default: the preset's.", show_default=False)]
-ResumeOption = Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a run.", show_default=False)]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(metavar="RUN|latest", help="Go on with a run.", autocompletion=complete_run, show_default=False),
+]
 InitOption = Annotated[
     str | None, typer.Option(metavar="RUN", help="Start from another run's weights; pretrain: or from a Hugging Face folder's.")
 ]

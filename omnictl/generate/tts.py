@@ -38,7 +38,7 @@ Samples = NDArray[np.float32]
 class CodeSampling(Config):
     """How the next codes are chosen. Temperature 0: the likeliest."""
 
-    temperature: float = Field(0.6, ge=0, le=10)
+    temperature: float = Field(0.6, ge=0, le=10, description="0: always the likeliest code")
     top_k: int = Field(0, ge=0, le=1_000_000_000, description="draw from the k likeliest codes; 0: from all")
 
 

@@ -31,7 +31,7 @@ class AlignerConfig(Config):
     """Shape of an aligner."""
 
     mel: MelConfig = MelConfig()
-    width: int = Field(128, ge=1, le=100_000)
+    width: int = Field(128, ge=1, le=100_000, description="channels of the convolutions")
     layers: int = Field(2, ge=1, le=1_000, description="residual convolutions in each of the two encoders")
     prior: float = Field(1.0, ge=0, description="weight of the prior that favours the diagonal")
 

@@ -37,16 +37,16 @@ class AudioEncoderConfig(Config):
     """Shape of an audio encoder. The number of symbols comes from the data's alphabet."""
 
     mel: MelConfig = MelConfig()
-    layers: int = Field(4, ge=1, le=1_000)
-    width: int = Field(192, ge=2, le=100_000)
-    heads: int = Field(3, ge=1, le=1_000)
+    layers: int = Field(4, ge=1, le=1_000, description="blocks")
+    width: int = Field(192, ge=2, le=100_000, description="numbers of a frame's vector")
+    heads: int = Field(3, ge=1, le=1_000, description="attention heads; width must divide by them")
     hidden: int = Field(512, ge=1, le=1_000_000, description="inner width of the SwiGLU feed-forward layer")
     kernel: int = Field(15, ge=0, le=10_000, description="frames the depthwise convolution sees, odd; 0 leaves the module out")
     dropout: float = Field(0.1, ge=0, lt=1, description="on what each layer adds")
     emissions: Literal["auto", 1, 2] = Field(
         "auto", description="symbols the CTC head may emit a frame; auto: 1, or 2 where texts would not fit at 25 Hz"
     )
-    norm_eps: float = Field(1e-6, gt=0)
+    norm_eps: float = Field(1e-6, gt=0, description="added to the mean square of RMSNorm")
     streaming: StreamingConfig = StreamingConfig()
 
     @model_validator(mode="after")

@@ -26,13 +26,13 @@ START_SCALE, MOST_SCALE = 1 / 0.07, 100.0
 class CaptionEncoderConfig(Config):
     """Shape of a caption encoder. The vocabulary comes from the data."""
 
-    layers: int = Field(2, ge=1, le=1_000)
-    width: int = Field(128, ge=2, le=100_000)
-    heads: int = Field(2, ge=1, le=1_000)
-    hidden: int = Field(352, ge=1, le=1_000_000)
+    layers: int = Field(2, ge=1, le=1_000, description="transformer blocks")
+    width: int = Field(128, ge=2, le=100_000, description="numbers of a token's vector")
+    heads: int = Field(2, ge=1, le=1_000, description="attention heads; width must divide by them")
+    hidden: int = Field(352, ge=1, le=1_000_000, description="inner width of the feed-forward layer")
     joint_width: int = Field(128, ge=1, le=100_000, description="of the space in which images and captions meet")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    norm_eps: float = Field(1e-6, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1, description="on what each layer adds")
+    norm_eps: float = Field(1e-6, gt=0, description="added to the mean square of RMSNorm")
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "CaptionEncoderConfig":

@@ -30,7 +30,7 @@ class CodecConfig(Config):
 
     mel: MelConfig = MelConfig()
     stride: int = Field(4, ge=1, le=10_000, description="mel frames that one frame of codes stands for: 4 is 25 Hz, 8 is 12.5 Hz")
-    width: int = Field(192, ge=1, le=100_000)
+    width: int = Field(192, ge=1, le=100_000, description="channels of the convolutions")
     layers: int = Field(3, ge=1, le=1_000, description="residual convolutions at the codes' rate, in encoder and decoder each")
     fine_layers: int = Field(
         2, ge=1, le=1_000, description="residual convolutions at the mel frames' rate, in encoder and decoder each"

@@ -31,7 +31,7 @@ class OmniConfig(Config):
     lora_rank: int = Field(
         0, ge=0, le=100_000, description="of low-rank updates of a Thinker that is frozen otherwise; 0: all of it learns"
     )
-    lora_alpha: float = Field(16.0, gt=0)
+    lora_alpha: float = Field(16.0, gt=0, description="low-rank updates are scaled by this over their rank")
 
 
 class Features(NamedTuple):

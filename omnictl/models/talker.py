@@ -33,14 +33,14 @@ _COUNTED = 32
 class TalkerConfig(Config):
     """Shape of a Talker."""
 
-    layers: int = Field(4, ge=1, le=1_000)
-    width: int = Field(192, ge=2, le=100_000)
-    heads: int = Field(3, ge=1, le=1_000)
+    layers: int = Field(4, ge=1, le=1_000, description="transformer blocks")
+    width: int = Field(192, ge=2, le=100_000, description="numbers of a position's vector")
+    heads: int = Field(3, ge=1, le=1_000, description="attention heads; width must divide by them")
     hidden: int = Field(512, ge=1, le=1_000_000, description="inner width of the SwiGLU feed-forward layer")
     text_layers: int = Field(3, ge=1, le=1_000, description="residual convolutions over the symbols")
     text_kernel: int = Field(5, ge=1, le=10_000, description="symbols that one of them sees, odd")
     dropout: float = Field(0.1, ge=0, lt=1, description="on what each layer adds")
-    norm_eps: float = Field(1e-6, gt=0)
+    norm_eps: float = Field(1e-6, gt=0, description="added to the mean square of RMSNorm")
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "TalkerConfig":

@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 class ThinkerConfig(Config):
     """Shape of a Thinker. The vocabulary comes from the tokenizer."""
 
-    layers: int = Field(4, ge=1, le=1_000)
-    width: int = Field(256, ge=2, le=100_000)
-    heads: int = Field(4, ge=1, le=1_000)
-    kv_heads: int = Field(2, ge=1, le=1_000)
+    layers: int = Field(4, ge=1, le=1_000, description="transformer blocks")
+    width: int = Field(256, ge=2, le=100_000, description="numbers of a token's vector")
+    heads: int = Field(4, ge=1, le=1_000, description="attention heads; width must divide by them")
+    kv_heads: int = Field(2, ge=1, le=1_000, description="heads of keys and values, each shared by several of the others")
     hidden: int = Field(1024, ge=1, le=1_000_000, description="inner width of the SwiGLU feed-forward layer (of each expert)")
     context: int = Field(512, ge=1, le=1_000_000, description="positions the model can read at once")
-    rope_theta: float = Field(10_000.0, gt=0)
-    norm_eps: float = Field(1e-6, gt=0)
+    rope_theta: float = Field(10_000.0, gt=0, description="base of the rotary positions; longer contexts want a larger one")
+    norm_eps: float = Field(1e-6, gt=0, description="added to the mean square of RMSNorm")
     dropout: float = Field(0.0, ge=0, lt=1, description="on the embeddings and on what each layer adds")
     kv_shift: bool = Field(False, description="mix keys and values with the previous position's; not in Qwen3's architecture")
     experts: int = Field(0, ge=0, le=1_000, description="0: dense feed-forward layers; else the number of experts in each")
-    experts_per_token: int = Field(2, ge=1, le=1_000)
+    experts_per_token: int = Field(2, ge=1, le=1_000, description="experts that each token goes through")
     balance_weight: float = Field(0.01, ge=0, description="weight of the load-balancing loss")
 
     @model_validator(mode="after")

@@ -33,9 +33,9 @@ class VisionEncoderConfig(Config):
     patch: int = Field(16, ge=1, le=10_000, description="pixels of a patch's side")
     stem: tuple[int, ...] = Field((32, 64, 96, 128), description="channels of convolutions of stride 2; none: plain patches")
     stem_depth: int = Field(1, ge=1, le=100, description="convolutions at each resolution of the stem")
-    layers: int = Field(4, ge=1, le=1_000)
-    width: int = Field(128, ge=1, le=100_000)
-    heads: int = Field(2, ge=1, le=1_000)
+    layers: int = Field(4, ge=1, le=1_000, description="transformer blocks")
+    width: int = Field(128, ge=1, le=100_000, description="numbers of a patch's vector")
+    heads: int = Field(2, ge=1, le=1_000, description="attention heads; width must divide by them")
     hidden: int = Field(352, ge=1, le=1_000_000, description="inner width of the SwiGLU feed-forward layer")
     pooling: Literal["mean", "class"] = Field("mean", description="one vector per image: mean of the patches, or a class token")
     registers: int = Field(0, ge=0, le=10_000, description="tokens without a place, for what the encoder wants to note down")
@@ -43,7 +43,7 @@ class VisionEncoderConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1, description="on what each layer adds")
     mean: float = Field(0.5, description="of pixels in [0, 1], taken off")
     std: float = Field(0.25, gt=0, description="of pixels in [0, 1], divided by")
-    norm_eps: float = Field(1e-6, gt=0)
+    norm_eps: float = Field(1e-6, gt=0, description="added to the mean square of RMSNorm")
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "VisionEncoderConfig":

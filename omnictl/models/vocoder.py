@@ -34,9 +34,9 @@ class VocoderConfig(Config):
     """Shape of a vocoder."""
 
     mel: MelConfig = MelConfig()
-    width: int = Field(192, ge=1, le=100_000)
+    width: int = Field(192, ge=1, le=100_000, description="channels of the convolutions")
     hidden: int = Field(576, ge=1, le=1_000_000, description="inner width of a block")
-    layers: int = Field(6, ge=1, le=1_000)
+    layers: int = Field(6, ge=1, le=1_000, description="blocks")
     kernel: int = Field(7, ge=1, le=10_000, description="frames that a block sees, all but the last of them past")
     lookahead: int = Field(6, ge=0, le=10_000, description="mel frames after its own that a frame of audio is made from")
 

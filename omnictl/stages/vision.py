@@ -74,7 +74,9 @@ class VisionConfig(Config):
 
     model: VisionEncoderConfig = VisionEncoderConfig()
     data: ImageDataConfig = ImageDataConfig()
-    objective: Literal["classes", "contrastive"] = "classes"
+    objective: Literal["classes", "contrastive"] = Field(
+        "classes", description="classes: learn labels; contrastive: learn which caption belongs to which image"
+    )
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target that all values of an attribute have alike")
     patch_weight: float = Field(1.0, ge=0, description="weight of what the patches show, where that is known")
     captions: CaptionEncoderConfig = CaptionEncoderConfig()

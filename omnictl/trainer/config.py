@@ -15,7 +15,7 @@ NumSteps = Annotated[int, Field(ge=0, le=1_000_000_000)]
 class ScheduleConfig(Config):
     """Warmup–stable–decay schedule of the learning rate."""
 
-    warmup_steps: NumSteps = 20
+    warmup_steps: NumSteps = Field(20, description="steps over which the rate rises from zero")
     decay_fraction: float = Field(0.4, ge=0, le=1, description="share of the steps over which the rate falls to zero")
 
 
@@ -48,7 +48,7 @@ class RuntimeConfig(Config):
 class TrainConfig(Config):
     """Optimisation, cadence and precision."""
 
-    steps: int = Field(1000, ge=1, le=1_000_000_000)
+    steps: int = Field(1000, ge=1, le=1_000_000_000, description="updates of the weights")
     batch_size: int = Field(32, ge=1, le=1_000_000, description="examples a step, over all micro-batches")
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto", "whole"] = Field(
         "auto", description="examples at a time; auto: as many as fit into memory, traced before the first step; whole: the batch"
@@ -58,20 +58,22 @@ class TrainConfig(Config):
     )
     lr: float = Field(3e-3, gt=0, description="peak learning rate of AdamW")
     muon_lr: float = Field(2e-2, gt=0, description="peak learning rate of Muon")
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(0.1, ge=0, description="of matrices; norms and biases have none")
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW's averaging of gradients and their squares")
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient; what is above is scaled down")
     average: float = Field(0.0, ge=0, lt=1, description="decay of an average of the weights, judged and kept instead; 0: none")
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        "auto", description="number format; auto: what is fastest on this machine, measured"
+    )
     checkpointing: Literal["auto", "off", "selective", "full"] = Field(
         "auto", description="activation checkpointing; auto: as little as fits, none if micro_batch is given"
     )
     sharding: Literal["none", "fsdp"] = Field(
         "none", description="of several processes: fsdp: each keeps a slice of the weights, for models that outgrow a card"
     )
-    eval_every: int = Field(100, ge=1, le=1_000_000_000)
-    save_every: int = Field(100, ge=1, le=1_000_000_000)
-    seed: int = Field(0, ge=0, le=2**63 - 1)
+    eval_every: int = Field(100, ge=1, le=1_000_000_000, description="steps between validations")
+    save_every: int = Field(100, ge=1, le=1_000_000_000, description="steps between checkpoints")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="of weights and data order")
     schedule: ScheduleConfig = ScheduleConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 

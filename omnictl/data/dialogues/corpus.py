@@ -24,8 +24,9 @@ Pixels = NDArray[np.uint8]
 class DialogueDataConfig(Config):
     """Which dialogues, how they are mixed, and how they are split."""
 
-    source: str = "tinyworld"
-    """A `.jsonl` file of dialogues, a folder with one, `tinyworld`, or `tinyworld:SEED` for another draw."""
+    source: str = Field(
+        "tinyworld", description="a .jsonl file or a folder with one; tinyworld, or tinyworld:SEED for another draw"
+    )
     counts: dict[str, int] = Field(
         {"spoken": 4_000, "spoken_image": 6_000, "transcribe": 6_000},
         description="of TinyWorld, the different training dialogues of a task; a million of those that are not named",
@@ -45,10 +46,12 @@ class DialogueDataConfig(Config):
     replay: float = Field(
         0.15, ge=0, lt=1, description="share of the examples that are documents of the Thinker's own text, which it would forget"
     )
-    val_fraction: float | None = Field(None, ge=0, lt=1)
-    """Of files: the share validated on. Without it 0.05, unless rows name their split."""
-    test_fraction: float | None = Field(None, ge=0, lt=1)
-    """Of files: the share kept for the test. Without it 0.05, or none if rows name their split."""
+    val_fraction: float | None = Field(
+        None, ge=0, lt=1, description="of files: share validated on; null: 0.05, unless rows name their split"
+    )
+    test_fraction: float | None = Field(
+        None, ge=0, lt=1, description="of files: share kept for the test; null: 0.05, or none if rows name their split"
+    )
     max_seconds: float = Field(30.0, gt=0, description="longer recordings are set aside")
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
 

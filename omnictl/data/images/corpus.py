@@ -23,15 +23,18 @@ MOST_CLASSES = 1_000
 class ImageDataConfig(Config):
     """Which images, how they are split, and how they are varied in training."""
 
-    source: str = "tinyworld"
-    """A manifest, a folder of class folders or captioned images, `tinyworld`, or `tinyworld:SEED` for another draw."""
+    source: str = Field(
+        "tinyworld", description="a manifest, class folders or captioned images; tinyworld, or tinyworld:SEED for another draw"
+    )
     num_eval_images: int = Field(
         2_000, ge=2, le=10_000_000, description="test scenes of TinyWorld, and half as many validation ones"
     )
-    val_fraction: float | None = Field(None, ge=0, lt=1)
-    """Of files: the share validated on. Without it 0.05, unless rows name their split."""
-    test_fraction: float | None = Field(None, ge=0, lt=1)
-    """Of files: the share kept for the test. Without it 0.05, or none if rows name their split."""
+    val_fraction: float | None = Field(
+        None, ge=0, lt=1, description="of files: share validated on; null: 0.05, unless rows name their split"
+    )
+    test_fraction: float | None = Field(
+        None, ge=0, lt=1, description="of files: share kept for the test; null: 0.05, or none if rows name their split"
+    )
     top1: tuple[str, ...] = Field(
         (),
         description="attributes that `top1` wants right; none: the first ones, up to 1,000 combinations of values",

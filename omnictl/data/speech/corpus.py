@@ -28,8 +28,9 @@ Voices = Literal["many", "one", "six"]
 class SpeechDataConfig(Config):
     """Which recordings, how they are split, and how they are varied in training."""
 
-    source: str = "tinyworld"
-    """A manifest, a corpus folder, `tinyworld`, or `tinyworld:SEED` for another draw."""
+    source: str = Field(
+        "tinyworld", description="a manifest or a folder with recordings; tinyworld, or tinyworld:SEED for another draw"
+    )
     voices: Voices = Field(
         "many", description="of TinyWorld: many in many rooms; or the one clear voice of its replies, or six by name"
     )
@@ -41,10 +42,12 @@ class SpeechDataConfig(Config):
     num_eval_utterances: int = Field(
         400, ge=2, le=1_000_000, description="validation utterances, and as many test ones, of TinyWorld"
     )
-    val_fraction: float | None = Field(None, ge=0, lt=1)
-    """Of files: the share validated on. Without it 0.05, unless rows name their split."""
-    test_fraction: float | None = Field(None, ge=0, lt=1)
-    """Of files: the share kept for the test. Without it 0.05, or none if rows name their split."""
+    val_fraction: float | None = Field(
+        None, ge=0, lt=1, description="of files: share validated on; null: 0.05, unless rows name their split"
+    )
+    test_fraction: float | None = Field(
+        None, ge=0, lt=1, description="of files: share kept for the test; null: 0.05, or none if rows name their split"
+    )
     holdout_speakers: tuple[str, ...] = Field((), description="speakers whose every utterance is the test split")
     max_seconds: float = Field(30.0, gt=0, description="longer recordings are set aside")
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")

@@ -13,8 +13,8 @@ from omnictl.tinyworld.text.lessons import LessonKind
 class LessonPhase(Config):
     """Steps of which every window holds lessons of one kind."""
 
-    kind: LessonKind
-    steps: int = Field(ge=1, le=1_000_000_000)
+    kind: LessonKind = Field(description="what the lessons are about")
+    steps: int = Field(ge=1, le=1_000_000_000, description="how long they last")
     windows: int = Field(
         2, ge=1, le=1_000_000, description="windows of a batch: few, as this takes many steps rather than many tokens"
     )
@@ -23,7 +23,7 @@ class LessonPhase(Config):
 class CurriculumConfig(Config):
     """Short lessons before the documents; see `omnictl.data.text.curriculum`."""
 
-    phases: tuple[LessonPhase, ...] = ()
+    phases: tuple[LessonPhase, ...] = Field((), description="one after the other")
     lesson_every: int = Field(
         0, ge=0, le=1_000_000_000, description="of the windows after the phases, one in so many is a lesson; 0: none"
     )
@@ -43,21 +43,26 @@ class CurriculumConfig(Config):
 class TextDataConfig(Config):
     """Which text, how it is split, and how it becomes tokens."""
 
-    source: str = "tinyworld"
-    """A `.txt`, `.jsonl` or `.parquet` file, a folder of them, `tinyworld`, or `tinyworld:SEED` for another draw."""
-    num_documents: int = Field(40_000, ge=1, le=100_000_000)
-    """Training documents drawn from TinyWorld."""
-    num_eval_documents: int = Field(1_000, ge=1, le=10_000_000)
-    """Validation documents, and as many test documents, drawn from TinyWorld."""
-    val_fraction: float | None = Field(None, ge=0, lt=1)
-    """Of files: the share validated on. Without it 0.05, unless rows name their split."""
-    test_fraction: float | None = Field(None, ge=0, lt=1)
-    """Of files: the share kept for the test. Without it 0.05, or none if rows name their split."""
-    tokenizer: Literal["bpe", "char"] = "bpe"
-    vocab_size: int = Field(1024, ge=1, le=1_000_000)
-    """Tokens of the BPE, special ones included; the character kind has as many as it finds."""
-    seq_len: int = Field(512, ge=1, le=1_000_000)
-    """Positions in a training window."""
+    source: str = Field(
+        "tinyworld", description="a .txt, .jsonl or .parquet file, a folder of them; tinyworld, or tinyworld:SEED for another draw"
+    )
+    num_documents: int = Field(40_000, ge=1, le=100_000_000, description="training documents drawn from TinyWorld")
+    num_eval_documents: int = Field(
+        1_000, ge=1, le=10_000_000, description="validation documents, and as many test documents, drawn from TinyWorld"
+    )
+    val_fraction: float | None = Field(
+        None, ge=0, lt=1, description="of files: share validated on; null: 0.05, unless rows name their split"
+    )
+    test_fraction: float | None = Field(
+        None, ge=0, lt=1, description="of files: share kept for the test; null: 0.05, or none if rows name their split"
+    )
+    tokenizer: Literal["bpe", "char"] = Field(
+        "bpe", description="bpe: pieces of bytes, learned from the training split; char: single characters"
+    )
+    vocab_size: int = Field(
+        1024, ge=1, le=1_000_000, description="tokens of the BPE, special ones included; characters are as many as there are"
+    )
+    seq_len: int = Field(512, ge=1, le=1_000_000, description="positions in a training window")
     curriculum: CurriculumConfig = CurriculumConfig()
     """What TinyWorld teaches before its documents; other text has no lessons."""
 

@@ -37,8 +37,8 @@ class MelConfig(Config):
     hop: int = Field(160, ge=1, le=1_000_000, description="samples from frame to frame")
     fft: int = Field(512, ge=2, le=1_000_000, description="length of the Fourier transform")
     bins: int = Field(80, ge=1, le=10_000, description="mel bins")
-    low_hz: float = Field(20.0, ge=0)
-    high_hz: float = Field(7_600.0, gt=0)
+    low_hz: float = Field(20.0, ge=0, description="lower edge of the lowest bin")
+    high_hz: float = Field(7_600.0, gt=0, description="upper edge of the highest bin")
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "MelConfig":

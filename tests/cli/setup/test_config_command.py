@@ -41,6 +41,29 @@ def test_schema_has_every_key_with_its_meaning(omnictl: Command) -> None:
     assert train["additionalProperties"] is False
 
 
+def test_describe_lists_settings_with_type_bounds_default_and_meaning(omnictl: Command) -> None:
+    described = json.loads(omnictl("config", "describe", "pretrain", "train.schedule", "--json").out)
+    assert described["settings"][1] == {
+        "key": "train.schedule.decay_fraction",
+        "type": "number",
+        "bounds": "≥ 0, ≤ 1",
+        "default": 0.4,
+        "description": "share of the steps over which the rate falls to zero",
+        "required": False,
+    }
+    shown = omnictl("config", "describe", "pretrain", "train.lr").out
+    assert "peak learning rate of AdamW" in shown
+    assert "number > 0" in shown
+    assert "train.steps" not in shown
+
+
+def test_describe_suggests_the_key_that_was_meant(omnictl: Command) -> None:
+    ended = omnictl("config", "describe", "pretrain", "train.learning_rate")
+    assert ended.code == 2
+    assert "stage `pretrain` has no setting 'train.learning_rate', did you mean train.lr?" in ended.err
+    assert "`omnictl config describe pretrain` lists all of them" in ended.err
+
+
 def test_diff_of_presets_files_and_runs(omnictl: Command, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text(omnictl("config", "show", "pretrain", "--preset", "debug", "--set", "train.lr=1e-3").out)
     assert omnictl("config", "diff", "pretrain", "debug", "mine.json").out == "train.lr: 0.01 -> 0.001\n"
@@ -55,7 +78,7 @@ def test_diff_with_something_that_is_not_there(omnictl: Command) -> None:
     assert "'mine.json' is neither a preset (debug, tiny, small) nor a config file nor a run's folder" in ended.err
 
 
-@pytest.mark.parametrize("command", ["show", "schema"])
+@pytest.mark.parametrize("command", ["show", "schema", "describe"])
 def test_an_unknown_stage(omnictl: Command, command: str) -> None:
     ended = omnictl("config", command, "pretrian")
     assert ended.code == 2
