@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from omnictl.cli.completion import complete_evaluated
 from omnictl.cli.console import Output
 from omnictl.cli.measure.results_table import overview, verdict_line
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName, check_stage, check_tinyworld, choose_run
@@ -26,7 +27,9 @@ MOST_GROUPS = 12
 
 
 def evaluate(
-    stage: Annotated[str, typer.Argument(help=f"{ALL}, or one of: {', '.join(STAGES)}.", show_default=False)],
+    stage: Annotated[
+        str, typer.Argument(help=f"{ALL}, or one of: {', '.join(STAGES)}.", autocompletion=complete_evaluated, show_default=False)
+    ],
     run: RunOption = None,
     data: Annotated[str | None, typer.Option(help="Other data than the run's own, e.g. tinyworld:7.", show_default=False)] = None,
     split: Annotated[SplitName, typer.Option(help="Part of the data.")] = SplitName.test,

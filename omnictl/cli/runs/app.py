@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from omnictl.cli.completion import complete_run
 from omnictl.cli.console import Output
 from omnictl.cli.options import JsonOption, RunsOption
 from omnictl.cli.runs.compare import compare
@@ -26,7 +27,12 @@ app.command("prune")(prune)
 
 @app.command("path")
 def path(
-    run: Annotated[str, typer.Argument(help="STAGE/FOLDER, a name, a stage for its newest run, or latest.", show_default=False)],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="STAGE/FOLDER, a name, a stage for its newest run, or latest.", autocompletion=complete_run, show_default=False
+        ),
+    ],
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:

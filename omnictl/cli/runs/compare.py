@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from omnictl.cli.completion import complete_run
 from omnictl.cli.console import Output, printable
 from omnictl.cli.options import JsonOption, RunsOption
 from omnictl.errors import UsageError
@@ -22,7 +23,13 @@ PAGE = "comparison.html"
 
 def compare(
     names: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN...", help="STAGE/FOLDER, a path or a name; two or more.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN...",
+            help="STAGE/FOLDER, a path or a name; two or more.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help=f"The page; default: {PAGE} among the runs.", show_default=False)] = None,
     runs: RunsOption = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from omnictl.cli.completion import complete_run
 from omnictl.cli.console import Output
 from omnictl.cli.options import JsonOption, RunsOption
 from omnictl.errors import UsageError
@@ -21,7 +22,10 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Remove without ask
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="STAGE/FOLDER, a path or a name.", show_default=False)],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="STAGE/FOLDER, a path or a name.", autocompletion=complete_run, show_default=False),
+    ],
     yes: YesOption = False,
     force: Annotated[bool, typer.Option("--force", help="Even if other runs are made from it.")] = False,
     runs: RunsOption = None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from omnictl.cli.completion import complete_run
 from omnictl.cli.console import Output, printable
 from omnictl.cli.options import JsonOption, RunsOption
 from omnictl.cli.runs.list import STATUS_COLOURS, coloured, score_text
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from omnictl.runs.run import Run
 
 RunArgument = Annotated[
-    str, typer.Argument(help="STAGE/FOLDER, a path, a name, a stage for its newest run, or latest.", show_default=False)
+    str,
+    typer.Argument(
+        help="STAGE/FOLDER, a path, a name, a stage for its newest run, or latest.", autocompletion=complete_run, show_default=False
+    ),
 ]
 
 FACTS = ("created", "command", "device", "optimizer", "processes", "error")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omnictl.cli.completion import complete_planned
 from omnictl.cli.console import Output
 from omnictl.cli.options import (
     DEFAULT_PRESET,
@@ -31,7 +32,7 @@ ALL = "all"
 
 
 def plan(
-    stage: Annotated[str, typer.Argument(help="A stage, or all of them.", show_default=False)],
+    stage: Annotated[str, typer.Argument(help="A stage, or all of them.", autocompletion=complete_planned, show_default=False)],
     preset: PresetOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from omnictl.cli.completion import complete_run
 from omnictl.cli.console import Output, printable
 from omnictl.cli.options import JsonOption, RunsOption
 from omnictl.runs.root import run_root
@@ -21,7 +22,12 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 def watch(
     run: Annotated[
-        str, typer.Argument(help="STAGE/FOLDER, a path, a name, a stage, or latest: the newest run of all.", show_default=True)
+        str,
+        typer.Argument(
+            help="STAGE/FOLDER, a path, a name, a stage, or latest: the newest run of all.",
+            autocompletion=complete_run,
+            show_default=True,
+        ),
     ] = "latest",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any that is free.")] = PORT,
     every: Annotated[int, typer.Option(min=1, help="Seconds after which the page is made anew.")] = 5,
