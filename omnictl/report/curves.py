@@ -4,11 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from omnictl.report.html import Html, element
+from omnictl.report.html import Html, element, number
 
-WIDTH, HEIGHT = 540, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 34
+WIDTH, HEIGHT = 400, 200
+"""About as large as drawings are shown, so that their texts can be read."""
+
+LEFT, RIGHT, TOP, BOTTOM = 50, 20, 12, 34
 """Margins in pixels, for the ticks."""
+
+MOST_LOG_TICKS = 8
+"""Of a logarithmic axis; with more, only powers of ten are marked."""
 
 MOST_POINTS = 300
 """Of a curve; more are averaged."""
@@ -17,7 +22,7 @@ NUM_COLOURS = 8
 """Of lines in one chart, `curve-0` to `curve-7` in the page's style; more begin anew."""
 
 LOG_RATIO = 30.0
-"""From such a ratio of the largest to the smallest value on, the axis is logarithmic."""
+"""From such a ratio of the largest to the smallest value on, the axis of what falls is logarithmic."""
 
 
 class Point(NamedTuple):
@@ -62,9 +67,9 @@ def curve(
     """
     if not points:
         return Html("")
-    at_best = f", best {best.value:.4g} at step {best.step}" if best else ""
+    at_best = f", best {number(best.value)} at step {best.step}" if best else ""
     averaged = average_curve(points)
-    label = f"{name} from {averaged[0].value:.4g} to {averaged[-1].value:.4g} over {points[-1].step} steps"
+    label = f"{name} from {number(averaged[0].value)} to {number(averaged[-1].value)} over {points[-1].step} steps"
     shown = [*limits, *([Limit("", 0.0)] if from_zero else [])]
     return _figure(name, {"": points}, at_best, label, best=best, limits=shown)
 
@@ -96,12 +101,38 @@ def _figure(
     best: Point | None = None,
     limits: Sequence[Limit] = (),
 ) -> Html:
-    """Lines in one drawing."""
+    """A drawing with its caption."""
+    drawing = draw_lines(lines, label, best=best, limits=limits)
+    scale = ", logarithmic" if drawing.is_log else ""
+    return element("figure", element("figcaption", f"{name}{scale}{remark}"), drawing.svg)
+
+
+class Drawing(NamedTuple):
+    """Lines in one coordinate system."""
+
+    svg: Html
+    """`WIDTH` by `HEIGHT`; its colours are the page's style."""
+    is_log: bool
+    """Whether the axis of the values is logarithmic."""
+
+
+def draw_lines(
+    lines: Mapping[str, Sequence[Point]], label: str, *, best: Point | None = None, limits: Sequence[Limit] = ()
+) -> Drawing:
+    """Lines over the steps.
+
+    Args:
+        lines: the points in order, by name; at least one point in all.
+        label: what is seen, in words.
+        best: a point that is marked.
+        limits: what to compare with.
+    """
     drawn = {number: average_curve(points) for number, points in enumerate(lines.values()) if points}
     x = _Axis(0, max(1, *(points[-1].step for points in drawn.values())), LEFT, WIDTH - RIGHT)
-    y = _value_axis([point.value for points in drawn.values() for point in points] + [limit.value for limit in limits])
+    values = [point.value for points in drawn.values() for point in points] + [limit.value for limit in limits]
+    y = _value_axis(values, may_be_log=any(_falls(points) for points in drawn.values()))
     single = len(lines) == 1
-    drawing = element(
+    svg = element(
         "svg",
         *_grid(x, y),
         *(part for limit in limits if limit.name for part in _limit_line(limit, y)),
@@ -112,8 +143,12 @@ def _figure(
         role="img",
         aria_label=label,
     )
-    scale = ", logarithmic" if y.log else ""
-    return element("figure", element("figcaption", f"{name}{scale}{remark}"), drawing)
+    return Drawing(svg, y.log)
+
+
+def _falls(points: Sequence[Point]) -> bool:
+    """Whether a curve ends lower than it begins: a share of right answers that rises from a guess is no reason for a log axis."""
+    return points[-1].value < points[0].value
 
 
 def _line(points: Sequence[Point], x: _Axis, y: _Axis, kind: str) -> Html:
@@ -136,9 +171,9 @@ def average_curve(points: Sequence[Point], most: int = MOST_POINTS) -> list[Poin
     return [Point(part[-1].step, math.fsum(point.value for point in part) / len(part)) for part in parts]
 
 
-def _value_axis(values: Sequence[float]) -> _Axis:
+def _value_axis(values: Sequence[float], *, may_be_log: bool) -> _Axis:
     low, high = min(values), max(values)
-    if low > 0 and high / low > LOG_RATIO:
+    if may_be_log and low > 0 and high / low > LOG_RATIO:
         return _Axis(low, high, HEIGHT - BOTTOM, TOP, log=True)
     room = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
     return _Axis(0 if low == 0 else low - room, high + room, HEIGHT - BOTTOM, TOP)
@@ -150,10 +185,10 @@ def _grid(x: _Axis, y: _Axis) -> list[Html]:
         at = f"{y.at(tick):.1f}"
         lines += [
             element("line", x1=str(LEFT), x2=str(WIDTH - RIGHT), y1=at, y2=at, class_="grid"),
-            element("text", f"{tick:.4g}", x=str(LEFT - 6), y=at, text_anchor="end", dominant_baseline="middle"),
+            element("text", number(float(tick)), x=str(LEFT - 6), y=at, text_anchor="end", dominant_baseline="middle"),
         ]
     for tick in _ticks(x):
-        lines.append(element("text", f"{tick:g}", x=f"{x.at(tick):.1f}", y=str(HEIGHT - BOTTOM + 18), text_anchor="middle"))
+        lines.append(element("text", number(float(tick)), x=f"{x.at(tick):.1f}", y=str(HEIGHT - BOTTOM + 18), text_anchor="middle"))
     return [*lines, element("text", "step", x=str(WIDTH - RIGHT), y=str(HEIGHT - 2), text_anchor="end")]
 
 
@@ -162,6 +197,8 @@ def _ticks(axis: _Axis) -> list[float]:
     if axis.log:
         powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
         candidates = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+        if sum(axis.low <= value <= axis.high for value in candidates) > MOST_LOG_TICKS:
+            candidates = [10.0**power for power in powers]
     else:
         rough = (axis.high - axis.low) / 5
         power = 10.0 ** math.floor(math.log10(rough))

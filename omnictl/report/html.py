@@ -43,7 +43,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .3rem 1.2rem .3rem 0; te
 th { color: var(--faint); font-weight: 500; }
 tbody th { color: inherit; font-weight: 400; }
 td { overflow-wrap: break-word; }
-.number { font-variant-numeric: tabular-nums; text-align: right; }
+.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
 .right, .learned { color: var(--green); }
 .weak { color: var(--amber); }
 .not-learned { color: var(--red); }
@@ -59,8 +59,8 @@ figure img { background: #fff; border-radius: .4rem; display: block; max-width: 
 .wide img { border-radius: 0; max-width: none; padding: 0; }
 td img { display: block; max-width: 8rem; }
 audio { display: block; height: 2.2rem; margin-top: .2rem; width: 17rem; }
-svg { display: block; height: auto; max-width: 38rem; width: 100%; }
-svg text { fill: var(--faint); font-size: 12px; }
+svg { display: block; height: auto; max-width: 30rem; width: 100%; }
+svg text { fill: var(--faint); font-size: 12px; paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
 svg .grid { stroke: var(--line); }
 svg .curve { color: var(--blue); fill: none; stroke: currentColor; stroke-linejoin: round; stroke-width: 1.8; }
 svg .limit { stroke: var(--faint); stroke-dasharray: 5 4; }
@@ -147,8 +147,10 @@ def _cell(value: str) -> Html:
 
 
 def number(value: object) -> Number:
-    """A number with four significant digits; any other value as text."""
-    return Number(f"{value:.4g}" if isinstance(value, float) else str(value))
+    """A number with four significant digits, or without decimals where it is larger; any other value as text."""
+    if not isinstance(value, float):
+        return Number(str(value))
+    return Number(f"{value:,.0f}" if 9_999.5 <= abs(value) < 1e15 else f"{value:.4g}")
 
 
 def items(entries: Iterable[str], kind: str = "plain") -> Html:

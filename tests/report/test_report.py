@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from omnictl.report import write_pipeline_report, write_report
-from omnictl.report.curves import Point, average_curve, curve
+from omnictl.report.curves import HEIGHT, WIDTH, Point, average_curve, curve
 from omnictl.report.html import VOID, element
 from omnictl.report.run_files import key_figures
 from omnictl.runs.run import Run
@@ -253,7 +253,7 @@ def test_a_curve_lies_within_its_image() -> None:
         (line,) = re.findall(r'polyline points="([^"]*)"', drawing)
         places = [tuple(map(float, place.split(","))) for place in line.split()]
         assert len(places) == len(values)
-        assert all(0 <= x <= 540 and 0 <= y <= 240 for x, y in places)
+        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
         assert re.search(r"<text [^>]*>[-0-9.e]+</text>", drawing)
     assert ("logarithmic" in curve("loss", [Point(0, 100.0), Point(1, 1.0)])) is True
     assert ("logarithmic" in curve("loss", [Point(0, 10.0), Point(1, 1.0)])) is False

@@ -114,3 +114,15 @@ def test_a_limit_lies_within_the_picture() -> None:
     drawn = curve("memory", [Point(1, 100.0), Point(2, 110.0)], limits=[Limit("planned", 500.0)])
     assert 'class="limit"' in drawn
     assert "planned 500" in drawn
+
+
+def test_what_rises_from_near_nothing_has_a_plain_axis_and_what_falls_to_it_a_logarithmic_one() -> None:
+    rising = [Point(0, 0.01), Point(10, 0.99)]
+    assert "logarithmic" not in curve("top1", rising)
+    assert "logarithmic" in curve("wer", [Point(0, 0.99), Point(10, 0.01)])
+
+
+def test_large_numbers_are_written_out() -> None:
+    drawn = curve("tokens a second", [Point(0, 10_000.0), Point(20_000, 40_000.0)])
+    assert ">20,000<" in drawn
+    assert "e+0" not in drawn
