@@ -93,7 +93,6 @@ def test_what_it_began_as_is_kept_in_the_model_folder(trained: Run, tmp_path: Pa
         again.loss(batch)
 
 
-@pytest.mark.slow
 def test_validation_leads_with_the_pairs(trained: Run) -> None:
     report = begin(trained).validate()
     assert report.headline == "preferred"
