@@ -253,3 +253,12 @@ def test_example_configs_are_valid(path: Path) -> None:
     word = path.stem.partition("_")[0]
     kind = command_recipe(stages.get(word, word)).config_type
     assert isinstance(resolve(kind, preset=None, file=path), kind)
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    rows = re.findall(
+        r"^\| (.+?) \| (.*tests/.*) \|$", (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    named = [name for _, tests in rows for name in re.findall(r"`(tests/[\w/.]+)`", tests)]
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).is_file()] == []

@@ -59,7 +59,7 @@ ResumeOption = Annotated[
 InitOption = Annotated[
     str | None, typer.Option(metavar="RUN", help="Start from another run's weights; pretrain: or from a Hugging Face folder's.")
 ]
-MaxStepsOption = Annotated[int | None, typer.Option(min=1, help="Train for so many steps in all.")]
+MaxStepsOption = Annotated[int | None, typer.Option(min=1, max=10**9, help="Train for so many steps in all.")]
 MaxMinutesOption = Annotated[
     float | None, typer.Option(min=0.01, max=1_000_000, callback=check_finite, help="Time for the whole command.")
 ]

@@ -7,9 +7,10 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from omnictl.errors import OmniError
-from omnictl.runs.checksums import check_folder, is_sealed
+from omnictl.runs.checksums import begins_with, check_folder, describe_file, is_sealed
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
+from omnictl.runs.weights_file import WEIGHTS
 from omnictl.trainer.checkpoint import FILES, checkpoint_folders, damage
 
 
@@ -29,6 +30,7 @@ def verify_run(run: Run) -> Verification:
     try:
         parents = run.record().get("parents", {})
         notes += [f"its parent {name} is gone: {path}" for name, path in parents.items() if not Path(path).exists()]
+        run.check_config()
     except OmniError as error:
         problems.append(error.message)
     for folder in checkpoint_folders(run):
@@ -42,6 +44,7 @@ def verify_run(run: Run) -> Verification:
         problems.append(f"model: {error.message}")
     if run.model.is_dir() and not is_sealed(run.model):
         notes.append("its model folder is of before checksums: only whether it can be read is known")
+    problems += _contradictions(run)
     for path in sorted(run.path.rglob("*")):
         if path.suffix in (".json", ".jsonl", ".safetensors") and run.checkpoints not in path.parents and path.name != "run.json":
             files += 1
@@ -49,6 +52,26 @@ def verify_run(run: Run) -> Verification:
             if problem is not None:
                 problems.append(f"{path.relative_to(run.path)}: {problem}")
     return Verification(problems, notes, files)
+
+
+def _contradictions(run: Run) -> list[str]:
+    """What the newest whole checkpoint says of other files of a run and they deny; of the best weights, once training has ended."""
+    newest = next((folder for folder in checkpoint_folders(run) if damage(folder) is None), None)
+    if newest is None:
+        return []
+    state, problems = read_json(newest / "state.json"), []
+    if state.get("metrics") is not None and not begins_with(run.metrics_file, state["metrics"]):
+        problems.append(f"metrics.jsonl: up to step {state['step']} it is not as it was written")
+    try:
+        if state.get("best_weights") is None or run.record()["status"] != "finished":
+            return problems
+        if describe_file(run.model / WEIGHTS)["sha256"] != state["best_weights"]:
+            problems.append(f"model: its weights are not those of step {state['best_step']}, which were the best")
+        if read_json(run.path / "best.json").get("step") != state["best_step"]:
+            problems.append(f"best.json: it does not name step {state['best_step']}, which was the best")
+    except (OmniError, OSError):
+        pass  # which is among the problems already
+    return problems
 
 
 def _why_unreadable(path: Path) -> str | None:

@@ -20,7 +20,7 @@ from omnictl.models.qwen3 import thinker_settings, thinker_state_dict
 from omnictl.models.thinker import Thinker, ThinkerConfig
 from omnictl.pipeline.run_folder import versions_and_machine, whole_or_absent
 from omnictl.runs.checksums import describe_file, seal
-from omnictl.runs.files import read_json, write_text
+from omnictl.runs.files import read_json
 from omnictl.runs.model_folder import write_description
 from omnictl.runs.run import Run, create_run, find_run, list_runs
 from omnictl.stages.pretrain import Pretrain, PretrainConfig
@@ -106,7 +106,7 @@ def import_thinker(root: Path, folder: Path, tell: Callable[[str], None]) -> Run
 
 def _write(run: Run, config: PretrainConfig, foreign: ForeignTokenizer, tensors: dict[str, Tensor], *, chats: bool) -> None:
     """Fill the folder of an imported run."""
-    write_text(run.config_file, to_json(config))
+    run.write_config(to_json(config))
     chat = "chatml" if chats else "text"
     write_description(run.model, Pretrain.name, config, vocab_size=foreign.tokenizer.vocab_size, chat=chat)
     if chats:

@@ -90,7 +90,8 @@ def reopen_job(run: Run, *, cache: Path) -> Job:
     """The job of a run, to go on with.
 
     Raises:
-        CheckpointError: it is damaged.
+        RunError: its config is damaged.
+        CheckpointError: its model folder is.
         DataError: its data can no longer be read, or has changed since the run began.
     """
     return _job_type(run.stage).reopen(run, cache=cache)

@@ -176,9 +176,10 @@ def _read_config(run: Run) -> Config:
     """The config that a pipeline was made with.
 
     Raises:
-        RunError: it has stages that there are not.
+        RunError: it is damaged, or has stages that there are not.
         ConfigError: it is one of another version.
     """
+    run.check_config()
     stages = list(read_json(run.config_file))
     unknown = [stage for stage in stages if stage not in command_stages()]
     if unknown:

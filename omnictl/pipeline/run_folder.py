@@ -21,7 +21,10 @@ from omnictl.stages.protocol import TrainableStage
 
 def absolute_source(data: str) -> str:
     """The source as the run's config keeps it: a path must be found again from another working directory."""
-    path = Path(data).expanduser()
+    try:
+        path = Path(data).expanduser()
+    except RuntimeError:  # no such user: whoever opens it says so
+        return data
     return str(path.absolute()) if path.exists() else data
 
 
@@ -42,7 +45,7 @@ def create_stage_run(root: Path, stage: TrainableStage, name: str, record: Mappi
     """
     run = create_run(root, stage.name, name, dict(record))
     with whole_or_absent(run):
-        write_text(run.config_file, to_json(stage.config))
+        run.write_config(to_json(stage.config))
         describe(run, stage)
     return run
 
@@ -51,7 +54,7 @@ def new_run(root: Path, stage: str, name: str, record: Mapping[str, object], con
     """A new run directory for a run that trains several stages, with its config; raises as `create_stage_run`."""
     run = create_run(root, stage, name, dict(record))
     with whole_or_absent(run):
-        write_text(run.config_file, to_json(config))
+        run.write_config(to_json(config))
     return run
 
 

@@ -48,8 +48,10 @@ class StageJob:
         """The stage of a run, to go on with.
 
         Raises:
+            RunError: its config is not as it was written.
             DataError: its data cannot be read, or has changed since the run began.
         """
+        run.check_config()
         stage = stage_type(run.stage).open(run.model, data=None, cache=cache)
         refuse_changed_data(run, stage)
         parent = run.record()["parents"].get("init")

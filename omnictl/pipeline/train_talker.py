@@ -67,6 +67,7 @@ class TalkerJob:
     @classmethod
     def reopen(cls, run: Run, *, cache: Path) -> "TalkerJob":  # noqa: ARG003  its parts take it when they are opened
         """A run to go on with, whichever part was under way."""
+        run.check_config()
         return cls(run)
 
     @staticmethod

@@ -33,6 +33,16 @@ def describe_file(path: Path) -> Entry:
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
 
 
+def begins_with(path: Path, entry: Entry) -> bool:
+    """Whether a file that only ever grows still begins with what `describe_file` saw; not so if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            beginning = file.read(entry["bytes"])
+    except OSError:
+        return False
+    return {"bytes": len(beginning), "sha256": hashlib.sha256(beginning).hexdigest()} == entry
+
+
 def seal(folder: Path) -> None:
     """Flush the files of a model folder, and name in its manifest those that it does not name yet.
 

@@ -32,7 +32,7 @@ def os_error(error: OSError, path: Path) -> OmniError | None:
         return RunError(
             f"cannot create a folder at {path}: {os.strerror(error.errno)}",
             where=str(path),
-            fix="choose another folder with --runs DIR",
+            fix="choose another folder with --runs DIR; if it was moved away, put it back and go on with --resume",
         )
     if error.errno == errno.EISDIR:
         place = error.filename2 or error.filename or path

@@ -5,6 +5,8 @@ runs/pretrain/2026-11-22_14-05-09_tiny/
 """
 
 import datetime
+import hashlib
+import json
 import logging
 import re
 import shutil
@@ -18,13 +20,20 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from omnictl.errors import OmniError, RunError
-from omnictl.runs.files import read_json, sync_dir, write_json, writing
+from omnictl.runs.checksums import describe_file
+from omnictl.runs.files import read_json, sync_dir, write_json, write_text, writing
 from omnictl.runs.run_references import find_place, place_in
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 LOCAL_TIME = "%Y-%m-%d_%H-%M-%S"
 LOCAL_TIME_LEN = len("2026-11-22_14-05-09")
+
+CHECKSUM = "sha256"
+"""A field of the record: the SHA-256 of all the others. Records of before there were checksums have none."""
+
+CONFIG_CHECKSUM = "config_sha256"
+"""A field of the record: that of `config.json`."""
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +115,24 @@ class Run:
         return self.path / "report.html"
 
     def record(self) -> dict[str, Any]:
-        """The contents of `run.json`, with absolute paths of the parents wherever the folder of all runs is now."""
+        """The contents of `run.json`, with absolute paths of the parents wherever the folder of all runs is now.
+
+        Raises:
+            RunError: it cannot be read, is no record, or is not as it was written.
+        """
         record = read_json(self.path / "run.json")
         if not isinstance(record, dict) or "stage" not in record or "status" not in record:
             raise RunError(
                 f"{self.path}/run.json is not the record of a run",
                 where=str(self.path),
                 fix="name a run directory, such as runs/pretrain/2026-11-22_14-05-09_tiny",
+            )
+        checksum = record.pop(CHECKSUM, None)
+        if checksum is not None and checksum != _checksum(record):
+            raise RunError(
+                f"{self.path}/run.json is damaged: its values are not those that were written",
+                where=f"{self.path}/run.json",
+                fix=f"copy the run anew from where it is whole; if you changed it on purpose, take its line {CHECKSUM!r} out",
             )
         if "parents" in record:
             record["parents"] = {name: str(find_place(self.root, place)) for name, place in record["parents"].items()}
@@ -126,7 +146,38 @@ class Run:
         if "parents" in record:
             places = {name: place_in(self.root, Path(path)) for name, path in record["parents"].items()}
             record = {**record, "parents": places}
-        write_json(self.path / "run.json", record)
+        write_json(self.path / "run.json", {**record, CHECKSUM: _checksum(record)})
+
+    def write_config(self, text: str) -> None:
+        """Write the config, and its checksum into the record.
+
+        Raises:
+            DiskFull: no space left.
+            RunError: the folder is read-only.
+        """
+        write_text(self.config_file, text)
+        self.update(**{CONFIG_CHECKSUM: describe_file(self.config_file)["sha256"]})
+
+    def check_config(self) -> None:
+        """Refuse a config that is not as it was written.
+
+        Raises:
+            RunError: it is not, or it cannot be read.
+        """
+        expected = self.record().get(CONFIG_CHECKSUM)
+        if expected is None:
+            return
+        fix = "copy the run anew from where it is whole; to train with other settings, start a new run with --config"
+        try:
+            found = describe_file(self.config_file)["sha256"]
+        except OSError as error:
+            raise RunError(f"cannot read {self.config_file}: {error.strerror}", where=str(self.config_file), fix=fix) from error
+        if found != expected:
+            raise RunError(
+                f"{self.config_file} is damaged: its SHA-256 is not the one that run.json beside it gives",
+                where=str(self.config_file),
+                fix=fix,
+            )
 
     def is_locked(self) -> bool:
         """Whether a process holds it for writing."""
@@ -174,6 +225,12 @@ class Run:
             with suppress(OmniError):  # the disk is full or read-only: the error on its way says so
                 self.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    """Of the values that come back from JSON: keys are texts there."""
+    values = json.loads(json.dumps(record))
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def create_run(root: Path, stage: str, name: str, record: dict[str, object]) -> Run:

@@ -49,6 +49,8 @@ class TrainState:
     returns: int = 0  # how often the training has gone back to a checkpoint
     good_step: int | None = None  # of the checkpoint that it would go back to
     norms: list[float] = field(default_factory=list)  # of the gradients of recent steps
+    best_weights: str | None = None  # SHA-256 of the model folder's, those of `best_step`
+    metrics: dict[str, Any] | None = None  # size and SHA-256 of the log so far
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:
@@ -139,8 +141,9 @@ def save_checkpoint(
     discard_drafts(run)
     try:
         with writing(run.checkpoints):
+            run.checkpoints.mkdir(exist_ok=True)
             _check_space(run.checkpoints, (*weights.values(), *moments.values(), *generators.values()))
-            draft.mkdir(parents=True)
+            draft.mkdir()
         save_tensors(weights, draft / "model.safetensors")
         save_tensors(moments, draft / "optimizer.safetensors")
         save_tensors(generators, draft / "rng.safetensors")
@@ -165,7 +168,7 @@ def _check_space(folder: Path, tensors: Iterable[Tensor]) -> None:
         OSError: there is less space on the disk than the tensors take.
     """
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    if folder.is_dir() and shutil.disk_usage(folder).free < needed:
+    if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -179,18 +182,24 @@ def _seal(folder: Path) -> None:
 
 
 def discard_drafts(run: Run) -> None:
-    """Remove what a killed save left behind."""
-    for path in run.checkpoints.glob(f"{DRAFT}*"):
-        if path.is_dir():
-            shutil.rmtree(path)
+    """Remove what a killed save left behind.
+
+    Raises:
+        RunError: the folder is read-only.
+    """
+    with writing(run.checkpoints):
+        for path in run.checkpoints.glob(f"{DRAFT}*"):
+            if path.is_dir():
+                shutil.rmtree(path)
 
 
 def _prune(run: Run, state: TrainState, keep: int) -> None:
     folders = [path for path in checkpoint_folders(run) if path.name <= _folder_name(state.step)]
     wanted = {path.name for path in folders[:keep]} | {_folder_name(step or 0) for step in (state.best_step, state.good_step)}
-    for path in checkpoint_folders(run):  # later ones were passed over on resume: they are damaged
-        if path.name not in wanted:
-            shutil.rmtree(path)
+    with writing(run.checkpoints):
+        for path in checkpoint_folders(run):  # later ones were passed over on resume: they are damaged
+            if path.name not in wanted:
+                shutil.rmtree(path)
 
 
 def step_of(folder: Path) -> int:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from omnictl.errors import Diverged
 from omnictl.nn.batch_statistics import forget_batch_statistics, statistics_modules
-from omnictl.runs.files import write_json
+from omnictl.runs.checksums import begins_with, describe_file, read_manifest
+from omnictl.runs.files import write_json, writing
 from omnictl.runs.run import Run
+from omnictl.runs.weights_file import WEIGHTS
 from omnictl.trainer.checkpoint import (
     TrainState,
     by_rank,
@@ -137,6 +139,8 @@ class Trainer:
         state = load_checkpoint(folder, self.stage.model, self.optimizers, self.device, rank=self.group.rank)
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
+        if state.metrics is not None and self.group.is_main and not begins_with(self.run.metrics_file, state.metrics):
+            self.observer.note(f"{self.run.metrics_file} is not as it was written up to step {state.step}: trust no curve of it")
         if not self.setup.sliced:
             self.group.first(lambda: mend_model(self.run, folder, self.stage.model, self.optimizers, state, self.observer.note))
         return state
@@ -347,6 +351,7 @@ class Trainer:
         if not self.group.is_main:
             return
         keep_weights(weights, self.run.model)
+        self.state.best_weights = read_manifest(self.run.model)[WEIGHTS]["sha256"]
         write_json(self.run.path / "best.json", {"step": self.state.step, report.headline: report.value})
 
     def save(self) -> None:
@@ -358,6 +363,8 @@ class Trainer:
         generators = by_rank(self.group.gather(generator_states(self.device)))
         if self.log is not None:
             self.log.flush()  # a checkpoint counts on the lines before it
+            with writing(self.run.path):
+                self.state.metrics = describe_file(self.run.metrics_file)
         if self.group.is_main:
             save_checkpoint(self.run, self.stage.model, self.optimizers, self.state, generators, keep=self.config.runtime.keep)
         elif self.setup.sliced:  # the leading process asks for these

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from omnictl.runs.run import Run
+
 Command = Callable[..., Any]
 
 MOST_LINES = 24
@@ -178,7 +180,19 @@ def test_programs_get_every_mistake(omnictl: Command, files: None) -> None:
 
 
 def test_an_unfinished_run_is_no_run_to_judge(omnictl: Command, trained: Path) -> None:
-    record = json.loads((trained / "run.json").read_text())
-    (trained / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
+    Run(trained).update(status="interrupted")
     assert omnictl("eval", "pretrain").code == 4
     assert omnictl("eval", "pretrain", "--run", trained, "--limit", 1).code == 0  # unless it is named
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--data", "~nosuchuser/x"], 3, "names a user that this machine does not have"),
+        (["--max-steps", 10**30], 2, "less than or equal to 1000000000"),
+    ],
+)
+def test_what_no_machine_has_is_refused_at_once(omnictl: Command, arguments: list[object], code: int, said: str) -> None:
+    ended = omnictl("pretrain", "--preset", "debug", *arguments)
+    assert ended.code == code
+    assert said in ended.err.replace("\n", " ")

@@ -1,6 +1,7 @@
 """Damage to what a run has written: each is found and named, or changes nothing; there is no third."""
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -10,13 +11,15 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from omnictl.data.manifest.cache import CHECKSUMS, cache_dir, read_or_build
 from omnictl.errors import OmniError
+from omnictl.measure.verify import verify_run
 from omnictl.runs.run import Run
 from omnictl.stages.pretrain import Pretrain
 from omnictl.stages.protocol import open_model
-from omnictl.trainer.checkpoint import newest_intact_checkpoint
+from omnictl.trainer.checkpoint import keep_weights, newest_intact_checkpoint
 from omnictl.use.chat_session import Session
 
 pytestmark = pytest.mark.faults
@@ -63,7 +66,17 @@ def exchange(path: Path, generator: random.Random) -> None:
     other.write_bytes(first)
 
 
-DAMAGES = (flip, flip, flip, cut, zero, delete, append, exchange)
+def older(path: Path, generator: random.Random) -> None:
+    """In the place of a file an old copy of it, where there is one: in another checkpoint, or a model's from before its last."""
+    copies = [
+        folder / path.name for folder in path.parent.parent.iterdir() if folder not in (path.parent, path) and folder.is_dir()
+    ]
+    copies = [copy for copy in copies if copy.is_file()]
+    if copies:
+        path.write_bytes(generator.choice(copies).read_bytes())
+
+
+DAMAGES = (flip, flip, flip, cut, zero, delete, append, exchange, older, older)
 
 
 def state(folder: Path) -> str:
@@ -106,6 +119,8 @@ def test_damage_to_a_model_folder_is_named(trained: Path, look: str, tmp_path: P
         return open_model(Pretrain, folder, device=CPU, cache=cache_dir()).model
 
     whole = weights(open_it(trained / "model"))
+    before = Path(shutil.copytree(trained / "model", tmp_path / "before"))
+    keep_weights({name: tensor * 2 for name, tensor in load_file(before / "model.safetensors").items()}, before)
     silent: list[int] = []
     for seed in range(TIMES):
         folder = Path(shutil.copytree(trained / "model", tmp_path / f"model{seed}"))
@@ -146,7 +161,69 @@ def test_damage_to_checkpoints_is_named_and_survived(trained: Path, tmp_path: Pa
         shutil.rmtree(copy.path)
 
 
-@pytest.mark.parametrize("damage", [flip, cut, zero, delete, append])
+def values_of(path: Path) -> object:
+    """What a file says: its bytes, or of JSON the values, without the checksum of a record, whose name may be what was damaged."""
+    if path.name not in ("run.json", "config.json", "best.json") or path.parent.name == "model":
+        return path.read_bytes()
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    return {key: value for key, value in values.items() if len(str(value)) != 64} if isinstance(values, dict) else values
+
+
+CHECKED = ("run.json", "config.json", "metrics.jsonl", "checkpoints/*/*", "model/*")
+"""Whatever is changed in these files of a run, `runs verify` finds."""
+
+
+def test_damage_to_a_run_is_found(trained: Path, tmp_path: Path) -> None:
+    """By `verify`, whichever file it is in; what it does not find has changed nothing that is said."""
+    silent: list[str] = []
+    for seed in range(TIMES):
+        run = Run(Path(shutil.copytree(trained, tmp_path / "pretrain" / f"run{seed}")))
+        files = sorted(path for pattern in CHECKED for path in run.path.glob(pattern) if path.stat().st_size)
+        generator = random.Random(seed)
+        path = generator.choice(files)
+        damage = generator.choice([other for other in DAMAGES if other is not append or path.suffix != ".jsonl"])
+        before = {file: values_of(file) for file in files}
+        damage(path, generator)
+        changed = [file for file in files if not file.is_file() or values_of(file) != before[file]]
+        if changed and not verify_run(run).problems:
+            silent.append(f"seed {seed}: {damage.__name__} of {path.relative_to(run.path)}")
+        shutil.rmtree(run.path)
+    assert silent == []
+
+
+def test_a_damaged_run_ends_as_an_undamaged_one_or_is_refused(omnictl: Any, trained: Path, tmp_path: Path) -> None:
+    """Any of its files, then two more steps: the same bits where an older whole state is there, else exit code 4; no traceback."""
+    undisturbed = Path(shutil.copytree(trained, tmp_path / "runs" / "pretrain" / "undisturbed"))
+    assert omnictl("pretrain", "--resume", undisturbed, "--max-steps", 22).code == 0
+    expected = state(undisturbed / "checkpoints" / "step-00000022"), (undisturbed / "model" / "model.safetensors").read_bytes()
+    wrong: list[str] = []
+    for seed in range(max(3, TIMES // 10)):
+        run = Path(shutil.copytree(trained, tmp_path / "runs" / "pretrain" / f"run{seed}"))
+        generator = random.Random(seed)
+        files = sorted(path for path in run.rglob("*") if path.is_file() and path.stat().st_size and path.suffix != ".lock")
+        path, damage = generator.choice(files), generator.choice(DAMAGES)
+        damage(path, generator)
+        ended = omnictl("pretrain", "--resume", run, "--max-steps", 22)
+        if ended.code == 0:
+            found = state(run / "checkpoints" / "step-00000022"), (run / "model" / "model.safetensors").read_bytes()
+        what = f"seed {seed}: {damage.__name__} of {path.relative_to(run)}: {ended.code} {ended.err[-300:]}"
+        if ended.code not in (0, 2, 4) or "Traceback" in ended.err:
+            wrong.append(what)
+        elif ended.code == 0 and found != expected and not _is_told(path, ended.out + ended.err):
+            wrong.append(f"{what}: it ended with other bits")
+        shutil.rmtree(run)
+    assert wrong == []
+
+
+def _is_told(path: Path, said: str) -> bool:
+    """A log's lines cannot be brought back, nor the best weights if the checkpoint of their step is gone: it is said so."""
+    return path.name in said or "no whole checkpoint has the weights" in said
+
+
+@pytest.mark.parametrize("damage", [flip, cut, zero, delete, append, exchange])
 def test_damage_to_the_cache_is_built_again(damage: Callable[..., None], tmp_path: Path) -> None:
     content = random.Random(0).randbytes(5_000)
 

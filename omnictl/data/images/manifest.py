@@ -101,7 +101,7 @@ def label_values(labels: Iterable[Labels]) -> dict[str, tuple[str, ...]]:
 
 def _natural(value: str) -> tuple[int, int, str]:
     """Numbers by size, before words."""
-    return (0, int(value), value) if value.isdecimal() else (1, 0, value)
+    return (0, int(value), value) if value.isdecimal() and len(value) < 100 else (1, 0, value)
 
 
 def label_flaw(labels: Labels, known: Mapping[str, tuple[str, ...]]) -> str | None:

@@ -51,9 +51,10 @@ def source_path(source: str) -> Path:
 
 
 def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        limit = ", of at most 18 digits" if len(text) > 18 else ""
         raise DataError(
-            f"the seed of tinyworld should be a whole number from 0 up, found {text!r}",
+            f"the seed of tinyworld should be a whole number from 0 up{limit}, found {text[:40]!r}",
             where="data.source",
             fix="--data tinyworld:7",
         )

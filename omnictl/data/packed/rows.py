@@ -5,6 +5,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
 from omnictl.config.split import Split
+from omnictl.regular_files import MIB, read_regular
 
 PackedKind = Literal["speech", "images", "dialogues"]
 
@@ -25,6 +26,10 @@ _SPEAKERS = ("speaker", "speaker_id", "client_id")
 _LABELS = ("label", "labels", "class", "category")
 _CAPTIONS = ("caption", "text", "sentence", "description")
 _TURNS = ("messages", "conversations", "conversation")
+
+
+LARGEST_FILE = 256 * MIB
+"""Of an image or a recording beside a table."""
 
 
 class MediaBytes(NamedTuple):
@@ -61,7 +66,7 @@ def media_of(value: object, folder: Path) -> object:
     if data is None and isinstance(path, str):
         file = folder / path
         is_inside = not PurePath(path).is_absolute() and file.resolve().is_relative_to(folder.resolve())
-        data = file.read_bytes() if is_inside and file.is_file() else None
+        data = read_regular(file, LARGEST_FILE) if is_inside and file.is_file() else None
     return MediaBytes(data, guess_suffix(data, path)) if data is not None else None
 
 

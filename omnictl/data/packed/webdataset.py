@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from omnictl.data.manifest.compression import open_bytes
 from omnictl.data.manifest.split_names import split_of_path
 from omnictl.data.packed.rows import AUDIO_SUFFIXES, IMAGE_SUFFIXES, MediaBytes, PackedRow
 from omnictl.errors import DataError
@@ -18,7 +19,10 @@ from omnictl.errors import DataError
 TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz")
 
 MAX_BYTES = 256 << 20
-"""Of one file of a sample."""
+"""Of the files of one sample together."""
+
+MAX_HEADER = 1 << 20
+"""Bytes of a name, or of other notes on a file: they are read at once."""
 
 _TEXTS = {".txt": "text", ".text": "text", ".caption": "caption", ".cls": "label", ".transcript": "text", ".spk": "speaker"}
 
@@ -40,15 +44,29 @@ def read_tar(path: Path, root: Path) -> Iterator[PackedRow]:
     """
     split = split_of_path(path, root) if path != root else None
     try:
-        with tarfile.open(path, "r|*") as tar:
+        with open_bytes(path):  # a pipe would block
+            pass
+        with tarfile.open(path, "r|*", tarinfo=_Member) as tar:
             for key, fields in _samples(tar, path):
                 yield PackedRow(f"{path}: {key}", fields, split)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path} is not a whole tar file: {error}", where=str(path), fix="write or download it anew") from error
 
 
+class _Member(tarfile.TarInfo):
+    """A file of a tar, whose notes must be short."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """Read a header; raises `tarfile.ReadError` if what belongs to it is too long."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.size > MAX_HEADER and not (member.isreg() or member.isdir() or member.islnk() or member.issym()):
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes, at most {MAX_HEADER:,} were expected")
+        return member
+
+
 def _samples(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    key, fields = "", dict[str, Any]()
+    key, fields, size = "", dict[str, Any](), 0
     for member in tar:
         name = PurePath(member.name)
         if not member.isfile() or name.name.startswith("."):
@@ -58,9 +76,10 @@ def _samples(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[str, Mapping[st
         if sample != key:
             if fields:
                 yield key, fields
-            key, fields = sample, {}
-        if member.size > MAX_BYTES:
-            message = f"{member.name} has {member.size:,} bytes; at most {MAX_BYTES:,} were expected"
+            key, fields, size = sample, {}, 0
+        size += member.size
+        if size > MAX_BYTES:
+            message = f"the sample of {member.name} has {size:,} bytes; at most {MAX_BYTES:,} were expected"
             raise DataError(message, where=f"{path}: {member.name}", fix="leave it out of the tar")
         file = tar.extractfile(member)
         assert file is not None, "it is a file"

@@ -55,7 +55,7 @@ def _seconds(name: str, value: object) -> float | None:
         return None
     try:
         seconds = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):  # a whole number of hundreds of digits
         seconds = math.nan
     if not math.isfinite(seconds):
         raise Flaw(f"the {name} should be a number of seconds, found {value!r}")

@@ -12,6 +12,7 @@ import tokenizers
 
 from omnictl.data.text.tokenizer import SPECIAL_TOKENS, Tokenizer, name_bytes
 from omnictl.errors import CheckpointError
+from omnictl.regular_files import read_regular
 
 _OTHER_NAMES = {"<|end|>": "<|endoftext|>", "<|image|>": "<|image_pad|>", "<|audio|>": "<|audio_pad|>"}
 """What Qwen's tokenizers call some special tokens; the others have the same name or are not there."""
@@ -32,7 +33,7 @@ def read_foreign_tokenizer(path: Path) -> ForeignTokenizer:
         CheckpointError: it is missing, corrupt, or of another kind.
     """
     try:
-        core = tokenizers.Tokenizer.from_file(str(path))
+        core = tokenizers.Tokenizer.from_str(read_regular(path).decode("utf-8"))
         described: dict[str, Any] = json.loads(core.to_str())
     except Exception as error:  # the library raises nothing narrower
         raise CheckpointError(

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
+
+from omnictl.runs.run import Run
+from omnictl.trainer.checkpoint import keep_weights
 
 Command = Callable[..., Any]
 
@@ -15,15 +19,15 @@ Command = Callable[..., Any]
 def two(trained: Path) -> list[Path]:
     """A trained run and a copy of it with another rate, whose validation was worse."""
     other = Path(shutil.copytree(trained, trained.with_name("2026-01-01_00-00-00_slower")))
-    record, config, best = (json.loads((other / f"{name}.json").read_text()) for name in ("run", "config", "best"))
-    record |= {"name": "slower", "created": "2026-01-01_00-00-00"}
+    config, best = (json.loads((other / f"{name}.json").read_text()) for name in ("config", "best"))
     config["train"]["lr"] = 0.001
     best["perplexity"] *= 2
     lines = [json.loads(line) for line in (other / "metrics.jsonl").read_text().splitlines()]
     doubled = [{key: value * 2 if key in ("perplexity", "loss") else value for key, value in line.items()} for line in lines]
     (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in doubled))
-    for name, value in (("run", record), ("config", config), ("best", best)):
-        (other / f"{name}.json").write_text(json.dumps(value))
+    (other / "best.json").write_text(json.dumps(best))
+    Run(other).update(name="slower", created="2026-01-01_00-00-00")
+    Run(other).write_config(json.dumps(config))
     return [trained, other]
 
 
@@ -74,8 +78,7 @@ def test_what_cannot_be_compared(omnictl: Command, trained: Path) -> None:
     alone = omnictl("runs", "compare", "pretrain", trained)
     assert (alone.code, "one run alone cannot be compared" in alone.err) == (2, True)
     other = Path(shutil.copytree(trained, trained.parent.parent / "asr" / "x"))
-    record = json.loads((other / "run.json").read_text()) | {"stage": "asr"}
-    (other / "run.json").write_text(json.dumps(record))
+    Run(other).update(stage="asr")
     mixed = omnictl("runs", "compare", "pretrain", "asr")
     assert (mixed.code, "runs of several stages cannot be compared: asr, pretrain" in mixed.err) == (2, True)
 
@@ -116,9 +119,39 @@ def test_one_flipped_bit_of_the_model_is_found(omnictl: Command, trained: Path) 
     assert old.json["runs"][0]["notes"] == ["its model folder is of before checksums: only whether it can be read is known"]
 
 
+def test_a_changed_number_is_found_wherever_it_is(omnictl: Command, trained: Path) -> None:
+    changes = {
+        "run.json": ('"steps": 20', '"steps": 30', "run.json is damaged: its values are not those that were written"),
+        "config.json": ('"eval_every": 10', '"eval_every": 11', "config.json is damaged: its SHA-256 is not the one"),
+        "metrics.jsonl": ('"step": 10', '"step": 11', "metrics.jsonl: up to step 20 it is not as it was written"),
+        "best.json": ('"step": 20', '"step": 10', "best.json: it does not name step 20, which was the best"),
+    }
+    for name, (old, new, problem) in changes.items():
+        path, whole = trained / name, (trained / name).read_text()
+        assert old in whole
+        path.write_text(whole.replace(old, new))
+        damaged = omnictl("runs", "verify", "--json")
+        assert damaged.code == 4
+        assert any(problem in found for found in damaged.json["runs"][0]["problems"]), (name, damaged.json)
+        resumed = omnictl("pretrain", "--resume", trained)
+        assert resumed.code == (0 if name in ("metrics.jsonl", "best.json") else 4)
+        assert name == "best.json" or name in resumed.out + resumed.err
+        path.write_text(whole)
+    assert omnictl("runs", "verify", trained).code == 0
+
+
+def test_an_older_model_folder_is_found(omnictl: Command, trained: Path) -> None:
+    """Whole in itself, and not the best one."""
+    before = Run(trained.with_name("before"))
+    shutil.copytree(trained, before.path)
+    keep_weights({name: tensor * 2 for name, tensor in load_file(before.model / "model.safetensors").items()}, trained / "model")
+    damaged = omnictl("runs", "verify", trained, "--json")
+    assert damaged.json["runs"][0]["problems"] == ["model: its weights are not those of step 20, which were the best"]
+    assert omnictl("runs", "verify", before.path).code == 0
+
+
 def test_a_parent_that_is_gone_is_a_note(omnictl: Command, trained: Path) -> None:
-    record = json.loads((trained / "run.json").read_text()) | {"parents": {"init": "pretrain/gone"}}
-    (trained / "run.json").write_text(json.dumps(record))
+    Run(trained).update(parents={"init": str(trained.with_name("gone"))})
     ended = omnictl("runs", "verify", "--json")
     assert (ended.code, len(ended.json["runs"][0]["notes"])) == (0, 1)
 
@@ -134,8 +167,7 @@ def test_runs_are_removed_only_when_that_is_wanted(omnictl: Command, two: list[P
 
 
 def test_a_parent_is_not_removed_without_force(omnictl: Command, two: list[Path]) -> None:
-    record = json.loads((two[1] / "run.json").read_text()) | {"parents": {"init": f"pretrain/{two[0].name}"}}
-    (two[1] / "run.json").write_text(json.dumps(record))
+    Run(two[1]).update(parents={"init": str(two[0])})
     refused = omnictl("runs", "rm", two[0], "--yes")
     assert (refused.code, "is a parent of pretrain/2026-01-01_00-00-00_slower" in refused.err) == (4, True)
     assert omnictl("runs", "rm", two[0], "--yes", "--force").code == 0

@@ -17,9 +17,9 @@ from omnictl.data.manifest.tables import read_text
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt")
 
-_TIMES = re.compile(r"^\s*(\d[\d:]*[.,]\d+)\s*-->\s*(\d[\d:]*[.,]\d+)")
-_VOICE = re.compile(r"<v(?:\.[\w.]+)?\s+([^>]+)>")
-_MARKUP = re.compile(r"</?[^>]*>|\{\\[^}]*\}")
+_TIMES = re.compile(r"^\s*(\d+(?::\d+)*[.,]\d+)\s*-->\s*(\d+(?::\d+)*[.,]\d+)")
+_VOICE = re.compile(r"<v(?:\.[\w.]+)?\s+([^<>\s][^<>]*)>")
+_MARKUP = re.compile(r"</?[^<>]*>|\{\\[^{}]*\}")
 _NOT_SAID = re.compile(r"[♪♫]|\([^)]{0,60}\)")
 _DASH = re.compile(r"(^|\n)\s*[-–—]\s*")
 
@@ -92,8 +92,15 @@ def read_subtitles(file: Path) -> Iterator[Subtitle]:
 
 
 def _said(raw: str) -> str:
-    plain = _NOT_SAID.sub(" ", html.unescape(_MARKUP.sub("", raw)))
+    plain = _NOT_SAID.sub(" ", _unescape(_MARKUP.sub("", raw)))
     return " ".join(_DASH.sub(r"\1", plain).split())
+
+
+def _unescape(text: str) -> str:
+    try:
+        return html.unescape(text)
+    except ValueError:  # a number of thousands of digits, which is no character
+        return text
 
 
 def _seconds(time: str) -> float:

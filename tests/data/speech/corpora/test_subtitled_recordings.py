@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import soundfile
@@ -63,3 +65,24 @@ def test_a_long_recording_becomes_utterances(tmp_path, name):
         "the segment from 2.9 to 9 s ends behind its recording, which has 3.00 s",
         "the subtitle ends at 2.7 s, before it begins at 2.8 s",
     ]
+
+
+@pytest.mark.parametrize("times", ["0::1,5 --> 0::2,5", ":1.0 --> 2.0", "1:.5 --> 2:.5"])
+def test_times_that_are_none_are_text(tmp_path, times):
+    (tmp_path / "a.srt").write_text(f"{times}\nnot said\n\n0:01,0 --> 0:02,0\nsaid\n")
+    assert [subtitle.text for subtitle in read_subtitles(tmp_path / "a.srt")] == ["said"]
+
+
+@pytest.mark.parametrize("text", ["<v", "<v a", "<", "</", "{\\", "(", "&#9", "<v" + " " * 9, "\n-", "<v.a"])
+def test_what_does_not_close_takes_no_longer(tmp_path, text):
+    """Each of these would be looked for to the end of the file from each place where it begins: minutes, or an error."""
+    (tmp_path / "a.srt").write_text("0:01,0 --> 0:02,0\n" + text * 30_000 + "\n")
+    began = time.process_time()
+    list(read_subtitles(tmp_path / "a.srt"))
+    assert time.process_time() - began < 1
+
+
+def test_a_character_by_a_number_of_thousands_of_digits_is_left_as_it_is(tmp_path):
+    (tmp_path / "a.srt").write_text("0:01,0 --> 0:02,0\n&#" + "9" * 5_000 + "; &amp;\n")
+    (subtitle,) = read_subtitles(tmp_path / "a.srt")
+    assert subtitle.text == "&#" + "9" * 5_000 + "; &amp;"
