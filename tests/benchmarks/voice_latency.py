@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain, count, islice
+from itertools import chain
 
 import numpy as np
 from PIL import Image
@@ -58,8 +58,8 @@ def server(run: str, *arguments: str) -> Iterator[tuple[str, int]]:
 
 def questions(corpus: DialogueCorpus, number: int) -> Iterator[tuple[Samples, str | None]]:
     """Recordings at 24 kHz, each with the data URL of its image, if it is about one."""
-    recordings = chain.from_iterable(corpus.audio.samples("test", block, PCM_HZ) for block in count())
-    spoken = dict(enumerate(islice(recordings, 3 * number + BLOCK)))
+    blocks = range(-(-len(corpus.audio.recordings("test")) // BLOCK))
+    spoken = dict(enumerate(chain.from_iterable(corpus.audio.samples("test", block, PCM_HZ) for block in blocks)))
     for index in range(number):
         question = corpus.dialogue("test", ("spoken", "spoken_image")[index % 2], index // 2).messages[0]
         media: Mapping[str, Media] = {part.kind: part for part in question.parts if isinstance(part, Media)}
