@@ -35,7 +35,7 @@ def spelled(batch: SpeechBatch, wrong: Callable[[int], bool] = lambda row: False
 
 @pytest.fixture
 def knows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Asr, "encode", lambda self, batch: spelled(batch))
+    monkeypatch.setattr(Asr, "encode", lambda self, batch, in_chunks=False: spelled(batch))
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_a_perfect_model_makes_no_errors_but_where_recordings_are_shuffled() -> 
 
 
 def test_a_deaf_model_misses_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Asr, "encode", lambda self, batch: spelled(batch, lambda row: True))
+    monkeypatch.setattr(Asr, "encode", lambda self, batch, in_chunks=False: spelled(batch, lambda row: True))
     report = stage_of().evaluate("test", limit=None)
     assert [report.metrics[name] for name in ("wer", "cer", "wer_raw", "wer_unseen_voices")] == [1] * 4
     assert report.controls["wer_shuffled"] == 1

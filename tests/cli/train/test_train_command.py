@@ -265,7 +265,7 @@ def test_a_run_that_diverges_says_what_to_change(omnictl: Command, runs: Path, m
     ended = omnictl(*DEBUG, "--json")
     error = ended.json["error"]
     assert (ended.code, error["kind"]) == (6, "diverged")
-    assert "step 1" in error["message"]
+    assert "step 3" in error["message"]
     assert "gradient norm nan" in error["message"]
     assert "--set train.lr=" in error["fix"]
     assert only_run(runs).record()["status"] == "failed"
