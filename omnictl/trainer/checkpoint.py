@@ -178,7 +178,8 @@ def _seal(folder: Path) -> None:
     with writing(folder):
         for path in files:
             sync_file(path)
-    write_json(folder / MANIFEST, {path.name: describe_file(path) for path in files})
+        entries = {path.name: describe_file(path) for path in files}
+    write_json(folder / MANIFEST, entries)
 
 
 def discard_drafts(run: Run) -> None:
@@ -191,6 +192,8 @@ def discard_drafts(run: Run) -> None:
         for path in run.checkpoints.glob(f"{DRAFT}*"):
             if path.is_dir():
                 shutil.rmtree(path)
+        for path in (*run.path.glob(".*.tmp"), *run.model.glob(".*.tmp")):
+            path.unlink(missing_ok=True)
 
 
 def _prune(run: Run, state: TrainState, keep: int) -> None:

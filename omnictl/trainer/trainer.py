@@ -109,7 +109,6 @@ class Trainer:
         self.optimizers = self.setup.apply()
         self.matmul_rate = matmul_rate(device)
         self.state = self._restore()
-        self.log = RunLog(run, config.runtime.trackers) if group.is_main else None
         self.report: Report | None = None
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
         self.eval_every: int = record.get("eval_every", config.eval_every)
@@ -119,6 +118,7 @@ class Trainer:
         if group.is_main:
             settled = self.setup.as_record() | {"loaded_bytes": record.get("loaded_bytes", forget_peak_memory(device))}
             run.update(**settled, status="running", device=str(device), processes=group.size)
+        self.log = RunLog(run, config.runtime.trackers) if group.is_main else None
         if config.runtime.compile:
             stage.model.compile()
         self.feed = self._new_feed()
@@ -351,7 +351,7 @@ class Trainer:
         if not self.group.is_main:
             return
         keep_weights(weights, self.run.model)
-        self.state.best_weights = read_manifest(self.run.model)[WEIGHTS]["sha256"]
+        self.state.best_weights = read_manifest(self.run.model).get(WEIGHTS, {}).get("sha256")
         write_json(self.run.path / "best.json", {"step": self.state.step, report.headline: report.value})
 
     def save(self) -> None:
