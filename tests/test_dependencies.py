@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCK = ROOT / "requirements-dev.lock"
+LOCK = ROOT / ".ci" / "requirements-dev.lock"
 LICENCES = ROOT / "docs" / "licences.md"
 
 
