@@ -10,17 +10,18 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.dialogues.manifest import DialogueRow, MediaFile, MessageRow, read_dialogues
 from omnictl.data.export import DIALOGUES, IMAGES, RECORDINGS, check_empty, new_folder
 from omnictl.data.images.layouts import find_images
+from omnictl.data.images.manifest import ImageRow
 from omnictl.data.inspect.corpus_kind import find_kind
 from omnictl.data.inspect.findings import Kind
-from omnictl.data.manifest.rows import BrokenRow
+from omnictl.data.manifest.rows import BrokenRow, Manifest
 from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.manifest.splits import fill_splits
 from omnictl.data.speech.layouts import find_speech
@@ -29,6 +30,8 @@ from omnictl.data.speech.splits import split_rows
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.data.text.source import open_corpus
 from omnictl.errors import DataError, UsageError
+
+Row = TypeVar("Row", ImageRow, DialogueRow)
 
 
 class JoinSummary(NamedTuple):
@@ -149,42 +152,42 @@ def _split_speech(rows: Sequence[SpeechRow], holdout: Sequence[str]) -> Iterator
 
 
 def _write_images(corpora: Sequence[_Corpus], draft: Path, _: Sequence[str]) -> Written:
-    counts: Counter[tuple[str, Split]] = Counter()
-    broken: list[BrokenRow] = []
-    with (draft / IMAGES).open("w", encoding="utf-8", newline="\n") as file:
-        for corpus in corpora:
-            manifest = find_images(corpus.path)
-            broken += manifest.broken
-            links = _Links(draft, corpus.name, manifest.folder)
-            splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
-            for split in SPLITS:
-                for row in splits[split]:
-                    said: dict[str, object] = {"label": dict(row.labels)} if row.labels else {}
-                    said |= {"caption": row.caption} if row.caption else {}
-                    file.write(json.dumps({"image": links.place(row.image), **said, "split": split}, ensure_ascii=False) + "\n")
-                    counts[corpus.name, split] += 1
-    return counts, broken
+    def describe(_: str, row: ImageRow, links: _Links) -> dict[str, object]:
+        said: dict[str, object] = {"label": dict(row.labels)} if row.labels else {}
+        said |= {"caption": row.caption} if row.caption else {}
+        return {"image": links.place(row.image), **said}
+
+    return _write_rows(corpora, draft, IMAGES, find_images, describe)
 
 
 def _write_dialogues(corpora: Sequence[_Corpus], draft: Path, _: Sequence[str]) -> Written:
+    def describe(name: str, row: DialogueRow, links: _Links) -> dict[str, object]:
+        messages = [_as_json(message, links) for message in row.messages]
+        worse = {"rejected": row.rejected} if row.rejected is not None else {}
+        return {"messages": messages, "task": row.task, "id": f"{name}: {row.id}", **worse}
+
+    return _write_rows(corpora, draft, DIALOGUES, read_dialogues, describe)
+
+
+def _write_rows(
+    corpora: Sequence[_Corpus],
+    draft: Path,
+    name: str,
+    read: Callable[[Path], Manifest[Row]],
+    describe: Callable[[str, Row, _Links], dict[str, object]],
+) -> Written:
+    """A line of JSON for each row, with its split: what `describe` makes of its corpus's name, itself and its media."""
     counts: Counter[tuple[str, Split]] = Counter()
     broken: list[BrokenRow] = []
-    with (draft / DIALOGUES).open("w", encoding="utf-8", newline="\n") as file:
+    with (draft / name).open("w", encoding="utf-8", newline="\n") as file:
         for corpus in corpora:
-            manifest = read_dialogues(corpus.path)
+            manifest = read(corpus.path)
             broken += manifest.broken
             links = _Links(draft, corpus.name, manifest.folder)
             splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
             for split in SPLITS:
                 for row in splits[split]:
-                    messages = [_as_json(message, links) for message in row.messages]
-                    fields: dict[str, object] = {
-                        "messages": messages,
-                        "task": row.task,
-                        "id": f"{corpus.name}: {row.id}",
-                        "split": split,
-                    }
-                    fields |= {"rejected": row.rejected} if row.rejected is not None else {}
+                    fields = describe(corpus.name, row, links) | {"split": split}
                     file.write(json.dumps(fields, ensure_ascii=False) + "\n")
                     counts[corpus.name, split] += 1
     return counts, broken

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from omnictl.pipeline.time_budget.budget import TimeBudget
 from omnictl.pipeline.time_budget.costs import FixedSeconds, UnitCost
+from omnictl.runs.checksums import seal
 from omnictl.runs.run import Run, create_run
 from omnictl.trainer import trainer
 from omnictl.trainer.config import ScheduleConfig, TrainConfig
@@ -168,3 +169,16 @@ class Poisoned(Regression):
             return super().loss(batch)
         self.before = weights(self)
         return self.spoil(super().loss(batch), self.model)
+
+
+def begun(folder: Path) -> Run:
+    """A run whose model folder has its checksums, not yet trained."""
+    run = new_run(folder, Regression())
+    seal(run.model)
+    return run
+
+
+def final(run: Run) -> dict[str, bytes]:
+    """What a run ends with: its newest checkpoint, its log and the model kept."""
+    last = max(run.checkpoints.glob("step-*"))
+    return {path.name: path.read_bytes() for path in [*last.iterdir(), run.metrics_file, run.model / "model.safetensors"]}

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 import torch
-from regression import CONFIG, Recorder, Regression, new_run
+from regression import CONFIG, Recorder, Regression, begun, final
 
 from omnictl.errors import DiskFull, OmniError, RunError
-from omnictl.runs.checksums import check_folder, seal
+from omnictl.runs.checksums import check_folder
 from omnictl.runs.run import Run
 from omnictl.trainer import checkpoint
 from omnictl.trainer.checkpoint import damage, newest_intact_checkpoint
@@ -86,17 +86,6 @@ def ending(run: Run, counter: Counter) -> OmniError | None:
         except OmniError as error:
             return error
     return None
-
-
-def begun(folder: Path) -> Run:
-    run = new_run(folder, Regression())
-    seal(run.model)
-    return run
-
-
-def final(run: Run) -> dict[str, bytes]:
-    last = max(run.checkpoints.glob("step-*"))
-    return {path.name: path.read_bytes() for path in [*last.iterdir(), run.metrics_file, run.model / "model.safetensors"]}
 
 
 @pytest.fixture(scope="module")

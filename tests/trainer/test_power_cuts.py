@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-from regression import CONFIG, Recorder, Regression, new_run
+from regression import CONFIG, Recorder, Regression, begun, final
 
-from omnictl.runs.checksums import check_folder, seal
+from omnictl.runs.checksums import check_folder
 from omnictl.runs.run import Run
 from omnictl.runs.weights_file import read_weights
 from omnictl.trainer import checkpoint, trainer
@@ -142,17 +142,6 @@ class Promises:
 
         patch.setattr(trainer, "save_checkpoint", save)
         patch.setattr(trainer, "keep_weights", keep)
-
-
-def begun(folder: Path) -> Run:
-    run = new_run(folder, Regression())
-    seal(run.model)
-    return run
-
-
-def final(run: Run) -> dict[str, bytes]:
-    last = max(run.checkpoints.glob("step-*"))
-    return {path.name: path.read_bytes() for path in [*last.iterdir(), run.metrics_file, run.model / "model.safetensors"]}
 
 
 @pytest.fixture(scope="module")
