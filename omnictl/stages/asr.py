@@ -101,7 +101,7 @@ PRESETS: Mapping[str, AsrConfig] = {
         model=AudioEncoderConfig(dropout=0.0),
         data=SpeechDataConfig(num_utterances=6_000, time_mask=0.03, frequency_mask=8),
         decoding=DecodingConfig(beam=8),
-        train=train_with_muon(steps=900, batch_size=32, every=300, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9)),
+        train=train_with_muon(steps=600, batch_size=32, every=300, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9)),
     ),
     # Hours on a 12 GB GPU, on recordings of one's own (100 hours and more).
     "small": AsrConfig(

@@ -97,7 +97,7 @@ PRESETS: Mapping[str, TalkerTraining] = {
     ),
     "tiny": TalkerTraining(
         data=SpeechDataConfig(voices="one", num_utterances=4_000, num_eval_utterances=200),
-        train=train_with_muon(steps=600, batch_size=32, every=200, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.7)),
+        train=train_with_muon(steps=500, batch_size=32, every=250, schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.7)),
     ),
     "small": TalkerTraining(
         model=TalkerConfig(layers=12, width=512, heads=8, hidden=1408, text_layers=4),

@@ -21,9 +21,9 @@ from omnictl.tinyworld.text.documents import write_talk
 from omnictl.tinyworld.topics.animals import ANIMAL_QUESTIONS
 from omnictl.tinyworld.topics.chat import GREETINGS
 from omnictl.tinyworld.topics.groups import Groups
-from omnictl.tinyworld.topics.images import DescribedImage, Item
+from omnictl.tinyworld.topics.images import DescribedImage, Item, join_phrases, sort_by_place
 from omnictl.tinyworld.topics.numbers import SUM_QUESTIONS
-from omnictl.tinyworld.topics.topic import Question, fixed_question
+from omnictl.tinyworld.topics.topic import Question, conclude, fixed_question
 
 IMAGE_TASKS = ("image_colour", "image_shape", "image_place", "image_count", "image_relation", "image_yesno")
 """One question about one image."""
@@ -200,7 +200,7 @@ def topic_of(shown: Scene) -> DescribedImage | Groups:
     """A scene as the topic of a text, which knows what can be asked."""
     items = [figure.item for figure in shown.figures]
     if len({item.shape for item in items}) == len(items):
-        image = DescribedImage(painter=None)
+        image = DescribedImage(painter=None, drawn=True)
         image.items = {item.shape: item for item in items}
         return image
     groups = Groups()
@@ -260,11 +260,12 @@ def _comparisons(first: Scene, second: Scene) -> Iterator[AnsweredQuestion]:
             yield AnsweredQuestion(
                 kind, f"Which shape is {item.colour} {where}", sentence(f"the {item.colour} shape is the {item.shape}")
             )
-    shapes = [{figure.item.shape for figure in shown.figures} for shown in (first, second)]
+    shapes = [[item.shape for item in sort_by_place(figure.item for figure in shown.figures)] for shown in (first, second)]
+    facts = f"the first shows {join_phrases(list(dict.fromkeys(shapes[0])))}"
     for shape in SHAPES:
         if (shape in shapes[0]) != (shape in shapes[1]):
-            answer = "the first" if shape in shapes[0] else "the second"
-            yield AnsweredQuestion(kind, f"Which picture has {with_article(shape)}?", sentence(answer))
+            answer = conclude(facts, shape in shapes[0], ("the second", "the first"))
+            yield AnsweredQuestion(kind, f"Which picture has {with_article(shape)}?", render([answer, END]))
 
 
 def _distinct(shown: Scene) -> list[Item]:

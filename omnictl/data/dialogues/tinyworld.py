@@ -21,9 +21,9 @@ from omnictl.errors import DataError
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS, TASKS, Exchange, dialogue, spoken_answer
 from omnictl.tinyworld.images.renderer import draw
 from omnictl.tinyworld.images.scenes import Scene, scene
-from omnictl.tinyworld.language.lexicon import PLACES
 from omnictl.tinyworld.speech.espeak import Request, speak
 from omnictl.tinyworld.speech.utterances import Utterance
+from omnictl.tinyworld.topics.images import sort_by_place
 
 NUM_EVAL_SCENES = 1_000
 """Scenes that validation and test dialogues of TinyWorld talk about."""
@@ -156,9 +156,9 @@ class TinyWorldDialogues:
 def _shown_words(shown: Scene, rng: np.random.Generator) -> list[tuple[str, ...]]:
     """Of each shape, from the top left on, one to three features with all its facts; before each up to two of the ground."""
     features: list[tuple[str, ...]] = []
-    for item in sorted((figure.item for figure in shown.figures), key=lambda item: PLACES[item.place]):
+    for item in sort_by_place(figure.item for figure in shown.figures):
         features += [()] * int(rng.integers(3))
-        features += [(item.shape, item.colour, item.size, item.place)] * int(rng.integers(1, 4 if item.size == "big" else 3))
+        features += [tuple(shown.facts(item).values())] * int(rng.integers(1, 4 if item.size == "big" else 3))
     return features + [()] * int(rng.integers(3))
 
 

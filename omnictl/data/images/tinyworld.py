@@ -12,13 +12,10 @@ from omnictl.data.images.corpus import ImageExample, ImageRecord, ImageSet, Int6
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.source import tinyworld_name, tinyworld_seed
 from omnictl.tinyworld.images.renderer import draw
-from omnictl.tinyworld.images.scenes import HELDOUT_PAIRS, Scene, attribute_values, pair_captions, scene
+from omnictl.tinyworld.images.scenes import FACTS, HELDOUT_PAIRS, Scene, attribute_values, pair_captions, scene
 
 BACKGROUND = "background"
 """What a patch shows that no shape covers."""
-
-PATCH_ATTRIBUTES = ("shape", "colour", "size", "place")
-"""What is known of each patch: all facts of the shape that it shows, so that any of them can be looked up where another is."""
 
 PATCH_COVER = 0.25
 """Share of a patch that a shape must cover to be what the patch shows."""
@@ -51,8 +48,8 @@ class TinyWorldImages:
 
     @property
     def patch_attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """The same of what a patch shows; none if that is not known."""
-        return {name: (BACKGROUND, *attribute_values()[name]) for name in PATCH_ATTRIBUTES}
+        """The same of what a patch shows: all facts of its shape, so that any of them can be looked up where another is."""
+        return {name: (BACKGROUND, *attribute_values()[name]) for name in FACTS}
 
     def images(self, split: Split, needs: Literal["labels", "caption"], known: Mapping[str, tuple[str, ...]]) -> ImageSet:  # noqa: ARG002
         """The images of a split that have what is needed, and no other label than the `known` ones; every scene has everything."""
@@ -98,7 +95,7 @@ class Scenes:
 
 
 def label_patches(drawn_scene: Scene, owners: Pixels, grid: int) -> Int64:
-    """`(grid², 4)`: the values of `PATCH_ATTRIBUTES` of what each patch shows, 0 for the ground.
+    """`(grid², 5)`: the values of `FACTS` of what each patch shows, 0 for the ground.
 
     That is the shape that covers most of it, if it covers a quarter or has no patch that it covers more of.
     """
@@ -112,17 +109,17 @@ def label_patches(drawn_scene: Scene, owners: Pixels, grid: int) -> Int64:
         if cover[row, column] and not shows[row, column]:
             shows[row, column], best[row, column] = True, index
     facts = np.array(
-        [[numbers[getattr(item, name)] for name, numbers in _patch_values().items()] for item, *_ in drawn_scene.figures]
-    )  # (figures, 4)
-    labels: Int64 = (facts[best] * shows[:, :, None]).reshape(grid * grid, len(PATCH_ATTRIBUTES)).astype(np.int64)
+        [[_patch_values()[name][value] for name, value in drawn_scene.facts(item).items()] for item, *_ in drawn_scene.figures]
+    )  # (figures, 5)
+    labels: Int64 = (facts[best] * shows[:, :, None]).reshape(grid * grid, len(FACTS)).astype(np.int64)
     return labels
 
 
 @lru_cache(maxsize=1)
 def _patch_values() -> Mapping[str, Mapping[str, int]]:
-    """The number of each value of `PATCH_ATTRIBUTES`; the ground has 0."""
+    """The number of each value of `FACTS`; the ground has 0."""
     values = attribute_values()
-    return {name: {value: number for number, value in enumerate(values[name], start=1)} for name in PATCH_ATTRIBUTES}
+    return {name: {value: number for number, value in enumerate(values[name], start=1)} for name in FACTS}
 
 
 @lru_cache(maxsize=4)

@@ -282,9 +282,11 @@ class RealtimeConversation:
         if self._reply is not None:
             fix = "wait for response.done, or cancel it"
             raise RequestError("a reply is under way", fix=fix, code="conversation_already_has_active_response")
+        messages = self._dialogue.messages(asked.instructions or self._settings.instructions)
+        if not messages:
+            raise RequestError("there is nothing to answer yet", fix="say something, or send conversation.item.create")
         speaks = (asked.output_modalities or self._settings.output_modalities) == ["audio"]
         reply = RealtimeReply(self._service.model.require_voice().vocoder.sample_rate if speaks else None, asked.metadata)
-        messages = self._dialogue.messages(asked.instructions or self._settings.instructions)
         job: Job[CompletionEvent] = self._service.scheduler.submit(self._work(messages, asked, speaks=speaks))
         self._dialogue.add(reply.item)
         self._reply = (reply, asyncio.create_task(self._tell(reply, job)))

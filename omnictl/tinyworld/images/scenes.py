@@ -22,9 +22,11 @@ HELDOUT_PAIRS = frozenset((COLOURS[(3 * number + 1) % len(COLOURS)], shape) for 
 HELDOUT_EVERY = 5
 """One test scene in so many has a main shape of such a pair."""
 
-ATTRIBUTES = ("shape", "colour", "size", "place", "count", "total", "relation")
-"""What a scene is labelled with: four facts of the main shape, how many like it there are and how many in all, and how the two
-largest lie."""
+FACTS = ("shape", "colour", "size", "place", "count")
+"""What is known of each shape; the last is how many like it there are."""
+
+ATTRIBUTES = (*FACTS, "total", "relation")
+"""What a scene is labelled with: the facts of the main shape, how many shapes there are in all, and how the two largest lie."""
 
 ALONE = "alone"
 """The relation of a shape that has no other."""
@@ -88,14 +90,15 @@ class Scene:
         """The value of each of `ATTRIBUTES`."""
         main = self.figures[0].item
         return {
-            "shape": main.shape,
-            "colour": main.colour,
-            "size": main.size,
-            "place": main.place,
-            "count": NUMBERS[sum(figure.item.shape == main.shape for figure in self.figures)],
+            **self.facts(main),
             "total": NUMBERS[len(self.figures)],
             "relation": relation(main, self.figures[1].item) if len(self.figures) > 1 else ALONE,
         }
+
+    def facts(self, item: Item) -> dict[str, str]:
+        """The value of each of `FACTS` for one of its shapes."""
+        like = sum(figure.item.shape == item.shape for figure in self.figures)
+        return {"shape": item.shape, "colour": item.colour, "size": item.size, "place": item.place, "count": NUMBERS[like]}
 
 
 def attribute_values() -> dict[str, tuple[str, ...]]:

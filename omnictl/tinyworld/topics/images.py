@@ -1,10 +1,11 @@
 """Described images: one to four shapes, each with size, colour and place; and questions about them.
 
 The questions and their answers are the ones that are asked of drawn images, too. Answers are whole sentences: what was asked
-for stands after the words that it was asked by, as it does in a description. Numbers and names stand alone, and so does whether
-there is a shape; every other yes or no stands after the facts that it follows from.
+for stands after the words that it was asked by, as it does in a description. Numbers and names stand alone; yes or no stands after
+the facts that it follows from, whether there is a shape after the names of all that there are.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from omnictl.tinyworld.language.grammar import Writer
@@ -38,10 +39,15 @@ class Item(NamedTuple):
 
 
 class DescribedImage:
-    """One to four shapes, no two of the same shape, colour or place."""
+    """One to four shapes, no two of the same shape, colour or place.
 
-    def __init__(self, painter: str | None) -> None:
-        self.painter = painter
+    Args:
+        painter: who made it, if that was told.
+        drawn: it is seen, not told.
+    """
+
+    def __init__(self, painter: str | None, *, drawn: bool = False) -> None:
+        self.painter, self._drawn = painter, drawn
         self.items: dict[str, Item] = {}  # by shape
 
     def remarks(self) -> dict[str, Remark]:
@@ -91,6 +97,11 @@ class DescribedImage:
         place, ending = ended[w.pick(tuple(ended))]
         self.items[shape] = Item(size, colour, shape, place)
         return ending
+
+    def _name_all(self) -> str:
+        """`star, moon and heart`, in the order in which they were told, or are found from the top left on."""
+        items = sort_by_place(self.items.values()) if self._drawn else self.items.values()
+        return join_phrases([item.shape for item in items])
 
     def _pick_item(self, w: Writer) -> Item:
         return self.items[w.pick(tuple(self.items))]
@@ -193,7 +204,7 @@ class DescribedImage:
         weights = tuple(len(SHAPES) - present if shape in self.items else present for shape in SHAPES)
         shape = w.pick(with_articles(SHAPES), weights).split()[1]
         w.say("in the picture?")
-        return "yes." if shape in self.items else "no."
+        return conclude(self._name_all(), shape in self.items)
 
     def _ask_whether_colour(self, w: Writer) -> str:
         """Half of the colours are right; of the wrong ones most are another shape's."""
@@ -244,6 +255,11 @@ def holds(relation: str, first: Item, second: Item) -> bool:
     down, right = RELATIONS[relation]
     (row, column), (other_row, other_column) = PLACES[first.place], PLACES[second.place]
     return (row - other_row) * down + (column - other_column) * right > 0
+
+
+def sort_by_place(items: Iterable[Item]) -> list[Item]:
+    """Row by row from the top left on."""
+    return sorted(items, key=lambda item: PLACES[item.place])
 
 
 def join_phrases(phrases: list[str]) -> str:

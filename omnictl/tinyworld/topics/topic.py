@@ -44,14 +44,19 @@ def fixed_question(rest: str, answer: str) -> Question:
 CONCLUSION = ", so"
 
 
-def conclude(facts: str, verdict: bool) -> str:
+def conclude(facts: str, verdict: bool, words: tuple[str, str] = ("no", "yes")) -> str:
     """`the star is red, so yes.`: the answer to whether something is so, after the facts that it follows from.
 
     A model that has said the facts has looked them up; what is left is to compare them.
+
+    Args:
+        facts: what is so.
+        verdict: what follows.
+        words: for a verdict that is false, and for one that is true.
     """
-    return f"{facts}{CONCLUSION} {'yes' if verdict else 'no'}."
+    return f"{facts}{CONCLUSION} {words[verdict]}."
 
 
 def find_conclusion(answer: str) -> int | None:
-    """Where ` yes.` or ` no.` begins in an answer that states facts before it; None: it is another kind of answer."""
+    """Where the verdict, ` yes.` or ` no.`, begins in an answer that states facts before it; None: it is another kind of answer."""
     return answer.rindex(CONCLUSION) + len(CONCLUSION) if CONCLUSION in answer else None

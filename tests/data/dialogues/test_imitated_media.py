@@ -1,5 +1,7 @@
 """Words that stand for images and recordings."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from omnictl.data.dialogues.imitated_media import NOISE, WordFeatures, WordSourc
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.tinyworld.images.scenes import scene
-from omnictl.tinyworld.language.lexicon import PLACES
+from omnictl.tinyworld.language.lexicon import NUMBERS, PLACES
 
 WIDTH = 16
 WORLD = TinyWorldDialogues.of(0, DialogueDataConfig(counts={"spoken": 3, "spoken_image": 4, "transcribe": 5}, num_pictures=50))
@@ -26,7 +28,8 @@ def test_an_image_shows_all_facts_of_its_shapes_and_some_ground() -> None:
     for number in range(50):
         words = WORLD.words("train", Media("image", number))
         items = [figure.item for figure in scene(0, "train", number).figures]
-        facts = {(item.shape, item.colour, item.size, item.place) for item in items}
+        counts = Counter(item.shape for item in items)
+        facts = {(item.shape, item.colour, item.size, item.place, NUMBERS[counts[item.shape]]) for item in items}
         assert {each for each in words if each} == facts
         places = [list(PLACES).index(each[3]) for each in words if each]
         assert places == sorted(places)

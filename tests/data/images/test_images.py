@@ -1,6 +1,7 @@
 """Corpora of images: TinyWorld's scenes, and images in files."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_every_label_of_a_scene_is_among_the_values() -> None:
         "colour": (BACKGROUND, *COLOURS),
         "size": (BACKGROUND, "small", "big"),
         "place": (BACKGROUND, *PLACES),
+        "count": (BACKGROUND, "one", "two", "three"),
     }
 
 
@@ -146,13 +148,14 @@ def labels_by_loops(found: Scene, owners: Pixels, grid: int) -> list[list[int]]:
         if shown[main] is None and covers[main][number]:
             shown[main] = number
     items = [figure.item for figure in found.figures]
-    return [[0, 0, 0, 0] if number is None else facts_of(items[number]) for number in shown]
+    counts = Counter(item.shape for item in items)
+    return [[0] * 5 if number is None else facts_of(items[number], counts[items[number].shape]) for number in shown]
 
 
-def facts_of(item: Item) -> list[int]:
-    """Shape, colour, size and place by number, counted from one."""
+def facts_of(item: Item, like: int = 1) -> list[int]:
+    """Shape, colour, size and place by number, counted from one, and how many like it there are."""
     facts = SHAPES.index(item.shape), COLOURS.index(item.colour), ("small", "big").index(item.size), list(PLACES).index(item.place)
-    return [1 + number for number in facts]
+    return [*(1 + number for number in facts), like]
 
 
 @pytest.mark.parametrize(("size", "grid"), [(28, 7), (32, 4), (30, 15), (24, 1)])
@@ -182,7 +185,7 @@ def owners_of(*patches: Mapping[int, int]) -> Pixels:
 
 
 CIRCLE, STAR = facts_of(Item("big", "red", "circle", "in the middle")), facts_of(Item("big", "white", "star", "in the middle"))
-GROUND = [0, 0, 0, 0]
+GROUND = [0] * 5
 
 
 @pytest.mark.parametrize(
