@@ -99,6 +99,10 @@ class Diverged(OmniError):
     kind = "diverged"
     exit_code = 6
 
+    def within(self, part: str) -> None:
+        """Name the settings of the fix as those of a part of a larger config."""
+        self.fix = self.fix.replace("--set ", f"--set {part}.")
+
 
 class DiskFull(OmniError):
     """No space left on the device while something was written."""

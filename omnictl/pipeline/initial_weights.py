@@ -83,7 +83,8 @@ def import_thinker(root: Path, folder: Path, tell: Callable[[str], None]) -> Run
     files = _weight_files(folder)
     origin = {"folder": str(folder), "sha256": _fingerprint([folder / "config.json", folder / "tokenizer.json", *files])}
     for run in list_runs(root, Pretrain.name):
-        if run.record().get("imported", {}).get("sha256") == origin["sha256"]:
+        record = run.record()
+        if record["status"] == "finished" and record.get("imported", {}).get("sha256") == origin["sha256"]:
             tell(f"imported before: {run.path}")
             return run
     foreign = read_foreign_tokenizer(folder / "tokenizer.json")
@@ -95,8 +96,7 @@ def import_thinker(root: Path, folder: Path, tell: Callable[[str], None]) -> Run
         vocab_size=foreign.tokenizer.vocab_size,
         seq_len=min(TextDataConfig().seq_len, thinker.context),
     )
-    record = {"parents": {}, "imported": origin, **versions_and_machine()}
-    run = create_run(root, Pretrain.name, "imported", record)
+    run = create_run(root, Pretrain.name, "imported", {"parents": {}, "imported": origin, **versions_and_machine()})
     with whole_or_absent(run):
         _write(run, PretrainConfig(model=thinker, data=data), foreign, tensors, chats=_chats(folder))
     run.update(status="finished", steps=0)

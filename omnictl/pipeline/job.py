@@ -154,6 +154,10 @@ def _plan_time(run: Run, context: TrainContext, deadline: float, max_steps: int 
     config = resolve(command_recipe(run.stage).config_type, preset=None, file=run.config_file)
     units = context.group.first(lambda: units_left(run.stage, config, run))
     budget = context.plan_time(units, deadline=deadline, max_steps=max_steps, judged=False)
-    if context.group.is_main:
-        run.update(plan=budget.plan.as_json())
+    context.group.first(lambda: _note_plan(run, budget))
     return budget
+
+
+def _note_plan(run: Run, budget: TimeBudget) -> None:
+    with run.lock():  # another process may be training it
+        run.update(plan=budget.plan.as_json())

@@ -17,7 +17,7 @@ from omnictl.data.dialogues.modalities import needed_stages
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.manifest.source import tinyworld_seed
-from omnictl.errors import RunError
+from omnictl.errors import Diverged, RunError
 from omnictl.measure.judges import JUDGE
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.evaluate import EvaluationResults, Measure, MissingStage, Tell, measure_all
@@ -220,9 +220,14 @@ def _train_stages(run: Run, context: TrainContext, tell: Tell, deadline: float |
     budget = None if deadline is None or not left else _plan_time(run, config, left, context, deadline)
     for stage in left:
         tell(f"{stage}, stage {stages.index(stage) + 1} of {len(stages)}")
-        planned = {} if budget is None else {unit.unit: unit.steps for unit in budget.plan.units}
+        units = [unit.name for unit in units_left(stage, getattr(config, stage), stage_runs(run).get(stage))]
+        planned = {} if budget is None else budget.foresee(units)
         job = _open_job(run, stage, getattr(config, stage), context.cache, planned)
-        outcome = train_job(job, context, deadline=None, max_steps=None, budget=budget)
+        try:
+            outcome = train_job(job, context, deadline=None, max_steps=None, budget=budget)
+        except Diverged as error:
+            error.within(stage)
+            raise
         if outcome.exit_code:  # also if the signal came when the last step had been taken
             return outcome.exit_code
     return 0

@@ -11,7 +11,6 @@ import torch
 
 from omnictl import __version__
 from omnictl.config import Config, to_json
-from omnictl.errors import OmniError
 from omnictl.measure.changed_data import record_data
 from omnictl.runs.checksums import seal_anew
 from omnictl.runs.files import read_json, write_text
@@ -60,10 +59,10 @@ def new_run(root: Path, stage: str, name: str, record: Mapping[str, object], con
 
 @contextmanager
 def whole_or_absent(run: Run) -> Iterator[None]:
-    """Remove a new run's directory if the block fails, so that no half-made run is left."""
+    """Remove a new run's directory if the block fails or is interrupted, so that no half-made run is left."""
     try:
         yield
-    except OmniError:
+    except BaseException:
         shutil.rmtree(run.path)
         raise
 

@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from omnictl.config import Config
+from omnictl.config import Config, to_json
 from omnictl.measure.changed_data import refuse_changed_data
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import create_stage_run, steps_taken
 from omnictl.pipeline.time_budget.budget import TimeBudget
+from omnictl.pipeline.time_budget.first_steps import shorten_first_steps
 from omnictl.pipeline.time_budget.unit_costs import UnitConfig
+from omnictl.runs.checksums import seal_anew
+from omnictl.runs.files import write_text
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type
 from omnictl.stages.protocol import StageContext, TrainableStage
+from omnictl.trainer.distributed.process_group import ProcessGroup
 from omnictl.trainer.loop import Outcome
 from omnictl.trainer.plan.model_size_limit import limit_to_memory
 
@@ -70,5 +75,20 @@ class StageJob:
         return []
 
     def train(self, context: TrainContext, *, budget: TimeBudget | None, max_steps: int | None) -> Outcome:
-        """Train the stage."""
+        """Train the stage, with fewer of its cheap first steps if there would not be time for enough others."""
+        if budget is not None and not context.group.first(partial(steps_taken, self.run)):
+            self._shorten_first_steps(context.group.first(lambda: budget.foresee([self.stage.name])), context.group)
         return context.train(self.stage, self.run, budget=budget, max_steps=max_steps)
+
+    def _shorten_first_steps(self, planned: Mapping[str, int], group: ProcessGroup) -> None:
+        config = self.stage.config
+        shortened = shorten_first_steps(config, planned, self.stage.name)
+        if shortened is config:
+            return
+        self.stage.config = shortened
+        if group.is_main:
+            if not self.run.whole_config_file.exists():
+                write_text(self.run.whole_config_file, to_json(config))
+            self.run.write_config(to_json(shortened))
+            self.stage.save_description(self.run.model)
+            seal_anew(self.run.model)

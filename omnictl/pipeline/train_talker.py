@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from omnictl.config import resolve
-from omnictl.errors import ConfigError
+from omnictl.errors import ConfigError, Diverged
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import create_stage_run, describe, new_run, steps_taken
@@ -100,7 +100,11 @@ class TalkerJob:
             if context.group.first(partial(is_passed, run, part)):
                 continue
             stage, stage_run = _open_together(run, part, config, context.cache, context.group)
-            outcome = context.train(stage, stage_run, budget=budget, max_steps=max_steps)
+            try:
+                outcome = context.train(stage, stage_run, budget=budget, max_steps=max_steps)
+            except Diverged as error:
+                error.within(PARTS[part])
+                raise
             if outcome.exit_code and part != "talker":  # also if the signal came when the part's last step had been taken
                 outcome = outcome._replace(status="interrupted")
                 if context.group.is_main:

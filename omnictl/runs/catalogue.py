@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from omnictl.errors import RunError
 from omnictl.runs.files import read_json
 from omnictl.runs.log_file import read_lines
-from omnictl.runs.run import Run, list_runs
+from omnictl.runs.run import Run, created_at, list_runs
 
 NEWEST = "latest"
 
@@ -71,7 +71,7 @@ def read_catalogue(root: Path) -> Catalogue:
     runs = [run for stage in stages for run in list_runs(root, stage)]
     paths = {run.path for run in runs}
     damaged = sorted(file.parent for file in root.glob("*/*/run.json") if file.parent not in paths)
-    runs.sort(key=lambda run: (str(run.record().get("created", "")), run.path.name), reverse=True)
+    runs.sort(key=lambda run: (created_at(run), run.path.name), reverse=True)
     return Catalogue(runs, damaged)
 
 

@@ -248,7 +248,7 @@ def create_run(root: Path, stage: str, name: str, record: dict[str, object]) -> 
         )
     now = datetime.datetime.now(datetime.UTC)
     time = now.astimezone().strftime(LOCAL_TIME)
-    before = max((_created(run) for run in list_runs(root, stage)), default=now)
+    before = max((created_at(run) for run in list_runs(root, stage)), default=now)
     created = max(now, before + datetime.timedelta(microseconds=1))  # a clock that was set back changes no order
     with writing(root):
         path = _fresh_folder(root / stage, f"{time}_{name}")
@@ -287,7 +287,7 @@ def list_runs(root: Path, stage: str) -> list[Run]:
     damaged: list[tuple[datetime.datetime, str]] = []
     for path in folder.iterdir():
         try:
-            runs.append((_created(Run(path)), path.name, Run(path)))
+            runs.append((created_at(Run(path)), path.name, Run(path)))
         except RunError as error:
             if (path / "run.json").exists() or Run(path).checkpoints.is_dir():  # else it is something else
                 damaged.append((_time_of_folder(path), error.message))
@@ -304,7 +304,7 @@ def _tell_damage(problem: str) -> None:
     logger.warning("passed over: %s", problem)
 
 
-def _created(run: Run) -> datetime.datetime:
+def created_at(run: Run) -> datetime.datetime:
     """When a run was made.
 
     Raises:

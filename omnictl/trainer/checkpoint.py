@@ -33,6 +33,9 @@ from omnictl.trainer.optim.optimizers import Optimizers
 
 DRAFT = ".draft-"
 
+ASIDE = ".aside-"
+"""Before the name of a checkpoint that a save of the same step is about to replace."""
+
 FILES = {"model.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"}
 
 
@@ -150,8 +153,9 @@ def save_checkpoint(
         write_json(draft / "state.json", asdict(state))
         _seal(draft)
         with writing(run.checkpoints):
-            if final.exists():  # the same step of a resumed run: the same bytes
-                shutil.rmtree(final)
+            aside = run.checkpoints / f"{ASIDE}{final.name}"
+            if final.exists():  # the same step, saved again
+                final.replace(aside)
             draft.replace(final)
             sync_dir(run.checkpoints)
     finally:
@@ -183,12 +187,18 @@ def _seal(folder: Path) -> None:
 
 
 def discard_drafts(run: Run) -> None:
-    """Remove what a killed save left behind.
+    """Remove what a killed save left behind; what it had put aside for a new one that never came is put back.
 
     Raises:
         RunError: the folder is read-only.
     """
     with writing(run.checkpoints):
+        for path in run.checkpoints.glob(f"{ASIDE}*"):
+            final = path.with_name(path.name.removeprefix(ASIDE))
+            if final.exists():
+                shutil.rmtree(path)
+            else:
+                path.replace(final)
         for path in run.checkpoints.glob(f"{DRAFT}*"):
             if path.is_dir():
                 shutil.rmtree(path)

@@ -73,7 +73,7 @@ def train(
             requested = _run_steps(trainer, requests, planner)
         finally:
             trainer.close()
-        status: Status = "finished" if state.step == state.steps else "interrupted"
+        status: Status = "finished" if state.steps is not None and state.step >= state.steps else "interrupted"
         if group.is_main:
             run.update(status=status, steps=state.step)
         return Outcome(status, state.step, trainer.report, requested.exit_code)

@@ -4,10 +4,8 @@ A step takes the whole batch's gradient, checks that everything is finite, and o
 """
 
 import math
-import statistics
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +48,7 @@ from omnictl.trainer.plan.micro_batch import is_out_of_memory, step_does_not_fit
 from omnictl.trainer.plan.run_setup import check_divisible, settle
 from omnictl.trainer.plan.step_plan import Speed, StepPlan, StepPlanner, plan_evaluations
 from omnictl.trainer.samples import keep_samples
+from omnictl.trainer.seconds import Seconds
 from omnictl.trainer.stage import Report, Stage
 
 CALIBRATION_STEPS = 10
@@ -66,28 +65,6 @@ WORTH_A_LINE = 60.0
 
 NOTABLE_CHANGE = 0.1
 """Relative change of the planned steps from which on it is noted."""
-
-
-@dataclass
-class Seconds:
-    """How long the parts of this run take."""
-
-    steps: deque[float]
-    data: float = 0.0
-    optimizer: float = 0.0
-    """Both of the newest step."""
-    evaluate: float = 0.0
-    save: float = 0.0
-
-    @property
-    def step(self) -> float:
-        """A typical recent step."""
-        return statistics.median(self.steps) if self.steps else 0.0
-
-    @property
-    def slow_step(self) -> float:
-        """A recent step, rather too long than too short."""
-        return max(self.step, self.steps[-1]) if self.steps else 0.0
 
 
 class Trainer:
@@ -410,7 +387,7 @@ class Trainer:
     def reconsider_precision(self) -> None:
         """Time the number formats again if the first steps took far longer than was measured before; go on in the faster one."""
         promised, chosen = self.precision.step_seconds, self.precision
-        if promised is None or self.seconds.step <= CONTRADICTION * promised:
+        if promised is None or self.group.first(lambda: self.seconds.step <= CONTRADICTION * promised):
             return
         self.observer.note(f"a step takes {self.seconds.step:.3g} s, {promised:.3g} s were measured: timing number formats again")
         self.precision = self.setup.choose_precision()
@@ -419,6 +396,8 @@ class Trainer:
         )
         self.scaler = self.precision.scaler(self.device)
         self.optimizers.set_products(self.precision.optimizer_dtype)
+        if self.precision.name != chosen.name and self.precision.step_seconds is not None:
+            self.seconds.restart(self.precision.step_seconds)
         if self.group.is_main:
             self.run.update(precision=list(self.precision))
         self.save()  # a resume begins here, in the same format

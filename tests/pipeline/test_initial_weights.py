@@ -14,6 +14,7 @@ from omnictl.data.text.foreign_tokenizer import read_foreign_tokenizer
 from omnictl.data.text.tokenizer import SPECIAL_TOKENS
 from omnictl.errors import CheckpointError, RunError
 from omnictl.models.thinker import Thinker
+from omnictl.pipeline import initial_weights
 from omnictl.pipeline.initial_weights import find_initial_weights
 from omnictl.runs.model_folder import read_config
 from omnictl.runs.run import Run
@@ -116,6 +117,20 @@ def test_the_same_scores_for_the_same_text(foreign_folder: Path, tmp_path: Path)
     again = find_initial_weights(tmp_path, "pretrain", str(foreign_folder), told.append)
     assert again.run == run
     assert told[1] == f"imported before: {run.path}"
+    run.update(status="running")  # as after a kill within an import
+    assert find_initial_weights(tmp_path, "pretrain", str(foreign_folder), told.append).run != run
+
+
+def test_an_import_that_is_interrupted_leaves_nothing(
+    foreign_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(initial_weights, "keep_weights", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        find_initial_weights(tmp_path, "pretrain", str(foreign_folder), lambda _: None)
+    assert list(tmp_path.glob("*/*")) == []
 
 
 def test_weights_in_several_files(folder: Path, tmp_path: Path) -> None:

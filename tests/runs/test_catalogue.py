@@ -21,6 +21,14 @@ def test_all_runs_are_listed_newest_first_and_damaged_ones_apart(root: Path, mak
     assert read_catalogue(root) == ([new, old], [broken.path])
 
 
+def test_the_newest_is_so_by_utc(root: Path, make_run: MakeRun) -> None:
+    """When clocks go back, the later run has the earlier local time."""
+    before = make_run("asr", 50, created_utc="2026-10-25T00:50:00.000000+00:00")
+    after = make_run("asr", 10, created_utc="2026-10-25T01:10:00.000000+00:00")
+    assert read_catalogue(root).runs == [after, before]
+    assert find_any_run(root, "latest") == after
+
+
 @pytest.mark.parametrize(
     ("reference", "minute"),
     [

@@ -130,6 +130,7 @@ def trained(
     *,
     observer: Recorder | None = None,
     deadline: float | None = None,
+    planner: StepPlanner | None = None,
     max_steps: int | None = None,
 ) -> Outcome:
     return train(
@@ -138,7 +139,7 @@ def trained(
         run,
         device=torch.device("cpu"),
         observer=observer or Recorder(),
-        planner=None if deadline is None else planner_until(deadline, config),
+        planner=planner if deadline is None else planner_until(deadline, config),
         max_steps=max_steps,
     )
 

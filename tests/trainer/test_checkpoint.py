@@ -113,6 +113,25 @@ def test_the_newest_and_the_best_are_kept(saver: Saver) -> None:
     assert steps_kept(saver.run) == [8, 9]
 
 
+@pytest.mark.parametrize("die", [OSError(errno.EIO, os.strerror(errno.EIO)), KeyboardInterrupt()], ids=["disk", "Ctrl-C"])
+def test_a_step_that_cannot_be_saved_again_keeps_what_was_saved(
+    saver: Saver, die: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {file.name: file.read_bytes() for file in saver.save(4).iterdir()}
+    replace = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name.startswith(checkpoint.DRAFT):
+            raise die
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises((OSError, RunError, KeyboardInterrupt)):
+        saver.save(4)
+    assert [folder.name for folder in saver.run.checkpoints.iterdir()] == ["step-00000004"]
+    assert {file.name: file.read_bytes() for file in (saver.run.checkpoints / "step-00000004").iterdir()} == whole
+
+
 def test_saving_a_step_again_replaces_it(saver: Saver) -> None:
     saver.save(1)
     before = load_file(saver.save(2) / "model.safetensors")

@@ -346,6 +346,34 @@ def test_first_steps_that_contradict_the_trial_are_a_reason_for_another(tmp_path
     assert (run.checkpoints / "step-00000010").is_dir()  # where a resume begins, in the same format
 
 
+def test_steps_are_planned_by_the_speed_of_the_format_that_they_are_taken_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = iter([Precision("fp32", "measured", "fp32", 1e-9), Precision("bf16", "measured again", "bf16", 7.0)])
+    monkeypatch.setattr(run_setup, "precision_for", lambda *_: next(chosen))
+    seen: list[Speed] = []
+
+    class Planner:
+        def begin(self) -> StepPlan:
+            return StepPlan(24, time.monotonic() + 1e6, 1, 1e-9, 1e-9)
+
+        def refix(self, speed: Speed) -> StepPlan:
+            seen.append(speed)
+            return self.begin()
+
+    stage = Regression()
+    trained(new_run(tmp_path, stage), stage, changed(steps=24), planner=Planner())
+    assert [speed.step_seconds for speed in seen] == [7.0]
+
+
+def test_fewer_steps_than_were_taken_leave_a_finished_run_finished(tmp_path: Path) -> None:
+    stage = Regression()
+    run = new_run(tmp_path, stage)
+    trained(run, stage)
+    outcome = trained(run, Regression(), max_steps=3)
+    assert (outcome.status, outcome.steps, run.record()["status"]) == ("finished", 6, "finished")
+
+
 def test_first_steps_as_promised_leave_the_format_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     promised = Precision("fp32", "measured", "fp32", 1e9)
     monkeypatch.setattr(run_setup, "precision_for", lambda *_: promised)

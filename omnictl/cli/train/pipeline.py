@@ -26,7 +26,7 @@ from omnictl.cli.options import (
 from omnictl.cli.setup.doctor import examine_machine, is_first_training
 from omnictl.cli.train.choices import Choices, circumstances, refuse_with_resume, run_name, settings
 from omnictl.cli.train.next_steps import training_lines, use_lines, words
-from omnictl.errors import OmniError, UsageError
+from omnictl.errors import Diverged, OmniError, UsageError
 from omnictl.processes import number_of_processes
 from omnictl.runs.root import run_root
 from omnictl.stages import command_stages
@@ -190,6 +190,9 @@ def _run(run: "Run", context: "TrainContext", tell: "Tell", deadline: float | No
         return run_pipeline(run, context, tell, deadline=deadline)
     except KeyboardInterrupt:  # outside of a training, or the second one
         return PipelineResult("interrupted", 130, None, None)
+    except Diverged as error:  # going on would take the same steps again
+        error.fix = f"{error.fix}; in a new pipeline, `--from STAGE` begins there"
+        raise
     except OmniError as error:
         error.fix = f"{error.fix}\nthen go on with `{_resume(run)}`"
         raise

@@ -5,8 +5,9 @@ No torch, no I/O; the clock is passed in.
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from typing import NamedTuple
 
 from omnictl.pipeline.time_budget.costs import UnitCost
@@ -55,6 +56,12 @@ class TimeBudget:
     def planner(self, unit: str) -> "UnitPlanner":
         """The planner that a unit's training asks when its turn comes."""
         return UnitPlanner(self, unit)
+
+    def foresee(self, units: Collection[str]) -> dict[str, int]:
+        """The steps that these units would get if the first of them began now; the plan stays as it is."""
+        costs = dropwhile(lambda cost: cost.name not in units, self.costs)
+        plan = self._plan_anew([cost.scale(self._pace()) for cost in costs])
+        return {unit.unit: unit.steps for unit in plan.units if unit.unit in units}
 
     def begin(self, unit: str) -> StepPlan:
         """Plan anew when a unit's first step is about to be taken: its data is ready; says where steps change."""

@@ -52,7 +52,7 @@ class ReferenceCurve:
     points: tuple[CurvePoint, ...]
     """At least one, by steps."""
     useful_steps: int = 0
-    """Steps before which the stages that build on it gain little, where that is more than those after which it is weak."""
+    """Steps up to which the stages that build on it gain most, where that is more than it needs itself."""
 
     @property
     def learned_steps(self) -> int | None:
@@ -122,9 +122,10 @@ class UnitCost:
 
     @property
     def needed_steps(self) -> int:
-        """Steps after which it has learned; all that are configured if that is not known."""
-        learned = None if self.curve is None else self.curve.learned_steps
-        return self.steps if learned is None else min(learned, self.steps)
+        """Steps after which it has learned and is of use to others; all that are configured if that is not known."""
+        if self.curve is None or self.curve.learned_steps is None:
+            return self.steps
+        return min(max(self.curve.learned_steps, self.curve.useful_steps), self.steps)
 
     @property
     def weak_steps(self) -> int:

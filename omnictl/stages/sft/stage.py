@@ -255,7 +255,7 @@ class Sft:
             batch_size=train.batch_size,
             seed=train.seed,
             context=thinker.context,
-            warmup=self.config.projector_steps * train.batch_size,
+            warmup=self.config.projector_steps * train.batch_size if self.encoders else 0,
             placed=self.placed,
             exercises=make_exercises(self.data.corpus, self.tokenizer, thinker.width, mixture, sizes),
         )

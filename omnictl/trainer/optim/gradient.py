@@ -69,7 +69,8 @@ def accumulate(
         sums.data_seconds += time.perf_counter() - began
         if lanes.number == 1:
             loss = forward(stage, some[0], precision, device)
-            torch.autograd.backward(scaler.scale(loss.sum))
+            if loss.sum.requires_grad:  # of text alone, projectors have nothing to learn
+                torch.autograd.backward(scaler.scale(loss.sum))
             sums.add(loss, stage.work(some[0]))
         else:
             for loss, work, gradients in lanes.map(partial(differentiate, stage, precision, scaler, device), some):
@@ -107,6 +108,8 @@ def differentiate(stage: Stage, precision: Precision, scaler: torch.amp.GradScal
 def gradients_of(stage: Stage, loss: Tensor) -> Gradients:
     """The gradient of all that learns, in no parameter's `.grad` yet."""
     parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
+    if not loss.requires_grad:
+        return [(parameter, None) for parameter in parameters]
     return list(zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
 
 

@@ -84,7 +84,9 @@ def test_what_others_build_on_gets_useful_steps_before_they_get_more() -> None:
     eyes = unit(curve=replace(CURVE, useful_steps=300))
     assert [eyes.steps_at(level) for level in (0.25, 0.5, 0.75, 1)] == [150, 300, 350, 400]
     assert unit(curve=replace(CURVE, useful_steps=150)).weak_steps == 200
-    assert unit(curve=replace(CURVE, useful_steps=600)).weak_steps == 400
+    ears = unit(curve=replace(CURVE, useful_steps=600))
+    assert (ears.weak_steps, ears.needed_steps) == (600, 600)
+    assert unit(steps=500, curve=ears.curve).weak_steps == 500
 
 
 def test_seconds_grow_with_the_steps() -> None:
@@ -315,3 +317,18 @@ def test_first_steps_cost_their_share_of_a_step() -> None:
     assert cost.seconds(700) == pytest.approx(300 * 0.25 * 0.1 + 400 * 0.1)
     assert replace(cost, taken=100).seconds(700) == pytest.approx(200 * 0.25 * 0.1 + 400 * 0.1)
     assert replace(cost, taken=310).seconds(700) == pytest.approx(390 * 0.1)
+
+
+def test_what_is_foreseen_follows_the_pace_and_leaves_the_plan_alone() -> None:
+    made, clock, told = budget([unit("a"), unit("b"), unit("c", steps=300)], 200.0)
+    planned = {each.unit: each.steps for each in made.plan.units}
+    made.begin("a")
+    made.refix("a", Speed(10, 0.3, None, 0.5))
+    clock.now += 120
+    told.clear()
+    before = made.plan
+    foreseen = made.foresee(["b"])
+    assert list(foreseen) == ["b"]
+    assert 0 < foreseen["b"] < planned["b"]
+    assert (made.plan, told) == (before, [])
+    assert made.begin("b").steps >= foreseen["b"]  # its data is ready now

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from regression import Regression
@@ -7,7 +9,7 @@ from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loader import micro_batches
 from omnictl.trainer.optim.gradient import accumulate, add_gradients, normalise
 from omnictl.trainer.optim.lanes import Lanes
-from omnictl.trainer.stage import Work
+from omnictl.trainer.stage import LossSum, Work
 
 FP32 = Precision("fp32", "")
 IDS = [5, 3, 8, 13, 21, 34, 55]
@@ -62,6 +64,25 @@ def test_gradients_of_another_memory_order_move_the_right_numbers() -> None:
     add_gradients([(parameter, gradient.to(memory_format=torch.channels_last))])
     torch.optim.AdamW([parameter], lr=1.0, weight_decay=0.0, fused=True).step()
     torch.testing.assert_close(parameter.detach(), -gradient.sign(), atol=1e-5, rtol=0)
+
+
+class Deaf(Regression):
+    """Nothing of the rows from 10 on can be learned, as projectors learn nothing of text."""
+
+    def loss(self, batch: Tensor) -> LossSum:
+        loss = super().loss(batch)
+        return loss if int(batch.max()) < 10 else replace(loss, sum=loss.sum.detach())
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_micro_batches_of_which_nothing_is_learned_still_count(lanes: int) -> None:
+    stage = Deaf()
+    loss = stage.loss(stage.collate([5, 3, 8]))
+    count = int(stage.counts[IDS].sum())
+    expected = torch.autograd.grad(loss.sum / count, list(stage.model.parameters()))
+    got, _, _ = gradients(stage, micro_batch=3, lanes=lanes)
+    for one, two in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
 
 
 def test_clipping_scales_the_whole_gradient_and_reports_its_norm() -> None:
