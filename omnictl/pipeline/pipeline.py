@@ -227,6 +227,7 @@ def _train_stages(run: Run, context: TrainContext, tell: Tell, deadline: float |
             outcome = train_job(job, context, deadline=None, max_steps=None, budget=budget)
         except Diverged as error:
             error.within(stage)
+            error.fix += f"; in a new pipeline, which `--from {stage}` begins there"  # going on would take the same steps again
             raise
         if outcome.exit_code:  # also if the signal came when the last step had been taken
             return outcome.exit_code

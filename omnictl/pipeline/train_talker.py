@@ -23,7 +23,7 @@ from omnictl.stages import stage_type, unit_configs
 from omnictl.stages.aligner import open_alignable
 from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.stages.talker import TalkerStage
-from omnictl.stages.talker_recipe import SpeakingConfig
+from omnictl.stages.talker_recipe import SECTIONS, SpeakingConfig
 from omnictl.stages.voice import PARTS, folders_in
 from omnictl.trainer.distributed.process_group import ProcessGroup
 from omnictl.trainer.loop import Outcome
@@ -103,7 +103,7 @@ class TalkerJob:
             try:
                 outcome = context.train(stage, stage_run, budget=budget, max_steps=max_steps)
             except Diverged as error:
-                error.within(PARTS[part])
+                error.within(SECTIONS[part])
                 raise
             if outcome.exit_code and part != "talker":  # also if the signal came when the part's last step had been taken
                 outcome = outcome._replace(status="interrupted")

@@ -18,7 +18,7 @@ from omnictl.stages.vocoder import PRESETS as VOCODERS
 from omnictl.stages.vocoder import VocoderRecipe, VocoderTraining
 from omnictl.stages.voice import VocoderKind
 
-PARTS: Mapping[str, str] = {"codec": "codec", "aligner": "aligner", "vocoder": "istft", "talker": "talker"}
+SECTIONS: Mapping[str, str] = {"codec": "codec", "aligner": "aligner", "vocoder": "istft", "talker": "talker"}
 """The stages in the order of training, each with the key of its recipe; what the last one needs comes before it."""
 
 
@@ -35,7 +35,7 @@ class SpeakingConfig(Config):
     @property
     def parts(self) -> tuple[str, ...]:
         """The stages to train, in order."""
-        return tuple(part for part in PARTS if part != "vocoder" or self.vocoder == "istft")
+        return tuple(part for part in SECTIONS if part != "vocoder" or self.vocoder == "istft")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "SpeakingConfig":

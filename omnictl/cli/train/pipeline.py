@@ -190,11 +190,9 @@ def _run(run: "Run", context: "TrainContext", tell: "Tell", deadline: float | No
         return run_pipeline(run, context, tell, deadline=deadline)
     except KeyboardInterrupt:  # outside of a training, or the second one
         return PipelineResult("interrupted", 130, None, None)
-    except Diverged as error:  # going on would take the same steps again
-        error.fix = f"{error.fix}; in a new pipeline, `--from STAGE` begins there"
-        raise
     except OmniError as error:
-        error.fix = f"{error.fix}\nthen go on with `{_resume(run)}`"
+        if not isinstance(error, Diverged):
+            error.fix = f"{error.fix}\nthen go on with `{_resume(run)}`"
         raise
 
 

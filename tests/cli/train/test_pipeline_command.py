@@ -18,7 +18,7 @@ from omnictl.errors import Diverged
 from omnictl.pipeline import context, evaluate, pipeline
 from omnictl.runs.run import CHECKSUM, Run
 from omnictl.stages import STAGES, command_stages
-from omnictl.stages.talker_recipe import PARTS
+from omnictl.stages.talker_recipe import SECTIONS
 from omnictl.trainer import loop
 from omnictl.trainer.log import StepRecord
 
@@ -29,7 +29,7 @@ STEPS = 3
 TRAININGS = [
     f"{stage}.{key}"
     for stage in COMMANDS
-    for key in ([f"{part}.train" for part in PARTS.values()] if STAGES[stage].recipe else ["train"])
+    for key in ([f"{part}.train" for part in SECTIONS.values()] if STAGES[stage].recipe else ["train"])
 ]
 """Where the config says how each part is trained."""
 
@@ -263,7 +263,7 @@ def test_a_stage_that_fails(omnictl: Command, runs: Path, monkeypatch: pytest.Mo
 
     def train(stage: Any, *args: Any, **kwargs: Any) -> Any:
         if stage.name in failing:
-            raise Diverged("the loss is nan", fix="lower the rate")
+            raise Diverged("the loss is nan", fix="use --set train.lr=1e-4")
         return loop.train(stage, *args, **kwargs)
 
     trained_with(monkeypatch, train)
@@ -271,7 +271,7 @@ def test_a_stage_that_fails(omnictl: Command, runs: Path, monkeypatch: pytest.Mo
     own = the_run(runs, "pipeline")
     error = ended.json["error"]
     assert (ended.code, error["kind"], error["message"]) == (6, "diverged", "the loss is nan")
-    assert error["fix"] == f"lower the rate\nthen go on with `omnictl pipeline --resume {own.path}`"
+    assert error["fix"] == "use --set asr.train.lr=1e-4; in a new pipeline, which `--from asr` begins there"
     assert (own.record()["status"], own.record()["error"]) == ("failed", "Diverged: the loss is nan")
     failing.clear()
     before = the_run(runs, "pretrain").metrics_file.stat().st_mtime_ns
