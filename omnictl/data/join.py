@@ -11,6 +11,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -30,6 +31,7 @@ from omnictl.data.speech.splits import split_rows
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.data.text.source import open_corpus
 from omnictl.errors import DataError, UsageError
+from omnictl.regular_files import open_regular
 
 Row = TypeVar("Row", ImageRow, DialogueRow)
 
@@ -100,7 +102,7 @@ Written = tuple[Counter[tuple[str, Split]], list[BrokenRow]]
 
 
 class _Links:
-    """Media of a corpus, each put once into a folder of the corpus's name."""
+    """Media of a corpus, each put once into a folder of the corpus's name, none in the place of another."""
 
     def __init__(self, draft: Path, name: str, folder: Path) -> None:
         self._draft, self._name, self._folder = draft, name, folder
@@ -111,15 +113,23 @@ class _Links:
         if file not in self._paths:
             inside = file.is_relative_to(self._folder)
             path = file.relative_to(self._folder) if inside else Path(f"{len(self._paths):06}{file.suffix}")
-            target = self._draft / self._name / path
+            target = _find_free(self._draft / self._name / path)
             target.parent.mkdir(parents=True, exist_ok=True)
             real = os.path.realpath(file)
             try:
                 os.link(real, target)
             except OSError:  # another disk, or one without links
-                shutil.copyfile(real, target)
-            self._paths[file] = f"{self._name}/{path.as_posix()}"
+                with open_regular(Path(real)) as source, target.open("xb") as copy:
+                    shutil.copyfileobj(source, copy)
+            self._paths[file] = target.relative_to(self._draft).as_posix()
         return self._paths[file]
+
+
+def _find_free(path: Path) -> Path:
+    """The path itself, or with a number behind its name where there is a file already: writing there would change the file that
+    it is a link to."""
+    names = chain([path], (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in count(2)))
+    return next(name for name in names if not name.exists())
 
 
 def _write_speech(corpora: Sequence[_Corpus], draft: Path, holdout: Sequence[str]) -> Written:

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+import soundfile
 from corpus_files import touch, write_lines, write_rows
 
 from omnictl.cli.app import run
@@ -134,3 +135,25 @@ def test_splits_are_those_of_training(tmp_path):
     expected = fill_splits(own, {row.id: None for row in own}, val_fraction=None, test_fraction=None)
     joined = {row.text: row.split for row in find_speech(tmp_path / "out").rows}
     assert {row.text: split for split in SPLITS for row in expected[split]}.items() <= joined.items()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_segments_take_no_name_that_a_file_has(tmp_path, monkeypatch, links):
+    """A segment is called by its number, as may be a recording before or after it; each is a link to a file of somebody's."""
+
+    def refuse(*_):
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr("omnictl.data.join.os.link", refuse)
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    for name, length in {"000001.flac": 500, "long.wav": 4000, "000002.flac": 700}.items():
+        soundfile.write(folder / name, [0.1] * length, 8_000)
+    rows = ["000001.flac,own,,", "long.wav,first,0,0.1", "long.wav,second,0.1,0.2", "000002.flac,other,,"]
+    write_lines(folder / "metadata.csv", "audio,text,offset,duration,split", *(f"{row},train" for row in rows))
+    before = [row.audio.read_bytes() for row in find_speech(folder).rows]
+    join_corpora([str(folder)], tmp_path / "out")
+    assert [row.audio.read_bytes() for row in find_speech(folder).rows] == before
+    joined = {row.text: soundfile.info(row.audio).frames for row in find_speech(tmp_path / "out").rows}
+    assert joined == {"own": 500, "first": 800, "second": 1600, "other": 700}
