@@ -19,6 +19,7 @@ from omnictl.data.manifest.layouts import find_manifest_files
 from omnictl.data.manifest.rows import parse_split
 from omnictl.data.manifest.source import source_path, tinyworld_seed
 from omnictl.data.manifest.tables import parse_header, text_encoding
+from omnictl.data.packed.arrow_tables import is_datasets_cache
 from omnictl.data.packed.unpack import find_packed, is_packed_corpus
 from omnictl.data.speech import layouts as speech_layouts
 from omnictl.data.speech.layouts import public_corpora, subtitled_recordings
@@ -95,6 +96,8 @@ def find_file_kind(file: Path) -> Kind | None:
         return _of_table(file)
     if plain_suffix(file) in JSON_SUFFIXES:
         return _of_table(file) or ("text" if "text" in _read_first_rows(file)[0] else None)
+    if is_datasets_cache(file):
+        return None
     return _of_packed(file) or ("text" if text_files.is_text_name(file) else None)
 
 

@@ -25,7 +25,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 """Of the manifests that a folder may have; each may be compressed."""
 _SPLIT_NAMES: dict[str, Split] = {**{name: name for name in SPLITS}, "validation": "val", "valid": "val", "dev": "val"}
 
-_SHOWN_KEYS = 8
+_SHOWN_KEYS, _SHOWN_FILES = 8, 3
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +166,23 @@ def log_unread_keys(source: str, unread: Counter[str]) -> None:
         shown = ", ".join(f"{key!r} ({count:,})" for key, count in unread.most_common(_SHOWN_KEYS))
         more = f" and {len(unread) - _SHOWN_KEYS} more" if len(unread) > _SHOWN_KEYS else ""
         logger.info("%s: columns or keys that are not read: %s%s", source, shown, more)
+
+
+def log_passed_over(folder: Path, files: Sequence[Path], reason: str) -> None:
+    """Say which files of a folder are not read.
+
+    Args:
+        folder: that was given.
+        files: in it.
+        reason: what they are passed over as: "no text of the corpus".
+    """
+    if files:
+        kinds = Counter(file.suffix.lower() or "no suffix" for file in files)
+        names = ", ".join(str(file.relative_to(folder)) for file in files[:_SHOWN_FILES])
+        more = f" and {len(files) - _SHOWN_FILES} more" if len(files) > _SHOWN_FILES else ""
+        suffixes = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds.most_common())
+        number = "1 file is" if len(files) == 1 else f"{len(files):,} files are"
+        logger.info("%s: %s passed over as %s (%s): %s%s", folder, number, reason, suffixes, names, more)
 
 
 def read_table(

@@ -25,8 +25,16 @@ LARGEST_ROWS = 1024 * MIB
 """Of the rows that become Python's values at a time."""
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
+DATASETS_CACHES = "tables that Hugging Face's datasets keeps of earlier steps"
 _FORMATS = {".parquet": "Parquet", ".arrow": "Arrow"}
 _HF = b"huggingface"
+_BESIDE_DATASETS = ("state.json", "dataset_info.json")
+
+
+def is_datasets_cache(file: Path) -> bool:
+    """Whether a file is what `datasets` keeps of `map`, `filter` or `shuffle` beside the data, which it repeats or shortens."""
+    is_cache = file.suffix.lower() == ".arrow" and file.name.startswith("cache-")
+    return is_cache and any((file.parent / name).is_file() for name in _BESIDE_DATASETS)
 
 
 class ArrowTable:

@@ -40,6 +40,12 @@ class MediaBytes(NamedTuple):
     """Of the file that it becomes."""
 
 
+Stamp = list[int]
+"""Size and time of a file."""
+Stamps = dict[str, Stamp | None]
+"""By path, of files that were looked for; None of one that is not there."""
+
+
 class PackedRow(NamedTuple):
     """A row; its media are `MediaBytes`, or lists of them."""
 
@@ -51,23 +57,34 @@ class PackedRow(NamedTuple):
 Rows = Iterator[PackedRow]
 
 
-def media_of(value: object, folder: Path) -> object:
+def media_of(value: object, folder: Path, beside: Stamps) -> object:
     """A value as it is, or the media that it stands for: `{"bytes": …, "path": …}`, as `datasets` stores images and audio.
 
     Args:
         value: of a column.
         folder: where a path without bytes is looked for; it may not lead out of it.
+        beside: takes those that are looked for.
     """
     if isinstance(value, list):
-        return [media_of(item, folder) for item in value]
+        return [media_of(item, folder, beside) for item in value]
     if not isinstance(value, dict) or not {"bytes", "path"} <= set(value):
         return value
     data, path = value["bytes"], value["path"]
     if data is None and isinstance(path, str):
         file = folder / path
         is_inside = not PurePath(path).is_absolute() and file.resolve().is_relative_to(folder.resolve())
-        data = read_regular(file, LARGEST_FILE) if is_inside and file.is_file() else None
+        if is_inside:
+            stamp = beside.setdefault(str(file.absolute()), stamp_of(file))
+            data = None if stamp is None else read_regular(file, LARGEST_FILE)
     return MediaBytes(data, guess_suffix(data, path)) if data is not None else None
+
+
+def stamp_of(file: Path) -> Stamp | None:
+    """What changes with the content of a file; None if there is none."""
+    if not file.is_file():
+        return None
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def guess_suffix(data: bytes, path: object) -> str:

@@ -12,19 +12,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omnictl.config.split import Split
 from omnictl.data.manifest.cache import cache_dir, flush, read_or_build
-from omnictl.data.manifest.rows import Record
+from omnictl.data.manifest.rows import Record, log_passed_over
 from omnictl.data.manifest.split_names import split_of_path
-from omnictl.data.packed.arrow_tables import TABLE_SUFFIXES, open_table
-from omnictl.data.packed.rows import MediaBytes, PackedKind, PackedRow, kind_of, media_of, unify
+from omnictl.data.packed.arrow_tables import DATASETS_CACHES, TABLE_SUFFIXES, is_datasets_cache, open_table
+from omnictl.data.packed.rows import MediaBytes, PackedKind, PackedRow, Stamps, kind_of, media_of, stamp_of, unify
 from omnictl.data.packed.webdataset import is_tar, read_tar
 from omnictl.errors import DataError, DiskFull
 from omnictl.progress import log_progress
 
-VERSION = 1
+VERSION = 2
 """Of how corpora are unpacked; a change makes old ones worthless."""
 
 _ROWS = "rows.jsonl"
+_BESIDE = "beside.json"
+"""Which media were looked for beside a table, each with its size and time: their names stand in the table, so no key has them."""
 _ROWS_AT_A_TIME = 64
 _A_FOLDER = 1_000
 """Files."""
@@ -36,6 +39,8 @@ class PackedCorpus(NamedTuple):
     path: Path
     files: tuple[Path, ...]
     kind: PackedKind
+    passed_over: tuple[Path, ...] = ()
+    """Tables that are not of the corpus."""
 
 
 class UnpackedCorpus(NamedTuple):
@@ -51,12 +56,14 @@ def find_packed(path: Path) -> PackedCorpus | None:
     Raises:
         DataError: pyarrow is missing, or the first file is not whole.
     """
-    files = _packed_files(path) if path.is_dir() else [path] if is_packed_corpus(path) else []
+    found = _packed_files(path) if path.is_dir() else [path] if is_packed_corpus(path) else []
+    passed_over = [file for file in found if file != path and is_datasets_cache(file)]
+    files = [file for file in found if file not in passed_over]
     if not files:
         return None
-    first = next(_rows_of(files[0], path), None)
+    first = next(_rows_of(files[0], path, None, {}), None)
     kind = None if first is None else kind_of(first.fields)
-    return None if kind is None else PackedCorpus(path, tuple(files), kind)
+    return None if kind is None else PackedCorpus(path, tuple(files), kind, tuple(passed_over))
 
 
 def _packed_files(folder: Path) -> list[Path]:
@@ -73,24 +80,36 @@ def is_packed_corpus(file: Path) -> bool:
 def unpack(corpus: PackedCorpus) -> UnpackedCorpus:
     """The rows of a packed corpus, its media in the cache.
 
+    What of a folder's tables is passed over is logged.
+
     Raises:
-        DataError: a file is not whole, or the cache cannot be written.
+        DataError: a file is not whole or is changed meanwhile, or the cache cannot be written.
         DiskFull: no space left.
     """
-    digest = hashlib.sha256(repr(VERSION).encode())
+    log_passed_over(corpus.path, corpus.passed_over, DATASETS_CACHES)
+    digest = hashlib.sha256(repr((VERSION, corpus.kind)).encode())
     for file in corpus.files:
-        stat = file.stat()
-        digest.update(repr((str(file.resolve()), stat.st_size, stat.st_mtime_ns)).encode())
+        digest.update(repr((str(file.resolve()), _split_of(file, corpus.path), stamp_of(file))).encode())
     folder = cache_dir().resolve() / "unpacked" / digest.hexdigest()
 
     def read(folder: Path) -> Path | None:
-        return folder if (folder / _ROWS).is_file() else None
+        return folder if (folder / _ROWS).is_file() and _find_changed(folder) is None else None
 
     def write(draft: Path) -> None:
         _check_space(corpus, draft)
         _write(corpus, draft)
+        changed = _find_changed(draft)
+        if changed is not None:
+            fix = "begin again when nothing is written there any more"
+            raise DataError(f"{changed} has changed while {corpus.path} was unpacked", where=changed, fix=fix)
 
     return UnpackedCorpus(folder, _records(read_or_build(folder, read, write)))
+
+
+def _find_changed(folder: Path) -> str | None:
+    """One of the files beside the tables that is no longer as it was when they were unpacked."""
+    beside: Stamps = json.loads((folder / _BESIDE).read_text(encoding="utf-8"))
+    return next((file for file, stamp in beside.items() if stamp_of(Path(file)) != stamp), None)
 
 
 def _records(folder: Path) -> Iterator[Record]:
@@ -111,13 +130,15 @@ def _check_space(corpus: PackedCorpus, folder: Path) -> None:
 
 
 def _write(corpus: PackedCorpus, folder: Path) -> None:
+    beside: Stamps = {}
     with (folder / _ROWS).open("w", encoding="utf-8") as out:
-        rows = chain.from_iterable(_rows_of(file, corpus.path, corpus.kind) for file in corpus.files)
+        rows = chain.from_iterable(_rows_of(file, corpus.path, corpus.kind, beside) for file in corpus.files)
         for number, row in enumerate(log_progress(rows, f"unpacking {corpus.path}")):
             fields = {name: _store(value, f"{number:08}", name, folder) for name, value in row.fields.items()}
             json.dump([row.where, {**fields, "split": fields.get("split") or row.split}], out, ensure_ascii=False, default=str)
             out.write("\n")
         flush(out)
+    (folder / _BESIDE).write_text(json.dumps(beside), encoding="utf-8")
 
 
 def _store(value: object, number: str, name: str, folder: Path) -> object:
@@ -133,19 +154,23 @@ def _store(value: object, number: str, name: str, folder: Path) -> object:
     return path.as_posix()
 
 
-def _rows_of(file: Path, root: Path, kind: PackedKind | None = None) -> Iterator[PackedRow]:
-    """The rows of a file; with our keys if their kind is given, else with their own."""
+def _rows_of(file: Path, root: Path, kind: PackedKind | None, beside: Stamps) -> Iterator[PackedRow]:
+    """The rows of a file; with our keys if their kind is given, else with their own. `beside` takes the media that lie there."""
     if is_tar(file):
         for row in read_tar(file, root):
             yield row if kind is None else row._replace(fields=unify(row.fields, kind, {}))
         return
     with open_table(file) as table:
         classes = _class_names(table.features)
-        split = split_of_path(file, root) if file != root else None
+        split = _split_of(file, root)
         columns = [name for name in table.columns if name != "__index_level_0__"]
         for number, values in enumerate(table.rows(_ROWS_AT_A_TIME, columns), start=1):
-            fields = {name: media_of(value, file.parent) for name, value in values.items()}
+            fields = {name: media_of(value, file.parent, beside) for name, value in values.items()}
             yield PackedRow(f"{file}: row {number}", fields if kind is None else unify(fields, kind, classes), split)
+
+
+def _split_of(file: Path, root: Path) -> Split | None:
+    return split_of_path(file, root) if file != root else None
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -89,12 +89,13 @@ def _samples(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[str, Mapping[st
 
 
 def _add(fields: dict[str, Any], extension: str, data: bytes, where: str) -> None:
-    """Add a file to its sample; several images or recordings become a list."""
+    """Add a file to its sample; several images or recordings become a list, and take the place of a name that JSON has for them."""
     suffix = PurePath(f"x{extension}").suffix
     kind = "image" if suffix in IMAGE_SUFFIXES else "audio" if suffix in AUDIO_SUFFIXES else None
     if kind is not None:
         media = MediaBytes(data, suffix)
-        fields[kind] = media if kind not in fields else [*_as_list(fields[kind]), media]
+        earlier = [held for held in _as_list(fields.get(kind)) if isinstance(held, MediaBytes)]
+        fields[kind] = [*earlier, media] if earlier else media
     elif suffix == ".json":
         fields.update({name: value for name, value in _object(data, where).items() if name not in fields})
     elif suffix in _TEXTS:

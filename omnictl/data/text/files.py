@@ -4,8 +4,6 @@ What cannot be read is a `DataError` with file and line; nothing is skipped but 
 """
 
 import json
-import logging
-from collections import Counter
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path, PurePath
@@ -14,9 +12,9 @@ from typing import NamedTuple
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.manifest.compression import is_packed, open_plain, plain_suffix, read_raw_lines
 from omnictl.data.manifest.json_objects import read_json_values
-from omnictl.data.manifest.rows import json_type
+from omnictl.data.manifest.rows import json_type, log_passed_over
 from omnictl.data.manifest.tables import guess_encoding, text_encoding, utf16_lines
-from omnictl.data.packed.arrow_tables import TABLE_SUFFIXES, open_table
+from omnictl.data.packed.arrow_tables import TABLE_SUFFIXES, is_datasets_cache, open_table
 from omnictl.errors import DataError
 
 SUFFIXES = (".arrow", ".json", ".jsonl", ".parquet", ".txt")
@@ -24,9 +22,6 @@ SUFFIXES = (".arrow", ".json", ".jsonl", ".parquet", ".txt")
 
 _NOT_PART_OF_IT = ("readme", "license", "licence", "changelog", "requirements")
 """Names of texts that lie beside a corpus and say something about it."""
-_SHOWN = 3
-
-logger = logging.getLogger(__name__)
 
 
 class TextRow(NamedTuple):
@@ -53,7 +48,7 @@ def find_text_files(path: Path) -> list[Path]:
         files = [file for file in texts if not tells_about_others(file)] or texts
         if not files:
             raise DataError(f"{path} has no {wanted} file", where=str(path), fix=f"give --data a folder of {wanted} files")
-        _log_passed_over(path, sorted(set(visible) - set(files)))
+        log_passed_over(path, sorted(set(visible) - set(files)), "no text of the corpus")
     elif is_text_name(path):
         files = [path]
     else:
@@ -92,7 +87,7 @@ def is_text_name(file: PurePath) -> bool:
 def is_text_file(file: Path) -> bool:
     """Whether a file is one of text by its name; of JSON and tables, only what has a text, for they may hold anything."""
     suffix = plain_suffix(file)
-    if not is_text_name(file):
+    if not is_text_name(file) or is_datasets_cache(file):
         return False
     if suffix == ".json":
         return _first_json_has_text(file)
@@ -113,16 +108,6 @@ def _first_json_has_text(file: Path) -> bool:
 def tells_about_others(file: Path) -> bool:
     """Whether a file's name is one of a text about the corpus that it lies beside."""
     return plain_suffix(file) == ".txt" and file.name.lower().split(".")[0] in _NOT_PART_OF_IT
-
-
-def _log_passed_over(folder: Path, files: list[Path]) -> None:
-    if files:
-        kinds = Counter(file.suffix.lower() or "no suffix" for file in files)
-        names = ", ".join(str(file.relative_to(folder)) for file in files[:_SHOWN])
-        more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-        suffixes = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds.most_common())
-        number = "1 file is" if len(files) == 1 else f"{len(files):,} files are"
-        logger.info("%s: %s passed over as no text of the corpus (%s): %s%s", folder, number, suffixes, names, more)
 
 
 def empty_text_error(path: Path) -> DataError:

@@ -1,5 +1,7 @@
 import io
 import json
+import logging
+import os
 import runpy
 import sys
 import tarfile
@@ -14,7 +16,7 @@ from pyarrow import parquet
 from omnictl.data.dialogues.manifest import read_dialogues
 from omnictl.data.images.files.decoder import read_image
 from omnictl.data.images.layouts import find_images
-from omnictl.data.inspect.corpus_kind import find_kind
+from omnictl.data.inspect.corpus_kind import find_file_kind, find_kind
 from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.packed import unpack
 from omnictl.data.speech.layouts import find_speech
@@ -96,6 +98,22 @@ def test_a_dataset_on_disk(tmp_path):
     assert soundfile.info(manifest.rows[0].audio).frames == 1000
 
 
+def test_what_datasets_keeps_of_earlier_steps_is_passed_over(tmp_path, caplog):
+    columns = {"audio": [media(wav(), "1.wav")], "sentence": ["Hello."]}
+    cache = tmp_path / "train" / "cache-0123456789abcdef_00000_of_00002.arrow"
+    for file in (tmp_path / "train" / "data-00000-of-00001.arrow", cache):
+        write_arrow(file, table(columns))
+    (tmp_path / "train" / "state.json").write_text("{}")
+    with caplog.at_level(logging.INFO, logger="omnictl"):
+        assert [row.split for row in find_speech(tmp_path).rows] == ["train"]
+    reason = "tables that Hugging Face's datasets keeps of earlier steps"
+    assert f"{tmp_path}: 1 file is passed over as {reason} (1 .arrow): train/{cache.name}" in caplog.messages
+    assert find_file_kind(cache) is None
+    assert len(find_speech(cache).rows) == 1  # if it is named itself
+    (tmp_path / "train" / "state.json").unlink()
+    assert len(find_speech(tmp_path).rows) == 2  # a table of this name
+
+
 def test_paths_beside_a_table(tmp_path):
     (tmp_path / "a.png").write_bytes(png())
     columns = {"image": [media(None, "a.png"), media(None, "/etc/passwd"), media(None, "../a.png")], "caption": ["A cat."] * 3}
@@ -103,6 +121,36 @@ def test_paths_beside_a_table(tmp_path):
     manifest = find_images(tmp_path / "rows.parquet")
     assert [row.caption for row in manifest.rows] == ["A cat."]
     assert [row.message for row in manifest.broken] == ["the image path should be a string, found null"] * 2
+
+
+def test_media_beside_a_table_are_those_that_are_there_now(tmp_path, monkeypatch):
+    columns = {"image": [media(png("red")), media(None, "a.png")], "caption": ["A cat.", "A dog."]}
+    parquet.write_table(table(columns, {"image": {"_type": "Image"}}), tmp_path / "rows.parquet")
+    assert [row.caption for row in find_images(tmp_path).rows] == ["A cat."]
+    (tmp_path / "a.png").write_bytes(png("blue"))
+    assert read_image(find_images(tmp_path).rows[1].image)[0, 0].tolist() == [0, 0, 255]
+    (tmp_path / "a.png").write_bytes(png("white"))
+    os.utime(tmp_path / "a.png", ns=(0, 1))
+    rows = find_images(tmp_path).rows
+    assert read_image(rows[1].image)[0, 0].tolist() == [255] * 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(unpack, "_write", None)
+    assert [row.image for row in find_images(Path("rows.parquet")).rows] == [row.image for row in rows]
+
+
+def test_media_that_change_while_they_are_unpacked(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(png())
+    parquet.write_table(table({"image": [media(None, "a.png")], "caption": ["A cat."]}), tmp_path / "rows.parquet")
+    monkeypatch.setattr(unpack, "flush", lambda _: (tmp_path / "a.png").unlink())
+    with pytest.raises(DataError, match=r"a.png has changed while .* was unpacked"):
+        find_images(tmp_path)
+
+
+def test_the_split_of_a_file_is_that_of_the_folder_that_was_given(tmp_path):
+    (tmp_path / "test").mkdir()
+    parquet.write_table(table({**pictures(["red"]), "label": [0]}, CLASSES), tmp_path / "test" / "0.parquet")
+    for path, split in ((tmp_path / "test", None), (tmp_path, "test"), (tmp_path / "test" / "0.parquet", None)):
+        assert [row.split for row in find_images(path).rows] == [split]
 
 
 def test_dialogues_in_parquet(tmp_path):
@@ -144,6 +192,21 @@ def test_webdataset_of_speech_and_of_dialogues(tmp_path):
         tmp_path / "a.tar", {"1.0.png": png(), "1.1.png": png("blue"), "1.json": json.dumps({"conversations": turns}).encode()}
     )
     assert find_kind(str(tmp_path / "a.tar")) == "dialogues"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_media_of_a_sample_are_those_that_its_json_names(tmp_path, order):
+    """Whichever comes first in the tar."""
+    spoken = {"0.wav": wav(), "0.json": b'{"text": "Bye.", "audio": "0.wav"}'}
+    write_tar(tmp_path / "speech.tar", dict([*spoken.items()][::order]))
+    (row,) = find_speech(tmp_path / "speech.tar").rows
+    assert (row.text, soundfile.info(row.audio).frames) == ("Bye.", 1000)
+    turns = [{"from": "human", "value": "<image><image>Alike?"}, {"from": "gpt", "value": "No."}]
+    said = json.dumps({"conversations": turns, "image": ["1.0.png", "1.1.png"]}).encode()
+    shown = {"1.json": said, "1.0.png": png(), "1.1.png": png("blue")} if order == 1 else {"1.0.png": png(), "1.json": said}
+    write_tar(tmp_path / "talks.tar", {**shown, "1.1.png": png("blue")})
+    (talk,) = read_dialogues(tmp_path / "talks.tar").rows
+    assert [read_image(each.file)[0, 0].tolist() for each in talk.media] == [[255, 0, 0], [0, 0, 255]]
 
 
 def test_the_archive_beside_what_was_in_it_is_passed_over(tmp_path):

@@ -110,3 +110,15 @@ def test_flaws_are_named(tmp_path, name, content, message):
         documents(path)
     assert message in error.value.message
     assert error.value.where.startswith(str(path))
+
+
+def test_what_datasets_keeps_of_earlier_steps_is_passed_over(tmp_path, caplog):
+    pyarrow = pytest.importorskip("pyarrow")
+    for name in ("data-00000-of-00001.arrow", "cache-0123456789abcdef.arrow"):
+        rows = pyarrow.table({"text": ["one"]})
+        with pyarrow.OSFile(str(tmp_path / name), "wb") as file, pyarrow.ipc.new_stream(file, rows.schema) as stream:
+            stream.write_table(rows)
+    (tmp_path / "state.json").write_text("{}")
+    with caplog.at_level(logging.INFO, logger="omnictl"):
+        assert documents(tmp_path) == ["one"]
+    assert "cache-0123456789abcdef.arrow" in caplog.messages[0]
