@@ -11,6 +11,7 @@ this first (`conversation_formats`). A row that cannot be used becomes a `Broken
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, partial
 from itertools import chain, groupby
 from pathlib import Path
@@ -30,6 +31,7 @@ from omnictl.data.manifest.rows import (
     Manifest,
     find_media_file,
     json_type,
+    log_passed_over,
     log_unread_keys,
     missing_path_error,
     optional_text,
@@ -104,24 +106,28 @@ DialogueManifest = Manifest[DialogueRow]
 def find_dialogue_files(path: Path) -> list[Path]:
     """The files of dialogues that a path means: itself, or the manifest of a folder, or all that begin with a dialogue.
 
+    What of a folder's JSON is passed over is logged.
+
     Raises:
-        DataError: there is none.
+        DataError: there is none, or a file cannot be read, so that nobody knows what it holds.
     """
     if not path.exists():
         raise missing_path_error(path)
     if not path.is_dir():
         return [path]
     manifest = next((path / name for name in FILE_NAMES if (path / name).is_file()), None)
-    files = [file for file in sorted(path.iterdir()) if _is_json(file)] if manifest is None else [manifest]
-    files = files if manifest is not None else [file for file in files if begins_with_dialogue(file)]
+    candidates = [file for file in sorted(path.iterdir()) if _is_json(file)]
+    files = [file for file in candidates if _holds_dialogues(file)] if manifest is None else [manifest]
     if not files:
         raise DataError(f"{path} has no file of dialogues\nRecognised are\n{RECOGNISED}", where=str(path), fix=_NEEDS)
+    reason = "no dialogues" if manifest is None else f"the dialogues are those of {manifest.name}"
+    log_passed_over(path, [file for file in candidates if file not in files], reason)
     return files
 
 
 def _has_files(folder: Path) -> bool:
     return any((folder / name).is_file() for name in FILE_NAMES) or any(
-        _is_json(file) and begins_with_dialogue(file) for file in folder.iterdir()
+        _is_json(file) and _holds_dialogues(file) for file in folder.iterdir()
     )
 
 
@@ -131,17 +137,33 @@ def _is_json(file: Path) -> bool:
 
 def begins_with_dialogue(file: Path) -> bool:
     """Whether the first object of a file of JSON has turns; false for one that cannot be read."""
-    try:
-        first = next(read_json_values(file, ""), None)
-    except DataError:
+    with suppress(DataError):  # its reader will say it
+        return _holds_dialogues(file)
+    return False
+
+
+def _holds_dialogues(file: Path) -> bool:
+    """Whether the first value that can be read in a file of JSON has turns.
+
+    Raises:
+        DataError: none can be read.
+    """
+    flawed: JsonValue | None = None
+    for value in read_json_values(file, "write dialogues into it, or take it out of the folder"):
+        if value.flaw is None:
+            return isinstance(value.value, dict) and conversation_key(value.value) is not None
+        flawed = flawed or value
+    if flawed is None:
         return False
-    return first is not None and isinstance(first.value, dict) and conversation_key(first.value) is not None
+    raise DataError(
+        f"no line of {file} can be read: {flawed.flaw}", where=flawed.where, fix="mend the file, or take it out of the folder"
+    )
 
 
 def read_dialogues(path: Path) -> DialogueManifest:
     """The dialogues of a `.jsonl` or `.json` file, or of a folder of them.
 
-    Where several files of a folder are read, a row that names no split has that of its file's name.
+    In a folder, a row that names no split has that of its file's name.
 
     Raises:
         DataError: no such file, not JSON, not valid UTF-8, or no row that can be used.
@@ -156,12 +178,16 @@ def read_dialogues(path: Path) -> DialogueManifest:
     wrong = next((file for file in files if plain_suffix(file) not in JSON_SUFFIXES), None)
     if wrong is not None:
         raise DataError(f"{wrong} is not a .jsonl or .json file of dialogues", where=str(wrong), fix=_NEEDS)
-    return _collect(path, files[0].parent.resolve(), chain.from_iterable(_values(file, several=len(files) > 1) for file in files))
+    folder = files[0].parent
+    values = chain.from_iterable(
+        _values(file, split_of_name(file.name) if path.is_dir() else None, several=len(files) > 1) for file in files
+    )
+    return _collect(path, folder.resolve(), values)
 
 
-def _values(file: Path, *, several: bool) -> Iterator[tuple[str, JsonValue]]:
-    """The rows of a file, each with what it is called; where there are several files, with the split that its name says."""
-    split = split_of_name(file.name) if several else None
+def _values(file: Path, split: Split | None, *, several: bool) -> Iterator[tuple[str, JsonValue]]:
+    """The rows of a file, each with what it is called: where there are several files, with the file's name. Those that name no
+    split have the one given."""
     for number, value in enumerate(read_json_values(file, f"write one line per dialogue; {_NEEDS}"), start=1):
         name = _short_place(value, file, number)
         if split is not None and isinstance(value.value, dict):

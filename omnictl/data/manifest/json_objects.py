@@ -119,7 +119,8 @@ def _take_value(text: _Text, path: Path) -> object:
             line = text.line + text.text.count("\n", 0, error.pos)
             may_go_on = error.msg.startswith("Unterminated string") or error.pos > len(text.text) - _LONGEST_MARK
             if len(text.text) - text.place > MAX_CHARACTERS:
-                _refuse(path, text.line_here, f"an object of more than {MAX_CHARACTERS >> 20} million characters")
+                message = f"an object of more than {MAX_CHARACTERS >> 20} million characters"
+                _refuse(path, text.line_here, message, "break it into smaller objects, or take the file out of the folder")
             if not may_go_on or not text.read_on():
                 _refuse(path, line, error.msg)
         except ValueError as error:  # a number with thousands of digits
@@ -149,5 +150,5 @@ def _read_pieces(path: Path) -> Iterator[str]:
             data = file.read(_PIECE)
 
 
-def _refuse(path: Path, line: int, flaw: str) -> NoReturn:
-    raise DataError(f"broken JSON: {flaw}", where=f"{path}:{line}", fix="mend the file there, or download it anew")
+def _refuse(path: Path, line: int, flaw: str, fix: str = "mend the file there, or download it anew") -> NoReturn:
+    raise DataError(f"broken JSON: {flaw}", where=f"{path}:{line}", fix=fix)

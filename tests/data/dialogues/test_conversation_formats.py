@@ -2,6 +2,7 @@ import base64
 import gzip
 import io
 import json
+import logging
 
 import pytest
 from PIL import Image
@@ -117,13 +118,15 @@ def test_marks_in_plain_messages_are_letters(folder):
     assert messages[0].parts == ("What does the tag <image> mean?",)
 
 
-def test_files_of_a_folder_by_their_splits(folder):
+def test_files_of_a_folder_by_their_splits(folder, caplog):
     for name, count in (("train.jsonl", 3), ("validation.jsonl.gz", 2), ("test.json", 1)):
         rows = [{"messages": asked(f"{name} {number}")} for number in range(count)]
         text = json.dumps(rows) if name == "test.json" else "\n".join(map(json.dumps, rows))
         (folder / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     (folder / "config.json").write_text('{"lr": 1}')
-    rows = read_dialogues(folder).rows
+    with caplog.at_level(logging.INFO, logger="omnictl"):
+        rows = read_dialogues(folder).rows
+    assert caplog.messages == [f"{folder}: 1 file is passed over as no dialogues (1 .json): config.json"]
     assert [(row.id, row.split) for row in rows] == [
         ("test.json: item 1", "test"),
         ("train.jsonl: line 1", "train"),

@@ -1,4 +1,6 @@
 import json
+import logging
+import sys
 
 import pytest
 
@@ -89,9 +91,14 @@ def test_texts_that_follow_one_another_are_one(folder):
 
 
 @pytest.mark.parametrize("name", ["dialogues.jsonl", "metadata.jsonl", "manifest.jsonl"])
-def test_a_folder_means_its_manifest(folder, name):
+def test_a_folder_means_its_manifest(folder, name, caplog):
     path = write(folder, asked("What?"), name=name)
-    assert find_dialogue_files(folder) == find_dialogue_files(path) == [path]
+    with caplog.at_level(logging.INFO, logger="omnictl"):
+        assert find_dialogue_files(folder) == find_dialogue_files(path) == [path]
+        write(folder, asked("Who?"), name="more.jsonl")
+        assert find_dialogue_files(folder) == [path]
+    expected = f"1 file is passed over as the dialogues are those of {name} (1 .jsonl): more.jsonl"
+    assert caplog.messages == [f"{folder}: {expected}"]
     write(folder, asked("What?"), name="dialogues.jsonl")
     assert [file.name for file in find_dialogue_files(folder)] == ["dialogues.jsonl"]
 
@@ -99,7 +106,7 @@ def test_a_folder_means_its_manifest(folder, name):
 def test_files_that_cannot_be_read_at_all(folder, tmp_path):
     cases = [
         (tmp_path / "gone", f"no such file or folder: {tmp_path}/gone", str(tmp_path / "gone")),
-        (folder, f"{folder} has no file of dialogues\nRecognised are\n{RECOGNISED}", str(folder)),
+        (folder / "media", f"{folder}/media has no file of dialogues\nRecognised are\n{RECOGNISED}", str(folder / "media")),
         (
             write(folder, "x", name="rows.csv"),
             f"{folder}/rows.csv is not a .jsonl or .json file of dialogues",
@@ -116,6 +123,41 @@ def test_files_that_cannot_be_read_at_all(folder, tmp_path):
             read_dialogues(path)
         assert error.value.message.startswith(message)
         assert error.value.where == where
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message", "fix"),
+    [
+        ("test.jsonl.zst", b"", "reading Zstandard needs the package zstandard", "pip install 'omnictl[zstd]'"),
+        ("test.jsonl", b'{"messages": "\xe9"}\n', "is not UTF-8 text: byte 0xe9 in line 1", "iconv -f latin1 -t utf-8"),
+        ("test.jsonl", b"{\n{\n", "no line of", "mend the file, or take it out of the folder"),
+        ("test.json", b"[{,", "broken JSON: ", "mend the file there"),
+        ("test.json", b"", "test.json is empty", "write dialogues into it, or take it out of the folder"),
+    ],
+)
+def test_a_file_of_a_folder_that_cannot_be_read_is_not_passed_over(folder, monkeypatch, name, content, message, fix):
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    write(folder, asked("What?"), name="train.jsonl")
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError) as error:
+        read_dialogues(folder)
+    assert message in error.value.message
+    assert error.value.where.startswith(f"{folder}/{name}")
+    assert fix in error.value.fix
+
+
+def test_a_broken_first_line_does_not_hide_the_others(folder):
+    write(folder, asked("What?"), name="train.jsonl")
+    write(folder, '{"messages": [', asked("Who?"), name="test.jsonl")
+    manifest = read_dialogues(folder)
+    assert [(row.id, row.split) for row in manifest.rows] == [("test.jsonl: line 2", "test"), ("train.jsonl: line 1", "train")]
+    assert [row.where for row in manifest.broken] == [f"{folder}/test.jsonl:1"]
+
+
+def test_the_only_file_of_a_folder_is_the_split_of_its_name(folder):
+    path = write(folder, asked("What?"), asked("Who?", split="val"), name="test.jsonl")
+    assert [(row.id, row.split) for row in read_dialogues(folder).rows] == [("line 1", "test"), ("line 2", "val")]
+    assert [row.split for row in read_dialogues(path).rows] == [None, "val"]
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\n", b'{"messages": "\xff"}\n'])
