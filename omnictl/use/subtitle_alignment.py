@@ -19,7 +19,7 @@ from omnictl.data.audio.decoder import read_audio
 from omnictl.data.export import new_folder
 from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.manifest.split_names import split_of_path
-from omnictl.data.speech.corpora.subtitles import Subtitle, find_subtitled, read_subtitles
+from omnictl.data.speech.corpora.subtitles import Subtitle, check_subtitles, find_subtitled, read_subtitles
 from omnictl.data.speech.corpus import Samples
 from omnictl.data.speech.layouts import AUDIO_SUFFIXES
 from omnictl.data.speech.transcripts.annotations import read_annotations
@@ -70,7 +70,7 @@ def align_folder(folder: Path, out: Path, recogniser: Recogniser, settings: Alig
     """Write the utterances of all subtitled recordings of a folder: FLAC files, `metadata.csv` and, with all times, `times.csv`.
 
     Raises:
-        DataError: no recording with subtitles, or nothing of them can be used.
+        DataError: no recording with subtitles, one with several files of them, or nothing of them can be used.
         UsageError: `out` holds something or cannot be written.
         DiskFull: no space left; nothing is left there.
     """
@@ -78,6 +78,7 @@ def align_folder(folder: Path, out: Path, recogniser: Recogniser, settings: Alig
     if not pairs:
         fix = "put talk.srt or talk.vtt beside talk.mp3, and name their folder"
         raise DataError(f"{folder} has no recordings with subtitles", where=str(folder), fix=fix)
+    check_subtitles(pairs)
     set_aside: list[BrokenRow] = []
     rows: list[tuple[AlignedUtterance, Path, str]] = []
     with new_folder(out, fewer="FOLDER") as draft:

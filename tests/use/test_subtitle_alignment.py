@@ -131,6 +131,10 @@ def test_a_folder(tmp_path):
 def test_a_folder_without_subtitles(tmp_path):
     with pytest.raises(DataError, match="has no recordings with subtitles"):
         align_folder(tmp_path, tmp_path / "out", LevelReader(), AlignmentSettings())
+    for name in ("talk.wav", "talk.srt", "talk.vtt"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"talk\.wav has two files of subtitles, talk\.srt and talk\.vtt"):
+        align_folder(tmp_path, tmp_path / "out", LevelReader(), AlignmentSettings())
 
 
 def test_a_place_that_is_taken_and_recordings_that_are_others(tmp_path):

@@ -17,7 +17,7 @@ from omnictl.data.manifest.tables import read_lines
 from omnictl.data.packed.unpack import find_packed, require_kind, unpack
 from omnictl.data.speech.corpora.kaldi import find_kaldi, read_kaldi
 from omnictl.data.speech.corpora.segments import cut_segments
-from omnictl.data.speech.corpora.subtitles import find_subtitled, read_subtitled
+from omnictl.data.speech.corpora.subtitles import check_subtitles, find_subtitled, read_subtitled
 from omnictl.data.speech.corpora.vctk import find_vctk, read_vctk
 from omnictl.data.speech.manifest import SPEECH, SpeechManifest, SpeechRow, read_manifest
 from omnictl.data.speech.transcripts.annotations import log_dropped, read_annotations
@@ -110,6 +110,7 @@ def subtitled_recordings(folder: Path) -> Iterator[Layout[SpeechRow]]:
     if pairs:
 
         def read_at_own_times() -> SpeechManifest:
+            check_subtitles(pairs)
             logger.info(
                 "%s: cut at the times of the subtitles, which may be off; `omnictl data align` hears when each is said", folder
             )

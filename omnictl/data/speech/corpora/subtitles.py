@@ -7,13 +7,14 @@ Markup and what is not said (`♪`, what stands in round brackets) are dropped, 
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from omnictl.data.manifest.rows import BrokenRow, Record
 from omnictl.data.manifest.split_names import split_of_path
 from omnictl.data.manifest.tables import read_text
+from omnictl.errors import DataError
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt")
 
@@ -54,6 +55,22 @@ def find_subtitled(folder: Path, suffixes: tuple[str, ...]) -> list[tuple[Path, 
 
 def _recording(subtitles: Path, stem: str, suffixes: tuple[str, ...]) -> Path | None:
     return next((file for suffix in suffixes if (file := subtitles.with_name(f"{stem}{suffix}")).is_file()), None)
+
+
+def check_subtitles(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Refuse recordings with several files of subtitles: each utterance would be there twice, or in another language.
+
+    Raises:
+        DataError: there is one.
+    """
+    first: dict[Path, Path] = {}
+    for recording, subtitles in pairs:
+        if first.setdefault(recording, subtitles) != subtitles:
+            raise DataError(
+                f"{recording.name} has two files of subtitles, {first[recording].name} and {subtitles.name}",
+                where=str(subtitles),
+                fix="keep the one that says what is said, in its language, and move the other into another folder",
+            )
 
 
 def read_subtitled(recording: Path, subtitles: Path, folder: Path) -> Iterator[Record | BrokenRow]:

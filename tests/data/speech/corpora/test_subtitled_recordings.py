@@ -7,6 +7,7 @@ import soundfile
 from omnictl.data.inspect.corpus_kind import find_kind
 from omnictl.data.speech.corpora.subtitles import Subtitle, read_subtitles
 from omnictl.data.speech.layouts import find_speech
+from omnictl.errors import DataError
 
 SRT = """1\r
 00:00:00,500 --> 00:00:01,000\r
@@ -65,6 +66,21 @@ def test_a_long_recording_becomes_utterances(tmp_path, name):
         "the segment from 2.9 to 9 s ends behind its recording, which has 3.00 s",
         "the subtitle ends at 2.7 s, before it begins at 2.8 s",
     ]
+
+
+@pytest.mark.parametrize(("one", "other"), [("talk.srt", "talk.vtt"), ("talk.de.srt", "talk.en.srt")])
+def test_a_recording_has_one_file_of_subtitles(tmp_path, one, other):
+    soundfile.write(tmp_path / "talk.wav", np.linspace(-0.5, 0.5, 3 * 8000), 8000)
+    for name in (one, other):
+        (tmp_path / name).write_text(SRT)
+    assert find_kind(str(tmp_path)) == "speech"
+    with pytest.raises(DataError) as error:
+        find_speech(tmp_path)
+    assert error.value.message == f"talk.wav has two files of subtitles, {one} and {other}"
+    assert (error.value.where, "move the other" in error.value.fix) == (str(tmp_path / other), True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / other).rename(tmp_path / "elsewhere" / other)
+    assert len(find_speech(tmp_path).rows) == 2
 
 
 @pytest.mark.parametrize("times", ["0::1,5 --> 0::2,5", ":1.0 --> 2.0", "1:.5 --> 2:.5"])
