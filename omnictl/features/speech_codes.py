@@ -44,7 +44,7 @@ def code_speech(
     """
     frames = [-(-int(length) // codec.config.stride) for length in utterances.lengths()]
     sizes = [len(target) for target in utterances.targets]
-    digest = hashlib.sha256(repr((_FORMAT, split, frames, utterances.targets)).encode())
+    digest = hashlib.sha256(repr((_FORMAT, split, utterances.stores[0].fingerprint, frames, utterances.targets)).encode())
     for name in ("codec", "aligner"):
         digest.update((parts[name] / "config.json").read_bytes())
         digest.update((parts[name] / "model.safetensors").read_bytes())

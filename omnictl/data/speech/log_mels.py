@@ -40,6 +40,8 @@ class FeatureStore:
     """(number of utterances + 1,); an utterance whose audio cannot be read has no frames."""
     broken: dict[int, str]
     """What is wrong with each of those."""
+    fingerprint: str
+    """Over the recordings and how they became features."""
 
     @property
     def lengths(self) -> Int64:
@@ -83,6 +85,7 @@ def _read(folder: Path, bins: int) -> FeatureStore | None:
         frames=frames,
         bounds=np.fromfile(folder / "bounds.bin", dtype=np.int64),
         broken={int(number): message for number, message in meta["broken"].items()},
+        fingerprint=folder.name,
     )
 
 

@@ -27,7 +27,7 @@ def set_of(lengths: Sequence[int], *, speeds: Sequence[float] = (1.0,)) -> Speec
         rows[:, 0], rows[:, 1] = np.divmod(np.arange(len(lengths)), 100)
         frames = [np.repeat(row[None], max(1, round(length / speed)), 0) for row, length in zip(rows, lengths, strict=True)]
         bounds = np.cumsum([0, *map(len, frames)])
-        stores.append(FeatureStore(np.concatenate(frames), bounds.astype(np.int64), {}))
+        stores.append(FeatureStore(np.concatenate(frames), bounds.astype(np.int64), {}, ""))
     recordings = tuple(Recording(str(n), "", None, "", None) for n in range(len(lengths)))
     targets = tuple([1 + int(digit) for digit in str(n + 1)] for n in range(len(lengths)))
     return SpeechSet(recordings, ("",) * len(lengths), targets, np.arange(len(lengths)), tuple(stores), ())
