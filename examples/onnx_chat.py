@@ -27,8 +27,9 @@ def read_wav(path, rate):
 
 
 def read_image(path, size):
-    square = ImageOps.fit(Image.open(path).convert("RGB"), (size, size), Image.Resampling.BICUBIC)
-    return np.asarray(square).transpose(2, 0, 1)
+    shown = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+    opaque = Image.composite(shown.convert("RGB"), Image.new("RGB", shown.size, "white"), shown)
+    return np.asarray(ImageOps.fit(opaque, (size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
 
 
 def answer(run, facts, prompt, features):
@@ -85,8 +86,7 @@ def main():
 
     seen = [run("vision_encoder", image=read_image(given.image, facts["image_size"]))[0]] if given.image else []
     heard = run("audio_encoder", samples=read_wav(given.audio, facts["audio_hz"]))[0]
-    image, audio = (facts["placeholders"][kind] for kind in ("image", "audio"))
-    shown = [image] * sum(map(len, seen)) + [audio] * len(heard)
+    shown = [facts["placeholders"]["image"]] * sum(map(len, seen)) + [facts["placeholders"]["audio"]] * len(heard)
     text = answer(run, facts, [*facts["prompt_begin"], *shown, *facts["prompt_end"]], np.concatenate([*seen, heard]))
     print(text)
     if given.speak:

@@ -285,9 +285,11 @@ class OmnictlProcessor:
         return (vision["image_size"] // vision["patch"] // vision["merge"]) ** 2
 
     def read_image(self, image):
-        """`(3, S, S)` uint8: the central square of a PIL image."""
+        """`(3, S, S)` uint8: the central square of a PIL image, turned as its EXIF says, on white where it is transparent."""
         size = self.config["vision"]["image_size"]
-        square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+        shown = ImageOps.exif_transpose(image).convert("RGBA")
+        opaque = Image.composite(shown.convert("RGB"), Image.new("RGB", shown.size, "white"), shown)
+        square = ImageOps.fit(opaque, (size, size), Image.Resampling.BICUBIC)
         return torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)
 
     def read_audio(self, samples):

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from stage_factory import finished_run
 from torch import nn
 
+from omnictl.data.images.file_corpus import load_image
 from omnictl.errors import ExportError
 from omnictl.export.omni import OmniParts, open_parts
 from omnictl.export.omni_folder import write_folder
@@ -76,3 +79,19 @@ def test_a_difference_is_an_error(parts: OmniParts, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(write_folder, "_tensors", changed)
     with pytest.raises(ExportError, match="its embeddings: the export differs from the run by up to"):
         write_omni_folder(parts, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "mode"), [("a.jpg", "RGB"), ("a.png", "RGBA"), ("a.png", "LA"), ("a.png", "RGB")])
+def test_images_are_seen_as_the_run_sees_them(tmp_path: Path, name: str, mode: str) -> None:
+    """Turned as their EXIF says, on white where they are transparent."""
+    pytest.importorskip("transformers")
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, len(mode)), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear = {"transparency": tuple(pixels[7, 12].tolist())} if (name, mode) == ("a.png", "RGB") else {}
+    Image.fromarray(pixels).save(tmp_path / name, exif=exif, **clear)
+    code = write_folder._load(Path(write_folder.__file__).parent)
+    with Image.open(tmp_path / name) as image:
+        seen = code.OmnictlProcessor(None, {"vision": {"image_size": 16}}).read_image(image)
+    assert np.array_equal(seen, load_image(tmp_path / name, 16))

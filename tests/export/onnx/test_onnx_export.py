@@ -1,16 +1,20 @@
 """An omni model as ONNX graphs."""
 
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from stage_factory import finished_run
 from torch import nn
 
+from omnictl.data.images.file_corpus import load_image
 from omnictl.errors import ConfigError, ExportError
 from omnictl.export.omni import OmniParts, open_parts
 from omnictl.export.onnx import graph_files
@@ -107,3 +111,14 @@ def test_what_has_no_graph_is_named(tmp_path: Path) -> None:
 
 def test_the_program_has_a_hundred_lines() -> None:
     assert len((ROOT / "examples" / "onnx_chat.py").read_text().splitlines()) <= 100
+
+
+@pytest.mark.parametrize(("name", "bands"), [("a.jpg", 3), ("a.png", 4)])
+def test_the_program_sees_images_as_the_run_does(tmp_path: Path, name: str, bands: int) -> None:
+    """Turned as their EXIF says, on white where they are transparent."""
+    pytest.importorskip("onnxruntime")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, bands), dtype=np.uint8)).save(tmp_path / name, exif=exif)
+    read_image = runpy.run_path(str(ROOT / "examples" / "onnx_chat.py"))["read_image"]
+    assert np.array_equal(read_image(tmp_path / name, 16), load_image(tmp_path / name, 16))
