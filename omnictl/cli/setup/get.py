@@ -51,7 +51,7 @@ def get(
     target = folder or Path("data") / name
     output.say(f"{name}: about {_gigabytes(corpus.num_bytes)}, licence: {escape(corpus.licence)}, {corpus.source}")
     data = get_corpus(name, corpus, target, _Progress(output))
-    commands = [f"omnictl {stage} --data {data}" for stage in corpus.stages]
+    commands = corpus.commands(data)
     value = {"corpus": name, "folder": str(target), "data": str(data), **_describe(corpus), "commands": commands}
     output.result(value, "\n".join([f"{name} is in {escape(str(target))}", "next", *(f"  {escape(line)}" for line in commands)]))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from omnictl.config.split import Split
 from omnictl.data.download.preparation import flatten_text, list_food, list_fsdd, list_speech_commands
 
 
@@ -45,6 +46,14 @@ class PublicCorpus(NamedTuple):
     """How many times as large it is when it is unpacked."""
     prepare: Callable[[Path], None] | None = None
     """What is still to be done in the corpus's folder, so that it can be read."""
+    held_out: Split | None = None
+    """The split of all of it, if nothing of it is to be trained on."""
+
+    def commands(self, data: Path) -> list[str]:
+        """What reads it from a folder: training, or where it is held out, the evaluation of a run."""
+        if self.held_out is None:
+            return [f"omnictl {stage} --data {data}" for stage in self.stages]
+        return [f"omnictl eval {stage} --data {data} --split {self.held_out}" for stage in self.stages]
 
     @property
     def num_bytes(self) -> int:
@@ -52,7 +61,7 @@ class PublicCorpus(NamedTuple):
         return sum(file.num_bytes for file in self.files)
 
 
-def _librispeech(part: str, num_bytes: int, sha256: str) -> PublicCorpus:
+def _librispeech(part: str, num_bytes: int, sha256: str, held_out: Split | None = None) -> PublicCorpus:
     places = (
         "https://www.openslr.org/resources/12",
         "https://us.openslr.org/resources/12",
@@ -60,7 +69,8 @@ def _librispeech(part: str, num_bytes: int, sha256: str) -> PublicCorpus:
     )
     file = RemoteFile(tuple(f"{place}/{part}.tar.gz" for place in places), num_bytes, f"sha256:{sha256}")
     summary = f"read books in English, {part}"
-    return PublicCorpus(summary, ("asr",), "CC BY 4.0", "https://www.openslr.org/12", (file,), data="LibriSpeech")
+    source = "https://www.openslr.org/12"
+    return PublicCorpus(summary, ("asr",), "CC BY 4.0", source, (file,), data="LibriSpeech", held_out=held_out)
 
 
 def _hub(path: str, num_bytes: int, place: str = "") -> RemoteFile:
@@ -79,10 +89,10 @@ _COCO_TRAIN = _coco("zips/train2017.zip", 19_336_861_798, "cced6f7f71b7629ddf16f
 
 CATALOGUE: dict[str, PublicCorpus] = {
     "librispeech-dev-clean": _librispeech(
-        "dev-clean", 337_926_286, "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3"
+        "dev-clean", 337_926_286, "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3", "val"
     ),
     "librispeech-test-clean": _librispeech(
-        "test-clean", 346_663_984, "39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23"
+        "test-clean", 346_663_984, "39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23", "test"
     ),
     "librispeech-train-clean-100": _librispeech(
         "train-clean-100", 6_387_309_499, "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2"

@@ -18,7 +18,7 @@ class SpeechFiles:
 
     def __init__(self, manifest: SpeechManifest, config: SpeechDataConfig) -> None:
         self.folder, self.broken = manifest.folder, manifest.broken
-        self._max_seconds = config.max_seconds
+        self._max_seconds, self._holdout_speakers = config.max_seconds, config.holdout_speakers
         self._splits = split_rows(
             manifest.rows,
             val_fraction=config.val_fraction,
@@ -52,12 +52,18 @@ class SpeechFiles:
         rows = self._splits[split]
         if not rows:
             sizes = ", ".join(f"{name} {len(members)}" for name, members in self._splits.items())
-            raise DataError(
-                f"the {split} split of {self.folder} is empty ({sizes} utterances)",
-                where=str(self.folder),
-                fix="give more recordings" if split == "train" else f"give more recordings, or --set data.{split}_fraction=0.1",
-            )
+            message = f"the {split} split of {self.folder} is empty ({sizes} utterances)"
+            fix = self._train_fix() if split == "train" else f"give more recordings, or --set data.{split}_fraction=0.1"
+            raise DataError(message, where=str(self.folder), fix=fix)
         return [Recording(row.id, row.text, row.speaker, row.where, row.audio) for row in rows]
+
+    def _train_fix(self) -> str:
+        """What helps where nothing is left to train on, though there are recordings."""
+        if self._holdout_speakers:
+            return "give recordings of other speakers, too, or name fewer in data.holdout_speakers"
+        named = [name for name, rows in self._splits.items() if rows]
+        evaluation = f"omnictl eval asr --data ... --split {named[0]}"
+        return f"all rows are named {' or '.join(named)}: give others to train on, or judge a trained run by these ({evaluation})"
 
     def samples(self, split: Split, block: int, rate: int) -> Iterator[Samples | DataError]:
         """The samples of a split's utterances from `block · BLOCK` on, up to `BLOCK` of them: `(n,)` mono at `rate` Hz."""

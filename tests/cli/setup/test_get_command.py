@@ -6,6 +6,7 @@ import pytest
 from omnictl.cli.app import run
 from omnictl.data.download import catalogue
 from omnictl.data.download.catalogue import CATALOGUE, PublicCorpus, RemoteFile
+from omnictl.errors import RunError
 
 
 def test_the_list_names_every_corpus(capsys):
@@ -57,3 +58,12 @@ def test_a_corpus_from_a_mirror(tmp_path, mirrored, capsys, monkeypatch):
     assert (tmp_path / "data" / "word" / "a.txt").read_bytes() == b"hello"
     assert run(["data", "get", "word", "--mirror", mirrored]) == 2
     assert "exists and is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("part", "split"), [("dev-clean", "val"), ("test-clean", "test")])
+def test_a_corpus_without_training_data_is_for_the_evaluation(tmp_path, capsys, part, split):
+    (command,) = CATALOGUE[f"librispeech-{part}"].commands(tmp_path)
+    assert command == f"omnictl eval asr --data {tmp_path} --split {split}"
+    assert run([*command.split()[1:], "--runs", str(tmp_path)]) == RunError.exit_code
+    assert "asr" in capsys.readouterr().err  # of which there is no run yet
+    assert CATALOGUE["librispeech-train-clean-100"].commands(tmp_path) == [f"omnictl asr --data {tmp_path}"]

@@ -303,6 +303,7 @@ def test_a_corpus_is_read_as_it_comes(tmp_path, behaviour, name):
     manifest = find_images(data) if entry.stages == ("vision",) else find_speech(data)
     assert len(manifest.rows) == 2
     assert manifest.broken == ()
+    assert entry.held_out is None or {row.split for row in manifest.rows} == {entry.held_out}
     assert CATALOGUE[name].num_bytes > 1e6
 
 

@@ -288,7 +288,14 @@ def test_the_fingerprint_does_not_change_with_what_makes_no_difference(tmp_path:
             "give more recordings, or --set data.val_fraction=0.1",
         ),
         (ROWS[:5], {}, "test", "(4, val 1, test 0 utterances)", "give more recordings, or --set data.test_fraction=0.1"),
-        (ROWS[4:], {}, "train", "(0, val 1, test 1 utterances)", "give more recordings"),
+        (
+            ROWS[4:],
+            {},
+            "train",
+            "(0, val 1, test 1 utterances)",
+            "all rows are named val or test: give others to train on, or judge a trained run by these "
+            "(omnictl eval asr --data ... --split val)",
+        ),
     ],
 )
 def test_an_empty_split_is_an_error(
@@ -299,6 +306,13 @@ def test_an_empty_split_is_an_error(
         corpus.recordings(split)
     assert caught.value.message == f"the {split} split of {tmp_path} is empty {message.replace('(', '(train ')}"
     assert (caught.value.where, caught.value.fix) == (str(tmp_path), fix)
+
+
+def test_no_speaker_is_left_to_train_on(tmp_path: Path) -> None:
+    corpus = files(write_corpus(tmp_path, ROWS[:2], speakers=["ann", "ann"]), holdout_speakers=["ann"])
+    with pytest.raises(DataError) as caught:
+        corpus.recordings("train")
+    assert caught.value.fix == "give recordings of other speakers, too, or name fewer in data.holdout_speakers"
 
 
 def test_broken_rows_are_kept_for_the_report(tmp_path: Path) -> None:
