@@ -101,23 +101,24 @@ def _empty_error(path: Path, first_line: str) -> DataError:
     return DataError(f"{path} is empty", where=str(path), fix=first_line)
 
 
-def read_text(path: Path, first_line: str) -> str:
+def read_text(path: Path, first_line: str, *, most: int = LARGEST_TABLE) -> str:
     """A whole text file, line ends as they are.
 
     Args:
         path: of the file.
         first_line: what to write into it should it be empty, for the error to say.
+        most: bytes that are read; a longer file is refused.
 
     Raises:
-        DataError: the system refuses, nothing but white space, or bytes that are not UTF-8.
+        DataError: the system refuses, too long, nothing but white space, or bytes that are not UTF-8.
     """
     with open_plain(path) as file:
-        data = file.read(LARGEST_TABLE + 1)
-    if len(data) > LARGEST_TABLE:
+        data = file.read(most + 1)
+    if len(data) > most:
         raise DataError(
-            f"{path} is larger than {LARGEST_TABLE >> 20:,} MiB, which is the most that is read of a table",
+            f"{path} is larger than {most >> 20:,} MiB, which is the most that is read of such a file",
             where=str(path),
-            fix="split it into several corpora, or name the text files themselves",
+            fix="break it into several, each of a part of the corpus",
         )
     try:
         text = data.decode(text_encoding(data))

@@ -12,6 +12,10 @@ from omnictl.config.split import Split
 from omnictl.data.manifest.rows import BrokenRow, json_type, parse_split
 from omnictl.data.manifest.tables import read_text
 from omnictl.errors import DataError
+from omnictl.regular_files import MIB
+
+LARGEST_INDEX = 1024 * MIB
+"""Bytes of an index: COCO's own of the objects in its training images has 448 MB."""
 
 
 class CocoIndex(NamedTuple):
@@ -27,7 +31,7 @@ def read_index(file: Path, keys: Sequence[str], fix: str) -> CocoIndex:
     Raises:
         DataError: it cannot be read, or is not an object with these lists; `fix` says what helps.
     """
-    text = read_text(file, fix)
+    text = read_text(file, fix, most=LARGEST_INDEX)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -4,8 +4,10 @@ import logging
 import pytest
 from corpus_files import touch
 
+from omnictl.data.images.annotations import coco_index
 from omnictl.data.images.layouts import find_images
 from omnictl.data.inspect.corpus_kind import find_kind
+from omnictl.data.manifest import tables
 from omnictl.errors import DataError
 
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 17, "name": "dog"}]
@@ -107,3 +109,16 @@ def test_categories_without_names(tmp_path, categories, message):
     with pytest.raises(DataError) as error:
         find_images(tmp_path)
     assert message in str(error.value.message)
+
+
+def test_an_index_may_be_larger_than_a_table(tmp_path, monkeypatch):
+    assert coco_index.LARGEST_INDEX > 448_000_000 > tables.LARGEST_TABLE
+    index = write(tmp_path / "instances_all.json", [marked(1, 1)])
+    index.write_text(index.read_text() + " " * coco_index.MIB)
+    monkeypatch.setattr(coco_index, "LARGEST_INDEX", 2 * coco_index.MIB)
+    assert len(find_images(tmp_path).rows) == 1
+    monkeypatch.setattr(coco_index, "LARGEST_INDEX", coco_index.MIB)
+    with pytest.raises(DataError) as error:
+        find_images(tmp_path)
+    assert error.value.message == f"{index} is larger than 1 MiB, which is the most that is read of such a file"
+    assert error.value.fix == "break it into several, each of a part of the corpus"
