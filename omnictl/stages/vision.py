@@ -103,13 +103,13 @@ PRESETS: Mapping[str, VisionConfig] = {
     "tiny": VisionConfig(
         label_smoothing=0.0,
         train=TrainConfig(
-            steps=1200,
+            steps=1600,
             batch_size=32,
             optimizer="muon",
             lr=1e-2,
             muon_lr=1e-2,
-            eval_every=600,
-            save_every=600,
+            eval_every=800,
+            save_every=800,
             schedule=ScheduleConfig(warmup_steps=50, decay_fraction=0.9),
             runtime=RuntimeConfig(workers=1),
         ),

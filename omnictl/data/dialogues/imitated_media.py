@@ -32,15 +32,15 @@ LOOKUPS = Mixture({"multi_turn": 1.0}, replay=0.0)
 TURNS = 3
 """Questions about an image, of those that are looked up."""
 
-CONCLUSIONS = Mixture({"image_yesno": 1.0, "image_relation": 1.0}, replay=0.0)
-"""Whether stated facts mean yes or no: comparisons come soonest where nothing else is learned, and then stay."""
+CONCLUSIONS = Mixture({"image_yesno": 1.0, "image_relation": 1.0, "two_images": 1.0}, replay=0.0)
+"""Whether stated facts mean yes or no, or this image or that: comparisons come soonest where nothing else is learned, and then stay."""
 
 
 class ExerciseSizes(NamedTuple):
     """Examples of each exercise."""
 
     conclusions: int
-    """Yes or no, after facts."""
+    """What follows, after facts."""
     lookups: int
     """A few questions about an image."""
     all_tasks: int

@@ -23,7 +23,7 @@ class SftConfig(Config):
     data: DialogueDataConfig = DialogueDataConfig()
     objective: Objective = Field("replies", description="dpo: a trained model learns which of two replies is the better one")
     dpo_beta: float = Field(0.1, gt=0, description="of dpo: how dear it is to move away from the model that it began as")
-    conclusion_steps: NumSteps = Field(0, description="of TinyWorld, first steps: whether facts mean yes or no, without images")
+    conclusion_steps: NumSteps = Field(0, description="of TinyWorld, first steps: what follows from facts, without images")
     lookup_steps: NumSteps = Field(0, description="then: questions about images for which the embeddings of words stand")
     imitation_steps: NumSteps = Field(0, description="then: all tasks, with such words for images and recordings")
     projector_steps: NumSteps = Field(100, description="steps after those, in which only the projectors learn")
@@ -78,7 +78,7 @@ PRESETS: Mapping[str, SftConfig] = {
                 "multi_turn": 10,
             },
         ),
-        conclusion_steps=100,
+        conclusion_steps=150,
         lookup_steps=180,
         imitation_steps=200,
         projector_steps=80,

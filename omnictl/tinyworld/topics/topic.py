@@ -58,5 +58,5 @@ def conclude(facts: str, verdict: bool, words: tuple[str, str] = ("no", "yes")) 
 
 
 def find_conclusion(answer: str) -> int | None:
-    """Where the verdict, ` yes.` or ` no.`, begins in an answer that states facts before it; None: it is another kind of answer."""
+    """Where the verdict, such as ` yes.`, begins in an answer that states facts before it; None: it is another kind of answer."""
     return answer.rindex(CONCLUSION) + len(CONCLUSION) if CONCLUSION in answer else None
