@@ -153,6 +153,7 @@ def test_events_that_cannot_be_taken_are_named(talk: RealtimeConnection) -> None
         ({"type": "input_audio_buffer.commit"}, "holds 0 ms"),
         ({"type": "response.create"}, "nothing to answer yet"),
         ({"type": "response.cancel"}, "no reply to cancel"),
+        ({"type": "response.create"}, "nothing to answer yet"),
         ({"type": "conversation.item.delete", "item_id": "x"}, "no item 'x'"),
         ({"type": "conversation.item.truncate", "item_id": "x", "audio_end_ms": 1}, "no item 'x'"),
         ({"type": "session.update", "session": {"output_modalities": ["video"]}}, "output_modalities"),
