@@ -18,7 +18,7 @@ from omnictl.serve.model import ServedModel
 from omnictl.serve.realtime import connection as realtime
 from omnictl.serve.service import Service, VadKind
 from omnictl.serve.traffic.access import Guard
-from omnictl.serve.traffic.errors import RequestError, error_response
+from omnictl.serve.traffic.errors import RequestError, error_body, error_response
 from omnictl.serve.traffic.limits import ServeLimits
 from omnictl.serve.traffic.scheduler import Scheduler
 
@@ -76,6 +76,5 @@ async def _gone(_: Request, error: Exception) -> Response:  # noqa: ARG001  nobo
     return Response(status_code=499)
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:  # noqa: ARG001  it is logged by the server
-    body = {"message": "the server made a mistake; its log says which", "type": "server_error", "param": None, "code": None}
-    return JSONResponse({"error": body}, status_code=500)
+async def _unexpected(_: Request, error: Exception) -> Response:  # it is logged by the server
+    return JSONResponse(error_body(error), status_code=500)

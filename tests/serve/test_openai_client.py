@@ -2,15 +2,23 @@
 
 import base64
 import io
+from collections.abc import Iterator
 
 import httpx
 import numpy as np
 import openai
 import pytest
 import soundfile
+import torch
 from loopback import QUESTION, SCENE
+from openai.types.audio import TranscriptionSegment
 
+from omnictl.generate.token_decoder import Choice
+from omnictl.serve.endpoints import transcriptions
 from omnictl.serve.model import ServedModel
+from omnictl.serve.replies import completion
+from omnictl.use.subtitles import Word
+from omnictl.use.transcribe import HeardWindow
 
 
 @pytest.fixture
@@ -152,6 +160,41 @@ def test_speech_in_every_format(ask: openai.OpenAI, served: ServedModel, kind: s
         return len(samples) / rate
 
     assert say(1.0) > say(2.0) > 0
+
+
+def test_a_segment_is_as_the_client_expects(ask: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = HeardWindow([Word("two", 0.1, 0.3), Word("cats", 0.3, 0.7)], 0.0, 1.0, speech=True)
+    monkeypatch.setattr(transcriptions, "transcribe_windows", lambda *_: iter([window]))
+    with QUESTION.open("rb") as file:
+        told = ask.audio.transcriptions.create(model="omnictl", file=file, response_format="verbose_json")
+    (segment,) = told.segments or []
+    assert TranscriptionSegment.model_validate(segment.to_dict()).text == "two cats"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_reply_that_cannot_be_said_comes_in_writing(
+    ask: openai.OpenAI, served: ServedModel, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    tokenizer = served.session.respondent.template.tokenizer
+
+    def choose_tokens(*_: object) -> Iterator[Choice]:
+        for token in tokenizer.encode("Это кот.", markup=False):
+            yield Choice(token, torch.zeros(tokenizer.vocab_size))
+        return "stop"
+
+    monkeypatch.setattr(completion, "choose_tokens", choose_tokens)
+    asked = {"model": "omnictl", "messages": [{"role": "user", "content": "hello"}], "modalities": ["text", "audio"]}
+    if streamed:
+        chunks = list(ask.chat.completions.create(**asked, stream=True))  # type: ignore[call-overload]
+        deltas = [chunk.choices[0].delta for chunk in chunks]
+        assert "".join(delta.content or "" for delta in deltas) == "Это кот."
+        (reason,) = [delta.omnictl["not_said"] for delta in deltas if hasattr(delta, "omnictl")]
+        assert chunks[-1].choices[0].finish_reason == "stop"
+    else:
+        message = ask.chat.completions.create(**asked).choices[0].message  # type: ignore[call-overload]
+        assert (message.content, message.audio) == ("Это кот.", None)
+        reason = message.omnictl["not_said"]
+    assert "letters a to z" in reason
 
 
 def test_what_the_client_raises(ask: openai.OpenAI) -> None:

@@ -4,14 +4,18 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
 from loopback import QUESTION, SCENE, serving
 from PIL import Image
+from starlette.datastructures import Headers
 
 from omnictl.serve.model import ServedModel
+from omnictl.serve.traffic.access import _given_keys
 from omnictl.serve.traffic.limits import ServeLimits
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -85,7 +89,8 @@ def test_what_is_not_json_is_refused(client: httpx.Client, body: bytes) -> None:
 def test_a_form_of_another_site_is_refused(client: httpx.Client, address: str) -> None:
     assert client.post(CHAT, content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
     asked = {"model": "omnictl", "messages": HELLO, "max_tokens": 1}
-    assert client.post(CHAT, json=asked, headers={"origin": "https://example.com"}).status_code == 403
+    refused = client.post(CHAT, json=asked, headers={"origin": "https://example.com"})
+    assert (refused.status_code, "must pass on `Host`" in refused.text) == (403, True)
     assert client.post(CHAT, json=asked, headers={"origin": address}).status_code == 200
     assert client.get("/v1/models", headers={"host": "example.com"}).status_code == 403
     assert client.get("/v1/models", headers={"host": "localhost:1"}).status_code == 200
@@ -105,8 +110,10 @@ def test_what_is_not_there(client: httpx.Client) -> None:
         ({"model": "omnictl", "language": "fr"}, QUESTION.read_bytes(), 400, "`language`"),
         ({"model": "omnictl", "response_format": "srt", "stream": "true"}, QUESTION.read_bytes(), 400, "not streamed"),
         ({"model": "omnictl", "prompt": "names"}, QUESTION.read_bytes(), 400, "`prompt`"),
+        ({"model": "omnictl", "temperature[]": "1"}, QUESTION.read_bytes(), 400, "`temperature`"),
+        ({"model": "omnictl", "language": "en", "language[]": "en"}, QUESTION.read_bytes(), 400, "`language`"),
     ],
-    ids=["no model", "no file", "no audio", "French", "streamed subtitles", "prompt"],
+    ids=["no model", "no file", "no audio", "French", "streamed subtitles", "prompt", "temperature", "language twice"],
 )
 def test_a_bad_form_is_named(client: httpx.Client, fields: dict[str, str], file: bytes | None, status: int, words: str) -> None:
     response = client.post("/v1/audio/transcriptions", data=fields, files=None if file is None else {"file": file})
@@ -125,7 +132,8 @@ def test_what_cannot_be_said_is_named(client: httpx.Client, text: str, words: st
 def small(served: ServedModel) -> Iterator[httpx.Client]:
     """A server with a key and narrow limits."""
     limits = ServeLimits(body_bytes=40_000, images=1, image_pixels=100, audio_seconds=0.5)
-    with serving(served, limits, api_key="right") as url, httpx.Client(base_url=url, timeout=60) as client:
+    model = replace(served, names=(*served.names, "org/model"))
+    with serving(model, limits, api_key="right") as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -140,6 +148,14 @@ def test_a_key_is_wanted(small: httpx.Client) -> None:
     assert small.get("/v1/models", headers=RIGHT).status_code == 200
     assert small.get("/v1/models", headers={**RIGHT, "host": "example.com"}).status_code == 200
     assert small.get("/metrics").status_code == 401
+    assert small.get("/v1/models/org/model", headers=RIGHT).json()["id"] == "org/model"
+
+
+@pytest.mark.parametrize("written", ["right", "b%3D%2F%2B%2C%28c%29", "50%"])
+def test_a_browser_gives_the_key_with_the_protocol(written: str) -> None:
+    headers = Headers({"sec-websocket-protocol": f"realtime, openai-insecure-api-key.{written}"})
+    assert unquote(written) in _given_keys(headers, {"type": "websocket"})
+    assert not list(_given_keys(headers, {"type": "http"}))
 
 
 def test_limits_hold(small: httpx.Client) -> None:

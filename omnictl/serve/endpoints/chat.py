@@ -23,6 +23,7 @@ from omnictl.serve.replies.completion import (
     Speaker,
     TextDelta,
     TokenLogprob,
+    Unsaid,
     complete,
 )
 from omnictl.serve.replies.conversation import read_conversation
@@ -39,8 +40,8 @@ async def _chat(request: Request) -> ASGIApp:
     service, watch = service_of(request), Stopwatch()
     asked = await read_json(request, ChatRequest)
     _check(asked, service)
-    job: Job[CompletionEvent] = service.scheduler.submit(_work(asked, service))
     completion = _Completion(asked, service, watch)
+    job: Job[CompletionEvent] = service.scheduler.submit(_work(asked, service))
     if asked.stream:
         return JobResponse(job, completion.stream, media_type="text/event-stream; charset=utf-8", last=completion.end_of_stream)
     for event in await collect(request, job):
@@ -118,6 +119,8 @@ class _Completion:
             self._encoder = SpeechEncoder(self._format, service.model.require_voice().vocoder.sample_rate)
         self._audio: list[bytes] = []
         self._audio_samples = 0
+        self._unsaid: str | None = None
+        """Why not all of the reply was said, if it was not."""
 
     def take(self, event: CompletionEvent) -> bytes:
         """Take in an event; returns what it adds to the audio file."""
@@ -138,6 +141,9 @@ class _Completion:
                 metrics.first_audio.observe(self._watch.seconds)
             self._audio_samples += len(event.samples)
             return self._keep(self._encoder.push(event.samples))
+        if isinstance(event, Unsaid):
+            self._unsaid = event.reason
+            return b""
         choice.reason, choice.tokens, choice.known = event.reason, event.new_tokens, event.known_tokens
         if all(other.reason for other in self._choices):
             self._count()
@@ -165,7 +171,9 @@ class _Completion:
 
     def _whole_choice(self, number: int, choice: _ChoiceSoFar) -> dict[str, object]:
         message: dict[str, object] = {"role": "assistant", "content": choice.text, "refusal": None}
-        if self._asked.speaks:
+        if self._unsaid is not None:
+            message["omnictl"] = {"not_said": self._unsaid}
+        elif self._asked.speaks:
             expires = self._service.spoken.keep(self._audio_id, choice.text)
             data = base64.b64encode(b"".join(self._audio)).decode()
             message["content"] = None
@@ -180,10 +188,12 @@ class _Completion:
             for number in range(len(self._choices)):
                 yield self._chunk(number, {"role": "assistant", "content": None if self._asked.speaks else "", "refusal": None})
         elif isinstance(event, TextDelta):
-            delta: dict[str, object] = (
-                {"audio": {"id": self._audio_id, "transcript": event.text}} if self._asked.speaks else {"content": event.text}
-            )
+            delta: dict[str, object] = {"content": event.text}
+            if self._asked.speaks and self._unsaid is None:
+                delta = {"audio": {"id": self._audio_id, "transcript": event.text}}
             yield self._chunk(event.choice, delta, logprobs=self._logprobs(event.logprobs))
+        elif isinstance(event, Unsaid):
+            yield self._chunk(event.choice, {"omnictl": {"not_said": event.reason}})
         if data:
             yield self._chunk(0, {"audio": {"id": self._audio_id, "data": base64.b64encode(data).decode()}})
         if isinstance(event, ChoiceEnd):

@@ -32,4 +32,4 @@ def _describe(model: ServedModel, name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": model.created, "owned_by": "omnictl", "omnictl": abilities}
 
 
-ROUTES = (Route("/v1/models", _list), Route("/v1/models/{name}", _retrieve))
+ROUTES = (Route("/v1/models", _list), Route("/v1/models/{name:path}", _retrieve))

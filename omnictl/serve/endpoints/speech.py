@@ -43,8 +43,8 @@ async def _speech(request: Request) -> ASGIApp:
         message = f"the text has {len(asked.input):,} characters, {most:,} are the most"
         raise RequestError(message, fix="send it in parts", where="input")
     settings = SpeechSettings(speaker, asked.speed, asked.pitch, asked.temperature, asked.seed)
-    job = service.scheduler.submit(_work(asked.input, settings, service))
     output = _SpeechOutput(asked, service, watch)
+    job = service.scheduler.submit(_work(asked.input, settings, service))
     if asked.stream_format == "sse":
         return JobResponse(job, output.events, media_type="text/event-stream; charset=utf-8", last=output.last_event)
     return JobResponse(job, output.audio, media_type=MEDIA_TYPES[asked.response_format], last=output.rest)

@@ -22,6 +22,16 @@ from omnictl.serve.traffic.responses import JobResponse, collect, server_sent_ev
 from omnictl.use.subtitles import Word, cues, to_srt, to_vtt
 from omnictl.use.transcribe import HeardWindow, Transcript, transcribe_windows
 
+NOT_MEASURED: dict[str, object] = {
+    "seek": 0,
+    "tokens": [],
+    "temperature": 0.0,
+    "avg_logprob": 0.0,
+    "compression_ratio": 1.0,
+    "no_speech_prob": 0.0,
+}
+"""What OpenAI's clients expect of a segment, and this recogniser has no figures for."""
+
 
 def _as_bool(value: object) -> object:
     return {"true": True, "false": False, "1": True, "0": False}.get(value.lower(), value) if isinstance(value, str) else value
@@ -35,7 +45,7 @@ class TranscriptionRequest(Config):
     timestamp_granularities: list[Literal["word", "segment"]] = Field(["segment"])
     language: Literal["en", "english", "en-us", "en-gb"] | None = None
     stream: Annotated[bool, BeforeValidator(_as_bool)] = False
-    temperature: Annotated[float, BeforeValidator(float)] = Field(0.0, ge=0, le=0)
+    temperature: float = Field(0.0, ge=0, le=0)
     prompt: Literal[""] | None = None
 
 
@@ -77,20 +87,13 @@ async def _read_form(request: Request) -> tuple[TranscriptionRequest, bytes]:
 
 
 def _fields(form: FormData) -> TranscriptionRequest:
-    values: dict[str, object] = {}
+    given: dict[str, list[object]] = {}
     for key, value in form.multi_items():
-        if key == "file":
-            continue
-        if key.endswith("[]"):
-            several = values.setdefault(key.removesuffix("[]"), [])
-            assert isinstance(several, list)
-            several.append(value)
-        elif key == "timestamp_granularities":
-            values[key] = [value]
-        else:
-            values[key] = value
+        if key != "file":
+            given.setdefault(key.removesuffix("[]"), []).append(value)
+    lists = {key for key in given if key == "timestamp_granularities" or len(given[key]) > 1}
     try:
-        return TranscriptionRequest.model_validate(values)
+        return TranscriptionRequest.model_validate({key: several if key in lists else several[0] for key, several in given.items()})
     except ValidationError as error:
         raise invalid(error) from error
 
@@ -146,7 +149,7 @@ class _TranscriptOutput:
 
     def _segments(self) -> list[dict[str, object]]:
         return [
-            {"id": number, "start": round(cue.start, 3), "end": round(cue.stop, 3), "text": " ".join(cue.lines)}
+            {"id": number, "start": round(cue.start, 3), "end": round(cue.stop, 3), "text": " ".join(cue.lines), **NOT_MEASURED}
             for number, cue in enumerate(cues(self._words))
         ]
 

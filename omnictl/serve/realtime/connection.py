@@ -27,10 +27,10 @@ from omnictl.serve.realtime.reply import Event, RealtimeReply, seconds_of
 from omnictl.serve.realtime.silero import SileroVad
 from omnictl.serve.replies.audio_formats import PCM_HZ, samples_of_pcm
 from omnictl.serve.replies.completion import CompletionEvent, ReplyPlan, Speaker, complete
-from omnictl.serve.replies.conversation import read_latest_turns
+from omnictl.serve.replies.conversation import read_conversation, read_latest_turns
 from omnictl.serve.replies.media import bytes_of_base64
 from omnictl.serve.service import Service
-from omnictl.serve.traffic.errors import RequestError, error_body, invalid
+from omnictl.serve.traffic.errors import RequestError, error_body, invalid, report_error
 from omnictl.serve.traffic.scheduler import Job
 from omnictl.use.say import SpeechSettings
 from omnictl.use.transcribe import HeardWindow, is_silent, transcribe_windows
@@ -132,8 +132,8 @@ class RealtimeConversation:
                 await self._send({"type": "input_audio_buffer.cleared"})
             case schema.SessionUpdate(session=changes):
                 await self._update(changes)
-            case schema.CreateItem(item=item):
-                await self._add(item_of(item))
+            case schema.CreateItem(item=item, previous_item_id=previous):
+                await self._add(item_of(item), previous)
             case schema.TruncateItem(item_id=item_id, audio_end_ms=end):
                 await self._truncate(item_id, end)
             case schema.DeleteItem(item_id=item_id):
@@ -141,10 +141,11 @@ class RealtimeConversation:
                 await self._send({"type": "conversation.item.deleted", "item_id": item_id})
             case schema.CreateResponse(response=settings):
                 await self._respond(settings or schema.ResponseSettings())
-            case schema.CancelResponse():
-                if self._reply is None:
+            case schema.CancelResponse(response_id=response_id):
+                if self._reply is None or response_id not in (None, self._reply[0].id):
+                    named = "" if response_id is None else f" {response_id[:64]!r}"
                     fix = "cancel while a reply is under way"
-                    raise RequestError("there is no reply to cancel", fix=fix, code="response_cancel_not_active")
+                    raise RequestError(f"there is no reply{named} to cancel", fix=fix, code="response_cancel_not_active")
                 await self._cancel_reply("client_cancelled")
 
     # What the user says
@@ -193,7 +194,7 @@ class RealtimeConversation:
             kind = "conversation.item.input_audio_transcription.delta"
             await self._send({"type": kind, "item_id": item_id, "content_index": 0, "delta": text})
 
-        self._partial = PartialTranscript(recogniser, self._service.scheduler, tell)
+        self._partial = PartialTranscript(recogniser, self._service.scheduler, tell, self._send_error)
 
     async def _end_partial(self) -> None:
         partial, self._partial = self._partial, None
@@ -225,14 +226,14 @@ class RealtimeConversation:
         words: list[Word] = []
         try:
             job = self._service.scheduler.submit(self._words(turn))
-        except OmniError as error:
-            await self._send({"type": f"{kind}.failed", **place, **error_body(error)})
+            try:
+                async for window in job:
+                    words += window.words
+            finally:
+                job.cancel()
+        except Exception as error:  # noqa: BLE001  whatever it was, the client waits for an end
+            await self._send({"type": f"{kind}.failed", **place, **report_error(error)})
             return
-        try:
-            async for window in job:
-                words += window.words
-        finally:
-            job.cancel()
         item.transcript = " ".join(word.text for word in words)
         usage = {"type": "duration", "seconds": len(turn) / PCM_HZ}
         await self._send({"type": f"{kind}.completed", **place, "transcript": item.transcript, "usage": usage})
@@ -244,9 +245,8 @@ class RealtimeConversation:
 
     # What was said
 
-    async def _add(self, item: Item) -> None:
-        previous = self._dialogue.last_id
-        self._dialogue.add(item)
+    async def _add(self, item: Item, after: str | None = None) -> None:
+        previous = self._dialogue.add(item, after)
         for kind in ("conversation.item.added", "conversation.item.done"):
             await self._send({"type": kind, "previous_item_id": previous, "item": item.as_json()})
 
@@ -287,16 +287,23 @@ class RealtimeConversation:
             raise RequestError("there is nothing to answer yet", fix="say something, or send conversation.item.create")
         speaks = (asked.output_modalities or self._settings.output_modalities) == ["audio"]
         reply = RealtimeReply(self._service.model.require_voice().vocoder.sample_rate if speaks else None, asked.metadata)
-        job: Job[CompletionEvent] = self._service.scheduler.submit(self._work(messages, asked, speaks=speaks))
+        reply.item.speed = self._settings.audio.output.speed
         self._dialogue.add(reply.item)
+        try:
+            job: Job[CompletionEvent] = self._service.scheduler.submit(self._work(messages, asked, speaks=speaks))
+        except RequestError:
+            self._dialogue.delete(reply.item.id)
+            raise
         self._reply = (reply, asyncio.create_task(self._tell(reply, job)))
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would neither tell of it nor end its job
 
     def _work(
         self, messages: Sequence[ChatMessage], asked: schema.ResponseSettings, *, speaks: bool
     ) -> Iterator[CompletionEvent | None]:
         service, output = self._service, self._settings.audio.output
         session = service.model.new_session(None)
-        conversation = read_latest_turns(messages, session, service.limits, service.spoken)
+        read = read_latest_turns if self._settings.truncation == "auto" else read_conversation
+        conversation = read(messages, session, service.limits, service.spoken)
         most = asked.max_output_tokens or self._settings.max_output_tokens
         given = self._settings.temperature
         sampling = SamplingConfig(temperature=service.model.temperature if given is None else given, top_p=1.0)
@@ -309,7 +316,8 @@ class RealtimeConversation:
 
     async def _tell(self, reply: RealtimeReply, job: Job[CompletionEvent]) -> None:
         """Send a reply as it comes; what breaks it off is told, too."""
-        reason = None
+        reason: str | None = None
+        broken: Exception | None = None
         began = time.perf_counter()
         self._reply_db = -120.0
         try:
@@ -323,13 +331,14 @@ class RealtimeConversation:
                     self._service.metrics.first_audio.observe(time.perf_counter() - began)
         except asyncio.CancelledError as error:
             reply.status, reason = "cancelled", str(error) or "client_cancelled"
-        except OmniError as error:
-            reply.status, reason = "failed", "error"
-            await self._send({"type": "error", **error_body(error)})
+        except Exception as error:  # noqa: BLE001  whatever it was, the client waits for an end
+            reply.status, reason, broken = "failed", "error", error
         finally:
             job.cancel()
             if self._reply is not None and self._reply[0] is reply:
                 self._reply = None
+        if broken is not None:
+            await self._send_error(broken)
         await self._send_all(reply.end(reason=reason))
 
     def _play(self, seconds: float, level: float) -> None:
@@ -349,6 +358,9 @@ class RealtimeConversation:
     async def _send_all(self, events: Iterator[Event]) -> None:
         for event in events:
             await self._send(event)
+
+    async def _send_error(self, error: Exception) -> None:
+        await self._send({"type": "error", **report_error(error)})
 
     async def _send(self, event: Event) -> None:
         """Send an event, unless the client has left."""

@@ -15,6 +15,8 @@ from omnictl.serve.replies.media import bytes_of_base64
 from omnictl.serve.traffic.errors import RequestError
 
 MOST_ITEMS = 512
+CHARACTERS_A_SECOND = 15.0
+"""Of speech at its usual speed, about 150 words a minute."""
 
 
 def new_id(kind: str) -> str:
@@ -34,7 +36,11 @@ class Item:
     sentences: list[tuple[str, float]] = field(default_factory=list)
     """Of a spoken reply: its sentences, and the seconds at which each begins."""
     seconds: float = 0.0
-    """Of a spoken reply."""
+    """Of a spoken reply, so far."""
+    said_whole: bool = False
+    """Whether the last of the sentences ends there; else more of it may follow."""
+    speed: float = 1.0
+    """Of the voice."""
     complete: bool = True
 
     @property
@@ -64,16 +70,25 @@ class Item:
 
     def truncate(self, heard_seconds: float) -> None:
         """Keep of a spoken reply what was heard until then: whole sentences, and of the last one as many words as fit."""
-        heard: list[str] = []
-        ends = [start for _, start in self.sentences[1:]] + [self.seconds]
-        for (sentence, start), end in zip(self.sentences, ends, strict=True):
+        heard: list[tuple[str, float]] = []
+        ends = [*(start for _, start in self.sentences[1:]), self._last_end()]
+        heard_seconds = min(self.seconds, heard_seconds)
+        for (sentence, start), end in zip(self.sentences, ends, strict=False):
             share = min(1.0, (heard_seconds - start) / max(end - start, 1e-6))
             if share <= 0:
                 break
-            heard.append(sentence if share == 1 else _first_words(sentence, share))
-        text = "".join(heard).strip()
-        self.parts = [TextPart(type="text", text=text)]
-        self.seconds, self.complete = min(self.seconds, heard_seconds), False
+            heard.append((sentence if share == 1 else _first_words(sentence, share), start))
+        self.parts = [TextPart(type="text", text="".join(sentence for sentence, _ in heard).strip())]
+        self.sentences, self.seconds = heard, heard_seconds  # what was not heard does not come back
+        self.said_whole, self.complete = True, False
+
+    def _last_end(self) -> float:
+        """Second at which the last sentence ends; while it is being said, by the pace of those before it."""
+        if self.said_whole or not self.sentences:
+            return self.seconds
+        *before, (last, start) = self.sentences
+        pace = sum(len(sentence) for sentence, _ in before) / start if start else CHARACTERS_A_SECOND * self.speed
+        return max(self.seconds, start + len(last) / pace)
 
 
 def _first_words(sentence: str, share: float) -> str:
@@ -127,27 +142,41 @@ class Dialogue:
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
 
-    def add(self, item: Item) -> None:
-        """Add one at the end.
+    def add(self, item: Item, after: str | None = None) -> str | None:
+        """Add one at the end, or behind another.
+
+        Args:
+            item: what was said.
+            after: the id of the one before it; "root": it becomes the first.
+
+        Returns:
+            The id of the one before it.
 
         Raises:
-            RequestError: there are too many, or one of its id.
+            RequestError: there are too many, one of its id, or none that it could come after.
         """
         if item.id in self._items:
             raise RequestError(f"there is an item {item.id[:64]!r} already", fix="give it another id", where="item.id")
         if len(self._items) >= MOST_ITEMS:
             fix = "delete the oldest, or begin a new conversation"
             raise RequestError(f"the conversation has {MOST_ITEMS} items, which are the most", fix=fix, where="item")
-        self._items[item.id] = item
+        ids = list(self._items)
+        place = len(ids) if after is None else self._place_after(after)
+        later = {item_id: self._items.pop(item_id) for item_id in ids[place:]}
+        self._items |= {item.id: item, **later}
+        return ids[place - 1] if place else None
 
-    def find(self, item_id: str) -> Item:
+    def _place_after(self, item_id: str) -> int:
+        return 0 if item_id == "root" else list(self._items).index(self.find(item_id, "previous_item_id").id) + 1
+
+    def find(self, item_id: str, where: str = "item_id") -> Item:
         """An item.
 
         Raises:
             RequestError: there is none of that id.
         """
         if item_id not in self._items:
-            raise RequestError(f"there is no item {item_id[:64]!r}", fix="name one of this conversation", where="item_id")
+            raise RequestError(f"there is no item {item_id[:64]!r}", fix="name one of this conversation", where=where)
         return self._items[item_id]
 
     def delete(self, item_id: str) -> None:

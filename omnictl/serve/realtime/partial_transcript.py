@@ -26,18 +26,27 @@ class PartialTranscript:
         recogniser: has learned to hear in chunks.
         scheduler: lets it compute.
         tell: is given more of the text.
+        fail: is given what broke it off; nothing more is told then.
     """
 
-    def __init__(self, recogniser: Asr, scheduler: Scheduler, tell: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        recogniser: Asr,
+        scheduler: Scheduler,
+        tell: Callable[[str], Awaitable[None]],
+        fail: Callable[[Exception], Awaitable[None]],
+    ) -> None:
         self._stream = TranscriptStream(recogniser)
         self._resample = ResampleStream(PCM_HZ, recogniser.rate)
-        self._scheduler, self._tell = scheduler, tell
+        self._scheduler, self._tell, self._fail = scheduler, tell, fail
         self._held: list[Samples] = []
         self._listening: asyncio.Task[None] | None = None
-        self._told = False
+        self._told = self._failed = False
 
     def push(self, samples: Samples) -> None:
         """Take `(n,)` more samples at 24 kHz; they are heard beside everything else."""
+        if self._failed:
+            return
         self._held.append(samples)
         if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen())
@@ -59,6 +68,10 @@ class PartialTranscript:
                 async for word in job:
                     await self._tell(f" {word.text}" if self._told else word.text)
                     self._told = True
+            except Exception as error:  # noqa: BLE001  whatever it was, its words are missing
+                self._failed = True
+                await self._fail(error)
+                return
             finally:
                 job.cancel()
 

@@ -12,8 +12,9 @@ from omnictl.serve.endpoints.chat_schema import TextPart
 from omnictl.serve.realtime.dialogue import Item, new_id
 from omnictl.serve.realtime.voice_activity import level_db
 from omnictl.serve.replies.audio_formats import PCM_HZ, SpeechEncoder
-from omnictl.serve.replies.completion import AudioDelta, Begun, CompletionEvent, TextDelta
+from omnictl.serve.replies.completion import AudioDelta, Begun, CompletionEvent, TextDelta, Unsaid
 from omnictl.serve.replies.conversation import ReadConversation
+from omnictl.serve.traffic.errors import RequestError, error_body
 
 Event = dict[str, object]
 
@@ -74,7 +75,11 @@ class RealtimeReply:
                 self.under_way.set()
             self.level_db = max(self.level_db, level_db(event.samples))
             yield from self._audio(self._encoder.push(event.samples))
+        elif isinstance(event, Unsaid):
+            fix = "read it; a Talker with `data.symbols=phonemes` can say any letter"
+            yield {"type": "error", **error_body(RequestError(f"the rest of the reply is not said: {event.reason}", fix=fix))}
         else:
+            self.item.said_whole = True
             self.status = "completed" if event.reason == "stop" else "incomplete"
             self.new_tokens, self.known_tokens = event.new_tokens, event.known_tokens
             if self._encoder is not None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from omnictl.config.base import Config
+from omnictl.serve.endpoints.chat_schema import Text
 
 
 class PcmFormat(Config):
@@ -69,7 +70,7 @@ class SessionSettings(Config):
 
     type: Literal["realtime"] = "realtime"
     model: str | None = None
-    instructions: str | None = None
+    instructions: Text | None = None
     output_modalities: list[Literal["text", "audio"]] = Field(["audio"], min_length=1, max_length=1)
     audio: AudioSettings = AudioSettings()
     max_output_tokens: Literal["inf"] | Annotated[int, Field(ge=1, le=4_096)] = "inf"
@@ -86,10 +87,10 @@ class ItemPart(Config):
     """Part of an item."""
 
     type: Literal["input_text", "input_audio", "input_image", "output_text", "output_audio", "text"]
-    text: str | None = Field(None, max_length=1_000_000)
+    text: Text | None = None
     audio: str | None = None
     image_url: str | None = None
-    transcript: str | None = None
+    transcript: Text | None = None
     detail: Literal["auto", "low", "high"] | None = None
 
 
@@ -107,7 +108,7 @@ class NewItem(Config):
 class ResponseSettings(Config):
     """Settings of one reply, where they differ from the session's."""
 
-    instructions: str | None = None
+    instructions: Text | None = None
     output_modalities: list[Literal["text", "audio"]] | None = Field(None, min_length=1, max_length=1)
     max_output_tokens: Literal["inf"] | Annotated[int, Field(ge=1, le=4_096)] | None = None
     conversation: Literal["auto"] | None = None

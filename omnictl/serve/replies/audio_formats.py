@@ -1,6 +1,7 @@
 """Speech in the formats that clients ask for, piece by piece.
 
-`pcm` is what OpenAI's API calls so: 16 bits, little-endian, mono, 24 kHz, without a header; the others keep the voice's own rate.
+`pcm` is what OpenAI's API calls so: 16 bits, little-endian, mono, 24 kHz, without a header; the others keep the voice's own rate,
+Opus and MP3 the next that they know.
 A WAV that is sent before it is finished does not say how long it is, as writers to a pipe have it. FLAC and MP3 come in one piece
 at the end: their length stands at the beginning, and not every reader forgives one that is missing. libsndfile encodes.
 """
@@ -28,6 +29,12 @@ MEDIA_TYPES: dict[AudioFormat, str] = {
     "opus": "audio/ogg;codecs=opus",
 }
 
+_RATES: dict[AudioFormat, tuple[int, ...]] = {
+    "mp3": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+    "opus": (8_000, 12_000, 16_000, 24_000, 48_000),
+}
+"""The only ones, in Hz, of formats that do not take any."""
+
 _CONTAINERS = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}
 
 
@@ -52,7 +59,9 @@ class SpeechEncoder:
     def __init__(self, audio_format: AudioFormat, rate: int) -> None:
         self._encoder: _Pcm | _Container
         if audio_format in _CONTAINERS:
-            self._encoder = _Container(*_CONTAINERS[audio_format], rate)
+            rates = _RATES.get(audio_format, (rate,))
+            to_hz = next((hz for hz in rates if hz >= rate), rates[-1])
+            self._encoder = _Container(*_CONTAINERS[audio_format], ResampleStream(rate, to_hz), to_hz)
         else:
             self._encoder = _Pcm(rate, None if audio_format == "wav" else PCM_HZ)
 
@@ -83,17 +92,19 @@ class _Pcm:
 class _Container:
     """A file of libsndfile: an Ogg as it is written, others when they are finished."""
 
-    def __init__(self, container: str, subtype: str, rate: int) -> None:
+    def __init__(self, container: str, subtype: str, resample: ResampleStream, rate: int) -> None:
+        self._resample = resample
         self._buffer = io.BytesIO()
         self._sent = 0
         self._streams = container == "OGG"
         self._file = soundfile.SoundFile(self._buffer, "w", rate, 1, subtype=subtype, format=container)
 
     def push(self, samples: Samples) -> bytes:
-        self._file.write(samples)
+        self._file.write(self._resample.push(samples))
         return self._fresh() if self._streams else b""
 
     def finish(self) -> bytes:
+        self._file.write(self._resample.finish())
         self._file.close()
         return self._fresh()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from omnictl.errors import DataError
 from omnictl.evaluation.sft import STOP
 from omnictl.generate.sampling import SamplingConfig
 from omnictl.generate.slot_pool import SlotPool
@@ -55,6 +56,13 @@ class AudioDelta(NamedTuple):
     """Those that were begun so far, and the seconds of speech before each."""
 
 
+class Unsaid(NamedTuple):
+    """From here on, a reply that was to be said is only written."""
+
+    choice: int
+    reason: str
+
+
 class ChoiceEnd(NamedTuple):
     """A reply is complete."""
 
@@ -66,7 +74,7 @@ class ChoiceEnd(NamedTuple):
     """Positions of the conversation that did not have to be read again."""
 
 
-CompletionEvent = Begun | TextDelta | AudioDelta | ChoiceEnd
+CompletionEvent = Begun | TextDelta | AudioDelta | Unsaid | ChoiceEnd
 
 
 class ReplyPlan(NamedTuple):
@@ -138,17 +146,21 @@ class _Reply:
     def _say(self, writing: Generator[TextDelta | None, None, EndReason], speaker: Speaker) -> Iterator[CompletionEvent | None]:
         spoken = SpokenStream(speaker.voice, speaker.settings)
         ended: EndReason | None = None
+        can_say = True
         while True:
             if ended is None:
                 try:
                     delta = next(writing)
                 except StopIteration as stop:
                     ended = stop.value
-                    spoken.finish()
+                    if can_say:
+                        spoken.finish()
                 else:
+                    if can_say and delta is not None and (reason := _push(spoken, delta.text)):
+                        can_say = False
+                        spoken.finish()
+                        yield Unsaid(self._number, reason)
                     yield delta
-                    if delta is not None:
-                        spoken.push(delta.text)
             samples = spoken.step()
             if samples is not None:
                 yield AudioDelta(self._number, samples, spoken.sentences) if len(samples) else None
@@ -186,6 +198,15 @@ class _Reply:
         self._written.text += text
         logprobs, self._written.pending = tuple(self._written.pending), []
         return TextDelta(self._number, text, logprobs)
+
+
+def _push(spoken: SpokenStream, text: str) -> str | None:
+    """Say more of a text; why it cannot be said, if it cannot: what is written goes on all the same."""
+    try:
+        spoken.push(text)
+    except DataError as error:
+        return error.message
+    return None
 
 
 def _logprob(choice: Choice, num_top: int) -> TokenLogprob:

@@ -55,12 +55,13 @@ def read_conversation(
 def read_latest_turns(
     messages: Sequence[ChatMessage], session: Session, limits: ServeLimits, spoken: SpokenReplies
 ) -> ReadConversation:
-    """As `read_conversation`, of as many of the latest turns as the model can read; instructions stay.
+    """As `read_conversation`, of as many of the latest turns as the model can read and the limits allow; instructions stay.
 
     Raises:
         RequestError, DataError: as there; the newest turn alone is too long.
     """
     opening, turns = [m for m in messages if m.role == "system"], [m for m in messages if m.role != "system"]
+    turns = _latest_with_media(turns, limits.images - sum(map(_count_media, opening)))
     while True:
         try:
             return read_conversation([*opening, *turns], session, limits, spoken)
@@ -69,6 +70,21 @@ def read_latest_turns(
                 raise
         turns = turns[1:]
         session.reset()
+
+
+def _latest_with_media(turns: list[ChatMessage], most: int) -> list[ChatMessage]:
+    """As many of the latest turns as have at most so many images and recordings; the newest stays in any case."""
+    room = most
+    for number in reversed(range(len(turns))):
+        room -= _count_media(turns[number])
+        if room < 0:
+            return turns[number + 1 :] or turns[-1:]
+    return turns
+
+
+def _count_media(message: ChatMessage) -> int:
+    parts = message.content if isinstance(message.content, list) else []
+    return sum(not isinstance(part, TextPart) for part in parts)
 
 
 def _read_turns(turns: Sequence[Message], session: Session) -> ReadConversation:

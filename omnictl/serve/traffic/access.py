@@ -10,6 +10,7 @@ import ipaddress
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -70,7 +71,7 @@ class Guard:
         host = headers.get("host", "")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
-            fix = "open the server's own page, or ask from a program"
+            fix = "open the server's own page, or ask from a program; a proxy in front must pass on `Host`"
             raise RequestError(f"a page of {origin[:100]} may not ask here", fix=fix, where="Origin", status=403, code="forbidden")
         if self.api_key is None and not is_loopback(_name_of(host)):
             fix = "use http://127.0.0.1 or http://localhost; other names need a server with --api-key"
@@ -133,7 +134,8 @@ def _given_keys(headers: Headers, scope: Scope) -> Iterable[str]:
         for protocol in headers.get("sec-websocket-protocol", "").split(","):
             name = protocol.strip()
             if name.startswith("openai-insecure-api-key."):
-                yield name.removeprefix("openai-insecure-api-key.")
+                key = name.removeprefix("openai-insecure-api-key.")
+                yield from (key, unquote(key))  # a key with = / + is no token of HTTP, so the page quotes it
 
 
 def _name_of(host: str) -> str:

@@ -1,5 +1,6 @@
 """Errors as OpenAI's API has them: a status, and a body with `message`, `type`, `param` and `code`."""
 
+import logging
 import re
 from collections.abc import Mapping
 
@@ -7,6 +8,8 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from omnictl.errors import OmniError
+
+logger = logging.getLogger(__name__)
 
 
 class RequestError(OmniError):
@@ -41,11 +44,21 @@ class RequestError(OmniError):
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-def error_body(error: OmniError) -> dict[str, object]:
-    """An error as the body of a response, or an event of a stream, has it."""
+def error_body(error: Exception) -> dict[str, object]:
+    """An error as the body of a response, or an event of a stream, has it; of our own mistakes, only that there was one."""
+    if not isinstance(error, OmniError):
+        message = "the server made a mistake; its log says which"
+        return {"error": {"message": message, "type": "server_error", "param": None, "code": None}}
     status, code = _status(error), error.code if isinstance(error, RequestError) else error.kind
     kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
     return {"error": {"message": f"{error.message}; {error.fix}", "type": kind, "param": error.where, "code": code}}
+
+
+def report_error(error: Exception) -> dict[str, object]:
+    """The body of an error that ends with no response; our own mistakes go to the log."""
+    if not isinstance(error, OmniError):
+        logger.error("a mistake of the server's own", exc_info=error)
+    return error_body(error)
 
 
 def error_response(error: OmniError) -> JSONResponse:

@@ -25,6 +25,7 @@ from omnictl.serve.replies.audio_formats import pcm_bytes
 pytestmark = pytest.mark.filterwarnings("ignore:connect\\(\\) must be used:DeprecationWarning")  # of OpenAI's client
 
 ANSWER = "It is red. "
+HELLO = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
 QUIET = np.zeros(24_000, np.float32)
 
 
@@ -94,7 +95,7 @@ def test_a_spoken_question_is_answered_in_writing(talk: RealtimeConnection, answ
 
 @pytest.mark.slow
 def test_speaking_stops_the_answer_and_what_was_not_heard_is_forgotten(talk: RealtimeConnection, answers: None) -> None:
-    talk.conversation.item.create(item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]})
+    talk.conversation.item.create(item=HELLO)  # type: ignore[arg-type]
     talk.response.create()
     item = until(talk, "response.output_item.added").item
     until(talk, "response.output_audio.delta")
@@ -153,7 +154,9 @@ def test_events_that_cannot_be_taken_are_named(talk: RealtimeConnection) -> None
         ({"type": "input_audio_buffer.commit"}, "holds 0 ms"),
         ({"type": "response.create"}, "nothing to answer yet"),
         ({"type": "response.cancel"}, "no reply to cancel"),
+        ({"type": "response.cancel", "response_id": "x"}, "no reply 'x' to cancel"),
         ({"type": "response.create"}, "nothing to answer yet"),
+        ({"type": "conversation.item.create", "previous_item_id": "x", "item": HELLO}, "no item 'x'"),
         ({"type": "conversation.item.delete", "item_id": "x"}, "no item 'x'"),
         ({"type": "conversation.item.truncate", "item_id": "x", "audio_end_ms": 1}, "no item 'x'"),
         ({"type": "session.update", "session": {"output_modalities": ["video"]}}, "output_modalities"),

@@ -12,7 +12,7 @@ TEXT = "It is red. The circle is blue."
 
 def spoken() -> Item:
     sentences = [("It is red.", 0.0), (" The circle is blue.", 1.0)]
-    return Item("a", "assistant", [TextPart(type="text", text=TEXT)], sentences=sentences, seconds=3.0)
+    return Item("a", "assistant", [TextPart(type="text", text=TEXT)], sentences=sentences, seconds=3.0, said_whole=True)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,40 @@ def test_only_what_was_heard_is_remembered(seconds: float, remembered: str) -> N
     item.truncate(seconds)
     assert item.text == remembered
     assert item.as_json()["status"] == "incomplete"
+
+
+@pytest.mark.parametrize(
+    ("sentences", "made", "remembered"),
+    [
+        ([("one two three four five six seven eight nine ten", 0.0)], 1.0, "one two three"),  # 15 characters a second
+        ([("It is red.", 0.0), (" one two three four", 1.0)], 2.0, "It is red. one two"),  # 10 a second
+        ([("It is red.", 0.0), (" Yes.", 1.0)], 3.0, "It is red. Yes."),
+    ],
+)
+def test_of_a_sentence_that_is_still_being_said_only_its_beginning_was_heard(
+    sentences: list[tuple[str, float]], made: float, remembered: str
+) -> None:
+    text = "".join(sentence for sentence, _ in sentences)
+    item = Item("a", "assistant", [TextPart(type="text", text=text)], sentences=sentences, seconds=made)
+    item.truncate(made)
+    assert item.text == remembered
+
+
+def test_words_that_were_not_heard_do_not_come_back() -> None:
+    item = spoken()
+    for seconds, remembered in ((2.2, "It is red. The circle"), (3.0, "It is red. The circle"), (0.75, "It is")):
+        item.truncate(seconds)
+        assert item.text == remembered
+
+
+def test_items_are_put_behind_others() -> None:
+    dialogue = Dialogue()
+    places = [("a", None), ("b", None), ("c", "a"), ("d", "root"), ("e", None)]
+    assert [dialogue.add(Item(name, "user", []), after) for name, after in places] == [None, "a", "a", None, "b"]
+    assert list(dialogue._items) == ["d", "a", "c", "b", "e"]
+    with pytest.raises(RequestError, match="no item 'x'") as found:
+        dialogue.add(Item("f", "user", []), "x")
+    assert found.value.where == "previous_item_id"
 
 
 def test_a_reply_that_was_not_heard_is_not_part_of_the_conversation() -> None:
