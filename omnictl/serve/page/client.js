@@ -29,7 +29,20 @@ export async function transcribe(blob, key, signal) {
   return (await response.json()).text;
 }
 
-// Yields {text} and {audio: Uint8Array} as they come.
+// What was said and shown, as a message has it.
+export async function messageOf({ role, text, media }) {
+  const parts = await Promise.all(
+    (media ?? []).map(async ({ kind, blob }) => {
+      const url = await dataUrlOf(blob);
+      if (kind === "image") return { type: "image_url", image_url: { url } };
+      return { type: "input_audio", input_audio: { data: url.slice(url.indexOf(",") + 1), format: "wav" } };
+    }),
+  );
+  if (!parts.length) return { role, content: text };
+  return { role, content: text ? [...parts, { type: "text", text }] : parts };
+}
+
+// Yields {text} and {audio: Uint8Array} as they come, and {unsaid} with a reason where speech ends before the text.
 export async function* reply(request, key, signal) {
   const response = await fetch("/v1/chat/completions", {
     method: "POST",
@@ -42,6 +55,7 @@ export async function* reply(request, key, signal) {
     if (event.error) throw new ServerError(500, event.error.message);
     const delta = event.choices[0]?.delta ?? {};
     const text = delta.content ?? delta.audio?.transcript;
+    if (delta.omnictl?.not_said) yield { unsaid: delta.omnictl.not_said };
     if (text) yield { text };
     if (delta.audio?.data) yield { audio: bytesOf(delta.audio.data) };
   }

@@ -3,12 +3,15 @@
 import { Recorder } from "/static/audio.js";
 import { bytesOf } from "/static/client.js";
 
+// A key as a token of HTTP, which a subprotocol has to be.
+const quote = (key) => encodeURIComponent(key).replace(/[()]/g, (letter) => `%${letter.charCodeAt(0).toString(16)}`);
+
 export class VoiceConversation {
   // Tells `on` of what happens: asked(item), heard(item, text), began(), text(delta), done(times), stopped(),
   // problem(message), closed().
   static async start({ key, player, settings, history, images, on }) {
     const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/realtime?model=omnictl`;
-    const socket = new WebSocket(address, ["realtime", ...(key ? [`openai-insecure-api-key.${key}`] : [])]);
+    const socket = new WebSocket(address, ["realtime", ...(key ? [`openai-insecure-api-key.${quote(key)}`] : [])]);
     await new Promise((resolve, reject) => {
       socket.onopen = resolve;
       socket.onerror = () => reject(new Error("the server does not take voice conversations now"));
@@ -19,6 +22,10 @@ export class VoiceConversation {
     for (const url of images) conversation.show(url);
     try {
       conversation.recorder = await Recorder.start((samples) => conversation.hear(samples), { keep: false });
+      if (conversation.ended) {
+        await conversation.recorder.stop();
+        throw new Error("the server has ended it");
+      }
     } catch (error) {
       socket.close();
       throw error;
@@ -30,7 +37,7 @@ export class VoiceConversation {
     this.socket = socket;
     this.on = on;
     this.player = player;
-    this.reply = null; // {item, text, began, times}
+    this.reply = null; // {id, item, times, heardBefore, spoken, done} of the answer that is coming, or that was the last
     this.turnEnded = 0;
     socket.onmessage = ({ data }) => this.take(JSON.parse(data));
     socket.onclose = () => this.end();
@@ -52,7 +59,7 @@ export class VoiceConversation {
   take(event) {
     switch (event.type) {
       case "input_audio_buffer.speech_started":
-        this.interrupt();
+        this.silence(); // the server cancels the answer
         break;
       case "input_audio_buffer.speech_stopped":
         this.turnEnded = performance.now();
@@ -70,40 +77,51 @@ export class VoiceConversation {
         this.on.asked(event.item_id);
         break;
       case "response.output_item.added":
-        this.reply = { item: event.item.id, text: "", times: {}, heardBefore: this.player.heard };
+        this.reply = { id: event.response_id, item: event.item.id, times: {}, heardBefore: this.player.heard };
         this.on.began();
         break;
       case "response.output_text.delta":
       case "response.output_audio_transcript.delta":
+        if (event.item_id !== this.reply?.item) break; // it was stopped meanwhile
         this.time("first word");
-        if (this.reply) this.reply.text += event.delta;
         this.on.text(event.delta);
         break;
       case "response.output_audio.delta":
+        if (event.item_id !== this.reply?.item) break;
         this.time("first audio");
+        this.reply.spoken = true;
         this.player.play(bytesOf(event.delta));
         break;
       case "response.done":
+        if (event.response.id !== this.reply?.id) break;
+        this.reply.done = true;
         if (event.response.status === "cancelled") this.on.stopped();
-        else this.on.done(this.reply?.times ?? {});
+        else this.on.done(this.reply.times);
         break;
       case "error":
-        this.on.problem(event.error.message);
+        if (event.error.code !== "response_cancel_not_active") this.on.problem(event.error.message); // else it had just ended
     }
   }
 
   time(part) {
-    if (this.reply) this.reply.times[part] ??= `${Math.round(performance.now() - this.turnEnded)} ms`;
+    this.reply.times[part] ??= `${Math.round(performance.now() - this.turnEnded)} ms`;
   }
 
-  // Be silent, and tell the server how much was heard.
+  // Stop the answer.
   interrupt() {
-    if (!this.reply || !this.player.playing) return;
-    const heard = this.player.stop();
-    const end = Math.max(0, Math.round(1000 * (heard - this.reply.heardBefore)));
-    this.send({ type: "conversation.item.truncate", item_id: this.reply.item, content_index: 0, audio_end_ms: end });
-    this.on.stopped();
+    const reply = this.silence();
+    if (reply && !reply.spoken) this.send({ type: "response.cancel", response_id: reply.id });
+  }
+
+  // Be silent, and tell the server how much was heard of a spoken answer, which also cancels it. Gives what was silenced, if anything.
+  silence() {
+    const reply = this.reply;
+    if (!reply || (reply.done && !this.player.playing)) return null;
     this.reply = null;
+    const end = Math.max(0, Math.round(1000 * (this.player.stop() - reply.heardBefore)));
+    if (reply.spoken) this.send({ type: "conversation.item.truncate", item_id: reply.item, content_index: 0, audio_end_ms: end });
+    this.on.stopped();
+    return reply;
   }
 
   async end() {

@@ -1,7 +1,8 @@
 // The page: what is asked, answered, shown and heard.
 
 import { Player, Recorder } from "/static/audio.js";
-import { ServerError, dataUrlOf, describeModel, reply, transcribe } from "/static/client.js";
+import { offerCamera } from "/static/camera.js";
+import { ServerError, dataUrlOf, describeModel, messageOf, reply, transcribe } from "/static/client.js";
 import { VoiceConversation } from "/static/conversation.js";
 import { forget, keep, list, save } from "/static/store.js";
 
@@ -12,7 +13,7 @@ let model = null;
 let conversation = fresh();
 let attached = []; // {kind, blob} that go with the next question
 let recorder = null;
-let answering = null; // {abort} of the answer that is coming
+let answering = null; // {abort, ended} of the answer that is coming
 let player = null; // made at the first question: before, a page may not play anything
 let talking = null; // the conversation by voice, while there is one
 
@@ -97,12 +98,7 @@ async function showKept() {
     const item = document.createElement("li");
     const title = kept.turns.find((turn) => turn.text)?.text ?? "spoken";
     const open = Object.assign(document.createElement("button"), { type: "button", textContent: title });
-    open.onclick = () => {
-      stop();
-      conversation = kept;
-      showAll();
-      $("conversations").open = false;
-    };
+    open.onclick = () => change(kept);
     const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "Delete", ariaLabel: `Delete: ${title}` });
     remove.onclick = async () => {
       await forget(kept.id);
@@ -114,55 +110,58 @@ async function showKept() {
   $("kept").replaceChildren(...items);
 }
 
-// Asking
-
-async function contentOf({ text, media }) {
-  const parts = await Promise.all(
-    (media ?? []).map(async ({ kind, blob }) => {
-      const url = await dataUrlOf(blob);
-      if (kind === "image") return { type: "image_url", image_url: { url } };
-      return { type: "input_audio", input_audio: { data: url.slice(url.indexOf(",") + 1), format: "wav" } };
-    }),
-  );
-  if (!parts.length) return text;
-  return text ? [...parts, { type: "text", text }] : parts;
+// Show another conversation; nothing of this one goes on.
+async function change(to) {
+  const before = answering?.ended;
+  stop();
+  await talking?.end();
+  await before;
+  if (to.id !== conversation.id) conversation = to;
+  showAll();
+  $("conversations").open = false;
 }
 
-async function ask(text, media) {
+// Asking
+
+function ask(text, media) {
+  const before = answering?.ended;
   stop();
   tell("");
+  const into = conversation;
   const question = { role: "user", text, media };
   const heard = media.filter(({ kind }) => kind === "audio");
-  conversation.turns.push(question);
+  into.turns.push(question);
   const shown = show(question);
   if (heard.length && !text && model.omnictl.transcribes) {
     transcribe(heard[0].blob, key()).then((words) => (shown.words.textContent = question.heard = words), () => {});
   }
-  await answer();
+  const current = (answering = { abort: new AbortController() });
+  current.ended = answer(into, question, current, before);
 }
 
-async function answer() {
+// Answer a question of a conversation, after `before`; whatever is shown meanwhile, the answer stands behind its question.
+async function answer(into, question, current, before) {
   const turn = { role: "assistant", text: "" };
   const view = show(turn, { writing: true });
   const speaks = $("speak").checked;
   if (speaks) player ??= new Player();
-  const current = (answering = { abort: new AbortController() });
   $("stop").hidden = false;
   const began = performance.now();
   const since = () => `${Math.round(performance.now() - began)} ms`;
   const times = {};
   try {
-    let turns = conversation.turns;
+    await before;
+    let turns = into.turns.slice(0, into.turns.indexOf(question) + 1);
     for (;;) {
-      const messages = await Promise.all(turns.map(async (said) => ({ role: said.role, content: await contentOf(said) })));
-      const request = { messages, temperature: Number($("temperature").value) };
+      const request = { messages: await Promise.all(turns.map(messageOf)), temperature: Number($("temperature").value) };
       if (speaks) {
         request.modalities = ["text", "audio"];
         request.audio = { voice: $("voice").value, format: "pcm16", speed: Number($("speed").value), pitch: Number($("pitch").value) };
       }
       try {
-        for await (const { text, audio } of reply(request, key(), current.abort.signal)) {
-          if (text) {
+        for await (const { text, audio, unsaid } of reply(request, key(), current.abort.signal)) {
+          if (unsaid) tell(`The rest of the answer is not said: ${unsaid}.`);
+          else if (text) {
             times["first word"] ??= since();
             view.words.textContent = turn.text += text;
           } else {
@@ -173,8 +172,8 @@ async function answer() {
         }
         break;
       } catch (error) {
-        if (!(error instanceof ServerError) || turns.length < 3 || !error.message.includes("positions")) throw error;
-        turns = turns.slice(2); // too long for the model: without the oldest exchange
+        if (!(error instanceof ServerError) || turns.length < 3 || !/positions|images and recordings/.test(error.message)) throw error;
+        turns = turns.slice(2); // too much for the model: without the oldest exchange
         times["without the oldest turns"] = "";
       }
     }
@@ -186,12 +185,16 @@ async function answer() {
   view.box.classList.remove("writing");
   turn.times = view.times.textContent = Object.entries(times).map((pair) => pair.join(" ").trim()).join(" · ");
   if (answering === current && !player?.playing) $("stop").hidden = true;
-  if (turn.text) conversation.turns.push(turn);
+  if (turn.text) into.turns.splice(into.turns.indexOf(question) + 1, 0, turn);
   else {
     view.box.remove();
-    conversation.turns.pop();
+    into.turns.splice(into.turns.indexOf(question), 1);
   }
-  await keep(conversation).then(showKept, () => {});
+  await keepTurns(into);
+}
+
+async function keepTurns(said) {
+  if (said.turns.length) await keep(said).then(showKept).catch(() => {}); // a browser may keep nothing
 }
 
 function stop() {
@@ -203,7 +206,7 @@ function stop() {
 }
 
 setInterval(() => {
-  if (answering && !player?.playing && !document.querySelector(".writing")) stop();
+  if (!$("stop").hidden && !player?.playing && !document.querySelector(".writing")) stop();
 }, 250);
 
 // The composer
@@ -271,7 +274,7 @@ $("file").addEventListener("change", ({ target }) => {
 $("stop").addEventListener("click", stop);
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") talking ? talking.interrupt() : stop();
+  if (event.key === "Escape") stop();
   if (event.altKey && event.code === "KeyR") record();
 });
 document.addEventListener("dragover", (event) => {
@@ -288,7 +291,17 @@ document.addEventListener("paste", (event) => {
   for (const file of event.clipboardData.files) attach(file);
 });
 
-async function record() {
+// An action that does not begin anew before it has ended: a browser may ask for the microphone for long.
+function once(action) {
+  let busy = false;
+  return async () => {
+    if (busy) return;
+    busy = true;
+    await action().finally(() => (busy = false));
+  };
+}
+
+const record = once(async () => {
   if (recorder) {
     const blob = await recorder.stop();
     recorder = null;
@@ -296,8 +309,9 @@ async function record() {
     const media = [...attached, { kind: "audio", blob }];
     attached = [];
     showAttached();
-    if (model.omnictl.input.includes("audio")) return ask("", media);
-    return ask(await transcribe(blob, key()), media.slice(0, -1));
+    if (model.omnictl.input.includes("audio")) ask("", media);
+    else transcribe(blob, key()).then((words) => ask(words, media.slice(0, -1)), (error) => tell(error.message));
+    return;
   }
   stop();
   try {
@@ -306,24 +320,25 @@ async function record() {
   } catch (error) {
     tell(`The microphone cannot be used: ${error.message}`);
   }
-}
+});
 
 // Talking: turns end by themselves, and speaking interrupts the answer
 
-async function talk() {
+const talk = once(async () => {
   if (talking) return talking.end();
   stop();
   tell("");
+  const into = conversation;
   let view = null; // of the answer that is coming
   let turn = null;
   let spoken = null; // view of what the user is saying
   const asked = new Map(); // turns of the user that may still be written down, by the item
   const finish = () => {
     view?.box.classList.remove("writing");
-    if (turn?.text) conversation.turns.push(turn);
+    if (turn?.text) into.turns.push(turn);
     else view?.box.remove();
     view = turn = null;
-    keep(conversation).then(showKept, () => {});
+    keepTurns(into);
   };
   const on = {
     hearing: (words) => {
@@ -336,7 +351,7 @@ async function talk() {
     },
     asked: (item) => {
       const question = { role: "user", text: "" };
-      conversation.turns.push(question);
+      into.turns.push(question);
       asked.set(item, { question, view: spoken ?? show(question) });
       spoken = null;
     },
@@ -344,7 +359,10 @@ async function talk() {
       const { question, view: shown } = asked.get(item) ?? {};
       if (question) shown.words.textContent = question.text = text;
     },
-    began: () => (view = show((turn = { role: "assistant", text: "" }), { writing: true })),
+    began: () => {
+      view = show((turn = { role: "assistant", text: "" }), { writing: true });
+      $("stop").hidden = false;
+    },
     text: (delta) => {
       if (turn) view.words.textContent = turn.text += delta;
       view?.box.scrollIntoView({ block: "end" });
@@ -360,6 +378,8 @@ async function talk() {
     },
     problem: tell,
     closed: () => {
+      on.misheard();
+      finish();
       talking = null;
       showTalking(false);
     },
@@ -370,7 +390,7 @@ async function talk() {
     temperature: Number($("temperature").value),
     audio: { output: { voice: $("voice").value, speed: Number($("speed").value), pitch: Number($("pitch").value) } },
   };
-  const history = conversation.turns
+  const history = into.turns
     .filter((said) => said.text)
     .map(({ role, text }) => ({ type: "message", role, content: [{ type: role === "user" ? "input_text" : "output_text", text }] }));
   const media = attached.filter(({ kind }) => kind === "image");
@@ -379,17 +399,18 @@ async function talk() {
   showAttached();
   if (media.length) {
     const shown = { role: "user", text: "", media };
-    conversation.turns.push(shown);
+    into.turns.push(shown);
     show(shown);
   }
   try {
     player ??= new Player();
     talking = await VoiceConversation.start({ key: key(), player, settings, history, images, on });
+    if (conversation !== into) return talking.end();
     showTalking(true);
   } catch (error) {
     tell(`No conversation by voice: ${error.message}`);
   }
-}
+});
 
 function showTalking(on) {
   $("talk").setAttribute("aria-pressed", on);
@@ -403,31 +424,10 @@ function recording(on) {
 }
 $("record").addEventListener("click", record);
 
-$("camera").addEventListener("click", async () => {
-  try {
-    $("video").srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-    $("viewfinder").showModal();
-  } catch (error) {
-    tell(`The camera cannot be used: ${error.message}`);
-  }
-});
-$("shoot").addEventListener("click", () => {
-  const video = $("video");
-  const canvas = Object.assign(document.createElement("canvas"), { width: video.videoWidth, height: video.videoHeight });
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  canvas.toBlob(attach, "image/png");
-  $("viewfinder").close();
-});
-$("close-camera").addEventListener("click", () => $("viewfinder").close());
-$("viewfinder").addEventListener("close", () => {
-  for (const track of $("video").srcObject?.getTracks() ?? []) track.stop();
-});
+offerCamera(attach, tell);
 
-$("new").addEventListener("click", () => {
-  stop();
-  conversation = fresh();
-  showAll();
-  $("conversations").open = false;
+$("new").addEventListener("click", async () => {
+  await change(fresh());
   $("text").focus();
 });
 $("save").addEventListener("click", async () => {
