@@ -33,7 +33,7 @@ TURNS = 3
 """Questions about an image, of those that are looked up."""
 
 CONCLUSIONS = Mixture({"image_yesno": 1.0, "image_relation": 1.0, "two_images": 1.0}, replay=0.0)
-"""Whether stated facts mean yes or no, or this image or that: comparisons come soonest where nothing else is learned, and then stay."""
+"""Whether stated facts mean yes or no, or which of two images: it comes soonest where nothing else is learned, and then stays."""
 
 
 class ExerciseSizes(NamedTuple):

@@ -155,7 +155,6 @@ def test_events_that_cannot_be_taken_are_named(talk: RealtimeConnection) -> None
         ({"type": "response.create"}, "nothing to answer yet"),
         ({"type": "response.cancel"}, "no reply to cancel"),
         ({"type": "response.cancel", "response_id": "x"}, "no reply 'x' to cancel"),
-        ({"type": "response.create"}, "nothing to answer yet"),
         ({"type": "conversation.item.create", "previous_item_id": "x", "item": HELLO}, "no item 'x'"),
         ({"type": "conversation.item.delete", "item_id": "x"}, "no item 'x'"),
         ({"type": "conversation.item.truncate", "item_id": "x", "audio_end_ms": 1}, "no item 'x'"),
