@@ -178,11 +178,10 @@ def read_dialogues(path: Path) -> DialogueManifest:
     wrong = next((file for file in files if plain_suffix(file) not in JSON_SUFFIXES), None)
     if wrong is not None:
         raise DataError(f"{wrong} is not a .jsonl or .json file of dialogues", where=str(wrong), fix=_NEEDS)
-    folder = files[0].parent
-    values = chain.from_iterable(
+    rows = chain.from_iterable(
         _values(file, split_of_name(file.name) if path.is_dir() else None, several=len(files) > 1) for file in files
     )
-    return _collect(path, folder.resolve(), values)
+    return _collect(path, files[0].parent.resolve(), rows)
 
 
 def _values(file: Path, split: Split | None, *, several: bool) -> Iterator[tuple[str, JsonValue]]:
