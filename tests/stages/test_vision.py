@@ -52,7 +52,7 @@ def test_the_attributes_are_those_of_the_data(tmp_path: Path) -> None:
 def test_tinyworld_has_attributes_of_images_and_patches() -> None:
     stage = stage_of()
     assert [head.out_features for head in stage.model.encoder.head["picture"]] == [10, 10, 2, 9, 3, 4, 9]
-    assert [head.out_features for head in stage.model.encoder.head["patch"]] == [11, 11, 3, 10]
+    assert [head.out_features for head in stage.model.encoder.head["patch"]] == [11, 11, 3, 10, 4]
     assert stage.image_labels.classes.attributes == ("shape", "colour")
     assert len(stage.image_labels.classes.unseen) == 10
     assert len(stage.data.training_set) == ENDLESS
