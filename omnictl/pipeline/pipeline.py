@@ -31,7 +31,7 @@ from omnictl.report.run_files import history
 from omnictl.runs.compatible import require_run
 from omnictl.runs.files import read_json, write_text
 from omnictl.runs.run import Run, Status, newest_run
-from omnictl.stages import STAGES, command_recipe, command_stages, stage_type
+from omnictl.stages import STAGES, command_recipe, command_stages, stage_type, unit_configs
 
 PIPELINE = "pipeline"
 
@@ -220,9 +220,9 @@ def _train_stages(run: Run, context: TrainContext, tell: Tell, deadline: float |
     budget = None if deadline is None or not left else _plan_time(run, config, left, context, deadline)
     for stage in left:
         tell(f"{stage}, stage {stages.index(stage) + 1} of {len(stages)}")
-        units = [unit.name for unit in units_left(stage, getattr(config, stage), stage_runs(run).get(stage))]
-        planned = {} if budget is None else budget.foresee(units)
-        job = _open_job(run, stage, getattr(config, stage), context.cache, planned)
+        stage_config = getattr(config, stage)
+        planned = {} if budget is None else budget.foresee(unit_configs(stage, stage_config))
+        job = _open_job(run, stage, stage_config, context.cache, planned)
         try:
             outcome = train_job(job, context, deadline=None, max_steps=None, budget=budget)
         except Diverged as error:

@@ -21,7 +21,7 @@ from omnictl.tinyworld.text.documents import write_talk
 from omnictl.tinyworld.topics.animals import ANIMAL_QUESTIONS
 from omnictl.tinyworld.topics.chat import GREETINGS
 from omnictl.tinyworld.topics.groups import Groups
-from omnictl.tinyworld.topics.images import DescribedImage, Item, join_phrases, sort_by_place
+from omnictl.tinyworld.topics.images import DescribedImage, Item, name_shapes, sort_by_place
 from omnictl.tinyworld.topics.numbers import SUM_QUESTIONS
 from omnictl.tinyworld.topics.topic import Question, conclude, fixed_question
 
@@ -260,8 +260,8 @@ def _comparisons(first: Scene, second: Scene) -> Iterator[AnsweredQuestion]:
             yield AnsweredQuestion(
                 kind, f"Which shape is {item.colour} {where}", sentence(f"the {item.colour} shape is the {item.shape}")
             )
-    shapes = [[item.shape for item in sort_by_place(figure.item for figure in shown.figures)] for shown in (first, second)]
-    facts = f"the first shows {join_phrases(list(dict.fromkeys(shapes[0])))}"
+    shapes = [{figure.item.shape for figure in shown.figures} for shown in (first, second)]
+    facts = f"the first shows {name_shapes(sort_by_place(figure.item for figure in first.figures))}"
     for shape in SHAPES:
         if (shape in shapes[0]) != (shape in shapes[1]):
             answer = conclude(facts, shape in shapes[0], ("the second", "the first"))

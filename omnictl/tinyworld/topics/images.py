@@ -99,9 +99,8 @@ class DescribedImage:
         return ending
 
     def _name_all(self) -> str:
-        """`star, moon and heart`, in the order in which they were told, or are found from the top left on."""
-        items = sort_by_place(self.items.values()) if self._drawn else self.items.values()
-        return join_phrases([item.shape for item in items])
+        """All shapes in the order in which they were told, or are found from the top left on."""
+        return name_shapes(sort_by_place(self.items.values()) if self._drawn else self.items.values())
 
     def _pick_item(self, w: Writer) -> Item:
         return self.items[w.pick(tuple(self.items))]
@@ -260,6 +259,11 @@ def holds(relation: str, first: Item, second: Item) -> bool:
 def sort_by_place(items: Iterable[Item]) -> list[Item]:
     """Row by row from the top left on."""
     return sorted(items, key=lambda item: PLACES[item.place])
+
+
+def name_shapes(items: Iterable[Item]) -> str:
+    """`star, moon and heart`: each shape once."""
+    return join_phrases(list(dict.fromkeys(item.shape for item in items)))
 
 
 def join_phrases(phrases: list[str]) -> str:
