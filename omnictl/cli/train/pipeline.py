@@ -217,8 +217,11 @@ def _conclude(run: "Run", ended: "PipelineResult", output: Output, *, seconds: f
     if measured is None:
         output.result(value, f"interrupted, saved; go on with\n  {escape(_resume(run))}")
         return
-    text = f"[bold green]finished[/bold green] {len(stages)} stages in {seconds:.0f} s\nreport: {escape(str(ended.page))}"
     runs, verdicts = stage_runs(run), words(measured)
+    done = f"{len(stages)} stages in {seconds:.0f} s"
+    failed = ", ".join(stage for stage, word in verdicts.items() if word == "not learned")
+    how = f"[bold red]not learned[/bold red]: {failed}; trained {done}" if failed else f"[bold green]finished[/bold green] {done}"
+    text = f"{how}\nreport: {escape(str(ended.page))}"
     uses = use_lines(runs, verdicts)
     following = [*training_lines(runs, verdicts), *(["next", *uses] if uses else ["nothing of it can be used yet"])]
     output.result(value, *overview(measured), "\n".join([text, *map(escape, following)]))

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,8 @@ def test_people_are_told_what_to_do_next(omnictl: Command, finished: Run) -> Non
         )
     assert f"omnictl sft --config {parents['sft']}/config.json --name debug" in ended.out
     assert "nothing of it can be used yet" in ended.out
+    assert re.search(r"^not learned: .*\bpretrain\b.*; trained \d+ stages in \d+ s$", ended.out, re.MULTILINE)
+    assert "finished" not in ended.out
     assert "omnictl chat" not in ended.out
 
 
