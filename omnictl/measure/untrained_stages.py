@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from random import Random
-from string import ascii_lowercase
+from string import ascii_letters
 from typing import Any, TypeVar
 
 from omnictl.config import Config, resolve
@@ -23,7 +23,11 @@ WHOLE_MODEL = tuple(name for name in STAGES if name != "vocoder")
 """The stages that a whole model is made by."""
 
 DOCUMENTS, NONSENSE = 3_000, 60_000
-"""Of the made-up text: documents of TinyWorld, and words of no meaning, which fill any vocabulary up."""
+"""Of the made-up text: documents of TinyWorld, and words of no meaning, which fill any vocabulary up.
+
+They are of letters of both cases, so that no pair of these is as frequent as those of TinyWorld's words, and all in one document:
+texts are as long as TinyWorld's, in tokens too.
+"""
 
 
 def in_fresh_processes(work: Callable[..., T], names: Iterable[str], *arguments: object) -> Iterator[T]:
@@ -92,7 +96,6 @@ def _small_data(name: str, folder: Path) -> tuple[str, ...]:
 
 def _write_made_up_text(file: Path) -> None:
     rng = Random(0)
-    words = ("".join(rng.choices(ascii_lowercase, k=rng.randint(3, 9))) for _ in range(NONSENSE))
-    texts = [document(0, "train", number) for number in range(DOCUMENTS)]
-    texts += [" ".join(line) for line in zip(*[words] * 60, strict=True)]
+    words = ["".join(rng.choices(ascii_letters, k=rng.randint(3, 9))) for _ in range(NONSENSE)]
+    texts = [*(document(0, "train", number) for number in range(DOCUMENTS)), " ".join(words)]
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
