@@ -78,7 +78,7 @@ class VisionConfig(Config):
         "classes", description="classes: learn labels; contrastive: learn which caption belongs to which image"
     )
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target that all values of an attribute have alike")
-    patch_weight: float = Field(1.0, ge=0, description="weight of what the patches show, where that is known")
+    patch_weight: float = Field(4.0, ge=0, description="weight of what the patches show, where that is known")
     captions: CaptionEncoderConfig = CaptionEncoderConfig()
     vocab_size: int = Field(
         512, ge=264, le=1_000_000, description="tokens of the captions, at most; special ones and single bytes alone are 264"

@@ -5,6 +5,7 @@ Every question has one right answer. Questions about images are the ones that th
 asked aloud is asked in any voice, in the test split half of the time in one that is heard nowhere else.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from random import Random
@@ -41,6 +42,12 @@ ALL_FACTS = "tell me all about the picture"
 MOST_TURNS = 4
 MOST_TRAINING_TURNS = 12
 """About one image: many questions, and many answers to learn from, for one look."""
+
+DRAWS = 3
+"""Questions drawn for each that asks for something new."""
+
+Fact = tuple[str, str]
+"""A shape and a word that is true of it; an empty one: that it is there."""
 
 _SPOKEN_QUESTIONS = ANIMAL_QUESTIONS | SUM_QUESTIONS
 _KINDS: Mapping[str, str] = {
@@ -164,16 +171,31 @@ class _Talk:
                 return (Exchange(numbers, None, asked.question, asked.answer),)
 
     def multi_turn(self) -> tuple[Exchange, ...]:
-        """Two to four questions about one image, of any kind; in training up to twelve."""
-        image = self._below(self._images)
-        questions = questions_of(topic_of(scene(self._seed, self._split, image)))
+        """Two to four questions about one image, of any kind; in training up to twelve.
+
+        Each asks for something that is not said before. Who has read the dialogue must still look at the image.
+        """
         most = MOST_TRAINING_TURNS if self._split == "train" else MOST_TURNS
-        exchanges: list[Exchange] = []
-        for _ in range(2 + self._below(most - 1)):
+        while True:
+            image = self._below(self._images)
+            asked = self._ask_for_news(topic_of(scene(self._seed, self._split, image)), 2 + self._below(most - 1))
+            if len(asked) > 1:
+                return tuple(Exchange(() if turn else (image,), None, *words) for turn, words in enumerate(asked.items()))
+
+    def _ask_for_news(self, topic: DescribedImage | Groups, turns: int) -> dict[str, str]:
+        """So many questions with their answers, or fewer once nothing new is found to be asked."""
+        questions, said, asked = questions_of(topic), set[Fact](), dict[str, str]()
+        for _ in range(turns * DRAWS):
             opening = self._pick(tuple(questions))
             question, answer = _write(opening, questions[opening], self._rng)
-            exchanges.append(Exchange(() if exchanges else (image,), None, question, answer))
-        return tuple(exchanges)
+            named = facts_in(topic, question)
+            told = facts_in(topic, f"{question} {answer}") - named
+            if question not in asked and (told - said or not told):  # of numbers of shapes, answers tell no fact
+                asked[question] = answer
+                said |= named | told
+            if len(asked) == turns:
+                break
+        return asked
 
     def _image_and_question(self, kinds: set[str]) -> tuple[int, AnsweredQuestion]:
         while True:
@@ -194,6 +216,17 @@ class _Talk:
 
     def _pick(self, options: tuple[str, ...]) -> str:
         return options[self._below(len(options))]
+
+
+def facts_in(topic: DescribedImage | Groups, text: str) -> set[Fact]:
+    """What a text says of the shapes of an image, or may be taken to say: which ones it names, with which true words."""
+    words = f" {' '.join(re.findall('[a-z]+', text.lower()))} "
+    facts = set[Fact]()
+    for noun, item in topic.items.items():
+        if f" {noun} " in words:
+            last = NUMBERS[topic.numbers[noun]] if isinstance(topic, Groups) else item.place
+            facts |= {(noun, "")} | {(noun, word) for word in (item.size, item.colour, last) if f" {word} " in words}
+    return facts
 
 
 def topic_of(shown: Scene) -> DescribedImage | Groups:

@@ -123,6 +123,7 @@ class DialogueBatches:
         warmup: examples of which only the projectors learn, after the exercises.
         placed: whether the model wants time-aware positions.
         exercises: the first examples, one exercise after the other.
+        repeated: share of the examples for the whole model that are of the first exercise again.
     """
 
     def __init__(
@@ -139,9 +140,10 @@ class DialogueBatches:
         warmup: int,
         placed: bool,
         exercises: Sequence[Exercise] = (),
+        repeated: float = 0.0,
     ) -> None:
         self.dialogues, self.texts, self.template, self.features = dialogues, texts, template, features
-        self.exercises = exercises
+        self.exercises, self._repeated = exercises, repeated
         self.batch_size, self.seed, self.context, self.warmup, self.placed = batch_size, seed, context, warmup, placed
         self._mixture = mixture
         self._exercised = sum(exercise.examples for exercise in exercises)
@@ -186,7 +188,7 @@ class DialogueBatches:
     def example(self, position: int) -> Example:
         """What stands at a position of the endless order."""
         rng = np.random.default_rng([self.seed, position])
-        exercise = self._exercise(position) or Exercise(self.features, self._mixture, 0)
+        exercise = self._exercise(position, rng) or Exercise(self.features, self._mixture, 0)
         mixture = exercise.mixture
         if self.texts is not None and rng.random() < mixture.replay:
             return Example(_draw_text(self.texts, rng, self.context), None, "")
@@ -198,13 +200,15 @@ class DialogueBatches:
                 return example
         raise _too_long(dialogue.where, self.context)
 
-    def _exercise(self, position: int) -> Exercise | None:
-        """The exercise that an example belongs to, if it is one of the first."""
+    def _exercise(self, position: int, rng: np.random.Generator) -> Exercise | None:
+        """The exercise that an example belongs to: if it is one of the first, or repeats what was learned first."""
+        start = 0
         for exercise in self.exercises:
-            if position < exercise.examples:
+            start += exercise.examples
+            if position < start:
                 return exercise
-            position -= exercise.examples
-        return None
+        repeats = self.exercises and position >= self._whole_from and rng.random() < self._repeated
+        return self.exercises[0] if repeats else None
 
     def _encode(self, dialogue: Dialogue, exercise: Exercise) -> Example | None:
         """A dialogue as an exercise wants it, if it can be one."""

@@ -32,8 +32,11 @@ LOOKUPS = Mixture({"multi_turn": 1.0}, replay=0.0)
 TURNS = 3
 """Questions about an image, of those that are looked up."""
 
-CONCLUSIONS = Mixture({"image_yesno": 1.0, "image_relation": 1.0, "two_images": 1.0}, replay=0.0)
-"""Whether stated facts mean yes or no, or which of two images: it comes soonest where nothing else is learned, and then stays."""
+CONCLUSIONS = Mixture({"image_yesno": 1.0, "image_relation": 2.0, "two_images": 1.0}, replay=0.0)
+"""Whether stated facts mean yes or no, or which of two images: it comes soonest where nothing else is learned, and then stays.
+
+Of two places there are many pairs, so relations are asked for more often.
+"""
 
 
 class ExerciseSizes(NamedTuple):

@@ -258,6 +258,7 @@ class Sft:
             warmup=self.config.projector_steps * train.batch_size if self.encoders else 0,
             placed=self.placed,
             exercises=make_exercises(self.data.corpus, self.tokenizer, thinker.width, mixture, sizes),
+            repeated=self.config.conclusion_share,
         )
 
     @property
