@@ -12,8 +12,8 @@ from omnictl.trainer.config import DEBUG_TRAINING, NumSteps, ScheduleConfig, Tra
 
 Objective = Literal["replies", "dpo"]
 
-FIRST_STEPS = ("conclusion_steps", "lookup_steps", "imitation_steps", "projector_steps")
-"""Settings of the steps in which not the whole model learns, or not from the encoders' features."""
+EXERCISES = ("conclusion_steps", "lookup_steps", "imitation_steps", "projector_steps", "conclusion_share")
+"""Settings of what is learned without the encoders' features, or not by the whole model."""
 
 
 class SftConfig(Config):
@@ -34,7 +34,7 @@ class SftConfig(Config):
     @model_validator(mode="after")
     def _pairs_alone(self) -> "SftConfig":
         if self.objective == "dpo":
-            wrong = [f"{key}=0" for key in FIRST_STEPS if getattr(self, key)]
+            wrong = [f"{key}=0" for key in EXERCISES if getattr(self, key)]
             wrong += ["data.replay=0"] if self.data.replay else []
             wrong += ["model.encoders=frozen"] if self.model.encoders != "frozen" else []
             if wrong:
@@ -112,7 +112,7 @@ PRESETS: Mapping[str, SftConfig] = {
 def _prefer(preset: SftConfig, train: TrainConfig) -> SftConfig:
     """A preset for pairs of replies: no exercises, nothing but pairs."""
     data = preset.data.model_copy(update={"replay": 0.0})
-    return preset.model_copy(update={"objective": "dpo", "data": data, "train": train, **dict.fromkeys(FIRST_STEPS, 0)})
+    return preset.model_copy(update={"objective": "dpo", "data": data, "train": train, **dict.fromkeys(EXERCISES, 0)})
 
 
 def _train_gently(*, steps: int, batch_size: int, lr: float, every: int) -> TrainConfig:

@@ -225,6 +225,17 @@ def test_short_dialogues_with_other_features_come_first(template):
     assert tasks == ["seen"] * 16 + ["text"] * 16
 
 
+def test_the_first_exercise_comes_back_once_the_whole_model_learns(template):
+    first = Exercise(None, Mixture({"heard": 1}, 0), 8)
+    made = DialogueBatches(
+        found(template), None, template, SHOWN, Mixture({"text": 1}, 0),
+        batch_size=8, seed=1, context=CONTEXT, warmup=8, placed=False, exercises=(first,), repeated=0.25,
+    )  # fmt: skip
+    tasks = [made.example(position).where.split(":")[1].split("/")[0] for position in range(2016)]
+    assert tasks[:16] == ["heard"] * 8 + ["text"] * 8
+    assert Counter(tasks[16:])["heard"] / 2000 == pytest.approx(0.25, abs=0.03)
+
+
 def test_of_some_first_dialogues_only_the_end_is_learned(template):
     def find_end(answer: str) -> int | None:
         return answer.rindex(" Two.") if " " in answer else None
