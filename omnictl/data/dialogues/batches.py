@@ -94,6 +94,10 @@ def open_replayed_text(data: TextDataConfig, tokenizer: Tokenizer, cache: Path) 
         ) from error
 
 
+HALF = 0.5
+"""Share of the dialogues of an exercise that are of few ones, read again and again."""
+
+
 class Exercise(NamedTuple):
     """Some of the first examples, without the encoders' features (`imitated_media`)."""
 
@@ -103,6 +107,8 @@ class Exercise(NamedTuple):
     examples: int
     turns: int | None = None
     """What follows so many questions and answers is left out; None: nothing is."""
+    few: int | None = None
+    """Half of the dialogues are of the first so many of their task; None: of all, as the other half."""
     find_learned: Callable[[str], int | None] | None = None
     """Where in a last answer the part begins that alone is learned; where it finds nothing, another dialogue is drawn. None: all
     answers are learned."""
@@ -194,7 +200,10 @@ class DialogueBatches:
             return Example(_draw_text(self.texts, rng, self.context), None, "")
         for _ in range(MAX_DRAWS):
             task = mixture.task(rng.random())
-            dialogue = self.dialogues.dialogue(task, int(rng.integers(len(self.dialogues.numbers[task]))))
+            numbers = len(self.dialogues.numbers[task])
+            if exercise.few and rng.random() < HALF:
+                numbers = min(numbers, exercise.few)
+            dialogue = self.dialogues.dialogue(task, int(rng.integers(numbers)))
             example = self._encode(dialogue, exercise)
             if example is not None and fit([example], self.context):
                 return example

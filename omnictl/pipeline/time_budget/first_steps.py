@@ -13,10 +13,10 @@ from omnictl.pipeline.time_budget.costs import MOST_FIRST_STEPS
 if TYPE_CHECKING:
     from omnictl.data.text.corpus import CurriculumConfig
 
-PROJECTORS_SHARE = 0.25
+PROJECTORS_SHARE = 0.2
 """Time of a step in which only projectors learn, without the Thinker, as a share of a full step's."""
 
-EXERCISE_SHARE = 0.6
+EXERCISE_SHARE = 0.65
 """The same for a step in which words stand for images and recordings, of which fewer are needed."""
 
 OPTIMIZER_SHARE = 0.15
