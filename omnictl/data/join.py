@@ -156,7 +156,7 @@ def _write_speech(corpora: Sequence[_Corpus], draft: Path, holdout: Sequence[str
 def _split_speech(rows: Sequence[SpeechRow], holdout: Sequence[str]) -> Iterator[tuple[Split, SpeechRow]]:
     """All rows: those of held out speakers in the test, the others where their corpus has them."""
     others = [row for row in rows if row.speaker not in holdout]
-    splits = split_rows(others, val_fraction=None, test_fraction=None, holdout_speakers=())
+    splits = split_rows(others)
     yield from ((split, row) for split in SPLITS for row in splits[split])
     yield from (("test", row) for row in rows if row.speaker in holdout)
 
@@ -194,7 +194,7 @@ def _write_rows(
             manifest = read(corpus.path)
             broken += manifest.broken
             links = _Links(draft, corpus.name, manifest.folder)
-            splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
+            splits = fill_splits(manifest.rows)
             for split in SPLITS:
                 for row in splits[split]:
                     fields = describe(corpus.name, row, links) | {"split": split}
@@ -212,12 +212,12 @@ def _as_json(message: MessageRow, links: _Links) -> dict[str, object]:
 
 
 def _write_texts(corpora: Sequence[_Corpus], draft: Path, _: Sequence[str]) -> Written:
-    """A file for each split of each corpus, with every text once."""
+    """A file for each split of each corpus, with every text once, whichever of them have it."""
     counts: Counter[tuple[str, Split]] = Counter()
     broken: list[BrokenRow] = []
-    for corpus in corpora:
-        seen = set[str]()
-        for split in ("test", "val", "train"):  # a text that is kept for the test is not trained on
+    seen = set[str]()
+    for split in ("test", "val", "train"):  # a text that any of them keeps for the test is not trained on
+        for corpus in corpora:
             texts = list(dict.fromkeys(text for text in _texts(corpus, split, broken) if text not in seen))
             seen.update(texts)
             counts[corpus.name, split] = len(texts)
@@ -238,17 +238,15 @@ def _texts(corpus: _Corpus, split: Split, broken: list[BrokenRow]) -> Iterator[s
     elif corpus.kind == "speech":
         speech = find_speech(corpus.path)
         broken += speech.broken
-        yield from (row.text for row in split_rows(speech.rows, val_fraction=None, test_fraction=None, holdout_speakers=())[split])
+        yield from (row.text for row in split_rows(speech.rows)[split])
     elif corpus.kind == "images":
         images = find_images(corpus.path)
         broken += images.broken
-        named = fill_splits(images.rows, {row.id: row.split for row in images.rows}, val_fraction=None, test_fraction=None)
-        yield from (row.caption for row in named[split] if row.caption)
+        yield from (row.caption for row in fill_splits(images.rows)[split] if row.caption)
     else:
         dialogues = read_dialogues(corpus.path)
         broken += dialogues.broken
-        rows = fill_splits(dialogues.rows, {row.id: row.split for row in dialogues.rows}, val_fraction=None, test_fraction=None)
-        yield from map(_words, rows[split])
+        yield from map(_words, fill_splits(dialogues.rows)[split])
 
 
 def _words(row: DialogueRow) -> str:

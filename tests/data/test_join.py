@@ -132,7 +132,7 @@ def test_splits_are_those_of_training(tmp_path):
     first = speech(tmp_path / "a", ("ann",), 40)
     join_corpora([first, speech(tmp_path / "b")], tmp_path / "out")
     own = find_speech(tmp_path / "a").rows
-    expected = fill_splits(own, {row.id: None for row in own}, val_fraction=None, test_fraction=None)
+    expected = fill_splits(own)
     joined = {row.text: row.split for row in find_speech(tmp_path / "out").rows}
     assert {row.text: split for split in SPLITS for row in expected[split]}.items() <= joined.items()
 
@@ -157,3 +157,22 @@ def test_segments_take_no_name_that_a_file_has(tmp_path, monkeypatch, links):
     assert [row.audio.read_bytes() for row in find_speech(folder).rows] == before
     joined = {row.text: soundfile.info(row.audio).frames for row in find_speech(tmp_path / "out").rows}
     assert joined == {"own": 500, "first": 800, "second": 1600, "other": 700}
+
+
+def test_a_text_that_one_corpus_tests_is_not_trained_on_in_another(tmp_path):
+    texts = {
+        "a": {"test": "exam", "val": "a"},
+        "b": {"val": "check", "train": "exam"},
+        "c": {"train": "check", "val": "c", "test": "exam of c"},
+    }
+    for name, by_split in texts.items():
+        rows = ({"text": text, "split": split} for split, text in (*by_split.items(), ("train", f"own {name}")))
+        write_rows(tmp_path / f"{name}.jsonl", *rows)
+    summary = join_corpora([str(tmp_path / f"{name}.jsonl") for name in texts], tmp_path / "out", kind="text")
+    corpus = open_corpus(TextDataConfig(source=str(tmp_path / "out")))
+    assert {split: sorted(corpus.documents(split)) for split in SPLITS} == {
+        "train": ["own a", "own b", "own c"],
+        "val": ["a", "c", "check"],
+        "test": ["exam", "exam of c"],
+    }
+    assert summary.rows["b"] == {"train": 1, "val": 1, "test": 0}

@@ -34,8 +34,7 @@ class DialogueFiles:
         unreadable = [BrokenRow(row.id, row.where, reasons[row.id]) for row in manifest.rows if row.id in reasons]
         self.broken: Sequence[BrokenRow] = (*manifest.broken, *unreadable)
         self.kinds: frozenset[MediaKind] = frozenset(media.kind for row in manifest.rows for media in row.media)
-        named = {row.id: row.split for row in manifest.rows}
-        splits = fill_splits(manifest.rows, named, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
+        splits = fill_splits(manifest.rows, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
         # Only then set aside: a file that breaks must not move others from one split to another.
         self._splits = {split: _SplitRows.of(tuple(row for row in rows if row.id not in reasons)) for split, rows in splits.items()}
 

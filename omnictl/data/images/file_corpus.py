@@ -55,8 +55,7 @@ class ImageFiles:
         flaws = find_broken_images([row.image for row in manifest.rows], cache)
         unreadable = [BrokenRow(row.id, row.where, flaws[row.image]) for row in manifest.rows if row.image in flaws]
         self.broken = (*manifest.broken, *unreadable)
-        named = {row.id: row.split for row in manifest.rows}
-        splits = fill_splits(manifest.rows, named, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
+        splits = fill_splits(manifest.rows, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
         # Only then set aside: a file that breaks must not move others from one split to another.
         self._splits = {split: tuple(row for row in rows if row.image not in flaws) for split, rows in splits.items()}
         self._top1 = config.top1

@@ -74,7 +74,7 @@ def open_source(source: str, limit: int | None, measure: Callable[[Path], AudioF
     if seed is not None:
         return _open_tinyworld(seed, limit)
     manifest = find_speech(source_path(source))
-    splits = split_rows(manifest.rows, val_fraction=None, test_fraction=None, holdout_speakers=())
+    splits = split_rows(manifest.rows)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     recordings = [(split, Recording(row.id, row.text, row.speaker, row.where, row.audio)) for split, row in rows]
     return SpeechSource(recordings, measure_in_parallel([row.audio for _, row in rows], measure), manifest.broken)

@@ -76,7 +76,7 @@ def look(source: str, limit: int | None, measures: Look, doing: str) -> Dialogue
         count = limit or DIALOGUES
         return DialogueSource(list(_make_dialogues(TinyWorldDialogues.few(seed, count, count))), (), (), ())
     manifest = read_dialogues(source_path(source))
-    splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
+    splits = fill_splits(manifest.rows)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     images = _measure((row for _, row in rows), "image", measures.image, f"{doing} images")
     recordings = _measure((row for _, row in rows), "audio", measures.audio, f"{doing} recordings")

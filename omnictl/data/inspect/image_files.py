@@ -80,7 +80,7 @@ def look(source: str, limit: int | None, measure: Callable[[Path], ImageFile], d
         count = limit or SCENES
         return ImageSource(list(log_progress(_render_scenes(seed, count), "drawing images", len(SPLITS) * count)), (), (), ())
     manifest = find_images(source_path(source))
-    splits = fill_splits(manifest.rows, {row.id: row.split for row in manifest.rows}, val_fraction=None, test_fraction=None)
+    splits = fill_splits(manifest.rows)
     rows = [(split, row) for split in SPLITS for row in splits[split][:limit]]
     files = list(dict.fromkeys(row.image for _, row in rows))  # of some images there are several rows
     images = dict(zip(files, log_progress(measure_in_parallel(files, measure), doing, len(files)), strict=True))

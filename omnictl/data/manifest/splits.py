@@ -27,6 +27,11 @@ class Splittable(Protocol):
         """May be that of other rows too."""
         ...
 
+    @property
+    def split(self) -> Split | None:
+        """The one that it names, if it does."""
+        ...
+
 
 Row = TypeVar("Row", bound=Splittable)
 Originals = Mapping[Path, str]
@@ -47,21 +52,23 @@ def take_by_hash(rows: Sequence[Row], share: float, originals: Originals) -> lis
 
 def fill_splits(
     rows: Sequence[Row],
-    named: Mapping[str, Split | None],
+    named: Mapping[str, Split | None] | None = None,
     *,
-    val_fraction: float | None,
-    test_fraction: float | None,
+    val_fraction: float | None = None,
+    test_fraction: float | None = None,
     take_test: Take[Row] = take_by_hash,
 ) -> dict[Split, tuple[Row, ...]]:
     """The rows of each split, in their order. Rows that name a split keep it; a fraction fills only what no row names.
 
     Args:
         rows: a corpus; ids are unique.
-        named: by id the split that a row names, if it does; rows without an entry are left out.
+        named: by id the split that a row names, if it does; rows without an entry are left out. None: what the rows say.
         val_fraction: share of the training rows to validate on, those with the smallest hashes; None is 0.05.
         test_fraction: share kept for the test before that; None is 0.05, or 0 if any row names a split.
         take_test: chooses it.
     """
+    if named is None:
+        named = {row.id: row.split for row in rows}
     assigned: dict[str, Split] = {name: split or "train" for name, split in named.items()}
     originals: dict[Path, str] = {}
     for row in rows:

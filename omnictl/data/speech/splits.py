@@ -18,17 +18,17 @@ _MOST_NAMES = 10
 def split_rows(
     rows: Sequence[SpeechRow],
     *,
-    val_fraction: float | None,
-    test_fraction: float | None,
-    holdout_speakers: Sequence[str],
+    val_fraction: float | None = None,
+    test_fraction: float | None = None,
+    holdout_speakers: Sequence[str] = (),
 ) -> dict[Split, tuple[SpeechRow, ...]]:
     """The rows of each split, in their order. Rows that name a split keep it; a fraction fills only what no row names.
 
     Args:
         rows: a corpus; ids are unique.
         val_fraction: share of the training rows to validate on, those with the smallest hashes; None is 0.05.
-        test_fraction: share kept for the test before that, by whole speakers if two or more are known for all rows, else by
-            hash; None is 0.05, or 0 if any row names a split. Not used with `holdout_speakers`.
+        test_fraction: share kept for the test before that, by whole speakers if two or more are known for all rows (never whoever
+            says more than half), else by hash; None is 0.05, or 0 if any row names a split. Not used with `holdout_speakers`.
         holdout_speakers: all their rows, whatever split they name, are the test; other rows named `test` are left out.
 
     Raises:
@@ -50,7 +50,8 @@ def _take_test(rows: Sequence[SpeechRow], share: float, originals: Originals) ->
     if len(counts) < 2 or counts.total() < len(rows):
         return take_by_hash(rows, share, originals)
     taken: set[str] = set()
-    for speaker in sorted(counts, key=hash_text)[:-1]:
+    # Whoever says more than half is trained on, wherever their hash lies.
+    for speaker in sorted(counts, key=lambda name: (2 * counts[name] > len(rows), hash_text(name)))[:-1]:
         if sum(counts[name] for name in taken) >= share * len(rows):
             break
         taken.add(speaker)

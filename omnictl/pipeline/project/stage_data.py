@@ -49,7 +49,7 @@ def find_data_flaw(stage: str, path: Path, *, max_broken: float = 0.05, targets:
         return f"{error.filename or path}: {error.strerror}; make it readable for this user"
     if kind == "text":
         return None
-    sizes = fill_splits(rows.rows, {row.id: row.split for row in rows.rows}, val_fraction=None, test_fraction=None)
+    sizes = fill_splits(rows.rows)
     empty = [name for name in ("train", "val") if not sizes[name]]
     return f"the {' and '.join(empty)} split of {path} is empty; add rows that belong there" if empty else None
 

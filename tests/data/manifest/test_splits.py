@@ -15,7 +15,7 @@ def row(name, split=None, image=None):
 
 def split(rows, val=None, test=None):
     """The splits; every row is in one of them, and each is in the order of the rows."""
-    found = fill_splits(rows, {row.id: row.split for row in rows}, val_fraction=val, test_fraction=test)
+    found = fill_splits(rows, val_fraction=val, test_fraction=test)
     assert tuple(found) == SPLITS
     names = [row.id for row in rows]
     for part in found.values():

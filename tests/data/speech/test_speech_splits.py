@@ -104,6 +104,16 @@ def test_speakers_of_the_test_are_heard_nowhere_else():
         assert len(found["test"]) - max(counts.values()) < share * len(rows)  # no more speakers than it takes
 
 
+@pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice"), ("alice", "bob", "carol")])
+def test_who_says_more_than_half_is_trained_on(names):
+    """Whatever the hash: Alice's comes before Bob's."""
+    rows = [row(f"{names[0]}{i}", names[0]) for i in range(1000)]
+    rows += [row(f"{name}{i}", name) for name in names[1:] for i in range(20)]
+    found = split(rows)
+    assert {row.speaker for row in found["train"]} >= {names[0]}
+    assert {row.speaker for row in found["test"]} == set(names[1:])
+
+
 @pytest.mark.parametrize("speakers", [["ann"] * 100, [None] * 100, ["ann", "ben"] * 49 + ["ann", None]])
 def test_by_hash_where_not_all_speakers_are_known(speakers):
     rows = [row(f"{i}.wav", speaker) for i, speaker in enumerate(speakers)]
