@@ -6,22 +6,26 @@ land on both sides, or by position where there are too few documents for that.
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from omnictl.config.split import SPLITS, Split
 from omnictl.data.manifest.compression import open_bytes
+from omnictl.data.manifest.rows import log_unread_keys
 from omnictl.data.manifest.split_names import split_of_path
+from omnictl.data.manifest.splits import DEFAULT_FRACTION, hash_text
 from omnictl.data.text.files import TextRow, empty_text_error, read_rows, read_whole
-from omnictl.data.text.splits import SplitByHash, SplitByPosition, hash_text
+from omnictl.data.text.splits import SplitByHash, SplitByPosition
 from omnictl.errors import DataError
 
-DEFAULT_FRACTION = 0.05
+VERSION = 2
+"""Of how texts are read and divided; a change makes their tokens in the cache worthless."""
 
 FEWEST_DOCUMENTS = 20
-"""Below this, files are cut by position: a split by document would hold one or none."""
+"""Below this, training texts are cut by position: a split by document would hold one or none."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,7 @@ class TextFiles:
 
     Rows that name their split keep it, and so do files and folders called after one; then validation is, without rows of its own,
     taken from the training rows, and there is no test split unless asked for. Otherwise the documents with the smallest hashes are
-    validation, the next ones test. With fewer than 20 documents, the files' text is cut in characters instead: training,
-    validation, test.
+    validation, the next ones test. Fewer than 20 documents to train on are cut in characters instead: training, validation, test.
     """
 
     path: Path
@@ -48,7 +51,7 @@ class TextFiles:
     @cached_property
     def fingerprint(self) -> str:
         """Over the bytes of the files in order, the fractions and the splits that names say, not over the names themselves."""
-        digest = hashlib.sha256(repr((self.val_fraction, self.test_fraction)).encode())
+        digest = hashlib.sha256(repr((VERSION, self.val_fraction, self.test_fraction)).encode())
         for path in self.files:
             with open_bytes(path) as file:
                 split = self._split_by_name(path) or ""
@@ -60,47 +63,49 @@ class TextFiles:
         plan = self._plan
         if plan.sizes[split] == 0:
             raise self._empty(split, plan)
-        if isinstance(plan, SplitByPosition):
-            return self._cut(*plan.range_of(split))
-        return (row.text for row in self._rows() if plan.split_of(row) == split)
+        if isinstance(plan, SplitByHash):
+            return (row.text for row in self._rows(read_rows) if plan.split_of(row) == split)
+        if split in plan.named:
+            return (row.text for row in self._rows(read_whole) if row.split == split)
+        return self._cut(*plan.range_of(split))
 
     @cached_property
     def _plan(self) -> SplitByPosition | SplitByHash:
         hashes = array("Q")
         named: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-        num_documents = 0
-        for row in self._rows():
-            num_documents += 1
+        unread: Counter[str] = Counter()
+        for row in self._rows(read_rows):
+            unread.update(row.unread)
             if row.split is not None:
                 named[row.split] += 1
             if row.split in (None, "train"):
                 hashes.append(hash_text(row.text))
-        if num_documents == 0:
-            raise empty_text_error(self.path)
         has_names = any(named.values())
-        val = _fraction(self.val_fraction, 0.0 if named["val"] else DEFAULT_FRACTION)
-        test = _fraction(self.test_fraction, 0.0 if has_names else DEFAULT_FRACTION)
-        if has_names or num_documents >= FEWEST_DOCUMENTS:
-            return SplitByHash.of(hashes, named, val=0.0 if named["val"] else val, test=0.0 if named["test"] else test)
-        return SplitByPosition.of(sum(map(len, self._texts())), val=val, test=test)
+        if not (hashes or has_names):
+            raise empty_text_error(self.path)
+        log_unread_keys(self.name, unread)
+        val = 0.0 if named["val"] else _fraction(self.val_fraction, DEFAULT_FRACTION)
+        test = 0.0 if named["test"] else _fraction(self.test_fraction, 0.0 if has_names else DEFAULT_FRACTION)
+        if len(hashes) >= FEWEST_DOCUMENTS or (has_names and not (val or test)):
+            return SplitByHash.of(hashes, named, val=val, test=test)
+        lengths: Counter[Split] = Counter()
+        for row in self._rows(read_whole):
+            lengths[row.split or "train"] += len(row.text)
+        return SplitByPosition.of(lengths, val=val, test=test)
 
-    def _rows(self) -> Iterator[TextRow]:
+    def _rows(self, read: Callable[[Path], Iterator[TextRow]]) -> Iterator[TextRow]:
         for path in self.files:
             split = self._split_by_name(path)
-            yield from (row._replace(split=row.split or split) for row in read_rows(path))
+            yield from (row._replace(split=row.split or split) for row in read(path))
 
     def _split_by_name(self, file: Path) -> Split | None:
         """Of a folder's file: its name, or that of a folder that it lies in, may say which split its rows are."""
         return split_of_path(file, self.path) if self.path.is_dir() else None
 
-    def _texts(self) -> Iterator[str]:
-        for path in self.files:
-            yield from read_whole(path)
-
     def _cut(self, start: int, stop: int) -> Iterator[str]:
-        """The characters [start, stop) of all texts one after the other; each text stays a document of its own."""
+        """The characters [start, stop) of the training texts one after the other; each text stays a document of its own."""
         begin = 0
-        for text in self._texts():
+        for text in (row.text for row in self._rows(read_whole) if row.split in (None, "train")):
             part = text[max(0, start - begin) : max(0, stop - begin)]
             if part:
                 yield part
@@ -108,7 +113,7 @@ class TextFiles:
 
     def _train_fix(self) -> str:
         named = [file for file in self.files if self._split_by_name(file) in ("val", "test")]
-        if not named:
+        if len(named) < len(self.files):
             return "give more text"
         is_split = f"{named[0].name} is the {self._split_by_name(named[0])} split by its name"
         return f"{is_split}: rename it, name the file itself instead of its folder, or give more text"

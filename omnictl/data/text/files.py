@@ -20,6 +20,8 @@ from omnictl.errors import DataError
 SUFFIXES = (".arrow", ".json", ".jsonl", ".parquet", ".txt")
 """Of files of text; `.json`, `.jsonl` and `.txt` may be compressed (`.gz`, `.zst`)."""
 
+_FIELDS = ("text", "split")
+
 _NOT_PART_OF_IT = ("readme", "license", "licence", "changelog", "requirements")
 """Names of texts that lie beside a corpus and say something about it."""
 
@@ -29,6 +31,8 @@ class TextRow(NamedTuple):
 
     text: str
     split: Split | None = None
+    unread: tuple[str, ...] = ()
+    """Keys or columns beside these two, which are passed over."""
 
 
 def find_text_files(path: Path) -> list[Path]:
@@ -128,19 +132,32 @@ def read_rows(path: Path) -> Iterator[TextRow]:
     return (row for row in readers[plain_suffix(path)](path) if row.text and not row.text.isspace())
 
 
-def read_whole(path: Path) -> Iterator[str]:
-    """A `.txt` file as one text, every character of it; the rows of the other formats."""
-    if plain_suffix(path) == ".txt":
-        yield "".join(line for _, line in _lines(path))
-    else:
-        yield from (row.text for row in read_rows(path))
+def read_whole(path: Path) -> Iterator[TextRow]:
+    """The same, but texts of a `.txt` file stand apart by such lines alone: blank lines stay, as does every other character."""
+    rows = _read_marked_txt(path) if plain_suffix(path) == ".txt" else read_rows(path)
+    return (row for row in rows if row.text and not row.text.isspace())
+
+
+def _read_marked_txt(path: Path) -> Iterator[TextRow]:
+    text: list[str] = []
+    for _, line in _lines(path):
+        if _is_mark(line):
+            yield TextRow("".join(text))
+            text = []
+        else:
+            text.append(line)
+    yield TextRow("".join(text))
+
+
+def _is_mark(line: str) -> bool:
+    return line.strip() == "<|endoftext|>"
 
 
 def _read_txt(path: Path) -> Iterator[TextRow]:
     block: list[str] = []
     num_blank = 0
     for _, line in _lines(path):
-        is_mark = line.strip() == "<|endoftext|>"
+        is_mark = _is_mark(line)
         if is_mark or (num_blank >= 2 and not line.isspace()):
             yield TextRow("".join(block).rstrip())
             block = []
@@ -218,7 +235,8 @@ def _json_row(value: object, where: str) -> TextRow:
     if "text" not in value:
         keys = ", ".join(map(repr, value)) or "no keys"
         raise DataError(f"no key 'text' (found {keys})", where=where, fix="put the document's text under the key 'text'")
-    return _row(value["text"], value.get("split"), where)
+    unread = tuple(key for key, content in value.items() if key not in _FIELDS and content not in (None, "", [], {}))
+    return _row(value["text"], value.get("split"), where)._replace(unread=unread)
 
 
 def _read_table(path: Path) -> Iterator[TextRow]:
@@ -230,9 +248,10 @@ def _read_table(path: Path) -> Iterator[TextRow]:
                 where=str(path),
                 fix="rename the column that holds the text to 'text'",
             )
-        columns = [name for name in ("text", "split") if name in table.columns]
+        columns = [name for name in _FIELDS if name in table.columns]
+        unread = tuple(name for name in table.columns if name not in _FIELDS)
         for number, value in enumerate(table.rows(1024, columns), start=1):
-            yield _row(value["text"], value.get("split"), f"{path}: row {number}")
+            yield _row(value["text"], value.get("split"), f"{path}: row {number}")._replace(unread=unread)
 
 
 def _row(text: object, split: object, where: str) -> TextRow:

@@ -3,7 +3,6 @@
 Unlike the rows of other corpora (`data.manifest.splits`), documents are too many to be held, so that only their hashes are.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from omnictl.config.split import SPLITS, Split
+from omnictl.data.manifest.splits import hash_text
 from omnictl.data.text.files import TextRow
 
 if TYPE_CHECKING:
@@ -19,21 +19,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SplitByPosition:
-    """Cuts at characters: training first, then validation, then test."""
+    """Cuts the training texts at characters: training first, then validation, then test, unless texts name these themselves."""
 
     sizes: Mapping[Split, int]
+    named: frozenset[Split]
+    """Splits whose texts say so, none of which are cut from those of training."""
     unit: str = "characters"
 
     @classmethod
-    def of(cls, num_characters: int, *, val: float, test: float) -> Self:
-        """The cuts that give validation and test their fractions."""
+    def of(cls, lengths: Mapping[Split, int], *, val: float, test: float) -> Self:
+        """The cuts that give validation and test their fractions of the training texts.
+
+        Args:
+            lengths: characters of all texts of each split, before any is cut.
+            val: 0 for one that texts name.
+            test: the same.
+        """
+        num_characters = lengths["train"]
         train_end = int(num_characters * (1 - (val + test)))
         val_end = int(num_characters * (1 - test))
-        return cls({"train": train_end, "val": val_end - train_end, "test": num_characters - val_end})
+        sizes: dict[Split, int] = {
+            "train": train_end,
+            "val": lengths["val"] + val_end - train_end,
+            "test": lengths["test"] + num_characters - val_end,
+        }
+        return cls(sizes, frozenset(split for split in SPLITS if split != "train" and lengths[split]))
 
     def range_of(self, split: Split) -> tuple[int, int]:
-        """The characters [start, stop) of a split."""
-        start = sum(self.sizes[name] for name in SPLITS[: SPLITS.index(split)])
+        """The characters [start, stop) of the training texts that a split has, which texts do not name."""
+        start = sum(self.sizes[name] for name in SPLITS[: SPLITS.index(split)] if name not in self.named)
         return start, start + self.sizes[split]
 
 
@@ -72,8 +86,3 @@ class SplitByHash:
         if value < self.val_below:
             return "val"
         return "test" if value < self.test_below else "train"
-
-
-def hash_text(text: str) -> int:
-    """64 bits that tell texts apart."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

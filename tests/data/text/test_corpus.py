@@ -95,6 +95,43 @@ def test_named_val_and_no_test(tmp_path):
         corpus.documents("test")
 
 
+@pytest.mark.parametrize("text", ["First play.\n\n\n\nSecond.\n\n\n" + "Third play.\n" * 100, "Speak. " * 100])
+def test_few_documents_beside_a_named_test_are_cut_by_position(tmp_path, text):
+    """Three blocks, as of tiny Shakespeare, or one: by document, validation would have a third of the text, or all of it."""
+    (tmp_path / "train.txt").write_text(text)
+    (tmp_path / "test.txt").write_text("Exam.\n\n\nMore.\n")
+    cut = int(len(text) * 0.95)
+    assert splits_of(opened(tmp_path)) == {"train": [text[:cut]], "val": [text[cut:]], "test": ["Exam.\n\n\nMore.\n"]}
+
+
+def test_few_documents_beside_a_named_validation(tmp_path):
+    (tmp_path / "val.txt").write_text("Check.")
+    (tmp_path / "train.txt").write_text("a" * 100)
+    assert list(opened(tmp_path).documents("train")) == ["a" * 100]
+    splits = splits_of(opened(tmp_path, test_fraction=0.1))
+    assert splits == {"train": ["a" * 90], "val": ["Check."], "test": ["a" * 10]}
+
+
+def test_marks_are_never_text(tmp_path):
+    path = tmp_path / "stories.txt"
+    path.write_text("<|endoftext|>\n".join(["One.\n", "Two.\n\n\n\nMore.\n", "  \n", "Three. " * 20]))
+    corpus = opened(path, val_fraction=0.1, test_fraction=0)
+    assert list(corpus.documents("train"))[:2] == ["One.\n", "Two.\n\n\n\nMore.\n"]
+    assert "".join(itertools.chain(corpus.documents("train"), corpus.documents("val"))) == path.read_text().replace(
+        "<|endoftext|>\n", ""
+    ).replace("  \n", "")
+
+
+def test_nothing_to_train_on(tmp_path):
+    (tmp_path / "test.txt").write_text("Exam.")
+    error = error_of(tmp_path)
+    assert error.message == f"the train split of {tmp_path} is empty (characters: train 0, val 0, test 5)"
+    fix = "test.txt is the test split by its name: rename it, name the file itself instead of its folder, or give more text"
+    assert error.fix == fix
+    (tmp_path / "train.txt").write_text("x")
+    assert error_of(tmp_path).fix == "give more text"
+
+
 def test_a_split_that_would_be_empty(tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("ten chars.")

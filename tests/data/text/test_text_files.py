@@ -78,6 +78,16 @@ def test_what_is_passed_over_is_named(tmp_path, caplog):
     )
 
 
+def test_keys_that_are_not_read_are_named(tmp_path, caplog):
+    pyarrow = pytest.importorskip("pyarrow")
+    lines = [{"text": "one", "image": "a.png", "url": ""}, {"text": "two", "image": "b.png", "split": "train", "id": 0}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["three"], "id": [1]}), tmp_path / "b.parquet")
+    with caplog.at_level(logging.INFO, logger="omnictl"):
+        assert documents(tmp_path) == ["one", "two", "three"]
+    assert caplog.messages == [f"{tmp_path}: columns or keys that are not read: 'image' (2), 'id' (2)"]
+
+
 def test_a_readme_alone_is_a_text(tmp_path):
     (tmp_path / "README.txt").write_text("one")
     assert documents(tmp_path) == ["one"]
