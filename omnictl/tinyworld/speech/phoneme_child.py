@@ -24,7 +24,8 @@ def main() -> None:
     espeak.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
     for line in sys.stdin:
         clauses = []
-        rest = ctypes.c_char_p(json.loads(line).encode())
+        # The line end: without it a single character behind a full stop is read in front of the next text.
+        rest = ctypes.c_char_p(f"{json.loads(line)}\n".encode())
         while rest.value:  # a clause at a time
             clauses.append((espeak.espeak_TextToPhonemes(ctypes.byref(rest), CHARS_UTF8, IPA) or b"").decode())
         sys.stdout.write(json.dumps(" ".join(clauses)) + "\n")

@@ -34,7 +34,8 @@ _STOP = (
     r"\.{2,}|[\n\r\v\f\x85\u2028\u2029]"
     r"|\.(?!['’]?[^\W_])"  # but not those of 3.14 and e.g.
 )
-_MARK = re.compile(rf"(?P<comma>{_COMMA})|(?P<stop>{_STOP})|(?P<tone>[?!])")
+_MARK = rf"(?P<comma>{_COMMA})|(?P<stop>{_STOP})|(?P<tone>[?!])"
+_ANY_MARK = re.compile(_MARK)
 
 
 def spell_out(text: str) -> str:
@@ -42,13 +43,24 @@ def spell_out(text: str) -> str:
     return join_marked((normalise(piece), mark) for piece, mark in split_at_marks(text))
 
 
-def split_at_marks(text: str) -> Iterator[tuple[str, str]]:
-    """The pieces of a text, each with the mark of `MARKS` behind it; the last one has none."""
+def marks_outside(words: str) -> re.Pattern[str]:
+    """What finds marks, but for those within words that a regular expression tells, like the comma of 3,50."""
+    return re.compile(rf"(?P<word>{words})|{_MARK}")
+
+
+def split_at_marks(text: str, marks: re.Pattern[str] = _ANY_MARK) -> Iterator[tuple[str, str]]:
+    """The pieces of a text, each with the mark of `MARKS` behind it; the last one has none.
+
+    Args:
+        text: any.
+        marks: other ones than those of English, as `marks_outside` gives them.
+    """
     begin = 0
     text = text.translate(_ALIKE)
-    for match in _MARK.finditer(text):
-        yield text[begin : match.start()], _mark_of(match)
-        begin = match.end()
+    for match in marks.finditer(text):
+        if match.lastgroup != "word":
+            yield text[begin : match.start()], _mark_of(match)
+            begin = match.end()
     yield text[begin:], ""
 
 
