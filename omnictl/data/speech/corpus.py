@@ -6,7 +6,7 @@ from one utterance to the next), and files are decoded as they come.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,9 @@ class SpeechDataConfig(Config):
     holdout_speakers: tuple[str, ...] = Field((), description="speakers whose every utterance is the test split")
     max_seconds: float = Field(30.0, gt=0, description="longer recordings are set aside")
     max_broken: float = Field(0.05, ge=0, le=1, description="share of rows that may be set aside before training refuses")
-    speeds: tuple[float, ...] = Field((1.0,), min_length=1, description="speed perturbation: one of these each time it is heard")
+    speeds: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = Field(
+        (1.0,), min_length=1, description="speed perturbation: one of these each time it is heard"
+    )
     time_mask: float = Field(0.1, ge=0, lt=1, description="SpecAugment: longest masked stretch, as a share of the utterance")
     frequency_mask: int = Field(20, ge=0, le=10_000, description="SpecAugment: widest masked band, in mel bins")
 

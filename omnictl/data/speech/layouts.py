@@ -21,6 +21,7 @@ from omnictl.data.speech.corpora.subtitles import check_subtitles, find_subtitle
 from omnictl.data.speech.corpora.vctk import find_vctk, read_vctk
 from omnictl.data.speech.manifest import SPEECH, SpeechManifest, SpeechRow, read_manifest
 from omnictl.data.speech.transcripts.annotations import log_dropped, read_annotations
+from omnictl.errors import DataError
 
 RECOGNISED = """\
 manifest: metadata.csv, metadata.jsonl, manifest.csv or manifest.jsonl with audio,text[,speaker,split]
@@ -49,7 +50,13 @@ def find_speech(path: Path) -> SpeechManifest:
         DataError: no such path, no layout or several at once, an index that cannot be read, or no usable row.
         DiskFull: no space for segments.
     """
-    return cut_segments(_without_annotations(_find_rows(path)))
+    manifest = cut_segments(_without_annotations(_find_rows(path)))
+    if not manifest.rows:
+        first, *others = manifest.broken
+        more = f"; {len(others)} more are broken" if others else ""
+        fix = "a row needs words, and an offset and a duration in seconds that lie in its recording"
+        raise DataError(f"no row of {path} can be used: {first.message}{more}", where=first.where, fix=fix)
+    return manifest
 
 
 def _find_rows(path: Path) -> SpeechManifest:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from pydantic import ValidationError
 
 from omnictl.config.split import Split
 from omnictl.data.audio.resample import resample
@@ -321,3 +322,9 @@ def test_broken_rows_are_kept_for_the_report(tmp_path: Path) -> None:
         file.write("gone.wav,four,train\n0.wav,,train\n")
     broken = files(tmp_path).broken
     assert [row.where for row in broken] == [f"{tmp_path}/metadata.csv:8", f"{tmp_path}/metadata.csv:9"]
+
+
+@pytest.mark.parametrize("speed", [0, 0.4, 2.1, -1])
+def test_speeds_have_bounds(speed):
+    with pytest.raises(ValidationError, match=r"should be (greater|less) than or equal to"):
+        SpeechDataConfig(speeds=(1.0, speed))

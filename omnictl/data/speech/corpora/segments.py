@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,10 @@ from omnictl.data.speech.manifest import SpeechManifest, SpeechRow
 from omnictl.errors import DataError
 from omnictl.progress import log_progress
 
-VERSION = 1
+if TYPE_CHECKING:
+    from omnictl.data.audio.decoder import AudioInfo
+
+VERSION = 2
 """Of how segments are cut; a change makes old ones worthless."""
 
 MAX_HOURS = 24
@@ -107,25 +110,30 @@ def _cut(file: Path, spans: Sequence[Span], folder: Path) -> dict[str, str]:
     with stream_audio(file, max_seconds=3600.0 * MAX_HOURS) as (info, blocks):
         bounds: dict[int, tuple[int, int]] = {}
         for number, span in enumerate(spans):
-            flaw = _flaw(span, info.seconds)
-            if flaw is None:
-                end = info.frames if span.end is None else min(round(span.end * info.rate), info.frames)
-                bounds[number] = (round(span.start * info.rate), end)
+            found = _bounds(span, info)
+            if isinstance(found, str):
+                flaws[str(number)] = found
             else:
-                flaws[str(number)] = flaw
+                bounds[number] = found
         order = sorted(bounds, key=lambda number: bounds[number])
         for number, samples in _take(blocks, [(number, *bounds[number]) for number in order]):
             soundfile.write(os.fsencode(folder / _name(number)), samples, info.rate, format="FLAC", subtype="PCM_16")
-    return flaws
+            del bounds[number]
+    behind = f"begins behind the last sample of its recording, which has {info.seconds:.2f} s"
+    return flaws | {str(number): f"the segment from {spans[number].start:g} s on {behind}" for number in bounds}
 
 
-def _flaw(span: Span, seconds: float) -> str | None:
-    end = seconds if span.end is None else span.end
+def _bounds(span: Span, info: "AudioInfo") -> tuple[int, int] | str:
+    """The samples [first, end) of a segment, or why it has none."""
+    end = info.seconds if span.end is None else span.end
+    first, last = round(span.start * info.rate), min(round(end * info.rate), info.frames)
+    segment = f"the segment from {span.start:g} to {end:g} s"
     if span.start < 0 or end <= span.start:
-        return f"the segment from {span.start:g} to {end:g} s is empty: offset and duration are seconds from 0 up"
-    if end > seconds + _SLACK_SECONDS:
-        return f"the segment from {span.start:g} to {end:g} s ends behind its recording, which has {seconds:.2f} s"
-    return None
+        return f"{segment} is empty: offset and duration are seconds from 0 up"
+    if end > info.seconds + _SLACK_SECONDS or first >= info.frames:
+        place = "begins" if first >= info.frames else "ends"
+        return f"{segment} {place} behind its recording, which has {info.seconds:.2f} s"
+    return (first, last) if first < last else f"{segment} is empty: it is shorter than a sample"
 
 
 def _take(

@@ -1,7 +1,8 @@
 """Signs in transcripts that are not words: `<COMMA>` of GigaSpeech, `[laughter]` and `<noise>` of many corpora, `<unk>`.
 
 Punctuation that is spelled out becomes punctuation. What was heard besides words is dropped from the text. A word that nobody
-wrote down cannot be learned.
+wrote down cannot be learned. The first word of a sign decides, whatever follows: `[crosstalk 00:12:01]`. Brackets that begin with a
+digit stay: `[12]`.
 """
 
 import logging
@@ -11,8 +12,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 _PUNCTUATION = {"comma": ",", "period": ".", "questionmark": "?", "exclamationpoint": "!"}
-_UNKNOWN = ("unk", "unknown", "unintelligible", "inaudible", "xxx")
-_SIGN = re.compile(r"<(?P<tag>/?[A-Za-z][\w-]*)>|\[(?P<noise>[A-Za-z][A-Za-z _-]{0,30})\]")
+_UNKNOWN = ("unk", "unknown", "unintelligible", "inaudible", "indiscernible", "unclear", "unverständlich", "xxx", "__")
+_SIGN = re.compile(
+    r"</?(?P<tag>[A-Za-z][\w-]*)\s*/?>"
+    r"|\[\s*/?(?P<noise>[^\W\d_]+|__)[\w\s\u0300-\u036f:/.,'’-]{0,30}\]"  # marks, too, which a Mac writes behind their letters
+)
 _SHOWN = 5
 
 logger = logging.getLogger(__name__)
@@ -34,7 +38,7 @@ def read_annotations(text: str) -> Annotated:
     unknown: list[str] = []
 
     def replace(match: re.Match[str]) -> str:
-        name = (match["tag"] or match["noise"]).strip("/").lower()
+        name = (match["tag"] or match["noise"]).lower()
         if match["tag"] and name in _PUNCTUATION:
             return _PUNCTUATION[name]
         (unknown if name in _UNKNOWN else dropped).append(match[0])

@@ -1,4 +1,5 @@
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -52,6 +53,9 @@ def test_segments_that_are_not_there_are_named(tmp_path, recording):
         {"offset": 2, "duration": 0},
         {"offset": -1},
         {"offset": "x"},
+        {"offset": 6.02, "duration": 0.03},
+        {"offset": 5.99999, "duration": 0.05},
+        {"offset": 1, "duration": 0.00001},
     ]
     path = write(tmp_path, *rows)
     manifest = find_speech(tmp_path)
@@ -61,7 +65,27 @@ def test_segments_that_are_not_there_are_named(tmp_path, recording):
         (f"{path}:3", "the segment from 2 to 2 s is empty: offset and duration are seconds from 0 up"),
         (f"{path}:4", "the segment from -1 to 6 s is empty: offset and duration are seconds from 0 up"),
         (f"{path}:5", "the offset should be a number of seconds, found 'x'"),
+        (f"{path}:6", "the segment from 6.02 to 6.05 s begins behind its recording, which has 6.00 s"),
+        (f"{path}:7", "the segment from 5.99999 to 6.04999 s begins behind its recording, which has 6.00 s"),
+        (f"{path}:8", "the segment from 1 to 1.00001 s is empty: it is shorter than a sample"),
     ]
+
+
+def test_a_recording_that_decodes_to_fewer_samples_than_it_says(tmp_path, recording, monkeypatch):
+    """As an MP3 without a Xing header may, by less than a frame."""
+    whole = decoder.stream_audio
+
+    @contextmanager
+    def shorter(file, **bounds):
+        with whole(file, **bounds) as (info, blocks):
+            yield info, (block[: 5 * RATE] for block in blocks)
+
+    monkeypatch.setattr(decoder, "stream_audio", shorter)
+    path = write(tmp_path, {"offset": 1, "duration": 1}, {"offset": 5.5})
+    manifest = find_speech(tmp_path)
+    assert [soundfile.info(row.audio).frames for row in manifest.rows] == [RATE]
+    message = "the segment from 5.5 s on begins behind the last sample of its recording, which has 6.00 s"
+    assert [(row.where, row.message) for row in manifest.broken] == [(f"{path}:2", message)]
 
 
 def test_segments_of_a_broken_recording(tmp_path):
