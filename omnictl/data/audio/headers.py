@@ -15,6 +15,13 @@ from omnictl.errors import DataError
 
 _MAX_CHUNKS = 1_000
 """Of a WAV, before its samples. A file of zeros reads as one chunk every eight bytes."""
+_STREAMED_BYTES = 0x7FFF_0000
+"""What programs that write a WAV to a pipe say at least that its samples take: SoX 0x7FFFF000, down to a whole sample; FFmpeg
+0xFFFFFFFF."""
+_PADDING_BYTES = 1_000
+"""Of zeros behind the last frame of an MP3: libmpg123 gives up where it finds no frame for 1,024 bytes."""
+_COUNTED_PADDING_BYTES = 1 << 16
+"""The same where a Xing header counts the frames. More are those of a download that did not end."""
 
 
 class Claim(NamedTuple):
@@ -93,6 +100,12 @@ def refuse(path: Path, flaw: str, cause: Exception | None = None) -> NoReturn:
     raise DataError(f"{path} {flaw}", where=str(path), fix="copy or download it anew, or take it out of the data") from cause
 
 
+def _refuse_unless_played(path: Path, flaw: str) -> NoReturn:
+    """Refuse a file that may be whole, though its container says otherwise."""
+    convert = f"if players play it whole, convert it (ffmpeg -i {path.name} {path.stem}.new.flac)"
+    raise DataError(f"{path} {flaw}", where=str(path), fix=f"copy or download it anew, or, {convert}")
+
+
 def _refuse_format(head: bytes, path: Path) -> NoReturn:
     if head.isascii() and head.decode().isprintable():
         fix = "download the recording itself (`git lfs pull` where it is a Git LFS pointer)"
@@ -111,10 +124,13 @@ def _wav_claim(file: BinaryIO, path: Path, size: int) -> Claim:
         if len(head) < 8:
             break
         if name == b"data":
-            if num_bytes == 0xFFFF_FFFF:
+            if num_bytes == 0xFFFF_FFFF and long_bytes:
                 num_bytes = long_bytes
-                if not num_bytes:
-                    return Claim()
+            elif num_bytes == 0xFFFF_FFFF or (num_bytes >= _STREAMED_BYTES and num_bytes > size - start):
+                return Claim()
+            elif not num_bytes and start < size and not _is_chunk(file.read(8), size - start, order):
+                message = f"{path} does not say how long it is, as a WAV that was written to a pipe"
+                raise DataError(message, where=str(path), fix=f"convert it (ffmpeg -i {path.name} {path.stem}.new.flac)")
             if num_bytes > size - start:
                 refuse(path, f"is cut off: its samples should take {num_bytes:,} bytes, {size - start:,} are there")
             return Claim(num_bytes // frame_bytes) if frame_bytes else Claim()  # without `fmt `, libsndfile refuses it
@@ -124,6 +140,11 @@ def _wav_claim(file: BinaryIO, path: Path, size: int) -> Claim:
             frame_bytes = _wav_frame_bytes(file.read(26), order, path)
         file.seek(start + num_bytes + num_bytes % 2)
     refuse(path, "is cut off or broken: a WAV header without a 'data' chunk")
+
+
+def _is_chunk(head: bytes, left: int, order: Literal["little", "big"]) -> bool:
+    """Whether eight bytes are the head of a chunk that ends within the `left` bytes from there on, and not samples."""
+    return head[:4].isascii() and head[:4].decode().isprintable() and 8 + int.from_bytes(head[4:], order) <= left
 
 
 def _wav_frame_bytes(fmt: bytes, order: Literal["little", "big"], path: Path) -> int:
@@ -181,7 +202,7 @@ def _ogg_claim(file: BinaryIO, path: Path) -> Claim:
         is_last = bool(head[5] & 4)
         num_pages += 1
     if not is_last:
-        refuse(path, f"is cut off: the last of its {num_pages:,} Ogg pages is not marked as the last")
+        _refuse_unless_played(path, f"is cut off: the last of its {num_pages:,} Ogg pages is not marked as the last")
     return Claim()
 
 
@@ -203,8 +224,10 @@ def _mp3_claim(file: BinaryIO, path: Path, size: int) -> Claim:
         header = int.from_bytes(head, "big")
         first = first or header
         frame_bytes = _mp3_frame_bytes(header)
+        if not header and size - at <= (_COUNTED_PADDING_BYTES if promised else _PADDING_BYTES) and _is_padding(file.read()):
+            break
         if not frame_bytes or len(head) < 4 or (header ^ first) & 0xFFFE_0C00:  # version, layer and rate stay
-            refuse(path, f"is broken: no MP3 frame at byte {at:,}, after {num_frames:,} frames")
+            _refuse_unless_played(path, f"is broken: no MP3 frame at byte {at:,}, after {num_frames:,} frames")
         if at + frame_bytes > size:
             refuse(path, f"is cut off in MP3 frame {num_frames:,}: it should end at byte {at + frame_bytes:,} of {size:,}")
         if not num_frames:
@@ -215,8 +238,14 @@ def _mp3_claim(file: BinaryIO, path: Path, size: int) -> Claim:
         per_frame = 1152 if first >> 19 & 1 else 576
         return Claim(num_frames * per_frame, slack=per_frame)
     if num_frames - 1 != promised:
-        refuse(path, f"is broken: its header promises {promised:,} MP3 frames, {num_frames - 1:,} are there")
+        _refuse_unless_played(path, f"is broken: its header promises {promised:,} MP3 frames, {num_frames - 1:,} are there")
     return Claim()
+
+
+def _is_padding(rest: bytes) -> bool:
+    """Whether what follows the last frame is zeros, and perhaps tags."""
+    tags = rest.lstrip(b"\0")
+    return not tags or tags.startswith(_MP3_TAGS)
 
 
 def _mp3_frame_bytes(header: int) -> int:

@@ -22,6 +22,9 @@ from omnictl.data.audio import headers
 from omnictl.data.audio.decoder import probe_audio, read_audio
 from omnictl.errors import DataError
 
+CONVERT = "copy or download it anew, or, if players play it whole, convert it (ffmpeg -i a.{0} a.new.flac)"
+"""The fix for a file that may be whole all the same."""
+
 
 @pytest.mark.parametrize("name", ["recording", "A.WAV", "a.mp3", os.fsdecode(b"caf\xe9.wav")])
 def test_the_content_decides_not_the_name(tmp_path, name):
@@ -29,9 +32,20 @@ def test_the_content_decides_not_the_name(tmp_path, name):
     assert far(read_audio(path, rate=16_000), NOISE) <= 2**-15
 
 
-def test_a_wav_from_a_pipe_does_not_know_its_length(tmp_path):
-    path = wav(tmp_path / "a.wav", b"\1\2" * 500, num_bytes=0xFFFF_FFFF)
+@pytest.mark.parametrize("num_bytes", [0xFFFF_FFFF, 0x7FFF_F000, 0x7FFF_EFFE, 0xFFFF_F000])  # FFmpeg, SoX, SoX with 24 bits
+def test_a_wav_from_a_pipe_does_not_know_its_length(tmp_path, num_bytes):
+    path = wav(tmp_path / "a.wav", b"\1\2" * 500, num_bytes=num_bytes)
     assert probe_audio(path).frames == len(read_audio(path, rate=16_000)) == 500
+
+
+def test_a_wav_whose_size_was_never_filled_in(tmp_path):
+    """libsndfile reads no sample of it, FFmpeg all."""
+    error = refused(wav(tmp_path / "a.wav", b"\1\2" * 500, num_bytes=0))
+    assert error.message == f"{tmp_path / 'a.wav'} does not say how long it is, as a WAV that was written to a pipe"
+    assert error.fix == "convert it (ffmpeg -i a.wav a.new.flac)"
+    for rest in (b"", b"LIST\4\0\0\0INFO"):
+        error = refused(wav(tmp_path / "a.wav", rest, num_bytes=0))
+        assert error.message == f"{tmp_path / 'a.wav'} holds no samples"
 
 
 def test_a_wav_has_other_chunks(tmp_path):
@@ -48,6 +62,23 @@ def test_tags_around_an_mp3(tmp_path):
     assert np.array_equal(read_audio(path, rate=16_000), plain)
 
 
+@pytest.mark.parametrize("padding", [bytes(1), bytes(3), bytes(5_000), bytes(500) + b"TAG" + bytes(125)])
+def test_zeros_behind_an_mp3(tmp_path, padding):
+    path = write_audio(tmp_path / "a.mp3", NOISE, 16_000)
+    plain = read_audio(path, rate=16_000)
+    path.write_bytes(path.read_bytes() + padding)
+    assert np.array_equal(read_audio(path, rate=16_000), plain)
+
+
+def test_zeros_of_a_download_that_did_not_end(tmp_path):
+    path = write_audio(tmp_path / "a.mp3", NOISE, 16_000)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + bytes(1 << 17))
+    error = refused(path)
+    assert error.message.startswith(f"{path} is broken: no MP3 frame at byte {size:,}, after ")
+    assert error.fix == CONVERT.format("mp3")
+
+
 def test_an_mp3_of_constant_bit_rate_needs_no_xing_header(tmp_path):
     path = write_audio(tmp_path / "a.mp3", NOISE, 44_100, bitrate_mode="CONSTANT", compression_level=0.5)
     data = path.read_bytes()
@@ -58,6 +89,10 @@ def test_an_mp3_of_constant_bit_rate_needs_no_xing_header(tmp_path):
     delay = int(np.argmax(np.correlate(samples, whole[:4_000], mode="valid")))
     assert 0 < delay < 2 * 1152
     assert far(samples[delay:][: len(whole)], whole, edge=1_000) < 0.01
+    path.write_bytes(path.read_bytes() + bytes(1_000))
+    assert np.array_equal(read_audio(path, rate=44_100), samples)
+    path.write_bytes(path.read_bytes() + bytes(24))  # libmpg123 would give up
+    assert refused(path).fix == CONVERT.format("mp3")
 
 
 def test_flac_without_a_checksum(tmp_path):
@@ -234,7 +269,8 @@ def test_ogg_pages_in_order(tmp_path, pages):
 def test_ogg_pages_that_do_not_add_up(tmp_path, pages, change, found):
     path = ogg_of(tmp_path / "a.ogg", change(pages))
     error = refused(path)
-    assert (error.message, error.fix) == (f"{path} {found.format(last=len(pages))}", ANEW)
+    fix = CONVERT.format("ogg") if "marked" in found else ANEW
+    assert (error.message, error.fix) == (f"{path} {found.format(last=len(pages))}", fix)
 
 
 def test_several_ogg_streams(tmp_path, pages):
@@ -285,7 +321,7 @@ def test_mp3_frames_that_do_not_add_up(tmp_path, mp3_frames, change, found):
     numbers = {"n": count - 1, "less": count - 2, "more": count, "at": at, "end": end, "short": end - 1}
     error = refused(path)
     assert error.message == f"{path} {found.format(**numbers, all=sum(map(len, mp3_frames)), count=count)}"
-    assert error.fix == ANEW
+    assert error.fix == (ANEW if "cut off" in found else CONVERT.format("mp3"))
 
 
 def test_an_mp3_of_changing_bit_rate_needs_a_xing_header(tmp_path, mp3_frames):

@@ -322,7 +322,8 @@ def _write_dialogues(draft: Path, plan: _Plan, spoken: Mapping[tuple[str, int], 
                 for number, message in enumerate(row.messages)
             ]
             value = {"messages": messages, "task": row.task, "id": row.id, "split": plan.splits[row.id]}
-            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            worse = {"rejected": row.rejected} if row.rejected is not None else {}
+            file.write(json.dumps(value | worse, ensure_ascii=False) + "\n")
         flush(file)
 
 

@@ -68,15 +68,19 @@ def _records(folder: Path, names_file: Path) -> Iterator[Record | BrokenRow]:
         labelled, mixed = labelled + 1, mixed + main.has_others
         yield Record(str(labels), {"image": path.as_posix(), "label": main.category, "split": _split_of(path, splits)})
     for labels in sorted(folder.rglob("labels/**/*.txt")):
-        if labels not in read and labels.name not in _LISTS:
+        if labels not in read and labels.name not in _LISTS and not _is_hidden(labels, folder):
             yield BrokenRow(labels.relative_to(folder).as_posix(), str(labels), "there is no image that these labels are of")
     log_choices(str(folder), labelled=labelled, mixed=mixed, empty=empty)
 
 
 def _images(folder: Path) -> Iterator[Path]:
     for file in folder.rglob("*"):
-        if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in file.relative_to(folder).parts):
+        if file.suffix.lower() in SUFFIXES and not _is_hidden(file, folder):
             yield file
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _labels_of(image: Path, folder: Path) -> Path:

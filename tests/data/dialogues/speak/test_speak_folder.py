@@ -287,3 +287,14 @@ def test_progress_is_logged(
         speak_dialogues(str(source), tmp_path / "out", SpeakSettings(reply_voice="eve"), Tones())
     for doing, total in (("speaking questions", 4), ("speaking replies", 6), ("writing dialogues", 5)):
         assert f"{doing}: {total} of {total}, 0 s left" in caplog.messages
+
+
+def test_pairs_of_replies_stay_pairs(tmp_path: Path) -> None:
+    """A worse reply, for `sft --objective dpo`."""
+    rows = [{"messages": [user(f"What is {number}?"), assistant("A number.")], "rejected": "A cat."} for number in range(30)]
+    del rows[0]["rejected"]
+    folder = write_rows(tmp_path / "in", *rows)
+    speak_dialogues(str(folder), tmp_path / "out", SpeakSettings(), Tones())
+    before, after = ({row.id: row.rejected for row in read_dialogues(path).rows} for path in (folder, tmp_path / "out"))
+    assert after == before
+    assert set(after.values()) == {None, "A cat."}

@@ -107,3 +107,11 @@ def test_a_list_of_classes_beside_class_folders_is_only_a_list(tmp_path):
     touch(tmp_path, "cat/1.jpg", "dog/1.jpg")
     write_lines(tmp_path / "classes.txt", "cat", "dog")
     assert [row.labels["label"] for row in find_images(tmp_path).rows] == ["cat", "dog"]
+
+
+def test_what_a_mac_writes_beside_labels_is_passed_over(tmp_path):
+    one_image(tmp_path, "1 0.5 0.5 0.2 0.2")
+    touch(tmp_path, "labels/._a.txt", "__MACOSX/labels/._a.txt", "__MACOSX/images/._a.jpg", ".cache/labels/a.txt")
+    manifest = find_images(tmp_path)
+    assert labels(manifest) == [("images/a.jpg", "dog", None), ("images/b.jpg", "cat", None)]
+    assert manifest.broken == ()
