@@ -10,7 +10,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -136,11 +135,3 @@ def decode(ids: Sequence[int]) -> str:
     """The text of ids without blanks."""
     assert all(1 <= index <= len(ALPHABET) for index in ids), "blanks are for the caller to take out"
     return "".join(ALPHABET[index - 1] for index in ids)
-
-
-def min_frames(text: str) -> int:
-    """The fewest frames that CTC can align a text to: one a character, and a blank between equal neighbours.
-
-    Source: Graves et al., Connectionist Temporal Classification, ICML 2006, section 3.
-    """
-    return len(text) + sum(one == other for one, other in pairwise(text))

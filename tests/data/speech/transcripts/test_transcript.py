@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from omnictl.data.speech.manifest import read_manifest
-from omnictl.data.speech.transcripts.transcript import ALPHABET, decode, encode, foreign_characters, min_frames, normalise
+from omnictl.data.speech.transcripts.transcript import ALPHABET, decode, encode, foreign_characters, normalise
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,6 @@ def test_ids():
     assert (encode(""), decode([])) == ([], "")
     with pytest.raises(AssertionError, match="blanks are for the caller"):
         decode([0, 3])
-
-
-def test_min_frames():
-    assert [min_frames(text) for text in ("", "a", "ab", "aa", "aaa", "hello", "all llamas")] == [0, 1, 2, 3, 5, 6, 12]
 
 
 @pytest.mark.slow
