@@ -90,6 +90,7 @@ class Trainer:
         self.seconds = Seconds(deque(maxlen=CALIBRATION_STEPS - 2))  # the first two warm caches up
         self.eval_every: int = record.get("eval_every", config.eval_every)
         self.evaluates_untrained = True
+        self.precision_settled: bool = record.get("precision_settled", False)
         self.step_plan: StepPlan | None = None
         self.shares = (0.0, 0.0)  # of the fp32 rate, and of padding, in the newest step
         if group.is_main:
@@ -141,17 +142,19 @@ class Trainer:
         self.stage.model.train()
         sums = sum_over_processes(self._accumulate(), self.stage.model, self.group)
         accumulated = time.perf_counter()
-        for part in self.optimizers.parts:
+        moving = self.optimizers.moving
+        for part in moving:
             self.scaler.unscale_(part)
         norm = normalise(self.optimizers.parameters, sums.count, self.config.clip_norm)
         if self._may_move(sums.loss, norm):
-            for part in self.optimizers.parts:
+            for part in moving:
                 self.scaler.step(part)
             self.optimizers.average(state.step)
             self._apply_batch_statistics()
         else:
             forget_batch_statistics(self.stage.model)
-        self.scaler.update()
+        if moving:
+            self.scaler.update()
         self.optimizers.zero_grad()
         state.step += 1
         self.seconds.data, self.seconds.optimizer = sums.data_seconds, time.perf_counter() - accumulated
@@ -385,10 +388,23 @@ class Trainer:
             )
 
     def reconsider_precision(self) -> None:
-        """Time the number formats again if the first steps took far longer than was measured before; go on in the faster one."""
-        promised, chosen = self.precision.step_seconds, self.precision
-        if promised is None or self.group.first(lambda: self.seconds.step <= CONTRADICTION * promised):
+        """Time the number formats again if the first steps took far longer than was measured before; go on in the faster one.
+
+        Once a run: whatever else the machine does when it is resumed, its format stays.
+        """
+        promised = self.precision.step_seconds
+        if promised is None or self.precision_settled:
             return
+        self.precision_settled = True
+        if self.group.first(lambda: self.seconds.step <= CONTRADICTION * promised):
+            if self.group.is_main:
+                self.run.update(precision_settled=True)
+            return
+        self._change_precision(promised)
+
+    def _change_precision(self, promised: float) -> None:
+        """Go on in the format that is the faster one now; a step has not taken what was promised."""
+        chosen = self.precision
         self.observer.note(f"a step takes {self.seconds.step:.3g} s, {promised:.3g} s were measured: timing number formats again")
         self.precision = self.setup.choose_precision()
         self.observer.note(
@@ -399,7 +415,7 @@ class Trainer:
         if self.precision.name != chosen.name and self.precision.step_seconds is not None:
             self.seconds.restart(self.precision.step_seconds)
         if self.group.is_main:
-            self.run.update(precision=list(self.precision))
+            self.run.update(precision=list(self.precision), precision_settled=True)
         self.save()  # a resume begins here, in the same format
 
     def explain_speed(self) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from omnictl.errors import Diverged
 from omnictl.runs.run import Run
+from omnictl.trainer import trainer
 from omnictl.trainer.config import RuntimeConfig, TrainConfig
 from omnictl.trainer.hardware.precision import Precision
 from omnictl.trainer.loop import train
@@ -199,6 +200,27 @@ def test_a_step_that_is_skipped_is_not_averaged(tmp_path: Path) -> None:
             torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-5, atol=1e-6)
 
 
+class Resting(Regression):
+    """Its fourth step gives no matrix a gradient, its fifth nothing at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: list[list[Tensor]] = []
+
+    def loss(self, batch: Tensor) -> LossSum:
+        self.before.append(weights(self))
+        losses = {4: list(self.model.parameters())[-1].square().sum(), 5: torch.zeros(())}
+        rest = losses.get(len(self.before))
+        return super().loss(batch) if rest is None else LossSum(rest, 1, {})
+
+
+def test_in_fp16_an_optimizer_without_gradients_rests(tmp_path: Path) -> None:
+    stage = Resting()
+    trained(new_run(tmp_path, stage), stage, changed(precision="fp16", optimizer="muon"))
+    moved = [[not torch.equal(*pair) for pair in zip(*stage.before[step : step + 2], strict=True)] for step in (3, 4)]
+    assert moved == [[False] * 5 + [True], [False] * 6]
+
+
 def test_after_a_failed_evaluation_the_weights_are_back(tmp_path: Path) -> None:
     class Hopeless(Regression):
         def validate(self) -> Report:
@@ -344,6 +366,20 @@ def test_first_steps_that_contradict_the_trial_are_a_reason_for_another(tmp_path
     assert run.record()["precision"] == ["bf16", "a step takes 1 s", "bf16", 1.0]
     assert next(chosen, None) is None
     assert (run.checkpoints / "step-00000010").is_dir()  # where a resume begins, in the same format
+
+
+@pytest.mark.parametrize("promised", [1e-9, 1e9])
+def test_a_resume_does_not_time_formats_again(promised: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = iter([Precision("fp32", "measured", "fp32", promised)] * (1 if promised > 1 else 2))
+    monkeypatch.setattr(run_setup, "precision_for", lambda *_: next(chosen))
+    stage, config = Regression(), changed(steps=26)
+    run = new_run(tmp_path, stage)
+    trained(run, stage, config, max_steps=12)
+    assert next(chosen, None) is None  # the first steps have decided
+    monkeypatch.setattr(trainer, "CONTRADICTION", 0.0)  # whatever a step takes now is too long
+    observer = Recorder()
+    trained(run, Regression(), config, max_steps=26, observer=observer)
+    assert (observer.begun_at, observer.notes) == (12, [])
 
 
 def test_steps_are_planned_by_the_speed_of_the_format_that_they_are_taken_in(

@@ -81,6 +81,11 @@ class Optimizers:
         """All trained parameters."""
         return list(self.named.values())
 
+    @property
+    def moving(self) -> list[torch.optim.Optimizer]:
+        """Those of the optimizers that have a gradient to follow: a batch may leave all parameters of one aside."""
+        return [part for part in self.parts if any(p.grad is not None for group in part.param_groups for p in group["params"])]
+
     def set_products(self, dtype: torch.dtype) -> None:
         """Go on with another number format of Muon's products."""
         for part in self.parts:
