@@ -27,7 +27,7 @@ class QuantiserConfig(Config):
     """Size and pace of the codebooks."""
 
     books: int = Field(4, ge=1, le=1_000, description="codebooks, each for what the ones before leave over")
-    codes: int = Field(256, ge=2, le=1_000_000, description="codes of a book")
+    codes: int = Field(256, ge=2, le=32_768, description="codes of a book")  # which are kept in 16 bits
     width: int = Field(64, ge=1, le=100_000, description="numbers of a quantised vector")
     decay: float = Field(0.99, ge=0, lt=1, description="of the codebooks' averages, a step")
     revive_below: float = Field(0.1, gt=0, lt=1, description="a code is replaced below this part of an even share of the use")

@@ -18,11 +18,12 @@ from omnictl.pipeline.time_budget.unit_costs import UnitConfig
 from omnictl.pipeline.train_stage import StageJob
 from omnictl.runs.checksums import is_sealed
 from omnictl.runs.files import read_json
+from omnictl.runs.model_folder import read_config
 from omnictl.runs.run import Run
 from omnictl.stages import stage_type, unit_configs
-from omnictl.stages.aligner import open_alignable
+from omnictl.stages.codec import CodecStage, CodecTraining
 from omnictl.stages.protocol import StageContext, TrainableStage
-from omnictl.stages.talker import TalkerStage
+from omnictl.stages.talker import TalkerStage, open_sayable
 from omnictl.stages.talker_recipe import SECTIONS, SpeakingConfig
 from omnictl.stages.voice import PARTS, folders_in
 from omnictl.trainer.distributed.process_group import ProcessGroup
@@ -60,7 +61,10 @@ class TalkerJob:
             folders = {"init": other.path, **held, **folders}
         for part, path in folders.items():
             _check_features(part, path, config.codec.model.mel)
-        open_alignable(config.data, config.codec.model.mel, cache).check()
+        codec = config.codec.model
+        if "codec" in folders:
+            codec = read_config(part_folder(folders["codec"]), CodecStage.name, CodecTraining).model
+        open_sayable(config.data, codec, cache).check()
         named = {part: str(path.absolute()) for part, path in folders.items()}
         return cls(new_run(root, stage, name, {**record, "parents": named}, config))
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from omnictl.config import Config
 from omnictl.config.split import Split
-from omnictl.data.manifest.rows import BrokenRow
 from omnictl.data.speech.batches.utterances import SpeechBatch, SpeechBatches, evaluation_batches
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
@@ -226,9 +225,7 @@ def alignable(utterances: SpeechSet) -> SpeechSet:
     for index, (frames, target) in enumerate(zip(utterances.lengths().tolist(), utterances.targets, strict=True)):
         if -(-frames // STRIDE) < len(target):
             reasons[index] = f"too short for its text: {-(-frames // STRIDE)} frames of 20 ms for {len(target)} symbols"
-    keep = [index for index in range(len(utterances)) if index not in reasons]
-    rows = ((utterances.recordings[index], reason) for index, reason in reasons.items())
-    return utterances.select(keep, (BrokenRow(recording.id, recording.where, reason) for recording, reason in rows))
+    return utterances.without(reasons)
 
 
 def _equal_times(frames: int, symbols: int) -> NDArray[np.int64]:

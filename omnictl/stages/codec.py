@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from omnictl.config import Config
 from omnictl.config.split import Split
@@ -47,6 +47,14 @@ class CodecRecipe(Config):
     commitment: float = Field(0.25, ge=0, description="weight of what keeps the encoder near its codes")
     book_dropout: float = Field(0.0, ge=0, le=1, description="share of examples coded with fewer books, any number alike")
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> "CodecRecipe":
+        stride = self.model.stride
+        if self.crop_frames % stride:
+            nearest = stride * max(1, round(self.crop_frames / stride))
+            raise ValueError(f"crop_frames {self.crop_frames} must be a multiple of model.stride {stride}, such as {nearest}")
+        return self
 
 
 class CodecTraining(CodecRecipe):

@@ -11,6 +11,7 @@ Headline metric of an evaluation: `cer_free_running`, how a recogniser of stage 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -34,7 +35,7 @@ from omnictl.data.speech.batches.codes import (
 )
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.speech.examples import SpeechSet
-from omnictl.data.speech.source import Recordings, first_utterances, pronunciation_of, read_recordings
+from omnictl.data.speech.source import Recordings, first_utterances, open_recordings, pronunciation_of, read_recordings
 from omnictl.data.speech.transcripts.targets import ReadAloud
 from omnictl.errors import ConfigError
 from omnictl.evaluation.talker import Judge, Sentence, TalkerEvaluator, talker_report
@@ -44,6 +45,7 @@ from omnictl.generate.tts import CodeSampling, Voice
 from omnictl.metrics.error_rates import by_pair, character_errors
 from omnictl.metrics.intervals import Estimate
 from omnictl.models.aligner import STRIDE
+from omnictl.models.codec import CodecConfig
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
 from omnictl.nn.audio.delay_pattern import undelay
 from omnictl.nn.conv import valid_mask
@@ -51,7 +53,7 @@ from omnictl.nn.rvq import perplexity
 from omnictl.runs.files import read_json
 from omnictl.runs.model_folder import described_field, read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.aligner import open_alignable, open_alignment
+from omnictl.stages.aligner import alignable, open_alignment
 from omnictl.stages.codec import CodecStage, CodecTraining
 from omnictl.stages.protocol import StageContext, TrainableStage, open_model
 from omnictl.stages.voice import VocoderKind, VoiceParts, folders_in
@@ -145,7 +147,7 @@ class TalkerStage:
                 thinker_width=self.thinker.model.config.width if self.thinker else 0,
             ),
         )
-        self.data = data or open_alignable(config.data, shape.mel, cache)
+        self.data = data or open_sayable(config.data, shape, cache)
         self._coded: dict[Split, CodedSpeech] = {}
 
     @classmethod
@@ -156,8 +158,8 @@ class TalkerStage:
             DataError: the data cannot be read, or too much of it is broken.
             CheckpointError: a model folder holds no complete model, or the other run one of another shape.
         """
-        mel = read_config(context.upstream["codec"], CodecStage.name, CodecTraining).model.mel
-        data = open_alignable(config.data, mel, context.cache)
+        codec = read_config(context.upstream["codec"], CodecStage.name, CodecTraining).model
+        data = open_sayable(config.data, codec, context.cache)
         data.check()
         _check_symbols(config.data, context.upstream)
         speakers = sorted({row.speaker for row in data.training_set.recordings if row.speaker is not None})
@@ -344,6 +346,21 @@ class TalkerStage:
 
 
 STAGE: type[TrainableStage] = TalkerStage
+
+
+def open_sayable(config: SpeechDataConfig, codec: CodecConfig, cache: Path) -> Recordings:
+    """Recordings that are read aloud word by word, with those too short for their text or too long for a Talker set aside."""
+    select = partial(_sayable, codec=codec)
+    return open_recordings(config, codec.mel, pronunciation_of(config), cache, trainable=select, judgeable=select)
+
+
+def _sayable(utterances: SpeechSet, codec: CodecConfig) -> SpeechSet:
+    aligned, hertz = alignable(utterances), codec.mel.frames_hz
+    most = codec.stride * (CAPACITY + 1 - codec.quantiser.books)  # each book begins a step after the one before
+    lengths = enumerate(aligned.lengths().tolist())
+    return aligned.without(
+        {i: f"too long for a Talker: {n / hertz:.1f} s, at most {most / hertz:.1f} s" for i, n in lengths if n > most}
+    )
 
 
 def _check_symbols(data: SpeechDataConfig, parts: Mapping[str, Path]) -> None:

@@ -1,7 +1,9 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from omnictl.nn.batch_statistics import HasBatchStatistics, apply_batch_statistics
@@ -274,3 +276,9 @@ def test_perplexity_is_the_number_of_codes_in_use() -> None:
     mixed = math.exp(math.log(3) - 2 / 3 * math.log(2))
     torch.testing.assert_close(perplexity(counts), torch.tensor([4, 1, 2, mixed]))
     assert perplexity(torch.zeros(1, 4)).isnan().all()
+
+
+def test_codes_fit_into_the_16_bits_that_they_are_kept_in() -> None:
+    assert QuantiserConfig(codes=np.iinfo(np.int16).max + 1)
+    with pytest.raises(ValidationError, match="less than or equal to 32768"):
+        QuantiserConfig(codes=np.iinfo(np.int16).max + 2)

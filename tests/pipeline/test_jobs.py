@@ -8,16 +8,27 @@ from typing import Any
 import pytest
 
 from omnictl.config import to_json
-from omnictl.errors import Diverged, RunError
+from omnictl.data.manifest.cache import cache_dir
+from omnictl.errors import DataError, Diverged, RunError
 from omnictl.pipeline import job, train_talker
 from omnictl.pipeline.train_stage import StageJob
 from omnictl.pipeline.train_talker import TalkerJob
 from omnictl.runs.checksums import seal
 from omnictl.runs.run import Run, create_run
+from omnictl.stages import talker
 from omnictl.stages.sft import PRESETS as SFT
 from omnictl.stages.sft import SftConfig
 from omnictl.stages.talker_recipe import PRESETS as SPEAKING
 from omnictl.trainer.distributed.process_group import ProcessGroup
+
+
+def test_recordings_too_long_for_a_talker_are_refused_before_its_parts_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talker, "CAPACITY", 10)
+    with pytest.raises(DataError, match="too long for a Talker"):
+        TalkerJob.create(tmp_path, "talker", SPEAKING["debug"], "a", {}, {}, cache=cache_dir())
+    assert list(tmp_path.iterdir()) == []
 
 
 class Answers:

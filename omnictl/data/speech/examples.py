@@ -1,6 +1,6 @@
 """A split of a speech corpus to train on: features, spelled transcripts, and a record of every row that was set aside."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,11 @@ class SpeechSet:
         enough = np.searchsorted(np.cumsum(self.lengths()[order]), STATISTICS_FRAMES) + 1
         frames = np.concatenate([self.features(int(index)) for index in order[:enough]])
         return frames.mean(0, dtype=np.float64).astype(np.float32), frames.std(0, dtype=np.float64).astype(np.float32) + 1e-3
+
+    def without(self, reasons: Mapping[int, str]) -> "SpeechSet":
+        """The utterances but those of these indices, which are set aside, each with its reason."""
+        keep = [index for index in range(len(self)) if index not in reasons]
+        return self.select(keep, (_aside(self.recordings[index], reason) for index, reason in reasons.items()))
 
     def select(self, keep: Sequence[int], set_aside: Iterable[BrokenRow]) -> "SpeechSet":
         """The utterances of these indices, with a reason for each of the others."""
@@ -115,6 +120,4 @@ def find_infeasible(utterances: SpeechSet, emissions: int, mel: MelConfig) -> di
 
 def drop_infeasible(utterances: SpeechSet, emissions: int, mel: MelConfig) -> SpeechSet:
     """The utterances that CTC can align, the others set aside with the reason."""
-    reasons = find_infeasible(utterances, emissions, mel)
-    keep = [index for index in range(len(utterances)) if index not in reasons]
-    return utterances.select(keep, (_aside(utterances.recordings[index], reason) for index, reason in reasons.items()))
+    return utterances.without(find_infeasible(utterances, emissions, mel))

@@ -42,6 +42,8 @@ class MelConfig(Config):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "MelConfig":
+        if self.fft % 2:  # an inverse transform could not tell
+            raise ValueError(f"fft {self.fft} must be even, such as {self.fft + 1}")
         if self.window > self.fft:
             raise ValueError(f"window {self.window} exceeds fft {self.fft}")
         if self.low_hz >= self.high_hz:

@@ -127,6 +127,7 @@ def test_settings_that_make_no_sense_are_refused(change: dict[str, int]) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"fft": 511}, "fft 511 must be even, such as 512"),
         ({"window": 513}, "window 513 exceeds fft 512"),
         ({"low_hz": 7_600.0}, "low_hz 7600 must be below high_hz 7600"),
         ({"high_hz": 8_001.0}, "high_hz 8001 exceeds half the sample rate, 8000"),
