@@ -4,10 +4,9 @@ The probabilities are those of `omnictl.metrics.ngram` (interpolated Kneser-Ney,
 this module looks them up one context at a time. The CTC blank never occurs in a target, so its id marks a text's begin and end.
 
 A state is the longest end of the text that the model has seen as a context: what has never been seen says nothing beyond what
-its own end says. So there are no more states than the model has contexts, and each is worked out once.
+its own end says. So there are no more states than the model has contexts, and each is worked out once, as long as memory allows.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,9 @@ from omnictl.runs.files import writing
 LARGEST_FILE = 2**30
 """Bytes of a model that is read."""
 
+MOST_REMEMBERED = 2**26
+"""Bytes of probabilities kept for contexts that come again; beyond them all are forgotten."""
+
 State = tuple[int, ...]
 """The last ids, at most order - 1 of them; the first may be the begin of the text."""
 
@@ -43,7 +45,7 @@ class Order(NamedTuple):
 class _Context(NamedTuple):
     """What is known of a state."""
 
-    log_probs: list[float]  # (V,) of each id next, `BLANK` for the end
+    log_probs: NDArray[np.float64]  # (V,) of each id next, `BLANK` for the end
     successors: dict[int, State]  # those asked for so far
 
 
@@ -78,11 +80,11 @@ class CharNgram:
         successor = context.successors.get(symbol)
         if successor is None:
             successor = context.successors[symbol] = self._longest_context((*state, symbol))
-        return context.log_probs[symbol], successor
+        return float(context.log_probs[symbol]), successor
 
     def end(self, state: State) -> float:
         """ln p that the text ends after a state."""
-        return self._context(state).log_probs[BLANK]
+        return float(self._context(state).log_probs[BLANK])
 
     def nats(self, text: Sequence[int]) -> float:
         """-ln p of a whole text, its end included."""
@@ -125,10 +127,13 @@ class CharNgram:
     def _context(self, state: State) -> _Context:
         context = self._contexts.get(state)
         if context is None:
-            context = self._contexts[state] = _Context([math.log(p) for p in self._probabilities(state)], {})
+            context = _Context(np.log(self._probabilities(state)), {})
+            if len(self._contexts) * context.log_probs.nbytes >= MOST_REMEMBERED:
+                self._contexts.clear()
+            self._contexts[state] = context
         return context
 
-    def _probabilities(self, state: State) -> list[float]:
+    def _probabilities(self, state: State) -> NDArray[np.float64]:
         """(V,) of each id after a seen state, from the uniform distribution up to the longest context."""
         result = np.full(self.vocab_size, 1 / self.vocab_size)
         for length, order in enumerate(self.orders[: len(state) + 1]):
@@ -137,8 +142,7 @@ class CharNgram:
             start, stop = np.searchsorted(order.keys, [row * self.vocab_size, (row + 1) * self.vocab_size])
             result *= order.context_backoff[row] / total
             result[order.keys[start:stop] % self.vocab_size] += order.kept[start:stop] / total
-        probabilities: list[float] = result.tolist()
-        return probabilities
+        return result
 
     def _longest_context(self, ids: State) -> State:
         """The longest end of some ids that has been seen as a context."""

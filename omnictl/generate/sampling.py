@@ -30,13 +30,18 @@ def choose_token(logits: Tensor, config: SamplingConfig, *, previous: Sequence[i
         scores[seen] = torch.where(picked > 0, picked / config.repetition_penalty, picked * config.repetition_penalty)
     if config.temperature == 0:
         return int(scores.argmax())
-    scaled = scores / config.temperature
-    if not bool(scaled.isfinite().all()):  # so cold that only differences can be divided
-        scaled = ((scores - scores.max()).double() / config.temperature).float()
-    probabilities = scaled.softmax(-1)
+    probabilities = divide_by_temperature(scores, config.temperature).softmax(-1)
     ordered, ids = probabilities.sort(descending=True, stable=True)
     keep = ordered.cumsum(-1) - ordered < config.top_p  # the token that crosses p is still in
     if config.top_k:
         keep[config.top_k :] = False
     drawn = torch.multinomial(ordered * keep, 1, generator=generator)
     return int(ids[drawn])
+
+
+def divide_by_temperature(scores: Tensor, temperature: float) -> Tensor:
+    """fp32 scores `(…, V)` at a temperature above 0, up to a constant a row."""
+    scaled = scores / temperature
+    if not bool(scaled.isfinite().all()):  # so cold that only differences can be divided
+        scaled = ((scores - scores.amax(-1, keepdim=True)).double() / temperature).float()
+    return scaled

@@ -24,11 +24,12 @@ class StopTexts:
         self._held = ""
 
     def push(self, piece: str) -> Released:
-        """Take more text; of several stop texts, the one that begins first counts."""
+        """Take more text; of several stop texts, the one that ends first counts, and of those the longest."""
         self._held += piece
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            return Released(self._held[: min(found)], stopped=True)
+            _, begin = min(found)
+            return Released(self._held[:begin], stopped=True)
         text = self._held[: len(self._held) - self._longest_beginning()]
         self._held = self._held[len(text) :]
         return Released(text, stopped=False)

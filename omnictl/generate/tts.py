@@ -21,6 +21,7 @@ from omnictl.config import Config
 from omnictl.data.speech.transcripts.spoken_text import sentences
 from omnictl.data.speech.transcripts.targets import Pronunciation, ReadAloud
 from omnictl.generate.griffin_lim import Vocoder
+from omnictl.generate.sampling import divide_by_temperature
 from omnictl.generate.thinker_conditioning import Conditioner
 from omnictl.models.codec import Codec
 from omnictl.models.talker import Talker, round_durations
@@ -241,7 +242,7 @@ def choose_codes(scores: Tensor, sampling: CodeSampling, generator: torch.Genera
     """Draw one code a row of `(K, V)` scores."""
     if sampling.temperature == 0:
         return scores.argmax(-1)
-    scores = scores.float() / sampling.temperature
+    scores = divide_by_temperature(scores.float(), sampling.temperature)
     if sampling.top_k:
         least = scores.topk(min(sampling.top_k, scores.shape[-1])).values[:, -1:]
         scores = scores.masked_fill(scores < least, float("-inf"))

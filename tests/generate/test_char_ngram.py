@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from omnictl.errors import CheckpointError, RunError
+from omnictl.generate import char_ngram
 from omnictl.generate.char_ngram import CharNgram
 from omnictl.generate.ctc_search import prefix_beam_search
 from omnictl.metrics.ngram import NgramModel
@@ -83,6 +84,15 @@ def test_helps_the_beam_search_where_the_audio_is_unclear() -> None:
     log_probs = (probs / probs.sum(-1, keepdim=True)).log()
     assert prefix_beam_search(log_probs)[0].ids == ids("txe cat")
     assert prefix_beam_search(log_probs, scorer=fitted())[0].ids == spoken
+
+
+def test_what_is_remembered_of_contexts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [fitted().nats(ids(text)) for text in TRAIN]
+    monkeypatch.setattr(char_ngram, "MOST_REMEMBERED", 5 * 8 * VOCAB)
+    model = fitted()
+    for text, nats in zip(TRAIN, expected, strict=True):
+        assert model.nats(ids(text)) == nats
+        assert len(model._contexts) <= 5
 
 
 def test_is_the_same_after_saving(tmp_path: Path) -> None:

@@ -125,6 +125,13 @@ def test_codes_are_drawn_from_the_likeliest_k() -> None:
     assert torch.equal(choose_codes(scores, LIKELIEST, generator), scores.argmax(-1))
 
 
+@pytest.mark.parametrize("top_k", [0, 2])
+def test_the_coldest_codes_are_the_likeliest(top_k: int) -> None:
+    scores = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    codes = choose_codes(scores, CodeSampling(temperature=1e-40, top_k=top_k), torch.Generator())
+    assert torch.equal(codes, scores.argmax(-1))
+
+
 def test_audio_comes_before_the_text_has_ended(voice: Voice) -> None:
     arrived: list[str] = []
 
