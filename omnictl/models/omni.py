@@ -6,7 +6,7 @@ alone first), Xu et al. 2025 (Qwen2.5-Omni: time-aware multimodal rotary positio
 """
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from omnictl.config.base import Config
 from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
-from omnictl.models.thinker import Thinker
+from omnictl.models.thinker import Thinker, ThinkerOutput
 from omnictl.nn.lora import adapt
 from omnictl.nn.transformer import RMSNorm
 
@@ -125,8 +125,8 @@ class Omni(nn.Module):
         positions: Tensor | None = None,
         scored: Tensor | None = None,
         projected: bool = False,
-    ) -> Tensor:
-        """Hidden states `(B, T, D)`, or `(N, D)` of the positions that are scored; arguments as of `embed` and of the Thinker."""
+    ) -> ThinkerOutput:
+        """What the Thinker makes of a batch; arguments as of `embed` and of the Thinker."""
         embeddings = self.embed(tokens, features, projected=projected)
-        hidden = self.thinker(embeddings=embeddings, segments=segments, positions=positions, scored=scored).hidden
-        return cast("Tensor", hidden)
+        output: ThinkerOutput = self.thinker(embeddings=embeddings, segments=segments, positions=positions, scored=scored)
+        return output

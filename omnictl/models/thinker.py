@@ -69,10 +69,10 @@ class ThinkerConfig(Config):
 
 
 class ThinkerOutput(NamedTuple):
-    """Final hidden states and, with experts, the summed balance term."""
+    """Final hidden states and, with experts, the balance term."""
 
     hidden: Tensor  # (B, T, D), or (N, D) of the positions that are scored; normalised: ready for the head
-    balance: Tensor | None  # () sum over layers and valid positions
+    balance: Tensor | None  # (B, T) sum over layers, of every position; 0 where padded
 
 
 class Block(nn.Module):
@@ -183,7 +183,7 @@ class Thinker(nn.Module):
             cache.advance(length)
         if scored is not None and self.config.experts:  # whose load and balance are those of all positions
             x = x[scored]
-        return ThinkerOutput(self.norm(x), torch.stack(balances).sum() if balances else None)
+        return ThinkerOutput(self.norm(x), torch.stack(balances).sum(0) if balances else None)
 
     def _rotary(self, start: int, length: int) -> Rotary:
         return Rotary(self.cos[start : start + length], self.sin[start : start + length])

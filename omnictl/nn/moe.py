@@ -19,7 +19,7 @@ class Routed(NamedTuple):
     """What a mixture layer returns."""
 
     output: Tensor  # (B, T, D)
-    balance: Tensor  # () sum over valid positions of E · Σ_e f_e · p_e
+    balance: Tensor  # (B, T) E · Σ_e f_e · p_e of each position, 0 where it is not valid
     load: Tensor  # (E,) how many valid positions each expert was chosen for
 
 
@@ -49,9 +49,9 @@ class MixtureOfExperts(nn.Module):
             answer = expert(flat[rows]) * weights[rows, slots, None]
             output = output.index_add(0, rows, answer.to(output.dtype))
         counted = torch.ones_like(probs[:, 0]) if valid is None else valid.reshape(-1).to(probs.dtype)  # (N,)
-        balance = len(self.experts) * (counted[:, None] * probs * self.load).sum()
+        balance = len(self.experts) * (counted[:, None] * probs * self.load).sum(-1)
         load = torch.zeros_like(self.load).index_add(0, chosen.flatten(), counted.repeat_interleave(self.top_k).to(self.load.dtype))
-        return Routed(output.view_as(x), balance, load.detach())
+        return Routed(output.view_as(x), balance.view(x.shape[:-1]), load.detach())
 
     def apply_batch_statistics(self) -> None:
         """Take over the loads gathered since the last call; the training loop calls it once a step."""

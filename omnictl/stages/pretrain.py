@@ -187,10 +187,7 @@ class Pretrain:
         device = self.model.embedding.weight.device
         output = self.model(batch.tokens.to(device), segments=_to(batch.segments, device))
         nats = cross_entropy_sum(output.hidden.flatten(0, 1), self.model.embedding.weight, batch.targets.to(device).flatten())
-        if output.balance is None:
-            return LossSum(nats, batch.num_targets, {})
-        total = nats + self.config.model.balance_weight * output.balance
-        return LossSum(total, batch.num_targets, {"nats": nats.detach(), "balance": output.balance.detach()})
+        return add_balance(nats, output.balance, self.config.model.balance_weight, batch.num_targets)
 
     def work(self, batch: TextBatch) -> Work:
         """Tokens and floating-point operations of a training step on this batch, padding not counted."""
@@ -317,6 +314,14 @@ class TrainedThinker(NamedTuple):
 
     model: Thinker
     tokenizer: Tokenizer
+
+
+def add_balance(nats: Tensor, balance: Tensor | None, weight: float, count: int) -> LossSum:
+    """The loss of `count` tokens of a Thinker: their nats and, if it has experts, the balance of every position."""
+    if balance is None:
+        return LossSum(nats, count, {})
+    total = balance.sum()
+    return LossSum(nats + weight * total, count, {"nats": nats.detach(), "balance": total.detach()})
 
 
 def open_thinker(folder: Path) -> TrainedThinker:

@@ -60,7 +60,7 @@ def test_gradients_reach_projectors_through_the_thinker(randomise: Randomise) ->
     model = make()
     randomise(model)
     tokens, features = batch()
-    model(tokens, features).square().sum().backward()
+    model(tokens, features).hidden.square().sum().backward()
     for name, parameter in model.projectors.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name
@@ -71,11 +71,11 @@ def test_while_projectors_learn_alone_nothing_else_gets_a_gradient(randomise: Ra
     randomise(model)
     tokens, features = batch()
     model.learn_projectors_only(only=True)
-    model(tokens, features).square().sum().backward()
+    model(tokens, features).hidden.square().sum().backward()
     assert all(parameter.grad is None for parameter in model.thinker.parameters())
     assert all(parameter.grad is not None for parameter in model.projectors.parameters())
     model.learn_projectors_only(only=False)
-    model(tokens, features).square().sum().backward()
+    model(tokens, features).hidden.square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.thinker.parameters())
 
 

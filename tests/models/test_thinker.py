@@ -136,7 +136,7 @@ def test_recomputation_gives_identical_gradients(config: ThinkerConfig, dropout:
         output = model(tokens, segments=segments)
         loss = model.logits(output.hidden).square().sum()
         if output.balance is not None:
-            loss = loss + output.balance
+            loss = loss + output.balance.sum()
         model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -173,7 +173,7 @@ def test_recomputation_does_not_count_loads_twice(mode: Checkpointing, randomise
     model.checkpointing = mode
     segments = torch.tensor([[0] * 6 + [1] * 4, [0] * 7 + [-1] * 3])
     output = model(random_tokens(2, 10), segments=segments)
-    torch.autograd.backward(output.hidden.sum() + output.balance)
+    torch.autograd.backward(output.hidden.sum() + output.balance.sum())
     assert pending_positions(model) == [MIXTURE.experts_per_token * 17] * 2
 
 

@@ -135,7 +135,7 @@ def test_what_is_saved_answers_and_speaks_the_same(tmp_path: Path, overrides: tu
     batch = stage.batches().collate([5, 6, 7])
     with torch.no_grad():
         one, two = stage.loss(batch), opened.loss(batch)
-        logits = [each.model.thinker.logits(each._score(each.model, batch)[0]) for each in (stage, opened)]
+        logits = [each.model.thinker.logits(each._score(each.model, batch)[0].hidden) for each in (stage, opened)]
     assert torch.equal(one.sum, two.sum)
     assert torch.equal(*logits)
     first, second = (

@@ -63,6 +63,12 @@ class DialogueBatch:
     imitates: bool
     """Whether media are `WordFeatures`, which no projector reads"""
 
+    @property
+    def target_shares(self) -> Tensor:
+        """`(B, T)` fp32 targets a position of the example that a position belongs to; anything where padded."""
+        targets = torch.bincount(self.segments[self.targets != IGNORE], minlength=len(self.lengths))
+        return (targets / self.lengths)[self.segments]
+
 
 class Mixture(NamedTuple):
     """What batches are made of."""

@@ -67,12 +67,12 @@ from omnictl.generate.token_decoder import Prompt, Reading
 from omnictl.metrics.intervals import rate
 from omnictl.metrics.verdict import judge_answers
 from omnictl.models.omni import Features, Omni
-from omnictl.models.thinker import training_flops
+from omnictl.models.thinker import ThinkerOutput, training_flops
 from omnictl.nn.lora import match_updates
 from omnictl.nn.losses.cross_entropy import IGNORE, cross_entropy_sum, score_rows
 from omnictl.runs.model_folder import copy_parts, parts_in, read_config, write_description
 from omnictl.runs.run import Run
-from omnictl.stages.pretrain import Pretrain, PretrainConfig, open_thinker
+from omnictl.stages.pretrain import Pretrain, PretrainConfig, add_balance, open_thinker
 from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.stages.sft.config import SftConfig
 from omnictl.stages.sft.preferences import Preferences, Preferred
@@ -267,8 +267,8 @@ class Sft:
         return self.config.model.positions == "time"
 
     def loss(self, batch: DialogueBatch) -> LossSum:
-        """Cross-entropy in nats, counted in tokens of answers and of replayed text; of projectors alone, their alignment; of pairs,
-        how well they are told apart, counted in pairs."""
+        """Cross-entropy in nats, and the experts' balance term, counted in tokens of answers and of replayed text; of projectors
+        alone, their alignment; of pairs, how well they are told apart, counted in pairs."""
         if self.preferences is not None:
             return self.preferences.loss(batch)
         self.model.learn_projectors_only(only=batch.projectors_only)
@@ -276,8 +276,10 @@ class Sft:
             features = {kind: self._features_of_each(kind, values) for kind, values in batch.media.items()}
             total, count = alignment_loss(self.model, self.encoders, features, self.tokenizer)
             return LossSum(total, count, {})
-        hidden, targets = self._score(self.model, batch)
-        return LossSum(cross_entropy_sum(hidden, self.model.thinker.embedding.weight, targets), batch.num_targets, {})
+        output, targets = self._score(self.model, batch)
+        nats = cross_entropy_sum(output.hidden, self.model.thinker.embedding.weight, targets)
+        balance = None if output.balance is None else output.balance * batch.target_shares.to(self.device)
+        return add_balance(nats, balance, self.model.thinker.config.balance_weight, batch.num_targets)
 
     def _aligns(self, batch: DialogueBatch) -> bool:
         """Whether nothing but projectors learns from a batch, and words are known for it."""
@@ -295,23 +297,24 @@ class Sft:
         """Features of all images or recordings of a batch."""
         return sum(map(self.encoders[kind].count, values) if self.learns_to_perceive else map(len, values))
 
-    def _score(self, model: Omni, batch: DialogueBatch) -> tuple[Tensor, Tensor]:
-        """Hidden states `(N, D)` where something is to be predicted, and what, `(N,)`."""
-        tokens, segments, positions = batch.tokens.to(self.device), batch.segments.to(self.device), self._to_device(batch.positions)
+    def _score(self, model: Omni, batch: DialogueBatch) -> tuple[ThinkerOutput, Tensor]:
+        """What a model makes of a batch, hidden states `(N, D)` where something is to be predicted, and what, `(N,)`."""
+        tokens, segments = batch.tokens.to(self.device), batch.segments.to(self.device)
+        positions = None if batch.positions is None else batch.positions.to(self.device)
         features = {
             kind: imitate(values, model.thinker.embedding.weight) if batch.imitates else self.features(kind, values)
             for kind, values in batch.media.items()
         }
         targets = batch.targets.to(self.device)
         scored = targets != IGNORE
-        hidden = model(tokens, features, segments=segments, positions=positions, scored=scored, projected=batch.imitates)
-        return hidden, targets[scored]
+        output = model(tokens, features, segments=segments, positions=positions, scored=scored, projected=batch.imitates)
+        return output, targets[scored]
 
     def _score_examples(self, model: Omni, batch: DialogueBatch) -> Tensor:
         """−ln p of all that each example of a batch is to predict, `(examples,)`."""
-        hidden, targets = self._score(model, batch)
+        output, targets = self._score(model, batch)
         owner = batch.segments[batch.targets != IGNORE].to(self.device)
-        nats = score_rows(hidden, model.thinker.embedding.weight, targets).nats
+        nats = score_rows(output.hidden, model.thinker.embedding.weight, targets).nats
         return nats.new_zeros(len(batch.lengths)).index_add(0, owner, nats)
 
     def features(self, kind: MediaKind, values: Sequence[Raw]) -> Tensor:
@@ -319,9 +322,6 @@ class Sft:
         if self.learns_to_perceive:
             return torch.cat(self.encoders[kind](values))
         return concatenate(values, self.model.thinker.embedding.weight)
-
-    def _to_device(self, positions: Tensor | None) -> Tensor | None:
-        return None if positions is None else positions.to(self.device)
 
     def work(self, batch: DialogueBatch) -> Work:
         """Positions and floating-point operations of a training step on this batch, padding not counted."""
@@ -355,8 +355,8 @@ class Sft:
             some = dialogues[start : start + VALIDATED_AT_ONCE]
             encoded = [encode_last_answer(dialogue, self.template, self.media_features("val")) for dialogue in some]
             batch = pack_examples(encoded, self.model.thinker.config.context, placed=self.placed)
-            hidden, targets = self._score(self.model, batch)
-            rows = score_rows(hidden, self.model.thinker.embedding.weight, targets)
+            output, targets = self._score(self.model, batch)
+            rows = score_rows(output.hidden, self.model.thinker.embedding.weight, targets)
             owner = batch.segments[batch.targets != IGNORE].to(self.device)
             wrong = torch.zeros(len(some), device=self.device).index_add(0, owner, (~rows.is_likeliest).float())
             for dialogue, mistakes in zip(some, wrong.tolist(), strict=True):
