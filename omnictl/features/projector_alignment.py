@@ -21,6 +21,7 @@ from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.features.media_encoders import MediaEncoder
 from omnictl.models.omni import Omni
+from omnictl.nn.arithmetic import multiplied_weights
 
 LEAST_WEIGHT = 0.5
 """Of a feature's words in all; with less, it shows or says nothing."""
@@ -67,5 +68,4 @@ def embed_words(texts: Sequence[str], tokenizer: Tokenizer, table: Tensor) -> Te
 
 def projector_flops(model: Omni, counts: Mapping[MediaKind, int]) -> float:
     """Floating-point operations of a step on so many features of each kind: 6 × weights of the projectors' products × features."""
-    weights = {kind: sum(p.numel() for p in model.projectors[kind].parameters() if p.ndim == 2) for kind in counts}
-    return 6.0 * sum(weights[kind] * count for kind, count in counts.items())
+    return 6.0 * sum(multiplied_weights(model.projectors[kind]) * count for kind, count in counts.items())

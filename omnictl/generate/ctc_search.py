@@ -4,10 +4,11 @@ The beam search keeps, for each prefix of the text, the summed probability of al
 apart from those ending in its last symbol: only after a blank can the same symbol come again. A language model rates every
 symbol as it is added, so a hypothesis is ranked by
 
-    ln p_ctc(ids) + weight · ln p_lm(ids, end) + bonus · len(ids)
+    ln p_ctc(ids) + weight · ln p_lm(ids, end)
 
 Sources: Graves 2012 (section 7.5), Hannun et al. 2014, "First-Pass Large Vocabulary Continuous Speech Recognition using
-Bi-Directional Recurrent DNNs" (there the language model rates whole words). Left out: a lexicon, batched search.
+Bi-Directional Recurrent DNNs" (there the language model rates whole words). Left out: its bonus for words, a lexicon, batched
+search.
 """
 
 import heapq
@@ -44,7 +45,7 @@ class Hypothesis(NamedTuple):
     """A text that a beam search found."""
 
     ids: list[int]
-    score: float  # what it is ranked by: -nats, the weighted language model and the bonus
+    score: float  # what it is ranked by: -nats and the weighted language model
     nats: float  # -ln p by the CTC model alone; an upper bound where the beam has dropped paths
 
 
@@ -79,7 +80,6 @@ def prefix_beam_search(
     symbol_floor: float = 1e-3,
     scorer: SymbolScorer[Any] | None = None,
     scorer_weight: float = 0.5,
-    insertion_bonus: float = 0.0,
 ) -> list[Hypothesis]:
     """The likeliest texts, best first.
 
@@ -89,10 +89,9 @@ def prefix_beam_search(
         symbol_floor: symbols less probable than this in a frame are not tried there; the likeliest always is. 0: all are.
         scorer: language model.
         scorer_weight: how much its ln p counts.
-        insertion_bonus: added for each id, against the shortness that a language model likes.
     """
     root = _Prefix(BLANK, None, 0.0, scorer.start() if scorer else None)
-    tree = _Tree(scorer, scorer_weight, insertion_bonus)
+    tree = _Tree(scorer, scorer_weight)
     beam: list[_Entry] = [(root, 1.0, 0.0)]
     log_scale = 0.0  # the masses in the beam are probabilities ÷ its exp, else they would vanish within a second
     for blank, symbols in _likely(log_probs, symbol_floor):
@@ -113,7 +112,7 @@ class _Prefix:
 
     symbol: int  # the last one; `BLANK` if there is none
     parent: "_Prefix | None"
-    bias: float  # what the language model and the bonus add to ln p
+    bias: float  # what the language model adds to ln p
     state: Any  # the language model's
     children: "dict[int, _Prefix]" = field(default_factory=dict)
 
@@ -135,13 +134,12 @@ class _Tree:
 
     scorer: SymbolScorer[Any] | None
     weight: float
-    bonus: float
 
     def child(self, prefix: _Prefix, symbol: int) -> _Prefix:
         child = prefix.children.get(symbol)
         if child is None:
             log_prob, state = self.scorer.score(prefix.state, symbol) if self.scorer else (0.0, None)
-            child = _Prefix(symbol, prefix, prefix.bias + self.weight * log_prob + self.bonus, state)
+            child = _Prefix(symbol, prefix, prefix.bias + self.weight * log_prob, state)
             prefix.children[symbol] = child
         return child
 

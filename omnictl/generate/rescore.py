@@ -1,14 +1,13 @@
 """Hypotheses of a beam search ranked anew by a language model that reads whole sentences: a Thinker.
 
-    score = -nats of the CTC model + weight · ln p(sentence) + bonus · number of words
+    score = -nats of the CTC model + weight · ln p(sentence)
 
 A recogniser spells lower case without punctuation, a Thinker has read text as people write it. So it rates a hypothesis as a
 sentence: a capital first, "I" for "i", and the likelier of a full stop and a question mark last. The sentence stands where a
 document begins, and the document may go on after it. An empty hypothesis is an end mark alone, which few documents begin with.
 
-Source: Hannun et al. 2014, "Deep Speech: Scaling up end-to-end speech recognition", for the score (there inside the search); the
-bonus stands against the shortness that a language model likes. Left out: names in capitals, commas, several sentences in one
-hypothesis, what was said before it.
+Source: Hannun et al. 2014, "Deep Speech: Scaling up end-to-end speech recognition", for the score (there inside the search). Left
+out: its bonus for words, names in capitals, commas, several sentences in one hypothesis, what was said before it.
 """
 
 import re
@@ -29,21 +28,18 @@ SentenceRater = Callable[[Sequence[str]], Sequence[float]]
 END_MARKS = (".", "?")
 
 
-def rescore(
-    hypotheses: Sequence[Hypothesis], texts: Sequence[str], rate: SentenceRater, *, weight: float, word_bonus: float = 0.0
-) -> list[Hypothesis]:
+def rescore(hypotheses: Sequence[Hypothesis], texts: Sequence[str], rate: SentenceRater, *, weight: float) -> list[Hypothesis]:
     """The hypotheses with new scores, best first; equal ones stay in order.
 
     Args:
         hypotheses: of one beam search, any number.
-        texts: what they spell, words separated by spaces.
+        texts: what they spell.
         rate: called once, with all texts.
         weight: how much its ln p counts.
-        word_bonus: added for each word.
     """
     rated = [
-        hypothesis._replace(score=weight * log_prob + word_bonus * len(text.split()) - hypothesis.nats)
-        for hypothesis, text, log_prob in zip(hypotheses, texts, rate(texts), strict=True)
+        hypothesis._replace(score=weight * log_prob - hypothesis.nats)
+        for hypothesis, log_prob in zip(hypotheses, rate(texts), strict=True)
     ]
     return sorted(rated, key=lambda hypothesis: hypothesis.score, reverse=True)
 

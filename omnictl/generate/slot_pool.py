@@ -33,11 +33,6 @@ class SlotPool:
         self._unread: dict[int, int] = {}
         self._shifts = [0] * slots
 
-    @property
-    def num_open(self) -> int:
-        """Texts that are being written."""
-        return len(self._readings)
-
     @torch.inference_mode()
     def open(self, prompt: Prompt, max_tokens: int) -> "SlotReading":
         """Read a prompt.

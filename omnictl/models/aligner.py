@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
+from omnictl.nn.arithmetic import at_least_fp32, multiplied_weights
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.audio.symbol_durations import likeliest_durations
 from omnictl.nn.conv import ResidualConv, TimeConv, apply_layers, valid_mask
@@ -69,7 +70,7 @@ class Aligner(nn.Module):
         queries = self.query(apply_layers(self.sound, self._frames(mel, lengths), frames))  # (B, S, D)
         keys = self.key(apply_layers(self.text, self.symbols(symbols), symbol_lengths))  # (B, T, D)
         with torch.autocast(mel.device.type, enabled=False):
-            wide = torch.promote_types(queries.dtype, torch.float32)
+            wide = at_least_fp32(queries.dtype)
             queries, keys = queries.to(wide), keys.to(wide)
             near = 2 * queries @ keys.mT - keys.square().sum(-1)[:, None]  # what the square of the query adds is the same for all
             prior = beta_binomial_prior(frames.cpu(), symbol_lengths.cpu(), near.shape[1], near.shape[2]).to(near)
@@ -92,11 +93,7 @@ def durations(output: AlignerOutput, symbol_lengths: Tensor) -> list[NDArray[np.
 
 def training_flops(model: Aligner, lengths: Tensor, symbol_lengths: Tensor) -> float:
     """Floating-point operations of a training step on utterances of these mel frames and symbols, padding not counted."""
-
-    def weights(*modules: nn.Module) -> int:
-        return sum(p.numel() for module in modules for p in module.parameters() if p.ndim >= 2)
-
     frames, symbols = lengths.double(), symbol_lengths.double()
-    audio = weights(model.inwards) * frames + weights(model.halve, model.sound, model.query) * frames / STRIDE
+    audio = multiplied_weights(model.inwards) * frames + multiplied_weights(model.halve, model.sound, model.query) * frames / STRIDE
     pairs = model.config.width * frames / STRIDE * symbols
-    return float((6.0 * (audio + weights(model.text, model.key) * symbols + pairs)).sum())
+    return float((6.0 * (audio + multiplied_weights(model.text, model.key) * symbols + pairs)).sum())

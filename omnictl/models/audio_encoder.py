@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from omnictl.config.base import Config
+from omnictl.nn.arithmetic import multiplied_weights
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.nn.conv import ConvolutionModule, Subsampling, halve, valid_mask
 from omnictl.nn.transformer import Attention, KVCache, RMSNorm, Rotary, SwiGLU, Visibility, rotary_table
@@ -197,7 +198,7 @@ def training_flops(model: AudioEncoder, lengths: Tensor) -> float:
     half = ((lengths + 1) // 2).double()
     frames = ((lengths + 3) // 4).double()  # (B,)
     stem = model.subsampling
-    per_frame = sum(p.numel() for p in model.blocks.parameters() if p.ndim >= 2) + model.head.weight.numel()
+    per_frame = multiplied_weights(model.blocks, model.head)
     products = stem.first.weight.numel() * half + (stem.second.weight.numel() + per_frame) * frames
     attention = 12.0 * model.config.width * model.config.layers * frames.square()
     return float((6.0 * products + attention).sum())

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
+from omnictl.nn.arithmetic import multiplied_weights
 from omnictl.nn.audio.mel import RANGE, MelConfig
 from omnictl.nn.conv import ResidualConv, TimeConv
 from omnictl.nn.rvq import QuantiserConfig, ResidualQuantiser
@@ -171,14 +172,10 @@ class Decoder(nn.Module):
 def training_flops(model: Codec, frames: float) -> float:
     """Floating-point operations of a forward and backward pass over so many mel frames, the search for codes included."""
     config = model.config
-    fine = _weights(model.encoder.inwards, model.encoder.fine, model.decoder.fine, model.decoder.outwards)
-    coarse = _weights(
+    fine = multiplied_weights(model.encoder.inwards, model.encoder.fine, model.decoder.fine, model.decoder.outwards)
+    coarse = multiplied_weights(
         model.encoder.coarse, model.encoder.outwards, model.decoder.inwards, model.decoder.coarse, model.decoder.spread
     )
-    halving = sum(_weights(layer) / 2 ** (i + 1) for i, layer in enumerate(model.encoder.halve))
+    halving = sum(multiplied_weights(layer) / 2 ** (i + 1) for i, layer in enumerate(model.encoder.halve))
     search: float = config.quantiser.books * config.quantiser.codes * config.quantiser.width
     return float(frames * (6.0 * (fine + halving + coarse / config.stride) + 2.0 * search / config.stride))
-
-
-def _weights(*modules: nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters() if p.ndim >= 2)

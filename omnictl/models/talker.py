@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
+from omnictl.nn.arithmetic import multiplied_weights
 from omnictl.nn.audio.length_regulator import SpreadText
 from omnictl.nn.conv import ResidualConv, apply_layers
 from omnictl.nn.transformer import DecoderBlock, KVCache, RMSNorm, Rotary, cached_visibility, rotary_table
@@ -181,11 +182,7 @@ def round_durations(log_durations: Tensor) -> Tensor:
 def training_flops(model: Talker, lengths: Tensor, symbol_lengths: Tensor) -> float:
     """Floating-point operations of a training step on utterances of these frames of codes and symbols, padding not counted."""
     steps = lengths.double() + model.interface.books - 1
-
-    def weights(module: nn.Module) -> int:
-        return sum(p.numel() for p in module.parameters() if p.ndim >= 2)
-
-    per_step = weights(model.frame) + weights(model.blocks) + weights(model.head)
-    text = (weights(model.text) + weights(model.duration)) * symbol_lengths.double()
+    per_step = multiplied_weights(model.frame, model.blocks, model.head)
+    text = multiplied_weights(model.text, model.duration) * symbol_lengths.double()
     attention = 6.0 * model.config.layers * model.config.width * steps.square()
     return float((6.0 * (per_step * steps + text) + attention).sum())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from omnictl.config.base import Config
+from omnictl.nn.arithmetic import multiplied_weights
 from omnictl.nn.transformer import EncoderBlock, RMSNorm
 
 if TYPE_CHECKING:
@@ -192,8 +193,8 @@ def training_flops(model: VisionEncoder, count: int, size: int) -> float:
             products += (4.0 if first else 6.0) * layer.weight.numel() * side**2
             first = False
     tokens = side**2 + model.num_extra
-    products += 6.0 * sum(p.numel() for p in model.blocks.parameters() if p.ndim >= 2) * tokens
-    products += 6.0 * sum(p.numel() for p in model.head["picture"].parameters() if p.ndim >= 2)
-    products += 6.0 * sum(p.numel() for p in model.head["patch"].parameters() if p.ndim >= 2) * (side // config.merge) ** 2
+    products += 6.0 * multiplied_weights(model.blocks) * tokens
+    products += 6.0 * multiplied_weights(model.head["picture"])
+    products += 6.0 * multiplied_weights(model.head["patch"]) * (side // config.merge) ** 2
     attention = 12.0 * config.width * config.layers * tokens**2
     return count * (products + attention)

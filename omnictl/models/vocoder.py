@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
+from omnictl.nn.arithmetic import at_least_fp32, multiplied_weights
 from omnictl.nn.audio.mel import RANGE, MelConfig
 from omnictl.nn.audio.overlap_add import envelope, overlap_add
 
@@ -84,7 +85,7 @@ class NeuralVocoder(nn.Module):
         for number, block in enumerate(self.blocks, start=1):
             x = block(x, past, number)
         outputs = self.head(self.norm(x))
-        magnitude, phase = outputs.to(torch.promote_types(outputs.dtype, torch.float32)).chunk(2, -1)
+        magnitude, phase = outputs.to(at_least_fp32(outputs.dtype)).chunk(2, -1)
         return Spectrum(magnitude.clamp(max=LOUDEST).exp(), phase)
 
     def samples(self, spectrum: Spectrum) -> Tensor:
@@ -135,4 +136,4 @@ def _after(past: Past | None, number: int, x: Tensor, reach: int) -> Tensor:
 
 def training_flops(model: NeuralVocoder, frames: float) -> float:
     """Floating-point operations of a training step on so many mel frames, transforms not counted."""
-    return 6.0 * frames * sum(p.numel() for p in model.parameters() if p.ndim >= 2)
+    return 6.0 * frames * multiplied_weights(model)

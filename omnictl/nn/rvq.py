@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from omnictl.config.base import Config
+from omnictl.nn.arithmetic import at_least_fp32
 
 LLOYD_ROUNDS = 12
 
@@ -78,7 +79,7 @@ class ResidualQuantiser(nn.Module):
         if books is None:
             books = torch.full((len(x),), K, device=x.device)
         codes = self.encode(x)  # (B, K, T)
-        residual = x = _widen(x)
+        residual = x = x.to(at_least_fp32(x.dtype))
         values, commitment = torch.zeros_like(x), torch.zeros_like(x[..., 0])
         for book in range(K):
             used = (books > book)[:, None]  # (B, 1)
@@ -95,7 +96,7 @@ class ResidualQuantiser(nn.Module):
     @torch.no_grad()
     def encode(self, x: Tensor, books: int | None = None) -> Tensor:
         """Codes `(B, k, T)` int64 of `(B, T, D)` in the first k = `books` books (default: all)."""
-        residual, codes = _widen(x), []
+        residual, codes = x.to(at_least_fp32(x.dtype)), []
         for book in range(self.config.books if books is None else books):
             codes.append(nearest(residual, self.codebooks[book]))
             residual = residual - self._look_up(book, codes[-1])
@@ -111,7 +112,7 @@ class ResidualQuantiser(nn.Module):
     @torch.no_grad()
     def start(self, x: Tensor, generator: torch.Generator) -> None:
         """Begin with k-means of `(N, D)` vectors and of what each book leaves over; `generator` is a CPU's."""
-        residual = _widen(x).to(self.codebooks.dtype)
+        residual = x.to(self.codebooks.dtype)
         for book, codebook in enumerate(self.codebooks):
             codebook.copy_(k_means(residual, self.config.codes, generator))
             codes = nearest(residual, codebook)
@@ -194,10 +195,6 @@ def perplexity(counts: Tensor) -> Tensor:
     shares = counts / counts.sum(-1, keepdim=True)
     used: Tensor = torch.special.entr(shares).sum(-1).exp()
     return used
-
-
-def _widen(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _tally(x: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,7 @@ from omnictl.metrics.intervals import Estimate
 from omnictl.models.aligner import STRIDE
 from omnictl.models.codec import CodecConfig
 from omnictl.models.talker import CAPACITY, LONGEST_DURATION, Interface, Talker, TalkerConfig, training_flops
+from omnictl.nn.arithmetic import at_least_fp32
 from omnictl.nn.audio.delay_pattern import undelay
 from omnictl.nn.conv import valid_mask
 from omnictl.nn.rvq import perplexity
@@ -216,7 +217,7 @@ class TalkerStage:
         device = states.device
         targets = batch.targets.mT.flatten().to(device)  # (B * L * K)
         scores = self.scores(batch, states).flatten(0, 2)  # (B * L * K, V)
-        wide = torch.promote_types(scores.dtype, torch.float32)
+        wide = at_least_fp32(scores.dtype)
         nats = F.cross_entropy(scores.to(wide), targets, ignore_index=NOTHING, reduction="sum")
         valid = valid_mask(batch.symbol_lengths, batch.symbols.shape[1]).to(device)
         wanted = batch.durations.to(device).clamp(min=1).to(wide).log()

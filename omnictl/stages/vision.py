@@ -54,6 +54,7 @@ from omnictl.features.zero_shot import MAX_CAPTION_TOKENS, CaptionReader
 from omnictl.metrics.verdict import judge_vision
 from omnictl.models.caption_encoder import CaptionEncoder, CaptionEncoderConfig
 from omnictl.models.vision_encoder import VisionEncoder, VisionEncoderConfig, VisionOutput, training_flops
+from omnictl.nn.arithmetic import multiplied_weights
 from omnictl.nn.losses.contrastive import contrastive_sum
 from omnictl.runs.model_folder import read_config, write_description
 from omnictl.runs.run import Run
@@ -288,8 +289,7 @@ class Vision:
         count = len(batch.images)
         flops = training_flops(self.model.encoder, count, batch.images.shape[-1])
         if self.reader is not None:
-            matrices = sum(p.numel() for p in self.reader.captions.blocks.parameters() if p.ndim >= 2)
-            flops += 6.0 * self.reader.num_tokens(batch.captions) * matrices
+            flops += 6.0 * self.reader.num_tokens(batch.captions) * multiplied_weights(self.reader.captions.blocks)
         return Work(units=count, flops=flops, positions=count, slots=count)
 
     def heaviest_passes(self, batches: Batches) -> Sequence[Callable[[], object]]:

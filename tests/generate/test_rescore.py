@@ -23,12 +23,12 @@ def rating(*log_probs: float) -> Callable[[Sequence[str]], Sequence[float]]:
     return rate
 
 
-def test_the_score_is_the_audio_the_weighted_sentence_and_a_bonus_for_words() -> None:
-    found = rescore(FOUND, TEXTS, rating(-8.0, -4.0, -1.0), weight=0.5, word_bonus=0.25)
-    assert found == [Hypothesis([2, 3], -4.5, 3.0), Hypothesis([1], -5.75, 2.0), Hypothesis([], -10.5, 10.0)]
+def test_the_score_is_the_audio_and_the_weighted_sentence() -> None:
+    found = rescore(FOUND, TEXTS, rating(-8.0, -4.0, -1.0), weight=0.5)
+    assert found == [Hypothesis([2, 3], -5.0, 3.0), Hypothesis([1], -6.0, 2.0), Hypothesis([], -10.5, 10.0)]
 
 
-def test_without_weight_and_bonus_the_audio_decides() -> None:
+def test_without_weight_the_audio_decides() -> None:
     found = rescore(FOUND[::-1], TEXTS, rating(0.0, -50.0, -100.0), weight=0.0)
     assert [hypothesis.ids for hypothesis in found] == [[1], [2, 3], []]
     assert [hypothesis.score for hypothesis in found] == [-2.0, -3.0, -10.0]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from omnictl.nn.arithmetic import at_least_fp32
 from omnictl.nn.losses.ignore_index import IGNORE as IGNORE  # noqa: PLC0414  others take it from here
 
 MAX_LOGITS = 1 << 22
@@ -41,7 +42,7 @@ def score_rows(hidden: Tensor, weight: Tensor, targets: Tensor) -> RowScores:
     nats, likeliest = [], []
     for h, t in _chunks(hidden, targets, weight):
         logits = F.linear(h, weight)
-        nats.append(F.cross_entropy(logits.to(_wide(logits.dtype)), t, reduction="none"))
+        nats.append(F.cross_entropy(logits.to(at_least_fp32(logits.dtype)), t, reduction="none"))
         likeliest.append(logits.argmax(-1) == t)
     return RowScores(torch.cat(nats), torch.cat(likeliest))
 
@@ -51,10 +52,10 @@ class _CrossEntropySum(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float64 if hidden.device.type == "cpu" else torch.float32, device=hidden.device)
         hidden_gradients: list[Tensor] = []
-        weight_gradient = torch.zeros_like(weight, dtype=_wide(weight.dtype))
+        weight_gradient = torch.zeros_like(weight, dtype=at_least_fp32(weight.dtype))
         for h, t in _chunks(hidden, targets, weight):
             logits = F.linear(h, weight)
-            log_probs = F.log_softmax(logits.to(_wide(logits.dtype)), -1)  # (rows, V); a large vocabulary needs fp32
+            log_probs = F.log_softmax(logits.to(at_least_fp32(logits.dtype)), -1)  # (rows, V); a large vocabulary needs fp32
             total += F.nll_loss(log_probs, t, ignore_index=IGNORE, reduction="sum")
             if not any(ctx.needs_input_grad):
                 continue
@@ -66,7 +67,7 @@ class _CrossEntropySum(torch.autograd.Function):
             weight_gradient += error.T @ h
         if hidden_gradients:
             ctx.save_for_backward(torch.cat(hidden_gradients), weight_gradient.to(weight.dtype))
-        return total.to(_wide(hidden.dtype))
+        return total.to(at_least_fp32(hidden.dtype))
 
     @staticmethod
     @once_differentiable
@@ -79,7 +80,3 @@ def _chunks(hidden: Tensor, targets: Tensor, weight: Tensor) -> "zip[tuple[Tenso
     """Rows of hidden states and targets, so many at a time that their logits number at most `MAX_LOGITS`."""
     rows = max(1, MAX_LOGITS // weight.shape[0])
     return zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

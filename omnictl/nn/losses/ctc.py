@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from omnictl.nn.arithmetic import at_least_fp32
+
 BLANK = 0
 """The output that stands for no symbol; targets never contain it."""
 
@@ -33,7 +35,7 @@ def ctc_nats(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
         targets: `(B, U)` int64 symbols, padded with anything.
         target_lengths: `(B,)` int64 symbols that count, possibly none.
     """
-    wide = torch.promote_types(logits.dtype, torch.float32)  # a sum over many paths needs it, whatever autocast says
+    wide = at_least_fp32(logits.dtype)  # a sum over many paths needs it, whatever autocast says
     log_probs = F.log_softmax(logits.to(wide), -1).transpose(0, 1)  # (S, B, V)
     # CUDA's kernel adds its gradient up in any order, and not every other device has one; the work is small enough for a CPU.
     if logits.device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
