@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omnictl.data.dialogues.corpus import DialogueDataConfig
+from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.speech.corpus import SpeechDataConfig
 from omnictl.data.text.corpus import TextDataConfig
 from omnictl.features.media_encoders import MediaEncoder
@@ -30,7 +31,7 @@ def data_bytes(data: Any, mel: MelConfig | None, encoders: Mapping[Any, MediaEnc
         mel: how the stage hears, if it does.
         encoders: by kind of media, of a stage that joins them; their features are kept.
     """
-    if not data.source.startswith("tinyworld"):
+    if tinyworld_seed(data.source) is None:
         return size_of([Path(data.source)])
     match data:
         case TextDataConfig():

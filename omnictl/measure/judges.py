@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.speech.corpus import Samples
 from omnictl.errors import RunError, UsageError
 from omnictl.evaluation.talker import Judge
@@ -78,7 +79,7 @@ def newest_judge(root: Path, run: Run) -> JudgeChoice:
     if judge is not None:
         return JudgeChoice(judge, rejected)
     reasons = "".join(f"\n  {line}" for line in rejected)
-    data_option = "" if source.startswith("tinyworld") else f" --data {source}"
+    data_option = "" if tinyworld_seed(source) is not None else f" --data {source}"
     raise RunError(
         f"{run.path} needs a recogniser of the same speech ({source}) as judge, {root / JUDGE} has none{reasons}",
         where="--judge",

@@ -11,6 +11,7 @@ from string import ascii_letters
 from typing import Any, TypeVar
 
 from omnictl.config import Config, resolve
+from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.runs.checksums import seal_anew
 from omnictl.stages import STAGES, stage_recipe, stage_type
 from omnictl.stages.protocol import StageContext
@@ -67,7 +68,7 @@ def untrained_stage(name: str, preset: str, cache: Path, folder: Path, config: C
     kind: Any = stage_type(name)
     recipe = stage_recipe(name)
     chosen: Any = config or recipe.presets[preset]
-    if chosen.data.source.startswith("tinyworld"):
+    if tinyworld_seed(chosen.data.source) is not None:
         chosen = resolve(recipe.config_type, preset=chosen, overrides=_small_data(name, folder))
     parts = {part: folder / part for part in kind.needs}
     for part, model in parts.items():

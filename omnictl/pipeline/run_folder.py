@@ -24,7 +24,7 @@ def absolute_source(data: str) -> str:
         path = Path(data).expanduser()
     except RuntimeError:  # no such user: whoever opens it says so
         return data
-    return str(path.absolute()) if path.exists() else data
+    return str(path.absolute()) if data.strip() and path.exists() else data
 
 
 def versions_and_machine() -> dict[str, object]:

@@ -75,4 +75,5 @@ def _flaw(candidate: Run, source: str) -> str | None:
 
 
 def _kind(source: str) -> str:
-    return source.partition(":")[0] if source.startswith("tinyworld") else str(Path(source).absolute())
+    word = source.partition(":")[0]
+    return word if word == "tinyworld" else str(Path(source).absolute())

@@ -69,6 +69,7 @@ def run(arguments: str, message: Sequence[str], fix: Sequence[str]) -> Case:
 CASES = {
     # The data.
     "missing file": data("--data nosuch.txt", ["no such file", "nosuch.txt"], ["--data"]),
+    "no source": data("--data=", ["the source of the data is empty"], ["--data"]),
     "misspelt world": data("--data tinywrld:7", ["tinywrld:7"], ["did you mean --data tinyworld:7"]),
     "seed of the world": data("--data tinyworld:seven", ["whole number", "'seven'"], ["--data tinyworld:7"]),
     "empty file": data("--data empty.txt", ["empty.txt is empty"], ["--data"]),

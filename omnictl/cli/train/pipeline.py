@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from omnictl.cli.completion import complete_run
 from omnictl.cli.console import Output
 from omnictl.cli.measure.results_table import overview
 from omnictl.cli.options import (
@@ -65,7 +66,10 @@ def pipeline(
     ] = None,
     runs: RunsOption = None,
     name: RunNamesOption = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN|latest", help="Go on with a pipeline.", show_default=False)] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|latest", help="Go on with a pipeline.", autocompletion=complete_run, show_default=False),
+    ] = None,
     max_minutes: MaxMinutesOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = None,
@@ -123,6 +127,7 @@ def _create(choices: Choices, sources: dict[str, str], only: list[str], first: s
         raise UsageError("--from cannot go with a project file", where="--from", fix="name the stages to train with --only")
     if project is not None:
         _check_only(only, [*project.stages, *sources], choices.config)
+        _check_preset(choices.preset, project.preset, choices.config)
     plan = make_plan(only or ([] if project is None else list(project.stages)), first)
     overrides = [f"{stage}.{setting}" for stage in plan.train for setting in settings(stage, choices)]
     overrides += [f"{stage}.data.source={json.dumps(absolute_source(source))}" for stage, source in sources.items()]
@@ -146,6 +151,17 @@ def _check_only(only: list[str], known: list[str], file: Path | None) -> None:
     if unknown:
         fix = f'add one: [{unknown[0]}] data = "PATH"; or give its data with --data {unknown[0]}=PATH'
         raise UsageError(f"{file} has no table [{unknown[0]}]", where="--only", fix=fix)
+
+
+def _check_preset(given: str | None, of_file: str | None, file: Path | None) -> None:
+    """Refuse a preset that would change nothing, since the project file gives one to all of its stages.
+
+    Raises:
+        UsageError: it is another than the file's.
+    """
+    if given is not None and of_file is not None and given != of_file:
+        fix = f"leave --preset out, or change that line of {file}, or take it out"
+        raise UsageError(f'{file} says preset = "{of_file}"', where="--preset", fix=fix)
 
 
 def _split_data(given: list[str]) -> tuple[str | None, dict[str, str]]:

@@ -1,8 +1,11 @@
 """`omnictl plan`: what a training will take, before it starts."""
 
+import shlex
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from omnictl.cli.completion import complete_planned
 from omnictl.cli.console import Output
@@ -78,7 +81,7 @@ def plan(
             "stages": [made._asdict() for made in plans],
         },
         *_tables(plans, elsewhere),
-        _next_line(stage, size, plans, lacking),
+        _lacking_line(plans, lacking) if lacking else f"next\n  {escape(_training_command(stage, choices, device))}",
     )
     return OutOfMemory.exit_code if lacking else 0
 
@@ -147,8 +150,16 @@ def _bytes(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
-def _next_line(stage: str, preset: str, plans: "Sequence[StagePlan]", lacking: "Sequence[str]") -> str:
-    if not lacking:
-        return f"next\n  omnictl {'pipeline' if stage == ALL else stage} --preset {preset}"
+def _training_command(stage: str, choices: Choices, device: str) -> str:
+    """The command that trains what was planned."""
+    preset = choices.preset or (None if choices.config else DEFAULT_PRESET)
+    config = None if choices.config is None else str(choices.config)
+    given = {"--preset": preset, "--config": config, "--data": choices.data, "--device": None if device == "auto" else device}
+    options = [*((name, value) for name, value in given.items() if value is not None), *(("--set", each) for each in choices.set)]
+    return shlex.join(["omnictl", "pipeline" if stage == ALL else stage, *chain.from_iterable(options)])
+
+
+def _lacking_line(plans: "Sequence[StagePlan]", lacking: "Sequence[str]") -> str:
+    """What to do about stages that do not fit."""
     need = _bytes(max(made.largest_bytes for made in plans if not made.fits))
     return f"{', '.join(lacking)}: step and evaluation do not fit, they take {need}\nchoose a smaller model or shorter examples"

@@ -38,6 +38,8 @@ class Project(NamedTuple):
     """Of each of them."""
     config: ConfigFile
     """Their settings by stage, as the file has them, with the lines that they stand on."""
+    preset: str | None
+    """That the file gives to all stages that name none; None: it gives none."""
 
     def config_of(self, stages: Collection[str]) -> ConfigFile:
         """The settings of some of them."""
@@ -86,7 +88,8 @@ def read_project(path: Path, *, preset: str) -> Project:
         raise ConfigError(
             f"{path} trains nothing", where=str(path), fix='give a stage a table with its data: [asr] data = "folder"'
         )
-    return Project(trained, {name: presets[name] for name in trained}, settings)
+    given = file.values.get("preset")
+    return Project(trained, {name: presets[name] for name in trained}, settings, None if given is None else str(given))
 
 
 def _check_keys(values: Mapping[str, object]) -> Iterable[_Problem]:
@@ -113,12 +116,12 @@ def _check_data(tables: Mapping[str, Mapping[str, Any]], folder: Path, others: o
             flaw = _data_flaw(name, _place(data, folder), table)
             if flaw is not None:
                 yield _Problem((name, "data"), flaw)
-    if "talker" in tables and "asr" in tables and _is_tinyworld(tables["talker"]) != _is_tinyworld(tables["asr"]):
+    if len({_is_tinyworld(tables[name], folder) for name in ("talker", "asr") if name in tables}) > 1:
         yield _Problem(("talker", "data"), f"{_OTHER_SPEECH}; give both the same kind")
 
 
 def check_sources(sources: Mapping[str, str], config: Any) -> None:
-    """Judge the data that options give to stages, as that of a project file is judged.
+    """Judge the data that options give to stages as that of a project file, and whether the data of all stages goes together.
 
     Args:
         sources: by stage.
@@ -137,15 +140,21 @@ def check_sources(sources: Mapping[str, str], config: Any) -> None:
         if flaw is not None:
             message, _, fix = flaw.rpartition("; ")
             raise DataError(message, where=f"--data {stage}={source}", fix=fix)
-    if sources and {"asr", "talker"} <= set(stages):
+    if {"asr", "talker"} <= set(stages):
         kinds = {tinyworld_seed(getattr(config, stage).data.source) is None for stage in ("asr", "talker")}
         if len(kinds) > 1:
-            raise UsageError(_OTHER_SPEECH, where="--data", fix="give both the same kind: --data asr=PATH --data talker=PATH")
+            fix = "give both the same kind: --data asr=PATH --data talker=PATH, or a table for each in the project file"
+            raise UsageError(_OTHER_SPEECH, where="talker.data", fix=fix)
 
 
-def _is_tinyworld(table: Mapping[str, Any]) -> bool:
+def _is_tinyworld(table: Mapping[str, Any], folder: Path) -> bool:
     data = _source(table)
-    return data is None or (isinstance(data, str) and data.startswith("tinyworld"))
+    return data is None or (isinstance(data, str) and _names_tinyworld(data, folder))
+
+
+def _names_tinyworld(data: str, folder: Path) -> bool:
+    """Whether a source is the built-in world, and not a path that begins like it."""
+    return data.partition(":")[0] == "tinyworld" and not (folder / data).exists()
 
 
 def _source(table: Mapping[str, Any]) -> object:
@@ -174,9 +183,9 @@ def _data_flaw(stage: str, source: str, table: Mapping[str, Any]) -> str | None:
 
 def _place(data: str, folder: Path) -> str:
     """A source as the runs' configs keep it: a path is found from the project file, `$NAME` in it is an environment variable."""
-    path = Path(os.path.expandvars(data)).expanduser()
-    if data.partition(":")[0] == "tinyworld" and not (folder / path).exists():
+    if _names_tinyworld(data, folder) or not data.strip():
         return data
+    path = Path(os.path.expandvars(data)).expanduser()
     return str((path if path.is_absolute() else folder / path).absolute())
 
 
@@ -195,7 +204,7 @@ def _settings(file: ConfigFile, tables: Mapping[str, Mapping[str, Any]], folder:
         data, source = settings.get("data"), _source(table)
         if isinstance(source, str):
             settings["data"] = {**(data if isinstance(data, dict) else {}), "source": _place(source, folder)}
-            lines.setdefault((name, "data", "source"), file.lines[name, "data"])
+            lines.setdefault((name, "data", "source"), _line_of((name, "data"), file))
         values[name] = settings
     return ConfigFile(file.path, values, lines)
 
@@ -204,7 +213,7 @@ def _settings_flaws(stage: str, preset: str | None, settings: ConfigFile) -> lis
     """What is wrong with a stage's settings, a line each that begins with file and line."""
     values = settings.values[stage]
     assert isinstance(values, dict)
-    lines = {key[1:]: line for key, line in settings.lines.items() if key[0] == stage and len(key) > 1}
+    lines = {key[1:]: line for key, line in settings.lines.items() if key[0] == stage}  # () is where the table begins
     recipe = command_recipe(stage)
     try:
         resolve(
@@ -213,15 +222,20 @@ def _settings_flaws(stage: str, preset: str | None, settings: ConfigFile) -> lis
             file=ConfigFile(settings.path, values, lines),
         )
     except ConfigError as error:
-        return error.message.splitlines()
+        return re.split(rf"\n(?={re.escape(str(settings.path))}:\d+: )", error.message)
     return []
 
 
-def _all_at_once(file: ConfigFile, problems: list[_Problem], flaws: list[str]) -> ConfigError:
-    def line(problem: _Problem) -> int:
-        return file.lines.get(problem.key, file.lines.get(problem.key[:1], 0))
+def _line_of(key: Key, file: ConfigFile) -> int:
+    """The line of a key; of one within an inline table, or of one that is not there, the line of its stage."""
+    return file.lines.get(key, file.lines.get(key[:1], 0))
 
-    texts = [f"{file.path}:{line(each)}: {'.'.join(each.key)}: {each.text}" for each in sorted(problems, key=line)]
-    texts = sorted([*texts, *flaws], key=lambda text: int(text.removeprefix(f"{file.path}:").partition(":")[0] or 0))
+
+def _all_at_once(file: ConfigFile, problems: list[_Problem], flaws: list[str]) -> ConfigError:
+    def line(text: str) -> int:
+        return int(text.removeprefix(f"{file.path}:").partition(":")[0])
+
+    texts = [f"{file.path}:{_line_of(each.key, file)}: {'.'.join(each.key)}: {each.text}" for each in problems]
+    texts = sorted([*texts, *flaws], key=line)
     first = texts[0].partition(": ")[0]
     return ConfigError("\n".join(texts), where=first, fix="correct each of them; docs/data.md shows such a file")

@@ -1,4 +1,5 @@
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -49,6 +50,17 @@ def test_all_stages_are_shown_in_one_table(monkeypatch: pytest.MonkeyPatch, caps
     shown = capsys.readouterr().out
     for word in (*WHOLE_MODEL, "4.0 GiB", "2 × 4", "nothing", "bf16 muon", "50 TFLOP/s", "omnictl pipeline --preset small"):
         assert word in shown
+
+
+def test_the_next_command_is_of_what_was_planned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    without_tracing(monkeypatch, fits=True)
+    monkeypatch.chdir(tmp_path)
+    Path("my.toml").write_text("train = { steps = 9 }\n")
+    given = ["--config", "my.toml", "--data", "tinyworld:3", "--device", "cpu", "--set", "data.speeds=[1.0]"]
+    assert run(["plan", "asr", *given]) == 0
+    assert f"next omnictl asr {shlex.join(given)}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_does_not_fit_is_shown_and_ends_with_its_code(

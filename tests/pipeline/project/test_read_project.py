@@ -53,6 +53,25 @@ def test_a_project(folder):
     assert config.asr.data.source == "tinyworld:3"
 
 
+def test_an_inline_table(folder):
+    project = read_project(write(folder, 'asr = { data = "voices", preset = "debug", train = { steps = 7 } }\n'), preset="tiny")
+    config = choose_config(project.stages, project.presets, [], project.config)
+    assert (config.asr.data.source, config.asr.train.steps) == (str(folder / "voices"), 7)
+    gone, steps = errors_of(folder, '\nasr = { data = "gone", train = { stepz = 3 } }\n')
+    assert gone.startswith("DIR/my.toml:2: asr.data: no such file or folder: DIR/gone")
+    assert steps.startswith("DIR/my.toml:2: train.stepz: ")
+
+
+def test_settings_that_do_not_go_together_name_their_table(folder):
+    (line,) = errors_of(folder, '[vision]\ndata = "photos"\n[pretrain]\ndata = "texts"\nmodel.context = 128\n')
+    assert line == "DIR/my.toml:3: config: data.seq_len 256 exceeds model.context 128"
+
+
+def test_a_key_with_a_line_end(folder):
+    lines = errors_of(folder, '[pretrain]\ndata = "texts"\n"a\\n3: b" = 3\n[asr]\ndata = "gone"\n')
+    assert [line.partition(": ")[0] for line in lines] == ["DIR/my.toml:3", "3", "DIR/my.toml:5"]
+
+
 def test_stages_without_a_table(folder):
     text = '[pretrain]\ndata = "texts"\n'
     assert read_project(write(folder, text), preset="debug").stages == ("pretrain",)
@@ -103,6 +122,30 @@ def test_a_voice_of_a_person_is_not_judged_by_a_recogniser_of_tinyworld(folder, 
         create_pipeline_run(tmp_path / "runs", make_plan(project.stages, None), config, "a", {}, tell=print)
 
 
+def test_a_recogniser_of_tinyworld_beside_a_voice_of_a_person(folder, monkeypatch, capsys):
+    """Whether the file gives the recogniser TinyWorld's speech or leaves it to `others`, and unless an option gives it people's."""
+    from omnictl.pipeline import pipeline
+
+    def create(*given, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "create_pipeline_run", create)
+    monkeypatch.chdir(folder)
+    write(folder, 'others = "tinyworld"\n[talker]\ndata = "voices"\n')
+    command = ["pipeline", "--config", "my.toml", "--preset", "debug", "--device", "cpu", "--runs", "runs"]
+    assert run(command) == 2
+    said = capsys.readouterr().err
+    assert "the Talker is judged by what asr hears of it" in said
+    assert "--data asr=PATH" in said
+    assert run([*command, "--data", "asr=voices"]) == 130
+
+
+def test_a_folder_that_is_called_almost_like_tinyworld(folder):
+    (folder / "voices").rename(folder / "tinyworld_recordings")
+    (line,) = errors_of(folder, '[asr]\ndata = "tinyworld"\n[talker]\ndata = "tinyworld_recordings"\n')
+    assert "the two have other kinds of speech" in line
+
+
 def test_all_errors_at_once(folder):
     lines = errors_of(
         folder,
@@ -130,6 +173,10 @@ def test_all_errors_at_once(folder):
             "TinyWorld's, and people's; give both the same kind",
         ),
         (
+            '[pretrain]\ndata = ""\n',
+            "DIR/my.toml:2: pretrain.data: the source of the data is empty; give --data the path of a file or a folder",
+        ),
+        (
             '[pretrain]\ndata = "tinywrld"\n',
             "DIR/my.toml:2: pretrain.data: no such file or folder: DIR/tinywrld; check the path given to --data",
         ),
@@ -148,6 +195,8 @@ def test_one_error(folder, text, message):
         (["--config", "my.toml", "--only", "asr"], 'fix: add one: [asr] data = "PATH"; or give its data with --data asr=PATH'),
         (["--config", "my.toml", "--data", "asr=voices"], "this pipeline trains pretrain, not asr"),
         (["--config", "my.toml", "--data", "pretrain=gone"], "no such file or folder: gone"),
+        (["--config", "my.toml", "--data", "pretrain="], "the source of the data is empty"),
+        (["--config", "own.toml", "--preset", "tiny"], 'own.toml says preset = "debug"'),
         (["--only", "asr", "--only", "talker", "--data", "talker=voices"], "fix: give both the same kind: --data asr=PATH"),
     ],
 )
@@ -155,5 +204,6 @@ def test_options_that_do_not_fit(folder, arguments, message, capsys, monkeypatch
     monkeypatch.chdir(folder)
     write(folder, '[pretrain]\ndata = "texts"\n')
     (folder / "my.txt").write_text("x")
+    (folder / "own.toml").write_text('preset = "debug"\n[pretrain]\ndata = "texts"\n')
     assert run(["pipeline", *arguments, "--device", "cpu", "--runs", "runs"]) in (2, 3)
     assert message in capsys.readouterr().err
