@@ -29,7 +29,8 @@ def complete_preset(incomplete: str) -> list[str]:
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
-    """Runs as `STAGE/FOLDER`, the newest of a stage first."""
+    """Runs as `STAGE/FOLDER`, the newest of a stage first; where a command is about one stage, those of that."""
     root = run_root(context.params.get("runs"))
-    places = [file.parent.relative_to(root).as_posix() for file in root.glob("*/*/run.json")]
+    stage = next((name for name in (context.params.get("stage"), context.info_name) if name in (*STAGES, "pipeline")), "*")
+    places = [file.parent.relative_to(root).as_posix() for file in root.glob(f"{stage}/*/run.json")]
     return sorted((place for place in places if place.startswith(incomplete)), reverse=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from omnictl.errors import OmniError
+from omnictl.runs.catalogue import summarise
 from omnictl.runs.checksums import begins_with, check_folder, describe_file, is_sealed
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
@@ -51,6 +52,11 @@ def verify_run(run: Run) -> Verification:
             problem = _why_unreadable(path)
             if problem is not None:
                 problems.append(f"{path.relative_to(run.path)}: {problem}")
+    if not problems:  # what can be read may still not be what was written
+        try:
+            summarise(run)
+        except OmniError as error:
+            problems.append(error.message)
     return Verification(problems, notes, files)
 
 
@@ -67,7 +73,8 @@ def _contradictions(run: Run) -> list[str]:
             return problems
         if describe_file(run.model / WEIGHTS)["sha256"] != state["best_weights"]:
             problems.append(f"model: its weights are not those of step {state['best_step']}, which were the best")
-        if read_json(run.path / "best.json").get("step") != state["best_step"]:
+        best = read_json(run.path / "best.json")
+        if not isinstance(best, dict) or best.get("step") != state["best_step"]:
             problems.append(f"best.json: it does not name step {state['best_step']}, which was the best")
     except (OmniError, OSError):
         pass  # which is among the problems already
@@ -93,10 +100,11 @@ def _why_unreadable(path: Path) -> str | None:
 
 def _why_no_log(path: Path) -> str | None:
     """Which line of a JSONL file is none; the last one may still be being written."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if line.endswith("\n"):
-            try:
-                json.loads(line)
-            except ValueError as error:
-                return f"line {number}: {error}"
+    with path.open("rb") as file:  # of bytes, only a line feed ends a line
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                try:
+                    json.loads(line)
+                except ValueError as error:
+                    return f"line {number}: {error}"
     return None

@@ -1,8 +1,8 @@
 """All runs below one folder: finding one by any of its names, what it came to in a line, and who is made of whom."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from omnictl.errors import RunError
 from omnictl.runs.files import read_json
@@ -10,6 +10,8 @@ from omnictl.runs.log_file import read_lines
 from omnictl.runs.run import Run, created_at, list_runs
 
 NEWEST = "latest"
+
+T = TypeVar("T")
 
 
 class Score(NamedTuple):
@@ -105,15 +107,28 @@ def find_any_run(root: Path, reference: str) -> Run:
     )
 
 
+def summarise_all(runs: Iterable[Run]) -> tuple[list[RunSummary], list[Run]]:
+    """Runs in a line each, and those of which a file cannot be read, both in their order."""
+    summaries, unreadable = list[RunSummary](), list[Run]()
+    for run in runs:
+        try:
+            summaries.append(summarise(run))
+        except RunError:
+            unreadable.append(run)
+    return summaries, unreadable
+
+
 def summarise(run: Run) -> RunSummary:
-    """A run in a line."""
+    """A run in a line.
+
+    Raises:
+        RunError: one of the files that it is read from cannot be read, or is not as it was written.
+    """
     record = run.record()
     status = str(record["status"])
     if status == "running" and not is_trained_now(run):
         status = "killed"
-    evaluation = _newest_evaluation(run)
-    verdict = None if evaluation is None else evaluation.get("verdict", {}).get("word")
-    score = _validated(run) if evaluation is None else _evaluated(evaluation)
+    score, verdict = _newest_evaluation(run) or (_validated(run), None)
     name, created = str(record.get("name", "")), str(record.get("created", ""))
     return RunSummary(run, run.stage, name, status, created, _steps(run, record), score, verdict, _data(run))
 
@@ -158,7 +173,22 @@ def _steps(run: Run, record: Mapping[str, Any]) -> int | None:
     if "steps" in record:
         return int(record["steps"])
     file = run.path / "latest.json"
-    return int(read_json(file)["step"]) if file.is_file() else None
+    return _read(file, lambda latest: int(latest["step"])) if file.is_file() else None
+
+
+def _read(file: Path, take: Callable[[Any], T]) -> T:
+    """What is taken from the values in a JSON file.
+
+    Raises:
+        RunError: it cannot be read, or has other values than omnictl writes.
+    """
+    values = read_json(file)
+    try:
+        return take(values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{file} is not as omnictl writes it", where=str(file), fix="copy the run anew from where it is whole"
+        ) from error
 
 
 def _data(run: Run) -> str | None:
@@ -167,24 +197,30 @@ def _data(run: Run) -> str | None:
     return str(data["source"]) if isinstance(data, dict) and "source" in data else None
 
 
-def _newest_evaluation(run: Run) -> Mapping[str, Any] | None:
+def _newest_evaluation(run: Run) -> tuple[Score, str | None] | None:
+    """The score and the verdict of a run's newest evaluation; None if it has none."""
     files = sorted(run.evaluations.glob("*/report.json"), key=lambda file: file.stat().st_mtime_ns)
-    report = read_json(files[-1]) if files else None
-    return {**report, "folder": files[-1].parent.name} if isinstance(report, dict) and "headline" in report else None
+    return _read(files[-1], lambda report: _evaluated(report, files[-1].parent.name)) if files else None
 
 
-def _evaluated(report: Mapping[str, Any]) -> Score:
+def _evaluated(report: Mapping[str, Any], split: str) -> tuple[Score, str | None]:
     headline = report["headline"]
     estimate = report.get("estimates", {}).get(headline["name"], {})
-    return Score(
+    score = Score(
         headline["name"],
-        headline["value"],
+        float(headline["value"]),
         headline["better"],
         estimate.get("low"),
         estimate.get("high"),
         report["num_examples"],
-        report["folder"],
+        split,
     )
+    return score, report.get("verdict", {}).get("word")
+
+
+def _metric(best: Mapping[str, Any]) -> tuple[str, float]:
+    ((name, value),) = (item for item in best.items() if item[0] != "step")
+    return name, float(value)
 
 
 def _validated(run: Run) -> Score | None:
@@ -192,12 +228,9 @@ def _validated(run: Run) -> Score | None:
     file = run.path / "best.json"
     if not file.is_file():
         return None
-    best = read_json(file)
-    name = next((key for key in best if key != "step"), None)
-    if name is None:
-        return None
+    name, best = _read(file, _metric)
     values = [line[name] for line in read_lines(run.metrics_file) if line.get("split") == "val" and name in line]
     better = None
     if len(set(values)) > 1:
-        better = "lower" if best[name] <= min(values) else "higher" if best[name] >= max(values) else None
-    return Score(name, best[name], better)
+        better = "lower" if best <= min(values) else "higher" if best >= max(values) else None
+    return Score(name, best, better)

@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from omnictl.errors import RunError
-from omnictl.runs.catalogue import RunSummary, children, disk_bytes, is_trained_now, parents_of, read_catalogue, summarise
+from omnictl.runs.catalogue import RunSummary, children, disk_bytes, is_trained_now, parents_of, read_catalogue, summarise_all
 from omnictl.runs.files import writing
 from omnictl.runs.run import Run
 
@@ -28,15 +29,15 @@ def plan_pruning(root: Path, stage: str | None, *, newest: int) -> Pruning:
     """Decide what to remove; nothing is removed yet.
 
     Kept are, of each stage and data, the best run and the newest finished ones; of each stage the newest run, which may be resumed;
-    what is being trained; and whatever the kept ones are made from.
+    what is being trained, or cannot be read; and whatever the kept ones are made from.
 
     Args:
         root: the folder of all runs.
         stage: only runs of this stage are removed; None: of all.
         newest: so many finished runs of each stage and data are kept.
     """
-    summaries = [summarise(run) for run in read_catalogue(root.absolute()).runs]
-    keep: dict[Run, str] = {}
+    summaries, unreadable = summarise_all(read_catalogue(root.absolute()).runs)
+    keep = dict.fromkeys(unreadable, "it cannot be read; `omnictl runs verify` says why")
     for summary in summaries:
         if summary.status == "running":
             keep[summary.run] = "it is being trained"
@@ -71,10 +72,11 @@ def _keep_parents(keep: dict[Run, str]) -> None:
     waiting = list(keep)
     while waiting:
         run = waiting.pop()
-        for parent in parents_of(run).values():
-            if parent not in keep:
-                keep[parent] = f"{run.stage}/{run.path.name} is made from it"
-                waiting.append(parent)
+        with suppress(RunError):  # its record is damaged: nobody can tell what it is made from
+            for parent in parents_of(run).values():
+                if parent not in keep:
+                    keep[parent] = f"{run.stage}/{run.path.name} is made from it"
+                    waiting.append(parent)
 
 
 def check_removable(run: Run, removed: Sequence[Run], root: Path) -> None:
@@ -83,7 +85,7 @@ def check_removable(run: Run, removed: Sequence[Run], root: Path) -> None:
     Args:
         run: to be removed.
         removed: all that are removed together.
-        root: the folder of all runs.
+        root: a folder of runs that may be made from it, as may those beside it.
 
     Raises:
         RunError: it is being trained, or another run names it as a parent.
@@ -91,8 +93,9 @@ def check_removable(run: Run, removed: Sequence[Run], root: Path) -> None:
     if is_trained_now(run):
         raise RunError(f"{run.path} is being trained", where=str(run.path), fix="stop the training first, or wait for its end")
     leaving = {one.path.absolute() for one in removed}
-    needed_by = children(read_catalogue(root.absolute()).runs).get(run.path.absolute(), [])
-    left = [f"{child.stage}/{child.path.name}" for child in needed_by if child.path not in leaving]
+    others = [other for place in {run.root, root.absolute()} for other in read_catalogue(place).runs]
+    needed_by = children(others).get(run.path.absolute(), [])
+    left = list(dict.fromkeys(f"{child.stage}/{child.path.name}" for child in needed_by if child.path not in leaving))
     if left:
         raise RunError(
             f"{run.path} is a parent of {', '.join(left)}",

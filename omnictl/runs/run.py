@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from omnictl.errors import OmniError, RunError
+from omnictl.errors import OmniError, RunError, UsageError
 from omnictl.runs.checksums import describe_file
 from omnictl.runs.files import read_json, sync_dir, write_json, write_text, writing
 from omnictl.runs.run_references import find_place, place_in
@@ -28,6 +28,9 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 
 LOCAL_TIME = "%Y-%m-%d_%H-%M-%S"
 LOCAL_TIME_LEN = len("2026-11-22_14-05-09")
+
+LONGEST_NAME = 100
+"""Characters of a run's name."""
 
 CHECKSUM = "sha256"
 """A field of the record: the SHA-256 of all the others. Records of before there were checksums have none."""
@@ -139,8 +142,11 @@ class Run:
         return record
 
     def update(self, **fields: object) -> None:
-        """Overwrite some fields of the record."""
-        self._write_record({**self.record(), **fields})
+        """Overwrite some fields of the record; an error is of a run that failed, and goes when that is gone on with."""
+        record = {**self.record(), **fields}
+        if record["status"] != "failed":
+            record.pop("error", None)
+        self._write_record(record)
 
     def _write_record(self, record: dict[str, Any]) -> None:
         if "parents" in record:
@@ -237,15 +243,11 @@ def create_run(root: Path, stage: str, name: str, record: dict[str, object]) -> 
     """Make a new run directory `root/stage/TIME_name`.
 
     Raises:
+        UsageError: the name does not suit a folder.
         RunError: the root cannot be written.
         DiskFull: no space left.
     """
-    if not re.fullmatch(r"[\w.+-]+", name):
-        raise RunError(
-            f"run name {name!r} has characters that do not belong in a folder's name",
-            where="--name",
-            fix="use letters, digits, '.', '_', '+' and '-'",
-        )
+    check_name(name)
     now = datetime.datetime.now(datetime.UTC)
     time = now.astimezone().strftime(LOCAL_TIME)
     before = max((created_at(run) for run in list_runs(root, stage)), default=now)
@@ -263,6 +265,20 @@ def create_run(root: Path, stage: str, name: str, record: dict[str, object]) -> 
         shutil.rmtree(path)
         raise
     return run
+
+
+def check_name(name: str) -> None:
+    """Refuse a run's name that does not suit a folder.
+
+    Raises:
+        UsageError: it is empty, too long, or has other characters.
+    """
+    if not re.fullmatch(rf"[\w.+-]{{1,{LONGEST_NAME}}}", name):
+        raise UsageError(
+            f"the run's name {name!r} does not suit a folder",
+            where="--name",
+            fix=f"use up to {LONGEST_NAME} letters, digits, '.', '_', '+' and '-'; --runs DIR says where runs go",
+        )
 
 
 def _fresh_folder(parent: Path, name: str) -> Path:
@@ -328,29 +344,39 @@ def _time_of_folder(path: Path, local: str = "") -> datetime.datetime:
 
 
 def find_run(root: Path, stage: str, reference: str) -> Run:
-    """The run that `--run`/`--resume` names: `latest`, a path, or the name of a folder below `root/stage`.
+    """The run that `--run`/`--resume` names: `latest`, its stage for the newest finished one, or as `runs_called` finds it.
 
     Raises:
-        RunError: there is none, or it belongs to another stage.
+        RunError: there is none, there are several, or it belongs to another stage.
     """
     if reference == "latest":
         return newest_run(root, stage)
-    for path in (Path(reference), root / stage / reference):
-        if (path / "run.json").is_file():
-            run = Run(path)
-            if run.stage != stage:
-                raise RunError(
-                    f"{path} is a run of `{run.stage}`, expected one of `{stage}`",
-                    where=reference,
-                    fix=f"name a run below {root / stage}",
-                )
-            return run
-    known = ", ".join(run.path.name for run in list_runs(root, stage)[:3]) or "none"
+    if reference == stage:
+        return newest_run(root, stage, "finished")
+    found = runs_called(root, stage, reference)
+    if len(found) == 1:
+        if found[0].stage != stage:
+            raise RunError(
+                f"{found[0].path} is a run of `{found[0].stage}`, expected one of `{stage}`",
+                where=reference,
+                fix=f"name a run below {root / stage}",
+            )
+        return found[0]
+    listed = ", ".join(run.path.name for run in (found or list_runs(root, stage))[:3]) or "none"
+    none, several = f"no run {reference!r} of stage `{stage}`", f"{len(found)} runs of stage `{stage}` are called {reference!r}"
     raise RunError(
-        f"no run {reference!r} of stage `{stage}`; the newest in {root / stage}: {known}",
+        f"{several if found else none}; the newest in {root / stage}: {listed}",
         where=reference,
-        fix=f"give a run's path, or make one with `omnictl {stage}`",
+        fix="name one by its folder" if found else f"give a run's path, or make one with `omnictl {stage}`",
     )
+
+
+def runs_called(root: Path, stage: str, reference: str) -> list[Run]:
+    """The run at a path, as `STAGE/FOLDER` or by its folder, whatever its stage; else all of the stage with such a `--name`."""
+    for path in (Path(reference), root / reference, root / stage / reference):
+        if (path / "run.json").is_file():
+            return [Run(path)]
+    return [run for run in list_runs(root, stage) if run.record().get("name") == reference]
 
 
 def run_of_job(root: Path, stage: str, job: str | None) -> Run | None:

@@ -52,6 +52,8 @@ def test_runs_the_newest_first(ask: Ask, runs: Path) -> None:
     assert ask("omnictl runs show asr/") == ["asr/2026-01-02_b", "asr/2026-01-01_a"]
     assert ask("omnictl eval vision --run v") == ["vision/2026-01-03_c"]
     assert ask("omnictl pretrain --resume x") == []
+    assert ask("omnictl asr --resume ") == ["asr/2026-01-02_b", "asr/2026-01-01_a"]
+    assert ask("omnictl vision --resume a") == ask("omnictl pipeline --resume a") == []
 
 
 @pytest.mark.parametrize(

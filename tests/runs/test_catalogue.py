@@ -1,5 +1,6 @@
 """Finding runs by any of their names, and what they came to in a line."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,16 @@ import pytest
 from handmade_runs import judged_wer
 
 from omnictl.errors import RunError
-from omnictl.runs.catalogue import children, disk_bytes, find_any_run, is_trained_now, parents_of, read_catalogue, summarise
+from omnictl.runs.catalogue import (
+    children,
+    disk_bytes,
+    find_any_run,
+    is_trained_now,
+    parents_of,
+    read_catalogue,
+    summarise,
+    summarise_all,
+)
 from omnictl.runs.run import Run
 
 MakeRun = Callable[..., Run]
@@ -73,6 +83,22 @@ def test_a_run_in_a_line(make_run: MakeRun) -> None:
     bare = summarise(make_run("pipeline", minute=3))
     assert (bare.score, bare.verdict) == (None, None)
     assert bare.as_json()["place"] == "pipeline/2026-11-22_14-03-00_tiny"
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[]", "{}"])
+@pytest.mark.parametrize("name", ["latest.json", "best.json", "eval/test/report.json"])
+def test_a_run_with_a_damaged_file_is_set_apart(make_run: MakeRun, name: str, content: str) -> None:
+    whole, broken = (
+        make_run(minute=minute, validated={0: 1.0}, judged=judged_wer(0.1) if "eval" in name else None) for minute in (1, 2)
+    )
+    record = json.loads((broken.path / "run.json").read_text())
+    del record["steps"]
+    (broken.path / "run.json").write_text(json.dumps(record))
+    (broken.path / name).write_text(content)
+    summaries, unreadable = summarise_all([broken, whole])
+    assert ([summary.run for summary in summaries], unreadable) == ([whole], [broken])
+    with pytest.raises(RunError, match=name):
+        summarise(broken)
 
 
 def test_a_run_that_says_running_and_is_held_by_nobody_was_killed(make_run: MakeRun) -> None:

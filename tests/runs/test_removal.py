@@ -83,6 +83,29 @@ def test_a_parent_is_removed_with_its_children_only(root: Path, make_run: MakeRu
     check_removable(sft, [sft], root)
 
 
+def test_a_parent_in_another_folder_of_runs_is_kept_for_its_children_there(root: Path, make_run: MakeRun, tmp_path: Path) -> None:
+    asr = make_run(minute=1)
+    make_run("sft", 2, parents={"asr": "asr/2026-11-22_14-01-00_tiny"})
+    with pytest.raises(RunError, match=r"is a parent of sft/2026-11-22_14-02-00_tiny"):
+        check_removable(asr, [asr], tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("name", ["config.json", "latest.json", "best.json"])
+def test_what_cannot_be_read_stays_and_what_it_is_made_from(root: Path, make_run: MakeRun, name: str) -> None:
+    make_run(minute=1)
+    broken = make_run(minute=2, validated={0: 1.0}, parents={"init": "asr/2026-11-22_14-01-00_tiny", "asr": "asr/gone"})
+    make_run(minute=3)
+    make_run(minute=4)
+    (broken.path / "run.json").write_text((broken.path / "run.json").read_text().replace('"steps"', '"stops"'))
+    (broken.path / name).write_text("{")
+    plan = plan_pruning(root, None, newest=1)
+    assert names(plan.remove) == {"03"}
+    assert plan.keep[Run(broken.path.absolute())] == "it cannot be read; `omnictl runs verify` says why"
+    parent = root / "asr" / "2026-11-22_14-01-00_tiny"
+    (parent / "run.json").write_text("{")
+    assert names(plan_pruning(root, None, newest=1).remove) == {"03"}
+
+
 def test_a_removed_run_is_gone(make_run: MakeRun) -> None:
     run = make_run()
     with run.lock(), pytest.raises(RunError, match="another process"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from omnictl.errors import RunError
+from omnictl.errors import RunError, UsageError
 from omnictl.runs.files import write_json
 from omnictl.runs.run import Run, create_run, find_run, list_runs, newest_run
 
@@ -45,13 +45,13 @@ def test_runs_of_one_second_do_not_share_a_folder(tmp_path: Path, monkeypatch: p
     assert [run.path.name for run in list_runs(tmp_path, "pretrain")] == names[::-1]
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "../x", "a b", "ä:ö"])
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "a b", "ä:ö", "a" * 101])
 def test_a_name_must_suit_a_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UsageError) as caught:
         create_run(tmp_path, "pretrain", name, {})
-    assert caught.value.message == f"run name {name!r} has characters that do not belong in a folder's name"
+    assert caught.value.message == f"the run's name {name!r} does not suit a folder"
     assert caught.value.where == "--name"
-    assert caught.value.fix == "use letters, digits, '.', '_', '+' and '-'"
+    assert caught.value.fix == "use up to 100 letters, digits, '.', '_', '+' and '-'; --runs DIR says where runs go"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,6 +78,17 @@ def test_updating_keeps_the_other_fields(tmp_path: Path) -> None:
         "seed": 3,
         "steps": 20,
     }
+
+
+def test_an_error_is_forgotten_when_the_run_is_gone_on_with(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "pretrain", "tiny", {})
+    with pytest.raises(ValueError, match="oops"), run.record_end():
+        raise ValueError("oops")
+    assert run.record()["error"] == "ValueError: oops"
+    run.update(plan={})
+    assert run.record()["error"] == "ValueError: oops"
+    run.update(status="running")
+    assert "error" not in run.record()
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"stage": "pretrain"}'])
@@ -155,10 +166,21 @@ def test_no_run_at_all(tmp_path: Path) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_a_run_is_found_by_path_and_by_name(tmp_path: Path) -> None:
+def test_a_run_has_several_names(tmp_path: Path) -> None:
     run = made(tmp_path, "a", "2026-01-01")
-    assert find_run(tmp_path, "pretrain", str(run.path)).path == run.path
-    assert find_run(tmp_path, "pretrain", run.path.name).path == run.path
+    made(tmp_path, "b", "2026-01-02", "interrupted")
+    made(tmp_path, "a", "2026-01-03", stage="asr")
+    for reference in (str(run.path), run.path.name, f"pretrain/{run.path.name}", "a", "pretrain"):
+        assert find_run(tmp_path, "pretrain", reference).path == run.path, reference
+
+
+def test_a_name_of_several_runs(tmp_path: Path) -> None:
+    names = [made(tmp_path, "a", f"2026-01-0{day}").path.name for day in (1, 2)]
+    with pytest.raises(RunError) as caught:
+        find_run(tmp_path, "pretrain", "a")
+    assert caught.value.message.startswith("2 runs of stage `pretrain` are called 'a'; the newest in ")
+    assert caught.value.message.endswith(f": {names[1]}, {names[0]}")
+    assert caught.value.fix == "name one by its folder"
 
 
 def test_an_unknown_run_lists_the_newest(tmp_path: Path) -> None:
@@ -178,6 +200,8 @@ def test_a_run_of_another_stage_is_refused(tmp_path: Path) -> None:
         find_run(tmp_path, "pretrain", str(run.path))
     assert caught.value.message == f"{run.path} is a run of `asr`, expected one of `pretrain`"
     assert caught.value.fix == f"name a run below {tmp_path / 'pretrain'}"
+    with pytest.raises(RunError, match="is a run of `asr`, expected one of `pretrain`"):
+        find_run(tmp_path, "pretrain", f"asr/{run.path.name}")
 
 
 HOLDER = """

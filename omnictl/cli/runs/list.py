@@ -55,13 +55,14 @@ def list_(
     """List runs, the newest first: how each stands, its score and its verdict."""
     from fnmatch import fnmatchcase
 
-    from omnictl.runs.catalogue import read_catalogue, summarise
+    from omnictl.runs.catalogue import read_catalogue, summarise_all
 
     root = run_root(runs)
     catalogue = read_catalogue(root)
+    summaries, unreadable = summarise_all(catalogue.runs)
     wanted = [
         summary
-        for summary in map(summarise, catalogue.runs)
+        for summary in summaries
         if (not stage or summary.stage in stage)
         and (not status or summary.status in {each.value for each in status})
         and (name is None or fnmatchcase(summary.name, name) or fnmatchcase(summary.run.path.name, name))
@@ -70,9 +71,10 @@ def list_(
         wanted.sort(key=_sort_key(sort))
     shown = wanted[:limit]
     more = [f"{len(wanted) - len(shown)} more"] if len(wanted) > len(shown) else []
-    damaged = [f"cannot be read: {escape(printable(path))}; `omnictl runs verify` says why" for path in catalogue.damaged]
+    paths = [printable(path) for path in (*catalogue.damaged, *(run.path for run in unreadable))]
+    damaged = [f"cannot be read: {escape(path)}; `omnictl runs verify` says why" for path in paths]
     texts: list[str | Table] = [_table(shown)] if shown else [f"no such run in {escape(printable(root))}"]
-    value = {"runs": [summary.as_json() for summary in shown], "damaged": [printable(path) for path in catalogue.damaged]}
+    value = {"runs": [summary.as_json() for summary in shown], "damaged": paths}
     Output(as_json=as_json).result(value, *texts, *more, *damaged)
 
 

@@ -89,14 +89,11 @@ def run_name(choices: Choices, default: str) -> str:
     Raises:
         UsageError: the name given does not suit a folder.
     """
+    from omnictl.runs.run import LONGEST_NAME, check_name
+
     if choices.name is None:
-        return re.sub(r"[^\w.+-]+", "-", choices.config.stem) if choices.config else default
-    if not re.fullmatch(r"[\w.+-]{1,100}", choices.name):
-        raise UsageError(
-            f"the run's name {choices.name!r} does not suit a folder",
-            where="--name",
-            fix="use up to 100 letters, digits, '.', '_', '+' and '-'; --runs DIR says where runs go",
-        )
+        return re.sub(r"[^\w.+-]+", "-", choices.config.stem)[:LONGEST_NAME] if choices.config else default
+    check_name(choices.name)  # before the data is read, which takes time
     return choices.name
 
 

@@ -22,10 +22,10 @@ def _find_parents(root: Path, config: "Config", given: Mapping[str, str | None],
 
 def _find_part(root: Path, part: str, reference: str) -> "Run":
     """The run that `--codec`, `--aligner` or `--thinker` names; durations may come from a recogniser, too."""
-    from omnictl.runs.run import Run, find_run
+    from omnictl.runs.run import find_run, runs_called
 
-    if part == "aligner" and (Path(reference) / "run.json").is_file() and Run(Path(reference)).stage == "asr":
-        return Run(Path(reference))
+    if part == "aligner" and any(run.stage == "asr" for run in runs_called(root, part, reference)):
+        return find_run(root, "asr", reference)
     return find_run(root, "pretrain" if part == "thinker" else part, reference)
 
 

@@ -165,18 +165,19 @@ def find_partner(root: Path, reference: str | None) -> Partner:
         RunError: there is none.
     """
     from omnictl.runs.files import read_json
-    from omnictl.runs.run import Run, find_run, list_runs
+    from omnictl.runs.run import find_run, list_runs, runs_called
 
     if reference is not None and reference != "latest":
         folder = Path(reference)
         if (folder / "config.json").is_file() and not (folder / "run.json").exists():
             described = read_json(folder / "config.json")
             return Partner(folder, str(described.get("stage")) if isinstance(described, dict) else "", folder)
-        places = (
-            (stage, path / "run.json") for path in (folder, *(root / s / folder for s in CHAT_STAGES)) for stage in CHAT_STAGES
+        meant = (
+            stage
+            for stage in CHAT_STAGES
+            if reference == stage or any(run.stage == stage for run in runs_called(root, stage, reference))
         )
-        there = (stage for stage, record in places if record.is_file() and Run(record.parent).stage == stage)
-        stage = next(there, CHAT_STAGES[1])
+        stage = next(meant, CHAT_STAGES[1])
         run = find_run(root, stage, reference)
         return Partner(run.path, stage, run.model)
     for stage in CHAT_STAGES:

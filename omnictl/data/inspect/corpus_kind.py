@@ -154,7 +154,7 @@ def _read_first_rows(file: Path) -> tuple[list[str], list[str]]:
         with open_plain(file) as opened:
             lines = [line for _ in range(4) if (line := opened.readline(100_000))]
         texts = [line.decode(text_encoding(lines[0]), errors="replace").strip() for line in lines]
-        rows = [parse_header(line) for text in texts for line in text.splitlines()[:1]][:2]
+        rows = [parse_header(text.partition("\r")[0]) for text in texts if text][:2]
         return (rows[0], rows[-1]) if rows else ([], [])
     objects = [value.value for value in _first_values(file) if isinstance(value.value, dict)]
     values = [value for record in objects for name, value in record.items() if isinstance(value, str) and name != "text"]

@@ -181,7 +181,7 @@ def csv_records(path: Path, first_line: str) -> Iterator[tuple[int, list[str]]]:
 
 def _tab_records(text: str) -> Iterator[tuple[int, list[str]]]:
     """Between tabs, quotes stand for themselves, unless they stand around a whole field."""
-    for number, line in enumerate(text.splitlines() if "\n" not in text else text.split("\n"), start=1):
+    for number, line in enumerate(text.split("\n" if "\n" in text else "\r"), start=1):
         if line.strip():
             yield number, [_unquote(field) for field in line.removesuffix("\r").split("\t")]
 

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 
 from omnictl.cli.app import run
 from omnictl.cli.train.next_steps import longer_command
+from omnictl.cli.train.talker import _find_part
 from omnictl.generate import tts
 from omnictl.measure import judges
-from omnictl.runs.run import Run
+from omnictl.runs.run import Run, create_run
 from omnictl.stages.talker import TalkerStage
 
 Command = Callable[..., Any]
@@ -105,6 +106,12 @@ def test_a_codec_and_an_aligner_can_be_given(omnictl: Command, talker: Run, runs
     assert len(list((runs / "codec").iterdir())) == 1
     made, old = Run(Path(ended.json["run"])), talker
     assert (made.model / "model.safetensors").read_bytes() == (old.model / "model.safetensors").read_bytes()
+
+
+def test_an_aligner_is_named_as_any_run_is(tmp_path: Path) -> None:
+    asr, aligner = (create_run(tmp_path, stage, "mine", {}) for stage in ("asr", "aligner"))
+    for reference, found in {f"asr/{asr.path.name}": asr, f"aligner/{aligner.path.name}": aligner, "mine": aligner}.items():
+        assert _find_part(tmp_path, "aligner", reference) == found
 
 
 def test_a_recogniser_can_align(omnictl: Command, talker: Run, runs: Path) -> None:
