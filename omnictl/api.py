@@ -285,8 +285,7 @@ def evaluate(
         DataError: the data cannot be read.
     """
     trained_run = Run(Path(run))
-    root = trained_run.path.absolute().parent.parent
-    return measure(trained_run, Measure(root, judge, data, split, limit, choose_device(device), cache_dir(), tell))
+    return measure(trained_run, Measure(trained_run.root, judge, data, split, limit, choose_device(device), cache_dir(), tell))
 
 
 def _format_setting(value: object) -> str:

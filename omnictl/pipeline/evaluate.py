@@ -1,7 +1,7 @@
 """Evaluating runs, one or one of every stage: the judge of speech, the numbers, the page."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -142,7 +142,8 @@ def _measure_in_time(listeners: Mapping[Run, Listener], how: Measure, deadline: 
                 judge = partial(_judge, run, _open_listener(listeners[run], how), how)
                 in_haste = deadline - time.monotonic() < HASTE * (len(lacking) - number)
                 samples[run] = GrowingSample(judge, HASTY_EXAMPLES if in_haste else STAGES[run.stage].first_examples)
-            samples[run].grow(goal, share(deadline, [1.0] * (len(lacking) - number)))
+            now = time.monotonic()
+            samples[run].grow(goal, until=now + (deadline - now) / (len(lacking) - number))
     for run in listeners:
         write_report(run)
     return [samples[run].evaluation for run in listeners]
@@ -200,14 +201,3 @@ def _measure(run: Run, judge: NamedJudge | None, how: Measure) -> Evaluation:
 
 def _judge(run: Run, judge: NamedJudge | None, how: Measure, limit: int | None) -> Evaluation:
     return evaluate_run(run, judge=judge, data=how.data, split=how.split, limit=limit, device=how.device, cache=how.cache)
-
-
-def share(deadline: float, left: Sequence[float]) -> float:
-    """When the first remaining piece of work must end, on `time.monotonic`'s clock; time that it saves goes to the next ones.
-
-    Args:
-        deadline: when all must have ended.
-        left: the time that each piece may take, in proportion.
-    """
-    now = time.monotonic()
-    return now + (deadline - now) * left[0] / sum(left)

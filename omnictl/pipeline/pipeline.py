@@ -24,13 +24,14 @@ from omnictl.pipeline.evaluate import EvaluationResults, Measure, MissingStage, 
 from omnictl.pipeline.job import Job, create_job, reopen_job, train_job, units_left
 from omnictl.pipeline.run_folder import new_run
 from omnictl.pipeline.time_budget.budget import TimeBudget
-from omnictl.pipeline.time_budget.data_budget import limit_data
+from omnictl.pipeline.time_budget.data_budget import limit_data, steps_of_all_data
 from omnictl.pipeline.time_budget.first_steps import shorten_first_steps
 from omnictl.report import write_pipeline_report
 from omnictl.report.run_files import history
 from omnictl.runs.compatible import require_run
 from omnictl.runs.files import read_json, write_text
 from omnictl.runs.run import Run, Status, newest_run
+from omnictl.runs.weights_file import WEIGHTS
 from omnictl.stages import STAGES, command_recipe, command_stages, stage_type, unit_configs
 
 PIPELINE = "pipeline"
@@ -220,9 +221,7 @@ def _train_stages(run: Run, context: TrainContext, tell: Tell, deadline: float |
     budget = None if deadline is None or not left else _plan_time(run, config, left, context, deadline)
     for stage in left:
         tell(f"{stage}, stage {stages.index(stage) + 1} of {len(stages)}")
-        stage_config = getattr(config, stage)
-        planned = {} if budget is None else budget.foresee(unit_configs(stage, stage_config))
-        job = _open_job(run, stage, stage_config, context.cache, planned)
+        job = _open_job(run, stage, getattr(config, stage), context, budget)
         try:
             outcome = train_job(job, context, deadline=None, max_steps=None, budget=budget)
         except Diverged as error:
@@ -248,30 +247,56 @@ def _is_finished(run: Run, stage: str) -> bool:
     return stage_run is not None and stage_run.record()["status"] == "finished"
 
 
-def _open_job(run: Run, stage: str, config: Config, cache: Path, planned: Mapping[str, int]) -> Job:
+def _open_job(run: Run, stage: str, config: Config, context: TrainContext, budget: TimeBudget | None) -> Job:
     """A stage's job: the one that was begun, else a new one, whose run the pipeline's record then names.
 
     Where steps are planned, no more data is made than they read, and there are fewer exercises; the whole config stands beside, for
-    who trains it on.
+    who trains it on. A run that was begun so and is to take more steps now is left for a new one, which begins from its weights.
     """
-    runs, record = stage_runs(run), run.record()
-    if stage in runs:
-        return reopen_job(runs[stage], cache=cache)
+    runs, record, units = stage_runs(run), run.record(), unit_configs(stage, config)
+    planned = {} if budget is None else budget.foresee(units)
     parents = {name: runs[name] for name in stage_type(stage).needs if name in runs}
+    if stage in runs:
+        begun = runs[stage]
+        if not _has_too_little_data(begun, config, planned.get(stage)):
+            return reopen_job(begun, cache=context.cache)
+        has_weights = (begun.model / WEIGHTS).is_file()
+        parents |= {"init": begun} if has_weights else {}
+        begins = "from its weights" if has_weights else "in its place"
+        context.tell(f"{stage} is to take more steps now than {begun.path} has data for: a new run begins {begins}")
+        if budget is not None:
+            budget.begin_anew(stage)
+            planned = budget.foresee(units)
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
     limited = limit_data(shorten_first_steps(config, planned, stage), planned, stage) if planned else config
-    new = create_job(run.path.parent.parent, stage, limited, record["name"], kept, parents, cache=cache)
+    new = create_job(run.root, stage, limited, record["name"], kept, parents, cache=context.cache)
     if limited != config:
         write_text(new.run.whole_config_file, to_json(config))
     run.update(parents={**record["parents"], stage: str(new.run.path.absolute())})
     return new
 
 
+def _has_too_little_data(begun: Run, whole: Any, planned: int | None) -> bool:
+    """Whether TinyWorld was to make less for a run than its steps would read now; of a stage that is one model.
+
+    Args:
+        begun: the run.
+        whole: the stage's config, with all data.
+        planned: the steps that it would take now; None: all that are configured.
+    """
+    if not begun.whole_config_file.is_file() or STAGES[begun.stage].recipe is not None:
+        return False
+    begun.check_config()
+    made = steps_of_all_data(resolve(type(whole), preset=None, file=begun.config_file))
+    most = steps_of_all_data(whole)
+    return made is not None and most is not None and made < min(most, planned or whole.train.steps)
+
+
 def _measure_stages(run: Run, context: TrainContext, tell: Tell, deadline: float | None) -> EvaluationResults:
     """Judge the pipeline's own runs; what speaks by its own recogniser."""
     runs = stage_runs(run)
     how = Measure(
-        root=run.path.parent.parent,
+        root=run.root,
         judge=str(runs[JUDGE].path) if JUDGE in runs else None,
         data=None,
         split="test",

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from omnictl.config import resolve
-from omnictl.errors import ConfigError, Diverged
+from omnictl.errors import ConfigError, Diverged, RunError
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.pipeline.context import TrainContext
 from omnictl.pipeline.run_folder import create_stage_run, describe, new_run, steps_taken
@@ -49,10 +49,11 @@ class TalkerJob:
         *,
         cache: Path,
     ) -> "TalkerJob":
-        """A run whose parts are yet to be trained, but for those that `parents` names, or that the Talker `init` holds.
+        """A run whose parts are yet to be trained, but for finished ones that `parents` names, or that the Talker `init` holds.
 
         Of the parts that `init` holds, those that were cut short are trained on first.
         """
+        _check_finished({part: run for part, run in parents.items() if part in config.parts})
         folders = {parent: run.path for parent, run in parents.items()}
         if "init" in parents:
             other = parents["init"]
@@ -150,6 +151,20 @@ def _is_cut_short(run: Run) -> bool:
     return int(run.record().get("steps", planned)) < planned
 
 
+def _check_finished(parts: Mapping[str, Run]) -> None:
+    """Refuse a codec or an aligner whose training has not ended: it would be trained on in its own run.
+
+    Raises:
+        RunError: there is one.
+    """
+    for part, run in parts.items():
+        status = run.record()["status"]
+        if status != "finished":
+            command = "finish it with `omnictl asr" if run.stage == "asr" else "finish its Talker with `omnictl talker"
+            fix = f"{command} --resume RUN`, name one that is finished, or leave --{part} out"
+            raise RunError(f"{run.path} is {status}, expected a finished run", where=f"--{part}", fix=fix)
+
+
 def _check_features(part: str, parent: Path, mel: MelConfig) -> None:
     """Refuse a codec or an aligner that hears other features.
 
@@ -204,6 +219,6 @@ def _open(run: Run, part: str, config: SpeakingConfig, cache: Path) -> tuple[Tra
         new = stage_type(part).create(config.part(part), context=StageContext(cache, older, upstream))
     named = {} if older is None else {"init": str(older.path.absolute())}
     kept: dict[str, object] = {key: record[key] for key in ("command", "versions", "machine") if key in record}
-    stage_run = create_stage_run(run.path.parent.parent, new, record["name"], {"parents": named, **kept})
+    stage_run = create_stage_run(run.root, new, record["name"], {"parents": named, **kept})
     run.update(parents={**record["parents"], part: str(stage_run.path.absolute())})
     return new, stage_run

@@ -91,6 +91,20 @@ def test_a_run_that_is_being_trained_keeps_its_plan(tmp_path: Path) -> None:
     assert "plan" not in run.record()
 
 
+@pytest.mark.parametrize(("part", "stage", "fix"), [("codec", "codec", "its Talker"), ("aligner", "asr", "it with `omnictl asr")])
+def test_a_part_that_is_not_finished_is_not_trained_on_in_its_run(tmp_path: Path, part: str, stage: str, fix: str) -> None:
+    other = create_run(tmp_path, stage, "a", {"parents": {}})
+    other.update(status="interrupted")
+    with pytest.raises(RunError) as caught:
+        TalkerJob.create(tmp_path, "talker", SPEAKING["tiny"], "b", {}, {part: other}, cache=tmp_path)
+    assert (caught.value.message, caught.value.where) == (
+        f"{other.path} is interrupted, expected a finished run",
+        f"--{part}",
+    )
+    assert fix in caught.value.fix
+    assert not (tmp_path / "talker").exists()
+
+
 def test_a_part_of_a_talker_that_diverges_names_its_own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = create_run(tmp_path, "talker", "a", {"parents": {}})
     run.write_config(to_json(SPEAKING["tiny"]))

@@ -1,4 +1,4 @@
-"""How many examples are judged in the time given, and how a deadline is shared out."""
+"""How many examples are judged in the time given."""
 
 import time
 from types import SimpleNamespace
@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, cast
 import pytest
 
 from omnictl.pipeline import evaluate
-from omnictl.pipeline.evaluate import share
 from omnictl.pipeline.sample_size import Goal, GrowingSample
 
 
@@ -102,15 +101,3 @@ def test_time_goes_first_to_what_every_interval_needs(clock: Clock, monkeypatch:
     assert evaluations[0].num > 500  # there was time left
     assert evaluations[1].is_narrow
     assert evaluations[2].num == 20
-
-
-def test_shares_add_up(clock: Clock) -> None:
-    shares = [5.0, 3.0, 2.0]
-    for number, expected in enumerate([50.0, 80.0, 100.0]):
-        clock.now = share(100.0, shares[number:])
-        assert clock.now == pytest.approx(expected)
-
-
-def test_what_is_left_is_for_the_next(clock: Clock) -> None:
-    clock.now = 10.0
-    assert share(100.0, [3.0, 2.0]) == pytest.approx(64.0)

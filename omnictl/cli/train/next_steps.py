@@ -4,6 +4,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omnictl.runs.root import run_root
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -99,8 +101,7 @@ def warn_of_units_cut_short(run: "Run") -> str | None:
 
 def _elsewhere(run: "Run") -> str:
     """The option that names the folder of runs, if it is not the usual one."""
-    root = run.path.parent.parent
-    return "" if root == Path("runs") else f" --runs {shlex.quote(str(root))}"
+    return "" if run.root == run_root(None).absolute() else f" --runs {shlex.quote(str(run.root))}"
 
 
 def _more_steps(run: "Run") -> int:

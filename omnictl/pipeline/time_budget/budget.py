@@ -63,6 +63,10 @@ class TimeBudget:
         plan = self._plan_anew([cost.scale(self._pace()) for cost in costs])
         return {unit.unit: unit.steps for unit in plan.units if unit.unit in units}
 
+    def begin_anew(self, unit: str) -> None:
+        """Count the steps of a unit as not taken: it is trained in a new run."""
+        self.costs = [replace(cost, taken=0) if cost.name == unit else cost for cost in self.costs]
+
     def begin(self, unit: str) -> StepPlan:
         """Plan anew when a unit's first step is about to be taken: its data is ready; says where steps change."""
         while self.costs[0].name != unit:  # those before it have ended

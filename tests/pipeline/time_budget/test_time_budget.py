@@ -183,6 +183,14 @@ def test_units_that_take_what_was_planned_keep_their_plan() -> None:
     assert clock.now <= given.end
 
 
+def test_a_unit_that_begins_anew_has_all_of_its_steps_to_take() -> None:
+    given, _, _ = budget([unit("a", taken=300), unit("b")], 60.0)
+    before = given.foresee(["a"])["a"]
+    given.begin_anew("a")
+    assert [cost.taken for cost in given.costs] == [0, 0]
+    assert given.foresee(["a"])["a"] < before
+
+
 def test_what_one_unit_leaves_the_next_ones_have() -> None:
     given, clock, told = budget([unit("a"), unit("b")], 100.0)
     before = given.plan.units[1].steps
