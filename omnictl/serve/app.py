@@ -17,7 +17,7 @@ from omnictl.serve.metrics import ServeMetrics
 from omnictl.serve.model import ServedModel
 from omnictl.serve.realtime import connection as realtime
 from omnictl.serve.service import Service, VadKind
-from omnictl.serve.traffic.access import Guard
+from omnictl.serve.traffic.access import GONE, Guard
 from omnictl.serve.traffic.errors import RequestError, error_body, error_response
 from omnictl.serve.traffic.limits import ServeLimits
 from omnictl.serve.traffic.scheduler import Scheduler
@@ -73,7 +73,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _gone(_: Request, error: Exception) -> Response:  # noqa: ARG001  nobody reads it
-    return Response(status_code=499)
+    return Response(status_code=GONE)
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:  # it is logged by the server

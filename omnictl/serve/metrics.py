@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
+from omnictl.serve.replies.conversation import ReadConversation
 from omnictl.serve.traffic.scheduler import Scheduler
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.6, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -29,6 +30,13 @@ class ServeMetrics:
         self.speech = Counter("omnictl_speech_seconds", "Seconds of speech that were made.", registry=self._registry)
         self.heard = Counter("omnictl_heard_seconds", "Seconds of recordings that were transcribed.", registry=self._registry)
         self._registry.register(_Load(scheduler))
+
+    def count_reply(self, conversation: ReadConversation, new_tokens: int) -> None:
+        """Count what was read and written for an answer that is whole."""
+        self.tokens.labels("text").inc(conversation.text_tokens)
+        for kind, count in conversation.media_tokens.items():
+            self.tokens.labels(kind).inc(count)
+        self.tokens.labels("new").inc(new_tokens)
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""

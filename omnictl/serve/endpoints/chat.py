@@ -156,11 +156,8 @@ class _Completion:
 
     def _count(self) -> None:
         assert self._begun is not None
-        conversation, metrics = self._begun.conversation, self._service.metrics
-        metrics.tokens.labels("text").inc(conversation.text_tokens)
-        for kind, count in conversation.media_tokens.items():
-            metrics.tokens.labels(kind).inc(count)
-        metrics.tokens.labels("new").inc(sum(choice.tokens for choice in self._choices))
+        metrics = self._service.metrics
+        metrics.count_reply(self._begun.conversation, sum(choice.tokens for choice in self._choices))
         if self._asked.speaks:
             metrics.speech.inc(self._audio_samples / self._service.model.require_voice().vocoder.sample_rate)
 

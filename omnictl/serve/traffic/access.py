@@ -22,6 +22,9 @@ from omnictl.serve.traffic.limits import ServeLimits
 OPEN_PATHS = ("/health", "/static/")
 """What needs no key: it says nothing about the model and costs nothing. The page itself asks for the key."""
 
+GONE = 499
+"""nginx's status of a request whose client left before a response began."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address or a name means this machine alone."""
@@ -46,7 +49,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        status = [0]
+        status = [0]  # until a response begins
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -60,10 +63,13 @@ class Guard:
                 await _refuse(error, scope, receive, sending)
                 return
             await self.app(scope, self._bounded(scope, receive), sending)
+        except Exception:
+            status[0] = status[0] or 500  # as the layer around this one answers
+            raise
         finally:
             if scope["type"] == "http":
                 route = getattr(scope.get("route"), "path", "none")
-                self.metrics.requests.labels(route, str(status[0])).inc()
+                self.metrics.requests.labels(route, str(status[0] or GONE)).inc()
                 self.metrics.seconds.labels(route).observe(time.perf_counter() - began)
 
     def _check(self, scope: Scope) -> None:
