@@ -49,7 +49,7 @@ def read_conversation(
     with tempfile.TemporaryDirectory(prefix="omnictl-serve-") as folder:
         reader = _MessageReader(session, limits, spoken, Path(folder))
         turns = [reader.read(message, f"messages.{number}") for number, message in enumerate(messages)]
-    return _read_turns(turns, session)
+    return _read_turns(_join_questions(turns), session)
 
 
 def read_latest_turns(
@@ -85,6 +85,23 @@ def _latest_with_media(turns: list[ChatMessage], most: int) -> list[ChatMessage]
 def _count_media(message: ChatMessage) -> int:
     parts = message.content if isinstance(message.content, list) else []
     return sum(not isinstance(part, TextPart) for part in parts)
+
+
+def _join_questions(turns: Sequence[Message]) -> list[Message]:
+    """The same with what the user says and shows in messages right behind each other as one: training has no others."""
+    joined: list[Message] = []
+    for turn in turns:
+        if joined and joined[-1].role == turn.role == "user":
+            joined[-1] = Message("user", _join_parts(joined[-1].parts, turn.parts))
+        else:
+            joined.append(turn)
+    return joined
+
+
+def _join_parts(before: tuple[Part, ...], after: tuple[Part, ...]) -> tuple[Part, ...]:
+    if before and after and isinstance(before[-1], str) and isinstance(after[0], str):
+        return (*before[:-1], f"{before[-1]} {after[0]}", *after[1:])
+    return before + after
 
 
 def _read_turns(turns: Sequence[Message], session: Session) -> ReadConversation:
