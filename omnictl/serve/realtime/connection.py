@@ -26,7 +26,7 @@ from omnictl.serve.realtime.partial_transcript import PartialTranscript
 from omnictl.serve.realtime.reply import Event, RealtimeReply, seconds_of
 from omnictl.serve.realtime.silero import SileroVad
 from omnictl.serve.replies.audio_formats import PCM_HZ, samples_of_pcm
-from omnictl.serve.replies.completion import CompletionEvent, ReplyPlan, Speaker, complete
+from omnictl.serve.replies.completion import AudioDelta, CompletionEvent, ReplyPlan, Speaker, TextDelta, complete
 from omnictl.serve.replies.conversation import read_conversation, read_latest_turns
 from omnictl.serve.replies.media import bytes_of_base64
 from omnictl.serve.service import Service
@@ -36,6 +36,8 @@ from omnictl.use.say import SpeechSettings
 from omnictl.use.transcribe import HeardWindow, is_silent, transcribe_windows
 
 if TYPE_CHECKING:
+    from prometheus_client import Histogram
+
     from omnictl.use.subtitles import Word
 
 MOST_ERRORS = 100
@@ -75,7 +77,7 @@ class RealtimeConversation:
         self._transcriptions: set[asyncio.Task[None]] = set()
         self._partial: PartialTranscript | None = None
         self._playing_until = 0.0  # of `time.monotonic`, if the client plays what it gets
-        self._reply_db = -120.0  # level of the newest reply
+        self._newest: RealtimeReply | None = None
         self._turn_id = new_id("item")
         self._sending = asyncio.Lock()
 
@@ -137,8 +139,7 @@ class RealtimeConversation:
             case schema.TruncateItem(item_id=item_id, audio_end_ms=end):
                 await self._truncate(item_id, end)
             case schema.DeleteItem(item_id=item_id):
-                self._dialogue.delete(item_id)
-                await self._send({"type": "conversation.item.deleted", "item_id": item_id})
+                await self._delete(item_id)
             case schema.CreateResponse(response=settings):
                 await self._respond(settings or schema.ResponseSettings())
             case schema.CancelResponse(response_id=response_id):
@@ -153,8 +154,8 @@ class RealtimeConversation:
     async def _hear(self, samples: Samples) -> None:
         self._listener.check_room(len(samples))
         for start in range(0, len(samples), PCM_HZ):  # a second at a time: others want to be heard, too
-            playing = time.monotonic() < self._playing_until
-            self._listener.activity.reply_db = self._reply_db if playing else None
+            playing = self._newest if time.monotonic() < self._playing_until else None
+            self._listener.activity.reply_db = None if playing is None else playing.level_db
             for change in self._listener.push(samples[start : start + PCM_HZ]):
                 await self._heard(change)
             if self._partial is not None:
@@ -229,6 +230,7 @@ class RealtimeConversation:
             try:
                 async for window in job:
                     words += window.words
+                    self._service.metrics.heard.inc(window.stop - window.start)
             finally:
                 job.cancel()
         except Exception as error:  # noqa: BLE001  whatever it was, the client waits for an end
@@ -246,16 +248,29 @@ class RealtimeConversation:
     # What was said
 
     async def _add(self, item: Item, after: str | None = None) -> None:
+        await self._make_room()
         previous = self._dialogue.add(item, after)
         for kind in ("conversation.item.added", "conversation.item.done"):
             await self._send({"type": kind, "previous_item_id": previous, "item": item.as_json()})
 
+    async def _make_room(self) -> None:
+        """Forget the oldest item if the conversation is full and that is allowed."""
+        oldest = self._dialogue.oldest_id
+        if self._settings.truncation == "auto" and self._dialogue.is_full and oldest is not None:
+            await self._delete(oldest)
+
+    async def _delete(self, item_id: str) -> None:
+        self._dialogue.delete(item_id)
+        await self._send({"type": "conversation.item.deleted", "item_id": item_id})
+
     async def _truncate(self, item_id: str, end_ms: int) -> None:
         item = self._dialogue.find(item_id)
-        if item.role != "assistant" or not item.seconds:
+        if not item.spoken:
             raise RequestError("only spoken replies are truncated", fix="name one", where="item_id")
         if self._reply is not None and self._reply[0].item is item:
             await self._cancel_reply("client_cancelled")
+        if self._newest is not None and self._newest.item is item:
+            self._playing_until = 0.0
         item.truncate(end_ms / 1_000)
         event = {"type": "conversation.item.truncated", "item_id": item_id, "content_index": 0, "audio_end_ms": end_ms}
         await self._send(event)
@@ -288,6 +303,7 @@ class RealtimeConversation:
         speaks = (asked.output_modalities or self._settings.output_modalities) == ["audio"]
         reply = RealtimeReply(self._service.model.require_voice().vocoder.sample_rate if speaks else None, asked.metadata)
         reply.item.speed = self._settings.audio.output.speed
+        await self._make_room()
         self._dialogue.add(reply.item)
         try:
             job: Job[CompletionEvent] = self._service.scheduler.submit(self._work(messages, asked, speaks=speaks))
@@ -319,16 +335,19 @@ class RealtimeConversation:
         reason: str | None = None
         broken: Exception | None = None
         began = time.perf_counter()
-        self._reply_db = -120.0
+        metrics = self._service.metrics
+        firsts: dict[type[object], Histogram] = {TextDelta: metrics.first_token, AudioDelta: metrics.first_audio}
+        self._newest = reply
         try:
             await self._send_all(reply.begin())
             async for event in job:
-                first = not reply.item.seconds
                 for telling in reply.take(event):
-                    self._play(seconds_of(telling), reply.level_db)
+                    self._play(seconds_of(telling))
                     await self._send(telling)
-                if first and reply.item.seconds:
-                    self._service.metrics.first_audio.observe(time.perf_counter() - began)
+                if (first := firsts.pop(type(event), None)) is not None:
+                    first.observe(time.perf_counter() - began)
+            assert reply.conversation is not None
+            metrics.count_reply(reply.conversation, reply.new_tokens)
         except asyncio.CancelledError as error:
             reply.status, reason = "cancelled", str(error) or "client_cancelled"
         except Exception as error:  # noqa: BLE001  whatever it was, the client waits for an end
@@ -341,10 +360,10 @@ class RealtimeConversation:
             await self._send_error(broken)
         await self._send_all(reply.end(reason=reason))
 
-    def _play(self, seconds: float, level: float) -> None:
+    def _play(self, seconds: float) -> None:
         if seconds:
             self._playing_until = max(self._playing_until, time.monotonic()) + seconds
-            self._reply_db = level
+            self._service.metrics.speech.inc(seconds)
 
     async def _cancel_reply(self, reason: str) -> None:
         if self._reply is None:

@@ -35,6 +35,8 @@ class Item:
     """Of what was said aloud."""
     sentences: list[tuple[str, float]] = field(default_factory=list)
     """Of a spoken reply: its sentences, and the seconds at which each begins."""
+    spoken: bool = False
+    """Whether it is a reply that is said aloud."""
     seconds: float = 0.0
     """Of a spoken reply, so far."""
     said_whole: bool = False
@@ -66,7 +68,7 @@ class Item:
             return {"type": "input_image"}
         if self.role != "assistant":
             return {"type": "input_text", "text": part.text}
-        return {"type": "output_audio", "transcript": part.text} if self.seconds else {"type": "output_text", "text": part.text}
+        return {"type": "output_audio", "transcript": part.text} if self.spoken else {"type": "output_text", "text": part.text}
 
     def truncate(self, heard_seconds: float) -> None:
         """Keep of a spoken reply what was heard until then: whole sentences, and of the last one as many words as fit."""
@@ -157,7 +159,7 @@ class Dialogue:
         """
         if item.id in self._items:
             raise RequestError(f"there is an item {item.id[:64]!r} already", fix="give it another id", where="item.id")
-        if len(self._items) >= MOST_ITEMS:
+        if self.is_full:
             fix = "delete the oldest, or begin a new conversation"
             raise RequestError(f"the conversation has {MOST_ITEMS} items, which are the most", fix=fix, where="item")
         ids = list(self._items)
@@ -187,6 +189,16 @@ class Dialogue:
         """
         self.find(item_id)
         del self._items[item_id]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more items may come."""
+        return len(self._items) >= MOST_ITEMS
+
+    @property
+    def oldest_id(self) -> str | None:
+        """The id of the oldest item that is no instruction."""
+        return next((item.id for item in self._items.values() if item.role != "system"), None)
 
     @property
     def last_id(self) -> str | None:

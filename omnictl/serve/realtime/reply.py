@@ -48,6 +48,7 @@ class RealtimeReply:
 
     def __post_init__(self) -> None:
         self._encoder = None if self.rate is None else SpeechEncoder("pcm", self.rate)
+        self.item.spoken = self.rate is not None
 
     def begin(self) -> Iterator[Event]:
         """The events before its first word."""
@@ -69,13 +70,14 @@ class RealtimeReply:
         elif isinstance(event, AudioDelta):
             assert self._encoder is not None
             assert self.rate is not None
-            self.item.sentences = list(event.sentences)
+            self.item.spoken, self.item.sentences = True, list(event.sentences)
             self.item.seconds += len(event.samples) / self.rate
             if self.item.seconds >= HEAD_START_SECONDS:
                 self.under_way.set()
             self.level_db = max(self.level_db, level_db(event.samples))
             yield from self._audio(self._encoder.push(event.samples))
         elif isinstance(event, Unsaid):
+            self.item.spoken = self.item.seconds > 0
             fix = "read it; a Talker with `data.symbols=phonemes` can say any letter"
             yield {"type": "error", **error_body(RequestError(f"the rest of the reply is not said: {event.reason}", fix=fix))}
         else:
@@ -89,6 +91,8 @@ class RealtimeReply:
         """The events after its last word, or after it was broken off for a reason."""
         self.under_way.set()
         self.item.complete = self.status == "completed"
+        if self.status == "cancelled" and self.item.spoken and not self.item.seconds:
+            self.item.truncate(0)  # written, and nothing of it was heard
         if self._encoder is None:
             yield {"type": "response.output_text.done", **self._place, "text": self.item.text}
         else:

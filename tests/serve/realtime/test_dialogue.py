@@ -12,7 +12,8 @@ TEXT = "It is red. The circle is blue."
 
 def spoken() -> Item:
     sentences = [("It is red.", 0.0), (" The circle is blue.", 1.0)]
-    return Item("a", "assistant", [TextPart(type="text", text=TEXT)], sentences=sentences, seconds=3.0, said_whole=True)
+    parts = [TextPart(type="text", text=TEXT)]
+    return Item("a", "assistant", parts, sentences=sentences, spoken=True, seconds=3.0, said_whole=True)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,13 @@ def test_a_reply_that_was_not_heard_is_not_part_of_the_conversation() -> None:
     dialogue.find("a").truncate(0)
     dialogue.add(item_of(question))
     assert [message.role for message in dialogue.messages("Be brief.")] == ["system", "user", "user"]
+
+
+def test_the_oldest_item_is_no_instruction() -> None:
+    dialogue = Dialogue()
+    for role in ("system", "user", "assistant"):
+        dialogue.add(Item(role, role, []))  # type: ignore[arg-type]
+    assert dialogue.oldest_id == "user"
 
 
 def test_items_are_found_and_deleted_by_id() -> None:
