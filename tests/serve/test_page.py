@@ -86,8 +86,9 @@ def staged_page() -> Iterator[str]:
             elif self.path == "/wait":
                 ended.wait(90)
             body, kind = page.encode(), "text/html"
-            if name in FILES or (STAGE / name).is_file():
-                body, kind = ((STAGE if (STAGE / name).is_file() else PAGE) / name).read_bytes(), KINDS[Path(name).suffix]
+            staged, own = STAGE / name, PAGE / name.removeprefix("/real/")  # the page's own, also where it is staged
+            if staged.is_file() or own.name in FILES:
+                body, kind = (staged if staged.is_file() else own).read_bytes(), KINDS[own.suffix]
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

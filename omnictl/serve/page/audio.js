@@ -2,31 +2,50 @@
 
 export const RATE = 24000; // samples a second, of what is recorded and what is played
 
+// Butterworth's of order 8, in dB, as Web Audio wants them: the recorded rate holds nothing above its half.
+const LOWPASS_QS = [0.5098, 0.6013, 0.9, 2.5629].map((q) => 20 * Math.log10(q));
+const PASSED = 0.45; // of a rate: what passes
+
 export class Recorder {
   // Records until `stop`, which gives a WAV file. `onChunk` gets each piece, Float32Array, as it comes.
   // Without `keep`, they are forgotten then.
   static async start(onChunk = () => {}, { keep = true } = {}) {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true } });
-    const context = new AudioContext({ sampleRate: RATE });
-    await context.audioWorklet.addModule("/static/worklet.js");
-    const node = new AudioWorkletNode(context, "recorder", { numberOfInputs: 1, numberOfOutputs: 0 });
-    context.createMediaStreamSource(stream).connect(node);
-    return new Recorder(stream, context, node, onChunk, keep);
+    const recorder = new Recorder(await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true } }));
+    try {
+      await recorder.listen(onChunk, keep);
+    } catch (error) {
+      await recorder.close();
+      throw error;
+    }
+    return recorder;
   }
 
-  constructor(stream, context, node, onChunk, keep) {
+  constructor(stream) {
     this.stream = stream;
-    this.context = context;
+    this.context = null;
     this.chunks = [];
+  }
+
+  async listen(onChunk, keep) {
+    const context = (this.context = new AudioContext()); // at the device's rate: Firefox connects a microphone to no other
+    await context.audioWorklet.addModule("/static/worklet.js");
+    const frequency = PASSED * Math.min(RATE, context.sampleRate);
+    const filters = LOWPASS_QS.map((Q) => new BiquadFilterNode(context, { type: "lowpass", frequency, Q }));
+    const node = new AudioWorkletNode(context, "recorder", { numberOfInputs: 1, numberOfOutputs: 0, processorOptions: { rate: RATE } });
     node.port.onmessage = ({ data }) => {
       if (keep) this.chunks.push(data);
       onChunk(data);
     };
+    [...filters, node].reduce((source, next) => source.connect(next), context.createMediaStreamSource(this.stream));
+  }
+
+  async close() {
+    for (const track of this.stream.getTracks()) track.stop();
+    await this.context?.close();
   }
 
   async stop() {
-    for (const track of this.stream.getTracks()) track.stop();
-    await this.context.close();
+    await this.close();
     return wavOf(this.chunks);
   }
 }
@@ -74,6 +93,13 @@ export class Player {
     this.next = 0;
     return this.heard;
   }
+}
+
+// The samples of a recording at RATE, its channels as one.
+export async function samplesOf(blob) {
+  const audio = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await blob.arrayBuffer());
+  const channels = Array.from({ length: audio.numberOfChannels }, (_, number) => audio.getChannelData(number));
+  return channels[0].map((_, i) => channels.reduce((sum, channel) => sum + channel[i], 0) / channels.length);
 }
 
 export function wavOf(chunks) {

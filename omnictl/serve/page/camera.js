@@ -1,10 +1,12 @@
 // The camera: one image of what it sees.
 
+import { oneAtATime } from "/static/once.js";
+
 const $ = (id) => document.getElementById(id);
 
-// `onImage` gets a PNG, `onProblem` why there is none.
+// `onImage` gets a JPEG, `onProblem` why there is none.
 export function offerCamera(onImage, onProblem) {
-  $("camera").addEventListener("click", async () => {
+  const [open] = oneAtATime(async () => {
     try {
       $("video").srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
       $("viewfinder").showModal();
@@ -12,11 +14,13 @@ export function offerCamera(onImage, onProblem) {
       onProblem(`The camera cannot be used: ${error.message}`);
     }
   });
+  $("camera").addEventListener("click", open);
   $("shoot").addEventListener("click", () => {
     const video = $("video");
     const canvas = Object.assign(document.createElement("canvas"), { width: video.videoWidth, height: video.videoHeight });
     canvas.getContext("2d").drawImage(video, 0, 0);
-    canvas.toBlob(onImage, "image/png");
+    const take = (image) => (image ? onImage(image) : onProblem("The camera has shown nothing yet: open it again, and wait for what it sees."));
+    canvas.toBlob(take, "image/jpeg", 0.9);
     $("viewfinder").close();
   });
   $("close-camera").addEventListener("click", () => $("viewfinder").close());

@@ -1,15 +1,31 @@
 // A conversation by voice over /v1/realtime: the microphone goes up, the answer comes down, and speaking interrupts it.
 
-import { Recorder } from "/static/audio.js";
-import { bytesOf } from "/static/client.js";
+import { Recorder, samplesOf } from "/static/audio.js";
+import { bytesOf, dataUrlOf } from "/static/client.js";
 
 // A key as a token of HTTP, which a subprotocol has to be.
 const quote = (key) => encodeURIComponent(key).replace(/[()]/g, (letter) => `%${letter.charCodeAt(0).toString(16)}`);
 
+const pcmOf = (samples) => Int16Array.from(samples, (sample) => Math.max(-1, Math.min(1, sample)) * 32767);
+
+async function partOf({ kind, blob }) {
+  if (kind === "image") return { type: "input_image", image_url: await dataUrlOf(blob) };
+  const url = await dataUrlOf(new Blob([pcmOf(await samplesOf(blob))]));
+  return { type: "input_audio", audio: url.slice(url.indexOf(",") + 1) };
+}
+
+// What was said and shown, as an item; in place of a recording, its words, where they are known.
+export async function itemOf({ role, text, heard, media }) {
+  const content = await Promise.all((media ?? []).filter(({ kind }) => kind === "image" || !heard).map(partOf));
+  const words = text || heard;
+  if (words) content.push({ type: role === "user" ? "input_text" : "output_text", text: words });
+  return { type: "message", role, content };
+}
+
 export class VoiceConversation {
   // Tells `on` of what happens: asked(item), heard(item, text), began(), text(delta), done(times), stopped(),
   // problem(message), closed().
-  static async start({ key, player, settings, history, images, on }) {
+  static async start({ key, player, settings, history, on }) {
     const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/realtime?model=omnictl`;
     const socket = new WebSocket(address, ["realtime", ...(key ? [`openai-insecure-api-key.${quote(key)}`] : [])]);
     await new Promise((resolve, reject) => {
@@ -18,8 +34,7 @@ export class VoiceConversation {
     });
     const conversation = new VoiceConversation(socket, player, on);
     conversation.send({ type: "session.update", session: settings });
-    for (const item of history) conversation.send({ type: "conversation.item.create", item });
-    for (const url of images) conversation.show(url);
+    for (const item of history) conversation.add(item);
     try {
       conversation.recorder = await Recorder.start((samples) => conversation.hear(samples), { keep: false });
       if (conversation.ended) {
@@ -48,12 +63,19 @@ export class VoiceConversation {
   }
 
   hear(samples) {
-    const pcm = Int16Array.from(samples, (sample) => Math.max(-1, Math.min(1, sample)) * 32767);
-    this.send({ type: "input_audio_buffer.append", audio: btoa(String.fromCharCode(...new Uint8Array(pcm.buffer))) });
+    this.send({ type: "input_audio_buffer.append", audio: btoa(String.fromCharCode(...new Uint8Array(pcmOf(samples).buffer))) });
   }
 
-  show(url) {
-    this.send({ type: "conversation.item.create", item: { type: "message", role: "user", content: [{ type: "input_image", image_url: url }] } });
+  add(item) {
+    this.send({ type: "conversation.item.create", item });
+  }
+
+  // Ask in writing; the answer to it takes the place of one that is under way.
+  ask(item) {
+    this.send({ type: "response.cancel" }); // also of one that has not been told of yet
+    this.add(item);
+    this.turnEnded = performance.now();
+    this.send({ type: "response.create" });
   }
 
   take(event) {

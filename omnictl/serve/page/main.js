@@ -2,12 +2,14 @@
 
 import { Player, Recorder } from "/static/audio.js";
 import { offerCamera } from "/static/camera.js";
-import { ServerError, dataUrlOf, describeModel, messageOf, reply, transcribe } from "/static/client.js";
-import { VoiceConversation } from "/static/conversation.js";
+import { ServerError, describeModel, messageOf, reply, transcribe } from "/static/client.js";
+import { VoiceConversation, itemOf } from "/static/conversation.js";
+import { oneAtATime } from "/static/once.js";
 import { forget, keep, list, save } from "/static/store.js";
 
 const $ = (id) => document.getElementById(id);
 const STOCK = "alloy";
+const RECENT = 64; // turns before a question that the model is told of
 
 let model = null;
 let conversation = fresh();
@@ -135,9 +137,15 @@ function ask(text, media) {
   if (heard.length && !text && model.omnictl.transcribes) {
     transcribe(heard[0].blob, key()).then((words) => (shown.words.textContent = question.heard = words), () => {});
   }
+  if (talking) {
+    itemOf(question).then((item) => talking?.ask(item), (error) => tell(error.message));
+    return;
+  }
   const current = (answering = { abort: new AbortController() });
   current.ended = answer(into, question, current, before);
 }
+
+const isTooMuch = (error) => error instanceof ServerError && (error.status === 413 || /positions|at most/.test(error.message));
 
 // Answer a question of a conversation, after `before`; whatever is shown meanwhile, the answer stands behind its question.
 async function answer(into, question, current, before) {
@@ -151,7 +159,7 @@ async function answer(into, question, current, before) {
   const times = {};
   try {
     await before;
-    let turns = into.turns.slice(0, into.turns.indexOf(question) + 1);
+    let turns = [...into.turns.slice(0, into.turns.indexOf(question)).slice(-RECENT), question];
     for (;;) {
       const request = { messages: await Promise.all(turns.map(messageOf)), temperature: Number($("temperature").value) };
       if (speaks) {
@@ -172,8 +180,8 @@ async function answer(into, question, current, before) {
         }
         break;
       } catch (error) {
-        if (!(error instanceof ServerError) || turns.length < 3 || !/positions|images and recordings/.test(error.message)) throw error;
-        turns = turns.slice(2); // too much for the model: without the oldest exchange
+        if (!isTooMuch(error) || turns.length < 3) throw error;
+        turns = turns.slice(2); // without the oldest exchange
         times["without the oldest turns"] = "";
       }
     }
@@ -215,17 +223,17 @@ function attach(blob) {
   const kind = blob.type.startsWith("image/") ? "image" : blob.type.startsWith("audio/") ? "audio" : null;
   if (!kind) return tell(`${blob.name ?? "this file"} is neither an image nor a recording.`);
   if (!model?.omnictl.input.includes(kind)) return tell(`This model has never learned from ${kind === "image" ? "images" : "recordings"}.`);
+  if (talking && kind === "image") return itemOf(shareImages([{ kind, blob }])).then((item) => talking?.add(item));
   attached.push({ kind, blob });
   showAttached();
-  if (talking && kind === "image") {
-    const media = attached;
-    attached = [];
-    showAttached();
-    const shown = { role: "user", text: "", media };
-    conversation.turns.push(shown);
-    show(shown);
-    dataUrlOf(blob).then((url) => talking?.show(url));
-  }
+}
+
+// Images as a turn of their own: what is asked about them is said next.
+function shareImages(media) {
+  const turn = { role: "user", text: "", media };
+  conversation.turns.push(turn);
+  show(turn);
+  return turn;
 }
 
 function showAttached() {
@@ -275,7 +283,7 @@ $("stop").addEventListener("click", stop);
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") stop();
-  if (event.altKey && event.code === "KeyR") record();
+  if (event.altKey && event.code === "KeyR") $("record").click();
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -291,26 +299,21 @@ document.addEventListener("paste", (event) => {
   for (const file of event.clipboardData.files) attach(file);
 });
 
-// An action that does not begin anew before it has ended: a browser may ask for the microphone for long.
-function once(action) {
-  let busy = false;
-  return async () => {
-    if (busy) return;
-    busy = true;
-    await action().finally(() => (busy = false));
-  };
+async function stopRecording() {
+  const blob = await recorder.stop();
+  recorder = null;
+  recording(false);
+  return { kind: "audio", blob };
 }
 
-const record = once(async () => {
+async function askAloud() {
   if (recorder) {
-    const blob = await recorder.stop();
-    recorder = null;
-    recording(false);
-    const media = [...attached, { kind: "audio", blob }];
+    const said = await stopRecording();
+    const media = [...attached, said];
     attached = [];
     showAttached();
     if (model.omnictl.input.includes("audio")) ask("", media);
-    else transcribe(blob, key()).then((words) => ask(words, media.slice(0, -1)), (error) => tell(error.message));
+    else transcribe(said.blob, key()).then((words) => ask(words, media.slice(0, -1)), (error) => tell(error.message));
     return;
   }
   stop();
@@ -320,13 +323,16 @@ const record = once(async () => {
   } catch (error) {
     tell(`The microphone cannot be used: ${error.message}`);
   }
-});
+}
 
 // Talking: turns end by themselves, and speaking interrupts the answer
 
-const talk = once(async () => {
+async function converse() {
   if (talking) return talking.end();
+  if (recorder) attached.push(await stopRecording());
+  const before = answering?.ended;
   stop();
+  await before;
   tell("");
   const into = conversation;
   let view = null; // of the answer that is coming
@@ -390,39 +396,35 @@ const talk = once(async () => {
     temperature: Number($("temperature").value),
     audio: { output: { voice: $("voice").value, speed: Number($("speed").value), pitch: Number($("pitch").value) } },
   };
-  const history = into.turns
-    .filter((said) => said.text)
-    .map(({ role, text }) => ({ type: "message", role, content: [{ type: role === "user" ? "input_text" : "output_text", text }] }));
-  const media = attached.filter(({ kind }) => kind === "image");
-  const images = await Promise.all(media.map(({ blob }) => dataUrlOf(blob)));
-  attached = [];
+  const images = attached.filter(({ kind }) => kind === "image");
+  attached = attached.filter(({ kind }) => kind !== "image");
   showAttached();
-  if (media.length) {
-    const shown = { role: "user", text: "", media };
-    into.turns.push(shown);
-    show(shown);
-  }
+  if (images.length) shareImages(images);
   try {
     player ??= new Player();
-    talking = await VoiceConversation.start({ key: key(), player, settings, history, images, on });
+    const history = (await Promise.all(into.turns.slice(-RECENT).map(itemOf))).filter(({ content }) => content.length);
+    talking = await VoiceConversation.start({ key: key(), player, settings, history, on });
     if (conversation !== into) return talking.end();
     showTalking(true);
   } catch (error) {
     tell(`No conversation by voice: ${error.message}`);
   }
-});
+}
 
 function showTalking(on) {
   $("talk").setAttribute("aria-pressed", on);
   $("talk-label").textContent = on ? "End the conversation" : "Talk";
+  $("record").disabled = on;
 }
-$("talk").addEventListener("click", talk);
 
 function recording(on) {
   $("record").setAttribute("aria-pressed", on);
   $("record-label").textContent = on ? "Send what was said" : "Ask aloud";
 }
+
+const [record, talk] = oneAtATime(askAloud, converse);
 $("record").addEventListener("click", record);
+$("talk").addEventListener("click", talk);
 
 offerCamera(attach, tell);
 
@@ -431,9 +433,9 @@ $("new").addEventListener("click", async () => {
   $("text").focus();
 });
 $("save").addEventListener("click", async () => {
-  if (!conversation.turns.length) return tell("There is no conversation to save yet.");
-  const { name, blob } = await save(conversation);
-  Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name }).click();
+  const saved = await save(conversation);
+  if (!saved) return tell("There is no conversation to save yet.");
+  Object.assign(document.createElement("a"), { href: URL.createObjectURL(saved.blob), download: saved.name }).click();
 });
 
 connect();

@@ -24,8 +24,9 @@ export const keep = (conversation) => run("readwrite", (store) => store.put(conv
 export const forget = (id) => run("readwrite", (store) => store.delete(id));
 export const list = async () => (await run("readonly", (store) => store.getAll())).sort((a, b) => b.id - a.id);
 
-// Turns of one side in a row as one; what was not answered is left out.
-function merged(turns) {
+// Questions and answers in turn: what one side says in a row is one of them; what was not answered is left out, and so are
+// answers to what nobody knows, which `sft` could learn nothing from.
+function exchanges(turns) {
   const result = [];
   for (const turn of turns) {
     const last = result.at(-1);
@@ -34,15 +35,21 @@ function merged(turns) {
       last.media = [...(last.media ?? []), ...(turn.media ?? [])];
     } else result.push({ ...turn });
   }
-  return result.slice(0, result.findLastIndex(({ role }) => role === "assistant") + 1);
+  return result.flatMap((turn, number) => {
+    const answer = result[number + 1];
+    const isKnown = turn.text.trim() || turn.media?.length;
+    return turn.role === "user" && isKnown && answer?.text.trim() ? [turn, answer] : [];
+  });
 }
 
 const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/bmp": "bmp", "audio/wav": "wav", "audio/mpeg": "mp3", "audio/flac": "flac", "audio/ogg": "ogg" };
 
-// A .jsonl, or a .zip with the .jsonl and the images and recordings that it names.
+// A .jsonl, or a .zip with the .jsonl and the images and recordings that it names; null: there is nothing to save.
 export async function save(conversation) {
   const files = [];
-  const messages = merged(conversation.turns).map(({ role, text, media }) => {
+  const turns = exchanges(conversation.turns);
+  if (!turns.length) return null;
+  const messages = turns.map(({ role, text, media }) => {
     if (!media?.length) return { role, content: text };
     const parts = media.map(({ kind, blob }) => {
       const name = `media/${files.length + 1}.${ENDINGS[blob.type.split(";")[0]] ?? "bin"}`;

@@ -16,6 +16,8 @@ export class Player {
   }
 }
 
+export const samplesOf = async () => new Float32Array(4);
+
 export class Recorder {
   static start() {
     return new Promise((resolve) => {

@@ -13,9 +13,9 @@ window.fetch = async (path, { body, signal } = {}) => {
   const chat = { messages: JSON.parse(body).messages };
   stage.chats.push(chat);
   if (stage.refusal) {
-    const message = stage.refusal;
+    const { message, status } = stage.refusal;
     stage.refusal = null;
-    return respond({ error: { message } }, 400);
+    return respond({ error: { message } }, status);
   }
   const stream = new ReadableStream({
     start(controller) {
