@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from omnictl.data.images.augmentation import prepare
 from omnictl.errors import CheckpointError, RunError
 from omnictl.generate.tts import Voice
 from omnictl.runs.run import newest_run
@@ -144,6 +146,8 @@ def open_served_model(
     session = Session.open(model, device, cache)
     for sense in session.senses.values():
         sense.memory = MediaMemory()
+    if "image" in session.senses:
+        prepare(np.zeros((8, 8, 3), np.uint8), 8, crop=1.0)  # what resizes takes seconds to load, for which all would have to wait
     return ServedModel(
         names=tuple(dict.fromkeys((*names, ALWAYS))),
         created=int((model / "config.json").stat().st_mtime),

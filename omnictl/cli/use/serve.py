@@ -22,7 +22,7 @@ DRAIN_SECONDS = 30
 HOST, PORT = "127.0.0.1", 8000
 
 
-class VadKind(StrEnum):
+class VadName(StrEnum):
     """What tells that somebody speaks."""
 
     level = "level"
@@ -47,8 +47,8 @@ def serve(
         typer.Option(metavar="NAME", help="Another model name to answer to, such as gpt-4o; repeatable.", show_default=False),
     ] = None,
     vad: Annotated[
-        VadKind, typer.Option(help="What tells that somebody speaks: the level, or Silero's network ('omnictl[vad]').")
-    ] = VadKind.level,
+        VadName, typer.Option(help="What tells that somebody speaks: the level, or Silero's network ('omnictl[vad]').")
+    ] = VadName.level,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -56,7 +56,7 @@ def serve(
     output = Output(as_json=False)
     _check_address(host, api_key)
     _check_extra("serve", ("starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client"))
-    if vad is VadKind.silero:
+    if vad is VadName.silero:
         _check_extra("vad", ("silero_vad", "onnxruntime"))
     from omnictl.serve.app import create_app
     from omnictl.serve.traffic.limits import ServeLimits
