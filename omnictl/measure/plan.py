@@ -34,6 +34,9 @@ GPU_TFLOPS = 25.6
 ACHIEVED_SHARE = 0.4
 """Share of such a rate that training keeps; larger models on larger GPUs report 0.35 to 0.55 (PaLM, section 4; Megatron-LM)."""
 
+FP32_SHARE = 0.5
+"""Of the 16-bit rate, what products in fp32 reach, as on NVIDIA's consumer cards since Ampere; data centre cards reach less."""
+
 AFFORDABLE = 4e11
 """Floating-point operations of a trial: about two seconds of a laptop's CPU."""
 
@@ -48,6 +51,10 @@ class TargetGpu(NamedTuple):
     """Bytes of it."""
     tflops: float = GPU_TFLOPS
     """Its rate in 16-bit matrix products with fp32 sums, dense."""
+
+    def rate(self, precision: str) -> float:
+        """Floating-point operations a second of matrix products in a number format."""
+        return self.tflops * 1e12 * (FP32_SHARE if precision == "fp32" else 1)
 
 
 class StagePlan(NamedTuple):
@@ -152,7 +159,7 @@ def plan_stage(stage: Any, data: Config, target: TargetGpu | None, device: torch
         set_checkpointing(stage.model, step.checkpointing)
         seconds = _measured_step(stage, batches, example, share, optimizer, precision, device)
     else:
-        seconds = example.flops * share / (target.tflops * 1e12 * ACHIEVED_SHARE)
+        seconds = example.flops * share / (target.rate(precision.name) * ACHIEVED_SHARE)
     checkpoint = step.peak.model_bytes + step.peak.parts["optimizer"]
     return StagePlan(
         stage.name,

@@ -7,7 +7,7 @@ from stage_factory import make_stage
 
 from omnictl.errors import ConfigError
 from omnictl.measure.disk_usage import data_bytes, size_of
-from omnictl.measure.plan import ACHIEVED_SHARE, GPU_TFLOPS, PROCESS, StagePlan, TargetGpu, plan_stage
+from omnictl.measure.plan import ACHIEVED_SHARE, FP32_SHARE, GPU_TFLOPS, PROCESS, StagePlan, TargetGpu, plan_stage
 from omnictl.measure.untrained_stages import WHOLE_MODEL, untrained_stage
 from omnictl.nn.audio.mel import MelConfig
 from omnictl.runs.run import create_run
@@ -77,6 +77,17 @@ def test_a_gpu_twice_as_fast_takes_half_the_time() -> None:
     slow, fast = (planned("pretrain", CARD._replace(tflops=rate)) for rate in (10.0, 20.0))
     assert slow.step_seconds == pytest.approx(2 * fast.step_seconds)
     assert 0 < fast.step_seconds * 20e12 * ACHIEVED_SHARE < 1e12
+
+
+@pytest.mark.slow
+def test_fp32_takes_longer_than_16_bits() -> None:
+    half, single = (planned("pretrain", precision=precision) for precision in ("bf16", "fp32"))
+    assert single.precision == "fp32"
+    assert single.step_seconds == pytest.approx(half.step_seconds / FP32_SHARE)
+
+
+def test_the_rate_of_a_gpu_is_that_of_the_number_format() -> None:
+    assert [CARD.rate(precision) for precision in ("bf16", "fp16", "fp32")] == [25e12, 25e12, 12.5e12]
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def _tables(plans: "Sequence[StagePlan]", elsewhere: "TargetGpu | None") -> "lis
     from rich.table import Table
 
     from omnictl.cli.train.progress import clock
-    from omnictl.measure.plan import ACHIEVED_SHARE
+    from omnictl.measure.plan import ACHIEVED_SHARE, FP32_SHARE
 
     table = Table(title="what training takes")
     for heading in ("stage", "weights", "memory", "of", "batch", "recomputes", "format", "a step", "steps", "time", "disk", "data"):
@@ -135,8 +135,8 @@ def _tables(plans: "Sequence[StagePlan]", elsewhere: "TargetGpu | None") -> "lis
     rate = (
         "time as measured here, evaluations not counted"
         if elsewhere is None
-        else f"time on a GPU that does {elsewhere.tflops:g} TFLOP/s in 16-bit matrix products, "
-        f"{ACHIEVED_SHARE:.0%} of it kept (--tflops)"
+        else f"time on a GPU that does {elsewhere.tflops:g} TFLOP/s in 16-bit matrix products, {FP32_SHARE:.0%} of it in fp32, "
+        f"{ACHIEVED_SHARE:.0%} of that kept (--tflops)"
     )
     return [table, *parts, rate]
 
