@@ -4,15 +4,22 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-_MARKS = re.compile(r"[^\w\s']")
+_MARK = re.compile(r"(?!'|-\d)[^\w\s]|_")
 _SENTENCES = re.compile(r"[.?!]\s*")
 _JOINTS = re.compile(r",\s*|\s+and\s+")
 _SUBJECT = re.compile(r"(the \w+) (?:is|are) ", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
-    """A text in lower case, without marks and superfluous white space."""
-    return " ".join(_MARKS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).split())
+    """A text in lower case, without punctuation and superfluous white space.
+
+    Letters with their marks, digits and symbols of any script stay, and so do apostrophes and the sign of a number.
+    """
+    return " ".join(_MARK.sub(_drop_punctuation, unicodedata.normalize("NFKC", text).casefold()).split())
+
+
+def _drop_punctuation(mark: re.Match[str]) -> str:
+    return " " if unicodedata.category(mark[0])[0] == "P" else mark[0]
 
 
 def is_same(answer: str, reference: str) -> bool:

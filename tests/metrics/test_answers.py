@@ -11,6 +11,11 @@ from omnictl.metrics.answers import is_same, is_true, plain, statements
         ("a 'quoted' word, it's", "a 'quoted' word it's"),
         ("ＡＢＣ", "abc"),
         ("?!", ""),
+        ("snake_case – “quoted”", "snake case quoted"),
+        ("लड़का।", "लड़का"),
+        ("from -3 to 3-4", "from -3 to 3-4"),
+        ("3 - 4", "3 4"),
+        ("", ""),
     ],
 )
 def test_words_without_marks(text: str, words: str) -> None:
@@ -25,6 +30,13 @@ def test_words_without_marks(text: str, words: str) -> None:
         ("Dark red.", "Red.", False),
         ("", "Red.", False),
         ("one two", "two one", False),
+        ("लड़का", "लड़की", False),
+        ("-3", "3", False),
+        ("-3.", "-3", True),
+        ("👍", "👎", False),
+        ("", "👍", False),
+        ("a < b", "a > b", False),
+        ("50 %", "50", True),
     ],
 )
 def test_the_same_words(answer: str, reference: str, same: bool) -> None:
