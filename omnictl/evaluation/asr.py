@@ -52,8 +52,6 @@ class TranscriptionResult(NamedTuple):
     """A split as the model transcribed it."""
 
     results: list[RecognitionResult]  # one for each utterance of the set
-    nats: float  # of the transcripts that fit
-    num_symbols: int  # of these transcripts
     by_utterance: Sequence[tuple[float, int]] = ()  # nats and symbols of each transcript that fits
 
     def loss_estimate(self) -> dict[str, Estimate]:
@@ -64,7 +62,8 @@ class TranscriptionResult(NamedTuple):
 
     def loss(self) -> dict[str, float]:
         """The metric of that name, if any transcript fits."""
-        return {"loss": self.nats / self.num_symbols} if self.num_symbols else {}
+        num_symbols = sum(symbols for _, symbols in self.by_utterance)
+        return {"loss": sum(nats for nats, _ in self.by_utterance) / num_symbols} if num_symbols else {}
 
 
 def error_rates(results: Sequence[RecognitionResult]) -> dict[str, float]:
@@ -77,18 +76,12 @@ def error_rates(results: Sequence[RecognitionResult]) -> dict[str, float]:
     }
 
 
-def rates_by_voices(results: Sequence[RecognitionResult], speakers: Collection[str]) -> dict[str, float]:
+def estimates_by_voices(results: Sequence[RecognitionResult], speakers: Collection[str]) -> dict[str, Estimate]:
     """The rates, and the word error rate of voices that are new: of speakers who are none of the training's `speakers`.
 
-    Where some speakers are known from training and some are not, the rates are of the known ones.
+    Where some speakers are known from training and some are not, the rates are of the known ones. Intervals are over utterances;
+    word error rates are compared with those of shuffled audio.
     """
-    reported, unseen = _by_voices(results, speakers)
-    rates = error_rates(reported)
-    return rates | {"wer_unseen_voices": error_rates(unseen)["wer"]} if unseen else rates
-
-
-def estimates_by_voices(results: Sequence[RecognitionResult], speakers: Collection[str]) -> dict[str, Estimate]:
-    """As `rates_by_voices`, with intervals over utterances, the word error rates compared with those of shuffled audio."""
     reported, unseen = _by_voices(results, speakers)
     estimates = {
         "wer": _word_estimate(reported),

@@ -14,17 +14,15 @@ class Reconstruction(NamedTuple):
     """What a number of utterances lost on their way through the codec."""
 
     errors: list[float]  # of each utterance, by mel frame
-    frames: int
-    decibels: float  # log-spectral distance
+    decibels: list[float]  # log-spectral distance of each utterance, by mel frame
     counts: Tensor  # (K, V) how often every code was used
-    decibels_each: list[float]  # of each utterance, by mel frame
 
     def rates(self, lengths: Sequence[int]) -> dict[str, float]:
         """The metrics; `lengths` are the utterances' mel frames."""
         used = perplexity(self.counts)
         return {
-            "mel_mse": sum(error * length for error, length in zip(self.errors, lengths, strict=True)) / self.frames,
-            "log_spectral_distance_db": self.decibels,
+            "mel_mse": float(np.average(self.errors, weights=lengths)),
+            "log_spectral_distance_db": float(np.average(self.decibels, weights=lengths)),
             "codebook_perplexity_min_ratio": float(used.min()) / self.counts.shape[1],
             "codebook_usage_min": float((self.counts > 0).double().mean(1).min()),
         }

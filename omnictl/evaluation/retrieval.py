@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from omnictl.data.images.corpus import ImageRecord
 from omnictl.evaluation.vision import compared_with_chance
-from omnictl.metrics.classification import chance_recall_at, recall_at, shuffled_pairs
+from omnictl.metrics.classification import chance_recall_at, recall_at
 from omnictl.metrics.intervals import certain, rate_from
+from omnictl.metrics.shuffled_control import shuffled_inputs
 from omnictl.trainer.stage import Report
 
 RECALLS = (1, 5, 10)
@@ -55,7 +56,7 @@ def retrieval_report(space: SharedSpace, metrics: Mapping[str, float], by_class:
     The control looks for captions with other images; its floor is what a random order would find.
     """
     similarity, relevant = space.similarity, space.relevant
-    shuffled = similarity[shuffled_pairs(np.arange(len(similarity)), seed=0)]
+    shuffled = similarity[shuffled_inputs(len(similarity), seed=0)]
     controls = {
         f"{HEADLINE}_shuffled": recall_at(shuffled, relevant, _K),
         f"{HEADLINE}_shuffled_floor": chance_recall_at(relevant, _K),

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from omnictl.data.images.batches import UNKNOWN
 from omnictl.data.images.corpus import MOST_CLASSES, ImageRecord, Pixels
 from omnictl.errors import ConfigError
-from omnictl.metrics.classification import calibration, commonest_share, confusion_matrix, per_class, shuffled_pairs, top_k
+from omnictl.metrics.classification import calibration, commonest_share, confusion_matrix, per_class, top_k
 from omnictl.metrics.figures import Tile, calibration_image, confusion_image, contact_sheet
 from omnictl.metrics.intervals import Estimate, certain, error_rate, rate_from
+from omnictl.metrics.shuffled_control import shuffled_inputs
 from omnictl.trainer.stage import Report
 
 WORST_IMAGES = 36
@@ -126,7 +127,7 @@ def compared_with_chance(estimate: Estimate, shuffled: Estimate, floor: Estimate
 def _controls(results: ClassificationResult) -> tuple[Estimate, Estimate]:
     """How often the first guess is right with the images shuffled, and the commonest class without any."""
     num_labelled = int((results.targets >= 0).sum())
-    shuffled = results.probabilities[shuffled_pairs(results.targets, seed=0)]
+    shuffled = results.probabilities[shuffled_inputs(len(results.targets), seed=0)]
     return rate_from(top_k(shuffled, results.targets, 1), num_labelled), certain(commonest_share(results.targets), num_labelled)
 
 

@@ -8,14 +8,11 @@ Source: Guo et al. 2017, "On calibration of modern neural networks" (the expecte
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from omnictl.metrics.shuffled_control import shuffled_inputs
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -126,19 +123,6 @@ def commonest_share(targets: Ints) -> float:
     known = targets[targets != UNKNOWN]
     assert len(known) > 0, "a rate of no examples"
     return float(np.bincount(known).max() / len(known))
-
-
-def shuffled_pairs(targets: Sequence[int] | Ints, seed: int) -> NDArray[np.int64]:
-    """A permutation of the examples, for the control that shuffles the inputs of a split.
-
-    Args:
-        targets: `(N,)`; only their number matters.
-        seed: of the permutation, one random cycle through all examples.
-
-    Returns:
-        `(N,)`: example i is given the input of example `permutation[i]`; never its own if there are two or more.
-    """
-    return np.array(shuffled_inputs(len(targets), seed), np.int64)
 
 
 def recall_at(similarity: Floats, relevant: Bools, k: int) -> float:

@@ -34,15 +34,10 @@ def quality(original: Samples, copy: Samples) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def mean_quality(qualities: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def quality_estimates(qualities: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     """The mean of each measure over the recordings that it could judge."""
     by_measure = {name: [quality[name] for quality in qualities if name in quality] for name in installed_measures()}
-    return {name: float(np.mean(values)) for name, values in by_measure.items() if values}
-
-
-def quality_estimates(qualities: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
-    """As `mean_quality`, with intervals over recordings."""
-    return {name: mean([quality[name] for quality in qualities if name in quality]) for name in mean_quality(qualities)}
+    return {name: mean(values) for name, values in by_measure.items() if values}
 
 
 @cache

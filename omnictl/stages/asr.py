@@ -38,7 +38,6 @@ from omnictl.evaluation.asr import (
     TranscriptionResult,
     error_rates,
     estimates_by_voices,
-    rates_by_voices,
     recognition_report,
     samples,
 )
@@ -259,21 +258,19 @@ class Asr:
         utterances = first_utterances(self.data.split(split), limit)
         transcription = self._transcribe(utterances, self.decoding)
         estimates = estimates_by_voices(transcription.results, self.speakers)
-        metrics = rates_by_voices(transcription.results, self.speakers)
         if self.config.decoding.beam > 1:
             unaided = self._transcribe(utterances, Decoding()).results
-            best_path = {name: one for name, one in estimates_by_voices(unaided, self.speakers).items() if name != "wer_raw"}
-            estimates |= {f"{name}_best_path": one for name, one in best_path.items()}
-            metrics |= {f"{name}_best_path": one.value for name, one in best_path.items()}
+            best_path = estimates_by_voices(unaided, self.speakers)
+            estimates |= {f"{name}_best_path": one for name, one in best_path.items() if name != "wer_raw"}
         if self.streams:
             in_chunks = self._transcribe(utterances, self.decoding, in_chunks=True).results
             estimates["wer_in_chunks"] = estimates_by_voices(in_chunks, self.speakers)["wer"]
-            metrics["wer_in_chunks"] = estimates["wer_in_chunks"].value
-        metrics |= transcription.loss() | {
+        estimates |= transcription.loss_estimate()
+        metrics = {name: one.value for name, one in estimates.items()} | {
             "real_time_factor": self._real_time_factor(split),
             "set_aside": len(utterances.set_aside),
         }
-        report = recognition_report(transcription.results, metrics, estimates | transcription.loss_estimate())
+        report = recognition_report(transcription.results, metrics, estimates)
         images, audio = self._show_alignments(split, utterances)
         return replace(report, images=images, audio=audio)
 
@@ -325,7 +322,6 @@ class Asr:
 
     def _transcribe(self, utterances: SpeechSet, decoding: Decoding, *, in_chunks: bool = False) -> TranscriptionResult:
         texts = [""] * len(utterances)
-        total, num_symbols = 0.0, 0
         by_utterance: list[tuple[float, int]] = []
         self.model.eval()
         for indices, batch in evaluation_batches(utterances, EVALUATION_FRAMES):
@@ -333,23 +329,12 @@ class Asr:
                 logits = self.encode(batch, in_chunks=in_chunks)
                 nats = ctc_nats(logits.frames, logits.lengths, batch.targets, batch.target_lengths)
             fits = nats.isfinite().cpu()
-            total += float(nats.cpu()[fits].sum())
-            num_symbols += int(batch.target_lengths[fits].sum())
             by_utterance += zip(nats.cpu()[fits].tolist(), batch.target_lengths[fits].tolist(), strict=True)
             for row, index in enumerate(indices):
                 log_probs = logits.frames[row, : logits.lengths[row]].float().log_softmax(-1).cpu()
                 texts[index] = self.targets.decode(decoding.ids(log_probs, self.targets)).strip()
-        return TranscriptionResult(
-            list(
-                starmap(
-                    partial(RecognitionResult, compared=self._compared),
-                    zip(utterances.recordings, utterances.texts, texts, strict=True),
-                )
-            ),
-            total,
-            num_symbols,
-            by_utterance,
-        )
+        pairs = zip(utterances.recordings, utterances.texts, texts, strict=True)
+        return TranscriptionResult(list(starmap(partial(RecognitionResult, compared=self._compared), pairs)), by_utterance)
 
     @property
     def _compared(self) -> Callable[[str], str]:

@@ -185,19 +185,17 @@ class CodecStage:
         books = range(1, self.config.model.quantiser.books + 1)
         reconstructions = {number: self._reproduce(utterances, number) for number in books}
         whole = reconstructions[books[-1]]
-        variances = self._variances(utterances)
+        mean_frame = average_by_length(self._variances(utterances), lengths)
         estimates = {
-            "mel_mse": average_by_length(whole.errors, lengths).against(
-                "mel_mse_mean_frame", average_by_length(variances, lengths), "lower"
-            )
+            "mel_mse": average_by_length(whole.errors, lengths).against("mel_mse_mean_frame", mean_frame, "lower"),
+            "log_spectral_distance_db": average_by_length(whole.decibels, lengths),
         }
-        estimates["log_spectral_distance_db"] = average_by_length(whole.decibels_each, lengths)
         return Report(
             "mel_mse",
             "lower",
             {**whole.rates(lengths), "bits_per_second": self.config.model.bits_per_second},
             len(utterances),
-            controls={"mel_mse_mean_frame": self._variance(utterances)},
+            controls={"mel_mse_mean_frame": mean_frame.value},
             predictions=[
                 {"id": row.id, "task": "reproduce", "reference": row.text, "prediction": None, "mel_mse": error}
                 for row, error in zip(utterances.recordings, whole.errors, strict=True)
@@ -215,34 +213,21 @@ class CodecStage:
         mels = (torch.from_numpy(utterances.features(index)).to(self.model.mean.device) for index in range(len(utterances)))
         return [float(self.model.normalise(mel).square().mean()) for mel in mels]
 
-    def _variance(self, utterances: SpeechSet) -> float:
-        """The error of a codec that always returns the average frame."""
-        frames = (
-            torch.from_numpy(utterances.features(0))
-            if len(utterances) == 1
-            else torch.cat([torch.from_numpy(utterances.features(index)) for index in range(len(utterances))])
-        )
-        return float(self.model.normalise(frames.to(self.model.mean.device)).square().mean())
-
     @torch.no_grad()
     def _reproduce(self, utterances: SpeechSet, books: int) -> Reconstruction:
         self.model.eval()
         shape = self.config.model.quantiser
         counts = torch.zeros(books, shape.codes, dtype=torch.float64)
-        errors, decibels, frames = [], 0.0, 0
-        decibels_each = []
+        errors, decibels = [], []
         for index in range(len(utterances)):
             mel = torch.from_numpy(utterances.features(index)).to(self.model.mean.device)
             codes = self.model.encode(mel[None])[:, :books]
             back = self.model.decode(codes)[0, : len(mel)]
             errors.append(float(((back - mel) / self.model.std).square().mean()))
-            distance = DECIBELS * float((back - mel).square().mean(-1).sqrt().sum())
-            decibels += distance
-            decibels_each.append(distance / len(mel))
-            frames += len(mel)
+            decibels.append(DECIBELS * float((back - mel).square().mean(-1).sqrt().mean()))
             for book in range(books):
                 counts[book] += torch.bincount(codes[0, book].cpu(), minlength=shape.codes)
-        return Reconstruction(errors, frames, decibels / frames, counts, decibels_each)
+        return Reconstruction(errors, decibels, counts)
 
 
 STAGE: type[TrainableStage] = CodecStage

@@ -28,7 +28,7 @@ from omnictl.data.speech.examples import SpeechSet
 from omnictl.data.speech.source import first_utterances, open_recordings, pronunciation_of, read_recordings
 from omnictl.evaluation.talker import Judge
 from omnictl.generate.griffin_lim import GriffinLim, Neural, Vocoder, synthesise
-from omnictl.metrics.intelligibility import RATE, mean_quality, quality, quality_estimates
+from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 from omnictl.metrics.intervals import mean
 from omnictl.metrics.verdict import judge_vocoder
 from omnictl.models.vocoder import NeuralVocoder, VocoderConfig, training_flops
@@ -213,15 +213,13 @@ class VocoderStage:
         distances = {f"spectral_distance{kind}": mean(_distances(audio, wanted)) for kind, audio in made.items()}
         untrained = mean(_distances(self._synthesise(Neural(self._untrained()), utterances), wanted))
         estimates = {name: one.against(UNTRAINED, untrained, "lower") for name, one in distances.items()}
-        metrics = {name: one.value for name, one in estimates.items()}
         for kind, audio in made.items():
             scores = [self._quality(one, other) for one, other in zip(wanted, audio, strict=True)]
             estimates |= {f"{name}{kind}": one for name, one in quality_estimates(scores).items()}
-            metrics |= {f"{name}{kind}": value for name, value in mean_quality(scores).items()}
         return Report(
             "spectral_distance",
             "lower",
-            metrics,
+            {name: one.value for name, one in estimates.items()},
             len(utterances),
             controls={UNTRAINED: untrained.value},
             estimates=estimates,

@@ -26,7 +26,7 @@ from omnictl.data.audio.resample import resample
 from omnictl.data.manifest.cache import cache_dir
 from omnictl.data.speech.source import read_recordings
 from omnictl.generate.griffin_lim import GriffinLim, synthesise
-from omnictl.metrics.intelligibility import RATE, mean_quality, quality
+from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 from omnictl.nn.audio.mel import log_mel
 from omnictl.runs.run import Run
 from omnictl.stages.codec import CodecStage
@@ -115,9 +115,9 @@ def main() -> None:
     print(f"{'':<16} bit/s counted STOI   PESQ")
     for name, nominal, passing in candidates(stage):
         passed = [passing(audio) for audio in recordings]
-        scores = mean_quality([quality(audio, in_time(audio, made)) for audio, (made, _) in zip(recordings, passed, strict=True)])
+        scores = quality_estimates([quality(one, in_time(one, made)) for one, (made, _) in zip(recordings, passed, strict=True)])
         bits = sum(bits for _, bits in passed) / seconds
-        measured = "  ".join(f"{scores.get(key, float('nan')):.3f}" for key in ("stoi", "pesq"))
+        measured = "  ".join(f"{scores[key].value if key in scores else float('nan'):.3f}" for key in ("stoi", "pesq"))
         print(f"{name:<16} {nominal:>5.0f} {bits:>7.0f} {measured}", flush=True)
 
 

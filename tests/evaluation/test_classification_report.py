@@ -24,8 +24,8 @@ from omnictl.evaluation.vision import (
     joint,
     patch_rates,
 )
-from omnictl.metrics.classification import shuffled_pairs
 from omnictl.metrics.figures import Tile
+from omnictl.metrics.shuffled_control import shuffled_inputs
 
 ATTRIBUTES = {"shape": ("star", "ring"), "size": ("big", "small"), "colour": ("red", "blue", "pink")}
 SIX = Classes.of(ATTRIBUTES, ("shape", "colour"), frozenset({("ring", "blue"), ("star", "pink")}))
@@ -185,7 +185,7 @@ def test_a_report_has_the_metrics_and_its_control() -> None:
     assert list(report.metrics) == ["top1", "loss", "calibration_error"]
     sure, right = MIXED.probabilities.max(1)[[0, 1, 2, 3, 5]], [1, 1, 0, 0, 1]
     assert 0 < report.metrics["calibration_error"] <= np.abs(sure - right).mean() + 1e-6
-    swapped = shuffled_pairs(MIXED.targets, seed=0)
+    swapped = shuffled_inputs(len(MIXED.targets), seed=0)
     given = [MIXED.probabilities[index].argmax() for index in swapped]
     right = [one == target for one, target in zip(given, MIXED.targets, strict=True) if target >= 0]
     assert report.controls == {"top1_shuffled": np.mean(right), "top1_shuffled_floor": pytest.approx(3 / 5)}

@@ -9,7 +9,7 @@ import pytest
 
 from omnictl.data.images.corpus import ImageRecord
 from omnictl.evaluation.retrieval import SharedSpace, retrieval_rates, retrieval_report
-from omnictl.metrics.classification import shuffled_pairs
+from omnictl.metrics.shuffled_control import shuffled_inputs
 from omnictl.trainer.stage import Report
 
 
@@ -59,7 +59,7 @@ def test_a_report_has_the_rates_and_its_control() -> None:
     report = retrieval_report(found, metrics, None)
     assert (report.headline, report.better, report.value, report.num_examples) == ("recall_at_5", "higher", 0.6, 20)
     assert report.metrics == metrics
-    swapped = shuffled_pairs(np.arange(20), seed=0)
+    swapped = shuffled_inputs(20, seed=0)
     places = [(-found.similarity[swapped[row]]).argsort().tolist().index(row) for row in range(20)]
     assert report.controls["recall_at_5_shuffled"] == pytest.approx(np.mean([place < 5 for place in places]))
     assert report.controls["recall_at_5_shuffled_floor"] == pytest.approx(5 / 20)

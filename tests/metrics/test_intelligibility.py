@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from omnictl.metrics import intelligibility
-from omnictl.metrics.intelligibility import RATE, mean_quality, quality
+from omnictl.metrics.intelligibility import RATE, quality, quality_estimates
 
 both = pytest.mark.skipif(intelligibility.installed_measures() != ("stoi", "pesq"), reason="STOI and PESQ are not installed")
 
@@ -46,5 +46,6 @@ def test_silence_is_not_judged_but_what_became_silent_is() -> None:
 
 def test_means_are_of_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intelligibility, "installed_measures", lambda: ("stoi", "pesq"))
-    assert mean_quality([{"stoi": 0.5}, {}, {"stoi": 0.7}]) == pytest.approx({"stoi": 0.6})
-    assert mean_quality([]) == {}
+    found = quality_estimates([{"stoi": 0.5}, {}, {"stoi": 0.7}])
+    assert {name: (one.value, one.count) for name, one in found.items()} == {"stoi": (pytest.approx(0.6), 2)}
+    assert quality_estimates([]) == {}

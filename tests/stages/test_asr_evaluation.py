@@ -76,7 +76,7 @@ def deaf_to(monkeypatch: pytest.MonkeyPatch, speakers: Sequence[str]) -> None:
 
     def transcribe(stage: Asr, found: Any, decoding: object) -> asr.TranscriptionResult:
         texts = ["" if row.speaker in speakers else text for row, text in zip(found.recordings, found.texts, strict=True)]
-        return asr.TranscriptionResult(list(map(RecognitionResult, found.recordings, found.texts, texts)), 1.0, 1)
+        return asr.TranscriptionResult(list(map(RecognitionResult, found.recordings, found.texts, texts)))
 
     monkeypatch.setattr(Asr, "_transcribe", transcribe)
 
