@@ -1,13 +1,14 @@
 """How well a model answers: every dialogue of a split, its media as they are, exchanged, and taken away.
 
 An answer is right if it has the words of the reference; a caption, if every fact that it states is true; transcripts are judged by
-their word error rate. Exchanged media must not help more than none at all, or the model does not really look and listen.
+their word error rate. What a model answers with other media, or with none, follows from the texts alone: only by how much better it
+answers with its own does it look and listen.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, groupby, islice, zip_longest
+from itertools import groupby, islice, zip_longest
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,25 +17,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnictl.config.split import Split
-from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Media, Message, Tokens, compute_positions, strip_media
+from omnictl.data.dialogues.chat_template import ChatTemplate, Dialogue, Tokens, compute_positions
 from omnictl.data.dialogues.corpus import DialogueCorpus, ImageCollection
 from omnictl.data.dialogues.media_features import MediaFeatures
-from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
-from omnictl.data.speech.transcripts.transcript import normalise
+from omnictl.data.dialogues.modalities import MediaKind
+from omnictl.data.speech.transcripts import unicode_text
+from omnictl.data.speech.transcripts.transcript import foreign_characters, normalise
 from omnictl.data.text.tokenizer import END, IM_END, IM_START
+from omnictl.evaluation.media_controls import exchange_media, take_media_away
 from omnictl.generate.token_decoder import Prompt, answer_greedily
 from omnictl.metrics.answers import is_same, is_true
 from omnictl.metrics.error_rates import by_pair, word_errors
 from omnictl.metrics.figures import Tile, contact_sheet
 from omnictl.metrics.intervals import Better, Estimate, mean_of_rates, rate
-from omnictl.metrics.shuffled_control import shuffled_inputs
 from omnictl.models.omni import Omni
 from omnictl.trainer.distributed.dtensor import in_slices
 
 AT_ONCE = 32
 """Prompts answered side by side."""
-
-SHUFFLE_SEED = 0
 
 SAMPLES, SAMPLE_TOKENS = 6, 24
 """Dialogues that are answered at each validation, each of another task, and the longest of these answers."""
@@ -130,9 +130,8 @@ def rates(answered: Sequence[DialogueResult]) -> dict[str, Estimate]:
 
 
 def find_commonest(answered: Sequence[DialogueResult]) -> dict[str, Estimate]:
-    """As `rates`, of always giving the commonest answer of the task's other dialogues; tasks with transcripts left out."""
-    by_task = {task: results for task, results in _by_task(answered).items() if task != TRANSCRIBE}
-    return {metric_of(task): _rate(task, _with_commonest(results)) for task, results in by_task.items()}
+    """As `rates`, of always giving the commonest answer of the task's other dialogues."""
+    return {metric_of(task): _rate(task, _with_commonest(results)) for task, results in _by_task(answered).items()}
 
 
 def _with_commonest(results: Sequence[DialogueResult]) -> list[DialogueResult]:
@@ -160,12 +159,11 @@ def metric_of(task: str) -> str:
 
 
 def _rate(task: str, results: Sequence[DialogueResult]) -> Estimate:
-    if task == TRANSCRIBE:
-        references, predictions = (
-            [normalise(text) for text in texts] for texts in zip(*((o.dialogue.answer, o.answer) for o in results), strict=True)
-        )
-        return by_pair(word_errors, references, predictions)
-    return rate([result.right for result in results])
+    if task != TRANSCRIBE:
+        return rate([result.right for result in results])
+    is_foreign = any(foreign_characters(result.dialogue.answer) for result in results)
+    spell = unicode_text.normalise if is_foreign else normalise
+    return by_pair(word_errors, [spell(each.dialogue.answer) for each in results], [spell(each.answer) for each in results])
 
 
 def mean_accuracy(estimates: Mapping[str, Estimate]) -> Estimate:
@@ -173,29 +171,66 @@ def mean_accuracy(estimates: Mapping[str, Estimate]) -> Estimate:
     return mean_of_rates([estimate for name, estimate in estimates.items() if name.startswith("accuracy_")])
 
 
+def validation_metrics(right: Mapping[str, Sequence[bool]], loss: float) -> dict[str, float]:
+    """The mean over tasks of how many answers are wholly right, the loss, and each task's share.
+
+    As in `rates`, transcripts do not count in the mean, unless there is nothing else.
+    """
+    shares = {task: sum(hits) / len(hits) for task, hits in right.items()}
+    counted = [share for task, share in shares.items() if task != TRANSCRIBE] or [*shares.values()]
+    by_task = {f"accuracy_{task}": share for task, share in shares.items()}
+    return {"accuracy": sum(counted) / len(counted), "loss": loss, **by_task}
+
+
+class MediaRates(NamedTuple):
+    """Rates of the dialogues that have media: as they are, with exchanged media, and with none."""
+
+    own: Mapping[str, Estimate]
+    shuffled: Mapping[str, Estimate]
+    text_only: Mapping[str, Estimate]
+
+    @property
+    def controls(self) -> dict[str, Mapping[str, Estimate]]:
+        """The latter two by what their metrics' names end with."""
+        return {"shuffled": self.shuffled, "text_only": self.text_only}
+
+    def have_all(self, name: str, estimate: Estimate) -> bool:
+        """Whether all examples of a rate have media."""
+        return name in self.own and self.own[name].count == estimate.count
+
+
 def with_controls(
-    estimates_of_rates: Mapping[str, Estimate], exchanged: Mapping[str, Estimate], commonest: Mapping[str, Estimate]
+    estimates_of_rates: Mapping[str, Estimate], media: MediaRates, commonest: Mapping[str, Estimate]
 ) -> dict[str, Estimate]:
-    """The mean accuracy, that of tasks with media if there are any, and all rates, each with what it is compared with.
+    """The mean accuracy, that of dialogues with media if there are any, and all rates, each with what it is compared with.
+
+    That is the better one of both controls of media where all dialogues of a rate have some, else the commonest answers.
 
     Args:
         estimates_of_rates: the rates.
-        exchanged: those with exchanged media, of the tasks that have media.
+        media: those of the dialogues with media alone, and their controls.
         commonest: those of the commonest answers.
     """
-    estimates = {"accuracy": mean_accuracy(estimates_of_rates).against("accuracy_commonest", mean_accuracy(commonest), "higher")}
-    if any(name.startswith("accuracy_") for name in exchanged):
-        with_media = mean_accuracy({name: estimates_of_rates[name] for name in exchanged})
-        estimates["accuracy_media"] = with_media.against("accuracy_shuffled", mean_accuracy(exchanged), "higher")
+    estimates = {}
+    if any(name.startswith("accuracy_") for name in estimates_of_rates):
+        commonest_mean = mean_accuracy(commonest)
+        estimates["accuracy"] = mean_accuracy(estimates_of_rates).against("accuracy_commonest", commonest_mean, "higher")
+    if any(name.startswith("accuracy_") for name in media.own):
+        means = {f"accuracy_{control}": mean_accuracy(some) for control, some in media.controls.items()}
+        estimates["accuracy_media"] = _against_best(mean_accuracy(media.own), means, "higher")
     for name, estimate in estimates_of_rates.items():
         better: Better = "higher" if name.startswith("accuracy_") else "lower"
-        if name in exchanged:
-            estimates[name] = estimate.against(f"{name}_shuffled", exchanged[name], better)
-        elif name in commonest:
-            estimates[name] = estimate.against(f"{name}_commonest", commonest[name], better)
-        else:
-            estimates[name] = estimate
+        controls = {f"{name}_commonest": commonest[name]}
+        if media.have_all(name, estimate):
+            controls = {f"{name}_{control}": some[name] for control, some in media.controls.items()}
+        estimates[name] = _against_best(estimate, controls, better)
     return estimates
+
+
+def _against_best(estimate: Estimate, controls: Mapping[str, Estimate], better: Better) -> Estimate:
+    choose = max if better == "higher" else min
+    name = choose(controls, key=lambda control: controls[control].value)
+    return estimate.against(name, controls[name], better)
 
 
 class JudgedAnswers(NamedTuple):
@@ -203,6 +238,7 @@ class JudgedAnswers(NamedTuple):
 
     results: list[DialogueResult]
     estimates: Mapping[str, Estimate]
+    """The headline metric first: the mean accuracy, or the word error rate where there are only transcripts."""
     controls: Mapping[str, float]
 
 
@@ -218,43 +254,18 @@ def judge_with_controls(
         max_reply: most tokens of an answer.
     """
     results = respondent.answer_all(dialogues, features, max_reply=max_reply)
-    without = {
-        control: rates(respondent.answer_all(changed, features, max_reply=max_reply))
-        for control, changed in (("shuffled", exchange_media(dialogues)), ("text_only", text_only(dialogues)))
-    }
-    estimates = with_controls(rates(results), without["shuffled"], find_commonest(results))
-    compared = {one.control.name: one.control.value for one in estimates.values() if one.control}
-    others = {f"{name}_{control}": one.value for control, some in without.items() for name, one in some.items()}
-    return JudgedAnswers(results, estimates, compared | others)
-
-
-def exchange_media(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
-    """The dialogues that have media, each with those of another one of its task: none keeps its own if there are two or more."""
-    result = [dialogue for dialogue in dialogues if dialogue.media]
-    for task in dict.fromkeys(dialogue.task for dialogue in result):
-        numbers = [number for number, dialogue in enumerate(result) if dialogue.task == task]
-        before = [result[number] for number in numbers]
-        for number, other in zip(numbers, shuffled_inputs(len(numbers), SHUFFLE_SEED), strict=True):
-            for kind in MODALITIES:
-                result[number] = _with_media(result[number], kind, [m for m in before[other].media if m.kind == kind])
-    return result
-
-
-def _with_media(dialogue: Dialogue, kind: MediaKind, others: Sequence[Media]) -> Dialogue:
-    """A dialogue with the other images (or recordings) in the place of its own, taken in turn; its own if there are no others."""
-    if not others:
-        return dialogue
-    taken = cycle(others)
-    messages = tuple(
-        Message(message.role, tuple(next(taken) if isinstance(p, Media) and p.kind == kind else p for p in message.parts))
-        for message in dialogue.messages
+    own = rates([result for result in results if result.dialogue.media])
+    without = (
+        rates(respondent.answer_all(changed, features, max_reply=max_reply))
+        for changed in (exchange_media(dialogues), take_media_away(dialogues))
     )
-    return dialogue._replace(messages=messages)
-
-
-def text_only(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
-    """The dialogues that have media, without these."""
-    return [dialogue._replace(messages=strip_media(dialogue.messages)) for dialogue in dialogues if dialogue.media]
+    media = MediaRates(own, *without)
+    estimates = with_controls(rates(results), media, find_commonest(results))
+    compared = {one.control.name: one.control.value for one in estimates.values() if one.control}
+    others = {f"{name}_{control}": one.value for control, some in media.controls.items() for name, one in some.items()}
+    if "accuracy_media" in estimates:
+        others |= {f"accuracy_{control}": mean_accuracy(some).value for control, some in media.controls.items()}
+    return JudgedAnswers(results, estimates, compared | others)
 
 
 def prediction(result: DialogueResult, corpus: DialogueCorpus, split: Split) -> dict[str, object]:

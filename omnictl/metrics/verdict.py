@@ -31,7 +31,7 @@ CER_BAR = 0.10
 ACCURACY_BAR = 0.80
 TEXT_BAR = 0.85
 MEDIA_POINTS = 0.20
-"""How far above exchanged media every task with media should be."""
+"""How far above exchanged media, and none, every task with media should be."""
 LEAST_ACCURACY = 0.3
 """Below it nothing is learned, whatever the controls: half of the questions have few answers."""
 OWN_ACCURACY_BAR = 0.5
@@ -41,8 +41,8 @@ TRIVIAL_ERRORS = 1.0
 
 ANY_DATA = "a bar for any data"
 
-EXCHANGED = "_shuffled"
-"""How the names of controls with exchanged media end."""
+MEDIA_CONTROLS = {"_shuffled": "exchanged media", "_text_only": "no media"}
+"""How the names of controls without a dialogue's own media end, and what these have in their place."""
 
 
 class Verdict(NamedTuple):
@@ -165,10 +165,10 @@ def judge_talker(estimates: Estimates, untrained: Estimate) -> Verdict:
 
 
 def judge_answers(estimates: Estimates, *, generated: bool) -> Verdict:
-    """An omni model: against exchanged media and the commonest answers, then by the mean accuracy and task by task.
+    """An omni model: against exchanged or no media and the commonest answers, then by the mean accuracy and task by task.
 
     Args:
-        estimates: of the metrics. A task's control has exchanged media if its name ends so, else it is the commonest answer.
+        estimates: of the metrics. What a task's control has in place of its media shows in how its name ends (`MEDIA_CONTROLS`).
         generated: whether the dialogues are TinyWorld's.
     """
     if not any(name.startswith("accuracy_") for name in estimates):
@@ -208,14 +208,17 @@ def _task_shortfalls(estimates: Estimates) -> list[str]:
 
 
 def _media_shortfalls(estimates: Estimates, names: Sequence[str]) -> list[str]:
-    """Those of the metrics with exchanged media as control that are too near to it, the nearest first."""
+    """Those of the metrics with exchanged or no media as control that are too near to it, the nearest first."""
     return [text for _, text in sorted(_near_control(estimates, names))]
 
 
 def _near_control(estimates: Estimates, names: Sequence[str]) -> Iterator[tuple[float, str]]:
     for name in names:
         estimate = estimates.get(name)
-        if estimate is None or estimate.control is None or not estimate.control.name.endswith(EXCHANGED):
+        if estimate is None or estimate.control is None:
+            continue
+        control = next((text for ending, text in MEDIA_CONTROLS.items() if estimate.control.name.endswith(ending)), None)
+        if control is None:
             continue
         gain = estimate.value - estimate.control.value
         direction, points = "above", gain
@@ -223,5 +226,5 @@ def _near_control(estimates: Estimates, names: Sequence[str]) -> Iterator[tuple[
             direction, points = "below", -gain
         if points < MEDIA_POINTS:
             task = name.removeprefix("accuracy_").removeprefix("image_")
-            distance = f"{100 * points:.0f} points {direction} exchanged media"
+            distance = f"{100 * points:.0f} points {direction} {control}"
             yield points, f"{task} {estimate.as_text} is {distance}, expected {100 * MEDIA_POINTS:.0f}"

@@ -146,6 +146,17 @@ def test_dialogues_without_media_are_compared_with_the_commonest_answers() -> No
     assert own(90).reason.endswith("accuracy_commonest 0.200")
 
 
+def test_a_task_that_the_text_answers_falls_short() -> None:
+    found = {
+        "accuracy": rate_of(180, 200).against("accuracy_commonest", rate_of(10, 200), "higher"),
+        "accuracy_media": rate_of(180, 200).against("accuracy_text_only", rate_of(150, 200), "higher"),
+        "accuracy_multi_turn": rate_of(180, 200).against("accuracy_multi_turn_text_only", rate_of(150, 200), "higher"),
+    }
+    judged = verdict.judge_answers(found, generated=True)
+    assert judged.word == "weak"
+    assert judged.reason.startswith("multi_turn 0.900 ± 0.042 is 15 points above no media, expected 20")
+
+
 def test_what_is_known_for_certain_can_be_a_control() -> None:
     estimate = Estimate(0.95, 50, 0.9, 0.99).against("top1_shuffled_floor", certain(0.2, 50), "higher")
     assert verdict.judge_vision({"top1": estimate}, "top1", generated=True).word == "learned"

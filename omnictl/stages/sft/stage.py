@@ -7,7 +7,7 @@ TinyWorld the Thinker first does exercises in which words stand for what is show
 projectors learn alone (`projector_alignment`; without words of the encoders', by the loss above: Liu et al. 2023, LLaVA), and then
 both together. A share of each batch is the Thinker's own text, lest it forget how to write. The Talker is not trained here,
 only kept beside: the result needs no other run.
-Headline metric: `accuracy`, the mean over tasks.
+Headline metric: `accuracy`, the mean over tasks but transcripts; of these alone, their word error rate.
 
     omnictl sft --preset tiny [--data my/dialogues.jsonl]
 """
@@ -57,6 +57,7 @@ from omnictl.evaluation.sft import (
     name_as_text,
     prediction,
     sample_answers,
+    validation_metrics,
 )
 from omnictl.evaluation.spoken_replies import KEPT, SAID, SpokenReplies, say_replies
 from omnictl.evaluation.talker import Judge, TalkerEvaluator
@@ -362,8 +363,7 @@ class Sft:
             for dialogue, mistakes in zip(some, wrong.tolist(), strict=True):
                 right.setdefault(dialogue.task, []).append(mistakes == 0)
             nats, tokens = nats + float(rows.nats.sum()), tokens + len(owner)
-        by_task = {f"accuracy_{task}": sum(hits) / len(hits) for task, hits in right.items()}
-        metrics = {"accuracy": sum(by_task.values()) / len(by_task), "loss": nats / tokens, **by_task}
+        metrics = validation_metrics(right, nats / tokens)
         samples = sample_answers(self.respondent(), dialogues, self.media_features("val"))
         preferred = self._judge_pairs("val", None)
         if preferred is not None:
@@ -391,11 +391,11 @@ class Sft:
         preferred = self._judge_pairs(split, limit)
         if preferred is not None:
             estimates = {**estimates, "preferred": rate(preferred.right)}
-        judged = {name: one.value for name, one in estimates.items()}
+        headline = next(iter(estimates))
         return Report(
-            "accuracy",
-            "higher",
-            {**judged, **spoken.metrics, **writing.metrics},
+            headline,
+            "lower" if headline.startswith("wer_") else "higher",
+            {**{name: one.value for name, one in estimates.items()}, **spoken.metrics, **writing.metrics},
             len(dialogues),
             controls={**controls, **spoken.controls, **writing.controls},
             estimates={**estimates, **spoken.estimates, **writing.estimates},
