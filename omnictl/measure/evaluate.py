@@ -1,7 +1,10 @@
 """Judging a run: its model on a split, with the report and every prediction kept in the run's `eval` folder."""
 
+import hashlib
 import json
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +14,15 @@ import torch
 from omnictl.config.split import Split
 from omnictl.evaluation.talker import Judge
 from omnictl.measure.changed_data import log_changed_data
-from omnictl.metrics.intervals import WANTED_HALF_WIDTH
+from omnictl.metrics.intervals import WANTED_HALF_WIDTH, finite
 from omnictl.runs.files import write_bytes, write_json, write_text, writing
 from omnictl.runs.run import Run
 from omnictl.stages import STAGES, stage_type
 from omnictl.stages.protocol import open_trained
 from omnictl.trainer.stage import Report
+
+NAME_LENGTH = 40
+"""Characters of the name of other data that an evaluation's folder keeps; the last ones say most."""
 
 
 class NamedJudge(NamedTuple):
@@ -39,6 +45,8 @@ class Evaluation:
     judge: str | None
     is_whole_split: bool
     """Whether there are no more examples to judge."""
+    data: str | None = None
+    """Other data than the run's own, as it was named."""
 
     @property
     def is_narrow(self) -> bool:
@@ -66,16 +74,17 @@ class Evaluation:
         """The object that `--json` prints."""
         report = self.report
         assert report.verdict is not None, "every evaluation has one"
-        groups = {name: dict(metrics) for name, metrics in report.groups.items()}
+        groups = {name: _finite(metrics) for name, metrics in report.groups.items()}
         return {
             "stage": self.run.stage,
             "run": str(self.run.path),
             "verdict": report.verdict.as_json(),
             "split": self.split,
+            **({"data": self.data} if self.data else {}),
             "num_examples": report.num_examples,
-            "headline": {"name": report.headline, "value": report.value, "better": report.better},
-            "metrics": dict(report.metrics),
-            "controls": dict(report.controls),
+            "headline": {"name": report.headline, "value": finite(report.value), "better": report.better},
+            "metrics": _finite(report.metrics),
+            "controls": _finite(report.controls),
             "estimates": {name: estimate.as_json() for name, estimate in report.estimates.items()},
             "shortfall": self.shortfall,
             "predictions": str(self.predictions),
@@ -114,13 +123,13 @@ def evaluate_run(
         log_changed_data(run, stage)
     assert judge is not None or STAGES[run.stage].judge != "needed", "what speaks is judged by what hears"
     report = stage.evaluate(split, limit=limit, judge=None if judge is None else judge.judge)
-    parts = [split, *([data] if data else []), *([judge.label] if judge and judge.label else [])]
-    folder = run.evaluations / "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
+    parts = [split, *([_name_data(data)] if data else []), *([judge.label] if judge and judge.label else [])]
+    folder = run.evaluations / "_".join(parts)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     whole = limit is None or report.num_examples < limit
-    evaluation = Evaluation(run, split, report, folder / "predictions.jsonl", judge.name if judge else None, whole)
-    lines = (json.dumps(dict(prediction), ensure_ascii=False) + "\n" for prediction in report.predictions)
+    evaluation = Evaluation(run, split, report, folder / "predictions.jsonl", judge.name if judge else None, whole, data)
+    lines = (json.dumps(_finite(prediction), ensure_ascii=False) + "\n" for prediction in report.predictions)
     write_text(evaluation.predictions, "".join(lines))
     for name, text in report.texts.items():
         write_text(folder / name, text)
@@ -130,3 +139,14 @@ def evaluate_run(
         write_bytes(folder / name, audio)
     write_json(folder / "report.json", evaluation.as_json())
     return evaluation
+
+
+def _name_data(data: str) -> str:
+    """A part of a file's name for a data source: its end in letters and digits of any script, and a hash of all of it."""
+    readable = re.sub(r"(?:[^\w.]|_)+", "-", data)[-NAME_LENGTH:].strip("-.")
+    return f"{readable}-{hashlib.blake2b(os.fsencode(data), digest_size=4).hexdigest()}".lstrip("-")
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures, or a prediction, as JSON can hold them."""
+    return {name: finite(value) if isinstance(value, float) else value for name, value in values.items()}

@@ -100,12 +100,12 @@ class Estimate:
 
     def as_json(self) -> dict[str, object]:
         """The object of a report; a bound that is not known is null."""
-        compared = {} if self.control is None else {"control": self.control.name, "control_value": _finite(self.control.value)}
+        compared = {} if self.control is None else {"control": self.control.name, "control_value": finite(self.control.value)}
         return {
-            "value": _finite(self.value),
+            "value": finite(self.value),
             "n": self.count,
-            "low": _finite(self.low),
-            "high": _finite(self.high),
+            "low": finite(self.low),
+            "high": finite(self.high),
             **compared,
             "beats_control": self.beats,
         }
@@ -232,5 +232,6 @@ def _expanded_level(count: int) -> float:
     return min(1 - 2 * float(stats.norm.cdf(tail)), 1 - 1 / RESAMPLES)
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """A value of a report, where None stands for what is infinite or not a number: JSON knows neither."""
     return value if math.isfinite(value) else None

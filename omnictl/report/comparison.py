@@ -14,6 +14,8 @@ from omnictl.runs.run import Run
 ABSENT = "–"
 """Stands for a setting or a metric that a run does not have."""
 
+NOT_COMPARABLE = "not evaluated on the same data by the same judge"
+
 
 class Metric(NamedTuple):
     """A metric of a run, with its interval if it has one."""
@@ -93,7 +95,7 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
     """
     labels = comparison.labels
     stage = comparison.runs[0].stage
-    judged = f"metrics of {comparison.evaluation}" if comparison.evaluation else "metrics: not evaluated on the same data"
+    judged = f"metrics of {comparison.evaluation}" if comparison.evaluation else f"metrics: {NOT_COMPARABLE}"
     content = [
         element("h1", f"{stage} · {', '.join(labels)}"),
         element("div", *_curves(comparison, labels), class_="curves"),
@@ -138,14 +140,30 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _compare_metrics(runs: Sequence[Run]) -> tuple[str | None, dict[str, list[Metric | None]]]:
-    """The metrics of the newest evaluation that all of the runs have."""
-    judged = [{one.folder.name: one for one in evaluations(run)} for run in runs]
-    shared = [name for name in judged[0] if all(name in one for one in judged)]
+    """The metrics of the newest evaluation that all of the runs have, of the same examples and by the same judge."""
+    judged = [{_examples_of(run, one): one for one in evaluations(run)} for run in runs]
+    shared = [key for key in judged[0] if all(key in one for one in judged)]
     if not shared:
         return None, {}
     reports = [one[shared[0]] for one in judged]
     names = dict.fromkeys(name for report in reports for name in report.report["metrics"])
-    return shared[0], {name: [_metric(report, name) for report in reports] for name in names}
+    return shared[0].folder, {name: [_metric(report, name) for report in reports] for name in names}
+
+
+class _Examples(NamedTuple):
+    """What was judged, by whom."""
+
+    folder: str
+    source: str | None
+    """The run's own data, if it is of that."""
+    judge: str | None
+    """Name of the run that listened."""
+
+
+def _examples_of(run: Run, judged: StoredEvaluation) -> _Examples:
+    own = read_json(run.config_file).get("data", {}).get("source") if judged.data is None else None
+    judge = judged.report.get("judge")
+    return _Examples(judged.folder.name, own, judge and Path(judge).name)
 
 
 def _metric(judged: StoredEvaluation, name: str) -> Metric | None:

@@ -13,6 +13,9 @@ VOID = {"meta", "img", "line", "polyline", "circle"}
 MEDIA_TYPES = {".png": "image/png", ".wav": "audio/wav"}
 """Of what can be embed_file."""
 
+UNKNOWN = "–"
+"""Stands for a number that is not known, or not finite."""
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 """The page loads nothing and runs nothing, whatever is written in it."""
 
@@ -147,7 +150,9 @@ def _cell(value: str) -> Html:
 
 
 def number(value: object) -> Number:
-    """A number with four significant digits, or without decimals where it is larger; any other value as text."""
+    """A number with four significant digits, or without decimals where it is larger; any other value as text, or `UNKNOWN`."""
+    if value is None:
+        return Number(UNKNOWN)
     if not isinstance(value, float):
         return Number(str(value))
     return Number(f"{value:,.0f}" if 9_999.5 <= abs(value) < 1e15 else f"{value:.4g}")

@@ -116,9 +116,8 @@ def _fact(value: object) -> str:
 
 def _describe(judged: StoredEvaluation) -> str:
     report = judged.report
-    data = judged.folder.name.removeprefix(report["split"]).lstrip("_")
     judge = f", judged by {report['judge']}" if "judge" in report else ""
-    return f"{report['num_examples']} examples of the {report['split']} split{f' of {data}' if data else ''}{judge}"
+    return f"{report['num_examples']} examples of the {report['split']} split{f' of {judged.data}' if judged.data else ''}{judge}"
 
 
 def _in_numbers(judged: StoredEvaluation) -> list[Html]:
@@ -146,7 +145,7 @@ def _in_full(judged: StoredEvaluation) -> list[Html]:
         *_groups(judged.report),
         *_alignments(aligned),
         *_recordings([file for file in judged.files(".wav") if file not in elsewhere], MOST_RECORDINGS),
-        *_samples(rows, attached, judged.report["num_examples"]),
+        *_samples(rows, attached, judged.num_predictions),
         *_images([file for file in judged.files(".png") if file not in elsewhere]),
         *(details(file.name, element("pre", _text(file))) for file in judged.files(".txt")),
     ]
@@ -299,7 +298,7 @@ def _overview(stored_evaluations: Sequence[StoredEvaluation]) -> Html:
     return table(["stage", "verdict", "run", "headline", "further metrics", "controls"], rows)
 
 
-def _short(values: Mapping[str, float]) -> Html:
+def _short(values: Mapping[str, float | None]) -> Html:
     return items(concat([f"{name} ", element("b", number(value))]) for name, value in values.items())
 
 

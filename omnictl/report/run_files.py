@@ -51,6 +51,19 @@ class StoredEvaluation:
         """The first predictions."""
         return list(islice(read_lines(self.folder / "predictions.jsonl"), most))
 
+    @property
+    def num_predictions(self) -> int:
+        """How many there are: of some stages fewer than examples."""
+        return sum(1 for _ in read_lines(self.folder / "predictions.jsonl"))
+
+    @property
+    def data(self) -> str | None:
+        """Other data than the run's own, if it is of such; of older versions' evaluations, a name made of it."""
+        if "data" in self.report:
+            return str(self.report["data"])
+        _split, *further = self.folder.name.split("_")
+        return next((part for part in further if part != self.report.get("judge")), None)
+
     def files(self, suffix: str) -> list[Path]:
         """Files of a kind, such as images, audio or texts, by name."""
         return sorted(self.folder.glob(f"*{suffix}"))
@@ -111,7 +124,7 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
     return series
 
 
-def key_figures(report: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+def key_figures(report: Mapping[str, Any]) -> tuple[dict[str, float | None], dict[str, float | None]]:
     """The metrics and the controls to show beside the headline."""
     metrics = {name: value for name, value in report["metrics"].items() if name != report["headline"]["name"]}
     entry = STAGES.get(report["stage"], StageEntry("", ""))

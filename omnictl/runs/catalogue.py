@@ -198,13 +198,15 @@ def _data(run: Run) -> str | None:
 
 
 def _newest_evaluation(run: Run) -> tuple[Score, str | None] | None:
-    """The score and the verdict of a run's newest evaluation; None if it has none."""
+    """The score and the verdict of a run's newest evaluation; None if it has none, or one without a finite score."""
     files = sorted(run.evaluations.glob("*/report.json"), key=lambda file: file.stat().st_mtime_ns)
     return _read(files[-1], lambda report: _evaluated(report, files[-1].parent.name)) if files else None
 
 
-def _evaluated(report: Mapping[str, Any], split: str) -> tuple[Score, str | None]:
+def _evaluated(report: Mapping[str, Any], split: str) -> tuple[Score, str | None] | None:
     headline = report["headline"]
+    if headline["value"] is None:  # no finite number
+        return None
     estimate = report.get("estimates", {}).get(headline["name"], {})
     score = Score(
         headline["name"],

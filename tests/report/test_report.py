@@ -166,6 +166,17 @@ def test_a_page_has_bounds(make_run: MakeRun) -> None:
         assert text in page.text
 
 
+def test_what_is_not_shown_is_counted_in_the_file(make_run: MakeRun) -> None:
+    """Stage A is judged on every document and continues a few of them."""
+    run = make_run()
+    folder = judge(run, num=25)
+    report = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps({**report, "num_examples": 500}))
+    page = read(write_report(run))
+    assert "500 examples" in page.text
+    assert "5 more in predictions.jsonl" in page.text
+
+
 def test_images_and_recordings_stand_beside_what_names_them(make_run: MakeRun) -> None:
     run = make_run("sft")
     folder = judge(run)

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from omnictl.cli.completion import complete_evaluated
 from omnictl.cli.console import Output
-from omnictl.cli.measure.results_table import overview, verdict_line
+from omnictl.cli.measure.results_table import figure, overview, verdict_line
 from omnictl.cli.options import DeviceOption, JsonOption, RunOption, RunsOption, SplitName, check_stage, check_tinyworld, choose_run
 from omnictl.errors import UsageError
 from omnictl.runs.root import run_root
@@ -94,8 +94,9 @@ def _table(evaluation: "Evaluation") -> str:
         verdict_line(evaluation),
         f"[bold]{evaluation.run.stage}[/bold] on {report.num_examples} examples of the {evaluation.split} split",
     ]
-    lines += [f"  {name:<24} {value:<9.4f}{_uncertainty(report.estimates.get(name))}" for name, value in report.metrics.items()]
-    lines += [f"  {name:<24} {value:.4f}" for name, value in report.controls.items()]
+    about = {name: _uncertainty(report.estimates.get(name)) for name in report.metrics}
+    lines += [escape(f"  {name:<24} {figure(value):<9}{about[name]}") for name, value in report.metrics.items()]
+    lines += [escape(f"  {name:<24} {figure(value)}") for name, value in report.controls.items()]
     lines += ["", escape(evaluation.shortfall)] if evaluation.shortfall else []
     if report.groups:
         lines += ["", *_by_group(report)]
@@ -109,7 +110,7 @@ def _uncertainty(estimate: "Estimate | None") -> str:
     """How exact a metric is and whether it beats its control; empty for what is not measured."""
     if estimate is None:
         return ""
-    text = f" {estimate.low:.4f} to {estimate.high:.4f}, n {estimate.count}"
+    text = f" {figure(estimate.low)} to {figure(estimate.high)}, n {estimate.count}"
     if estimate.control is None:
         return text
     return f"{text}, {'beats' if estimate.beats else 'does not beat'} {estimate.control.name}"
@@ -119,7 +120,7 @@ def _by_group(report: "Report") -> list[str]:
     """A line for each group, the worst by the headline metric first."""
     worst_first = sorted(report.groups.items(), key=lambda item: item[1][report.headline], reverse=report.better == "lower")
     lines = [
-        escape(f"  {name:<24} " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        escape(f"  {name:<24} " + "  ".join(f"{key} {figure(value, '.4g')}" for key, value in metrics.items()))
         for name, metrics in worst_first[:MOST_GROUPS]
     ]
     more = len(worst_first) - len(lines)

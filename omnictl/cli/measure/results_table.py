@@ -1,5 +1,6 @@
 """The stages side by side: one table of what their evaluations found."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def overview(measured: "EvaluationResults") -> "Iterator[RenderableType]":
         for evaluation in measured.evaluations:
             report = evaluation.as_json()
             name = report["headline"]["name"]
-            headline = f"{name} {evaluation.report.estimates[name].as_text}"
+            headline = escape(f"{name} {evaluation.report.estimates[name].as_text}")
             metrics, controls = key_figures(report)
             run = escape(evaluation.run.path.name)
             word = report["verdict"]["word"]
@@ -45,6 +46,11 @@ def verdict_line(evaluation: "Evaluation") -> str:
     return f"[bold]{evaluation.run.stage}: [{COLOURS[verdict.word]}]{verdict.word}[/][/bold] — {escape(verdict.reason)}"
 
 
-def _lines(values: Mapping[str, float]) -> str:
+def figure(value: float | None, style: str = ".4f") -> str:
+    """A value with four decimals, or as `style` says, a dash for what is not known or not finite."""
+    return format(value, style) if value is not None and math.isfinite(value) else "–"
+
+
+def _lines(values: Mapping[str, float | None]) -> str:
     width = max(map(len, values), default=0)
-    return "\n".join(f"{name:<{width}} {value:.4f}" for name, value in values.items())
+    return escape("\n".join(f"{name:<{width}} {figure(value)}" for name, value in values.items()))

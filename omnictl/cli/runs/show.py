@@ -66,10 +66,10 @@ def place(run: "Run") -> str:
 
 
 def _figure(figure: object) -> str:
-    return f"{figure:,.4g}" if isinstance(figure, float) else str(figure)
+    return f"{figure:,.4g}" if isinstance(figure, float) else "–" if figure is None else str(figure)
 
 
 def _evaluation(report: Any) -> str:
     headline = report["headline"]
     verdict = f": {report['verdict']['word']}" if "verdict" in report else ""
-    return f"{headline['name']} {headline['value']:.4g} of {report['num_examples']} examples{verdict}"
+    return f"{headline['name']} {_figure(headline['value'])} of {report['num_examples']} examples{verdict}"
