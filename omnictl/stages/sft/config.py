@@ -27,7 +27,9 @@ class SftConfig(Config):
     lookup_steps: NumSteps = Field(0, description="then: questions about images for which the embeddings of words stand")
     imitation_steps: NumSteps = Field(0, description="then: all tasks, with such words for images and recordings")
     projector_steps: NumSteps = Field(100, description="steps after those, in which only the projectors learn")
-    conclusion_share: float = Field(0.0, ge=0, lt=1, description="of TinyWorld, share of all later examples that are such conclusions")
+    conclusion_share: float = Field(
+        0.0, ge=0, lt=1, description="of TinyWorld, share of all later examples that are such conclusions"
+    )
     max_reply: int = Field(64, ge=1, le=1_000_000, description="most tokens of an answer that is judged")
     train: TrainConfig = TrainConfig()
 
