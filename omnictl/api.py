@@ -220,7 +220,8 @@ def train(
         preset: `debug`, `tiny` or `small`.
         data: one's own; None: the built-in world.
         settings: by dotted key, as `--set` has them: `{"train.steps": 500}`.
-        init: a run whose weights to start from; or, of `pretrain`, a Hugging Face folder with a Qwen3 and its tokenizer.
+        init: a run whose weights to start from, of `sft` with its parts; or, of `pretrain`, a Hugging Face folder with a Qwen3 and
+            its tokenizer.
         objective: of `sft`: `replies`, which is the default, or `dpo` on top of `init`; each has presets of its own.
         runs: the folder of all runs; None: `$OMNICTL_RUNS`, else `./runs`.
         name: of the run; None: the preset's.
@@ -248,7 +249,8 @@ def train(
     context = TrainContext(choose_device(device), lambda stage: _watch(stage, tell), cache_dir(), tell)
     parents: dict[str, Run] = {}
     if isinstance(config, SftConfig):
-        parents |= choose_upstream(root, config, dict.fromkeys(STAGES), cache=context.cache, tell=tell)
+        init_run = None if initial is None else initial.run
+        parents |= choose_upstream(root, config, dict.fromkeys(STAGES), init_run, cache=context.cache, tell=tell)
     if initial is not None:
         parents["init"] = initial.run
     record = {"command": f"omnictl.train({stage!r}, preset={preset!r})", **versions_and_machine()}

@@ -39,18 +39,22 @@ def adapt(model: nn.Module, rank: int, alpha: float) -> None:
         parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank, alpha))
 
 
-def match_updates(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+def match_updates(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor], alpha: float, own_alpha: float) -> dict[str, Tensor]:
     """A `state_dict` as a model wants it that differs in its updates alone.
 
-    Updates that the model has not are merged into their matrices; those that it has besides begin as they are in `like`.
+    Updates that the model has not are merged into their matrices; those that it has besides begin as they are in `like`. Those
+    that both have stay what they do to their matrices, whatever the two scale them by.
 
     Args:
         tensors: of another model.
         like: the `state_dict` of the model, fresh.
         alpha: of the other model's updates.
+        own_alpha: of the model's own ones.
     """
     matched = dict(tensors)
     for layer in [name.removesuffix(_FROZEN) for name in tensors if name.endswith(_FROZEN)]:
+        if layer + _UP in like and layer + _UP in matched:
+            matched[layer + _UP] = matched[layer + _UP] * (alpha / own_alpha)
         if f"{layer}.weight" in like and {layer + _DOWN, layer + _UP} <= matched.keys():
             frozen, down, up = (matched.pop(layer + part) for part in (_FROZEN, _DOWN, _UP))
             matched[f"{layer}.weight"] = frozen + alpha / len(down) * (up @ down)

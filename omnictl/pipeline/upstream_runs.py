@@ -1,4 +1,7 @@
-"""Which trained models are joined: those that are named, else the newest ones of the same kind of data."""
+"""Which trained models are joined: those that are named, else the newest ones of the same kind of data.
+
+A model that begins as another run keeps that run's parts: its weights know their tokens and features alone.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +11,7 @@ from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.errors import RunError, UsageError
 from omnictl.runs.compatible import require_run
+from omnictl.runs.model_folder import parts_in
 from omnictl.runs.run import Run, find_run, newest_run
 from omnictl.stages import STAGES
 from omnictl.stages.sft import Sft, SftConfig
@@ -17,14 +21,15 @@ TALKER = "talker"
 
 
 def choose_upstream(
-    root: Path, config: SftConfig, given: Mapping[str, str | None], *, cache: Path, tell: Callable[[str], None]
+    root: Path, config: SftConfig, given: Mapping[str, str | None], init: Run | None, *, cache: Path, tell: Callable[[str], None]
 ) -> dict[str, Run]:
-    """The runs that an omni model is made of; none of one that learns from pairs, which keeps the parts of the run it begins as.
+    """The runs that an omni model is made of, beside the one that it begins as: that one's parts are kept, but for those named.
 
     Args:
         root: the folder of all runs.
         config: of stage E; its data decides what it cannot do without.
         given: by stage the run that was named, if one was.
+        init: the run that the model begins as.
         cache: folder of the cache.
         tell: is told what is taken, what is not, and what is done without.
 
@@ -37,15 +42,19 @@ def choose_upstream(
         _refuse_parts(given)
         return {}
     needed = needed_stages(open_dialogues(config.data, cache).kinds)
+    held = {} if init is None else parts_in(init.model, Sft.needs)
     chosen: dict[str, Run] = {}
     for stage in Sft.needs:
         reference = given[stage]
-        if stage not in (*needed, TALKER):
+        if stage not in (*needed, *held, TALKER):
             tell(f"no run of `{stage}` is taken: the dialogues do not need it")
         elif reference is not None:
             chosen[stage] = find_run(root, stage, reference)
-        elif stage in needed:
-            chosen[stage] = _newest(root, stage, config.data.source, tell)
+        elif init is not None and stage in held:
+            tell(f"{stage}: that of {init.path}")
+        elif stage != TALKER:
+            if init is None:  # else a part is missing, which the stage itself says
+                chosen[stage] = _newest(root, stage, config.data.source, tell)
         else:
             try:
                 chosen[stage] = _newest(root, stage, config.data.source, tell)

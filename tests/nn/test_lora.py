@@ -47,12 +47,22 @@ def test_weights_of_a_model_with_and_without_updates_become_each_others() -> Non
     for update in updates_of(adapted).values():
         nn.init.normal_(update.up)
     plain = make()
-    plain.load_state_dict(match_updates(adapted.state_dict(), plain.state_dict(), 4.0))
+    plain.load_state_dict(match_updates(adapted.state_dict(), plain.state_dict(), 4.0, 4.0))
     torch.testing.assert_close(plain(x), adapted(x))
     again = make()
     adapt(again, rank=3, alpha=1.0)
-    again.load_state_dict(match_updates(plain.state_dict(), again.state_dict(), 4.0))
+    again.load_state_dict(match_updates(plain.state_dict(), again.state_dict(), 4.0, 1.0))
     assert torch.equal(again(x), plain(x))
     assert list(updates_of(again)) == ["0", "2"]
-    unchanged = match_updates(again.state_dict(), again.state_dict(), 4.0)
+    unchanged = match_updates(again.state_dict(), again.state_dict(), 4.0, 4.0)
     assert all(torch.equal(unchanged[name], tensor) for name, tensor in again.state_dict().items())
+
+
+def test_updates_do_the_same_at_another_alpha() -> None:
+    large, small, x = make(), make(), torch.randn(3, 6)
+    adapt(large, rank=2, alpha=32.0)
+    adapt(small, rank=2, alpha=16.0)
+    for update in updates_of(large).values():
+        nn.init.normal_(update.up)
+    small.load_state_dict(match_updates(large.state_dict(), small.state_dict(), 32.0, 16.0))
+    torch.testing.assert_close(small(x), large(x))

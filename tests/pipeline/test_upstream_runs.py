@@ -23,9 +23,9 @@ def config(tmp_path: Path) -> SftConfig:
     return SftConfig(data=DialogueDataConfig(source=str(file)))
 
 
-def choose(root: Path, config: SftConfig, **given: str) -> tuple[dict[str, Run], list[str]]:
+def choose(root: Path, config: SftConfig, init: Run | None = None, **given: str) -> tuple[dict[str, Run], list[str]]:
     told: list[str] = []
-    chosen = choose_upstream(root, config, {s: given.get(s) for s in Sft.needs}, cache=cache_dir(), tell=told.append)
+    chosen = choose_upstream(root, config, {s: given.get(s) for s in Sft.needs}, init, cache=cache_dir(), tell=told.append)
     return chosen, told
 
 
@@ -42,3 +42,13 @@ def test_only_what_the_dialogues_need_is_taken_even_if_more_is_named(tmp_path: P
 def test_what_they_need_must_be_there(tmp_path: Path, config: SftConfig) -> None:
     with pytest.raises(RunError, match="no finished run of stage `pretrain`"):
         choose(tmp_path, config)
+
+
+def test_what_a_model_begins_as_has_its_own_parts(tmp_path: Path, config: SftConfig) -> None:
+    init = finished_run(tmp_path, "sft")
+    newer = {stage: finished_run(tmp_path, stage) for stage in Sft.needs}
+    chosen, told = choose(tmp_path, config, init)
+    assert chosen == {}
+    assert told == [f"{stage}: that of {init.path}" for stage in Sft.needs]
+    chosen, _ = choose(tmp_path, config, init, asr=newer["asr"].path.name)
+    assert chosen == {"asr": newer["asr"]}

@@ -1,6 +1,7 @@
 """Stage E at its smallest: what moves and what does not, what is kept, what is asked of the data."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from stage_factory import make_stage, untrained
+from stage_factory import finished_run, make_stage, untrained
 
 from omnictl.config import resolve
 from omnictl.data.dialogues.examples import task_weights
 from omnictl.data.dialogues.imitated_media import WordFeatures
 from omnictl.data.manifest.cache import cache_dir
+from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import CheckpointError, DataError
 from omnictl.evaluation.media_controls import exchange_media, take_media_away
 from omnictl.generate.token_decoder import Prompt, answer_greedily
@@ -224,6 +226,22 @@ def test_a_part_that_the_data_needs_is_asked_for() -> None:
     parts = {name: untrained(name, cache_dir()) for name in ("pretrain", "vision")}
     with pytest.raises(CheckpointError, match="needs a trained model of stage `asr`"):
         Sft.create(PRESETS["debug"], context=StageContext(cache_dir(), upstream=parts))
+
+
+def test_what_begins_as_another_run_keeps_its_parts(tmp_path: Path) -> None:
+    init, upstream = finished_run(tmp_path, "sft"), {"asr": untrained("asr", cache_dir())}
+    stage = Sft.create(PRESETS["debug"], context=StageContext(cache_dir(), init=init, upstream=upstream))
+    assert stage.parts == {name: init.model / name for name in Sft.needs} | upstream
+    upstream["pretrain"] = tmp_path / "thinker"
+    upstream["pretrain"].mkdir()
+    Tokenizer.train_char(["abc"]).save(upstream["pretrain"] / "tokenizer.json")
+    with pytest.raises(CheckpointError, match=r"the tokenizer of .*thinker is not that of .* whose weights") as caught:
+        Sft.create(PRESETS["debug"], context=StageContext(cache_dir(), init=init, upstream=upstream))
+    assert (caught.value.where, caught.value.fix) == ("--thinker", "leave --thinker out, or --init")
+    shutil.rmtree(init.model / "asr")
+    with pytest.raises(CheckpointError, match=r"needs a trained model of stage `asr`, and .* was made without one") as caught:
+        Sft.create(PRESETS["debug"], context=StageContext(cache_dir(), init=init, upstream={"asr": upstream["asr"]}))
+    assert caught.value.fix.startswith("leave --init out")
 
 
 def write_own(folder: Path, rows: int = 24) -> Path:

@@ -1,6 +1,7 @@
 """Stage E on pairs of replies: what is compared with what, what is kept, and what is asked of data and settings."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from omnictl.runs.run import Run
 from omnictl.stages.protocol import StageContext, open_model
 from omnictl.stages.sft import OBJECTIVE_PRESETS, Sft, SftConfig
 from omnictl.trainer.checkpoint import keep_weights, plain_state_dict
+from omnictl.trainer.hardware.precision import Precision
+from omnictl.trainer.plan.memory_trace import trace_step
 
 DPO = OBJECTIVE_PRESETS["dpo"]["debug"]
 
@@ -89,8 +92,41 @@ def test_what_it_began_as_is_kept_in_the_model_folder(trained: Run, tmp_path: Pa
         assert float(stage.loss(batch).scalars["margin"]) != 0
     (tmp_path / "reference.safetensors").write_bytes(b"")
     again = Sft.open(tmp_path, data=None, cache=cache_dir())
-    with pytest.raises(CheckpointError, match=r"reference\.safetensors is damaged"):
-        again.loss(batch)
+    for _ in range(2):  # there is no half-opened one after the first
+        with pytest.raises(CheckpointError, match=r"reference\.safetensors is damaged"):
+            again.loss(batch)
+
+
+def test_a_resumed_run_has_what_it_began_as_before_its_memory_is_planned(trained: Run, tmp_path: Path) -> None:
+    stage = begin(trained)
+    take_steps(stage, 2)
+    stage.save_description(tmp_path)
+    seal_anew(tmp_path)
+    keep_weights(plain_state_dict(stage.model), tmp_path)
+    again = open_model(Sft, tmp_path, device=torch.device("cpu"), cache=cache_dir())
+    batches = again.batches()
+    (tmp_path / "reference.safetensors").unlink()
+    fp32 = Precision("fp32", "for the test")
+    few = batches.collate(batches.largest(2))
+    trace_step(again, few, again.config.train, optimizer="adamw", precision=fp32, accumulates=False)
+    batch = batches.collate([7, 8])
+    with torch.no_grad():
+        assert torch.equal(again.loss(batch).sum, stage.loss(batch).sum)
+
+
+def test_a_run_with_trained_encoders_is_refused_by_name(trained: Run, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(trained.path, tmp_path / "run")))
+    described = json.loads((run.model / "config.json").read_text())
+    described["config"]["model"]["encoders"] = "trained"
+    (run.model / "config.json").write_text(json.dumps(described))
+    seal_anew(run.model)
+    with pytest.raises(
+        ConfigError, match=r"has model.encoders=trained, pairs of replies are learned with frozen encoders"
+    ) as caught:
+        begin(run)
+    assert caught.value.fix == "name a run of `omnictl sft` with model.encoders=frozen, which is the default"
+    with pytest.raises(ConfigError, match="dpo needs a run with frozen encoders"):
+        resolve(SftConfig, preset=DPO, overrides=["model.encoders=trained"])
 
 
 def test_validation_leads_with_the_pairs(trained: Run) -> None:

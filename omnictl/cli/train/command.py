@@ -71,11 +71,18 @@ class TrainOptions(NamedTuple):
         return Choices(self.preset, self.config, self.set_ or [], self.data, self.name, self.init, self.seed, self.objective)
 
 
-FindParents = Callable[[Path, "Config", Mapping[str, str | None], "TrainContext"], "dict[str, Run]"]
-"""Finds the runs that a new one is made from: of the root, the config, the options that name them, and the context."""
+FindParents = Callable[[Path, "Config", Mapping[str, str | None], "Run | None", "TrainContext"], "dict[str, Run]"]
+"""Finds the runs that a new one is made from: of the root, the config, the options that name them, the run of `--init`, and the
+context."""
 
 
-def no_parents(root: Path, config: "Config", given: Mapping[str, str | None], context: "TrainContext") -> "dict[str, Run]":  # noqa: ARG001
+def no_parents(
+    root: Path,  # noqa: ARG001
+    config: "Config",  # noqa: ARG001
+    given: Mapping[str, str | None],  # noqa: ARG001
+    init: "Run | None",  # noqa: ARG001
+    context: "TrainContext",  # noqa: ARG001
+) -> "dict[str, Run]":
     """Of a stage that is made from nothing but data."""
     return {}
 
@@ -152,7 +159,9 @@ def train(stage: str, options: TrainOptions, given: Mapping[str, str | None], fi
             if warning is not None:
                 output.say(escape(warning))
             return reopen_job(run, cache=context.cache)
-        return _create(stage, options.choices, root, context, lambda config: find_parents(root, config, given, context), output)
+        return _create(
+            stage, options.choices, root, context, lambda config, init: find_parents(root, config, given, init, context), output
+        )
 
     job = begin_together(begin, context)
     if first:
@@ -167,7 +176,7 @@ def _create(
     choices: Choices,
     root: Path,
     context: "TrainContext",
-    find_parents: "Callable[[Config], dict[str, Run]]",
+    find_parents: "Callable[[Config, Run | None], dict[str, Run]]",
     output: Output,
 ) -> "Job":
     """A new run of what was chosen; its folder appears only once all that the user gave has been found good."""
@@ -182,7 +191,7 @@ def _create(
     needed = [] if init is None else init.settings
     overrides = [*needed, *choices.set, *settings(stage, choices)]
     config = resolve_config(stage, choices.preset, choices.config, overrides, choices.objective)
-    parents = find_parents(config)
+    parents = find_parents(config, None if init is None else init.run)
     if init is not None:
         parents["init"] = init.run
     output.say("reading the data …")

@@ -1,9 +1,8 @@
 """`omnictl sft`: join what was trained, and train it to answer."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,21 +14,16 @@ if TYPE_CHECKING:
     from omnictl.runs.run import Run
 
 
-def _find_parents(root: Path, config: "Config", given: Mapping[str, str | None], context: "TrainContext") -> "dict[str, Run]":
-    """The runs to join: those that are named, else the newest that fit."""
+def _find_parents(
+    root: Path, config: "Config", given: Mapping[str, str | None], init: "Run | None", context: "TrainContext"
+) -> "dict[str, Run]":
+    """The runs to join: those that are named, else what `--init` was made of, else the newest that fit."""
     from omnictl.pipeline.upstream_runs import choose_upstream
     from omnictl.stages.sft import SftConfig
 
     assert isinstance(config, SftConfig)
     by_stage = {"pretrain" if option == "thinker" else option: reference for option, reference in given.items()}
-    return choose_upstream(root, config, by_stage, cache=context.cache, tell=context.tell)
-
-
-class ObjectiveName(StrEnum):
-    """What is learned."""
-
-    replies = "replies"
-    dpo = "dpo"
+    return choose_upstream(root, config, by_stage, init, cache=context.cache, tell=context.tell)
 
 
 sft = training_command(
@@ -37,7 +31,7 @@ sft = training_command(
     other={
         "data": Annotated[str | None, typer.Option(help="Your own dialogues; default: TinyWorld.", show_default=False)],
         "objective": Annotated[
-            ObjectiveName | None,
+            Literal["replies", "dpo"] | None,
             typer.Option(
                 help="replies (the default): to answer; dpo: which of two replies is the better one, on top of --init RUN.",
                 show_default=False,
@@ -45,7 +39,7 @@ sft = training_command(
         ],
     },
     parents={
-        "thinker": "The Thinker; default: the newest that fits.",
+        "thinker": "The Thinker; default: that of --init, else the newest that fits.",
         "asr": "The audio encoder; default: likewise.",
         "vision": "The vision encoder; default: likewise.",
         "talker": "The Talker to keep beside; default: likewise.",

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from omnictl.runs.run import Run
 
 
-def _find_parents(root: Path, config: "Config", given: Mapping[str, str | None], context: "TrainContext") -> "dict[str, Run]":  # noqa: ARG001
+def _find_parents(
+    root: Path,
+    config: "Config",  # noqa: ARG001
+    given: Mapping[str, str | None],
+    init: "Run | None",  # noqa: ARG001  a Talker's job takes what it holds
+    context: "TrainContext",  # noqa: ARG001
+) -> "dict[str, Run]":
     """The parts that are not to be trained, and the Thinker that reads along."""
     return {part: _find_part(root, part, reference) for part, reference in given.items() if reference is not None}
 

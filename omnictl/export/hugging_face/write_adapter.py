@@ -67,7 +67,7 @@ def write_adapter(export: ThinkerExport, folder: Path, where: str) -> list[Agree
 def _merge(thinker: Thinker, alpha: float) -> Thinker:
     """A Thinker with updates of this alpha as a plain one. Taking them off a copy takes them off the original."""
     merged = Thinker(thinker.config, thinker.embedding.weight.shape[0])
-    merged.load_state_dict(match_updates(thinker.state_dict(), merged.state_dict(), alpha))
+    merged.load_state_dict(match_updates(thinker.state_dict(), merged.state_dict(), alpha, alpha))
     return merged.eval()
 
 

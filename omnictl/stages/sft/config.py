@@ -38,9 +38,12 @@ class SftConfig(Config):
         if self.objective == "dpo":
             wrong = [f"{key}=0" for key in EXERCISES if getattr(self, key)]
             wrong += ["data.replay=0"] if self.data.replay else []
-            wrong += ["model.encoders=frozen"] if self.model.encoders != "frozen" else []
             if wrong:
                 raise ValueError(f"dpo learns from pairs of replies alone: set {', '.join(wrong)}, or take --objective dpo")
+            if self.model.encoders != "frozen":
+                raise ValueError(
+                    "dpo needs a run with frozen encoders: set model.encoders=frozen, and name one that has it with --init"
+                )
         return self
 
     @property

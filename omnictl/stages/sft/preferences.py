@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from omnictl.data.dialogues.batches import DialogueBatch
 from omnictl.models.omni import Omni
@@ -47,13 +48,19 @@ class Preferences:
         self._model, self._score, self._beta, self._folder = model, score, beta, folder
         self._frozen = None if folder else _freeze(model)
 
-    @property
-    def reference(self) -> Omni:
-        """The frozen model, where the other one is."""
+    def open_reference(self) -> Omni:
+        """The frozen model, where the other one is; while memory is traced, one that shares the fake tensors of the other.
+
+        Raises:
+            CheckpointError: the model folder does not hold its weights, or not as they were written.
+        """
+        if isinstance(self._model.thinker.embedding.weight, FakeTensor):
+            return _mirror(self._model)
         if self._frozen is None:
             assert self._folder is not None
-            self._frozen = _freeze(self._model)
-            load_weights(self._folder / FILE, self._frozen)
+            frozen = _freeze(self._model)
+            load_weights(self._folder / FILE, frozen)
+            self._frozen = frozen  # whoever asks meanwhile sees none, rather than one with other weights
         return self._frozen.to(self._model.thinker.embedding.weight.device)
 
     def save(self, folder: Path) -> None:
@@ -62,13 +69,13 @@ class Preferences:
         Raises:
             DiskFull, RunError: they cannot be written.
         """
-        save_tensors(plain_state_dict(self.reference), folder / FILE)
+        save_tensors(plain_state_dict(self.open_reference()), folder / FILE)
 
     def compare(self, batch: DialogueBatch) -> PreferenceLoss:
         """The loss of a batch whose examples are pairs, the better reply first."""
         nats = self._score(self._model, batch)
         with torch.no_grad():
-            before = self._score(self.reference, batch)
+            before = self._score(self.open_reference(), batch)
         return dpo_loss(nats.view(-1, 2), before.view(-1, 2), self._beta)
 
     def loss(self, batch: DialogueBatch) -> LossSum:
@@ -89,3 +96,9 @@ class Preferences:
 
 def _freeze(model: Omni) -> Omni:
     return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+
+
+def _mirror(model: Omni) -> Omni:
+    """The same tensors in other modules."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, shared).eval()

@@ -37,7 +37,7 @@ from omnictl.data.dialogues.corpus import DialogueCorpus
 from omnictl.data.dialogues.examples import DialogueSet, encode_last_answer, open_dialogue_set, task_weights
 from omnictl.data.dialogues.imitated_media import ExerciseSizes, imitate, make_exercises
 from omnictl.data.dialogues.media_features import FeatureSource, MediaFeatures
-from omnictl.data.dialogues.modalities import MODALITIES, MediaKind, needed_stages
+from omnictl.data.dialogues.modalities import MODALITIES, MediaKind
 from omnictl.data.dialogues.source import fingerprint_dialogues, open_dialogues
 from omnictl.data.manifest.data_gate import DataGate
 from omnictl.data.manifest.quarantine import format_rows
@@ -45,7 +45,7 @@ from omnictl.data.manifest.source import tinyworld_seed
 from omnictl.data.text.source import open_corpus
 from omnictl.data.text.token_store import TokenStore
 from omnictl.data.text.tokenizer import Tokenizer
-from omnictl.errors import CheckpointError, DataError
+from omnictl.errors import DataError
 from omnictl.evaluation.sft import (
     AT_ONCE,
     DialogueResult,
@@ -76,6 +76,7 @@ from omnictl.runs.run import Run
 from omnictl.stages.pretrain import Pretrain, PretrainConfig, add_balance, open_thinker
 from omnictl.stages.protocol import StageContext, TrainableStage
 from omnictl.stages.sft.config import SftConfig
+from omnictl.stages.sft.parts import PARTS, choose_parts
 from omnictl.stages.sft.preferences import Preferences, Preferred
 from omnictl.stages.talker import open_voice
 from omnictl.trainer.checkpoint import load_weights
@@ -91,7 +92,7 @@ class Sft:
     name: ClassVar[str] = "sft"
     unit: ClassVar[str] = "tokens"
     divisible: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("pretrain", *dict.fromkeys(modality.stage for modality in MODALITIES.values()), "talker")
+    needs: ClassVar[tuple[str, ...]] = PARTS
 
     def __init__(self, config: SftConfig, parts: Mapping[str, Path], *, cache: Path, corpus: DialogueCorpus | None = None) -> None:
         self.config, self.parts, self._cache = config, parts, cache
@@ -121,24 +122,15 @@ class Sft:
 
     @classmethod
     def create(cls, config: SftConfig, *, context: StageContext) -> "Sft":
-        """A Thinker joined with the encoders that its data needs, and the Talker if there is one; or with another run's weights.
+        """A Thinker joined with the encoders that its data needs, and the Talker if there is one; or another run's model.
 
         Raises:
             DataError: the data cannot be read, too much of it is broken, or it has media that no part perceives.
             CheckpointError: a part is missing or holds no complete model, or the other run has one of another shape.
+            ConfigError: the other run cannot learn from pairs of replies.
         """
         corpus = open_dialogues(config.data, context.cache)
-        wanted = needed_stages(corpus.kinds)
-        begun = parts_in(_trained(context).model, cls.needs) if config.objective == "dpo" else None
-        upstream = begun or context.upstream
-        missing = [stage for stage in wanted if stage not in upstream]
-        if missing:
-            raise CheckpointError(
-                f"{corpus.name} needs a trained model of stage `{missing[0]}`",
-                where=missing[0],
-                fix=f"make one: omnictl {missing[0]}",
-            )
-        parts = begun or {stage: upstream[stage] for stage in (*wanted, "talker") if stage in upstream}
+        parts = choose_parts(config, context, corpus)
         stage = cls(config, parts, cache=context.cache, corpus=corpus)
         stage.data.check()
         task_weights(stage.data.training_set, config.data)  # before anything is written
@@ -169,9 +161,9 @@ class Sft:
 
     def take_weights(self, run: Run) -> None:
         """Take over the weights of another run of its shape; low-rank updates that only one of them has begin or are merged."""
-        alpha = read_config(run.model, self.name, SftConfig).model.lora_alpha
+        alpha, own_alpha = read_config(run.model, self.name, SftConfig).model.lora_alpha, self.config.model.lora_alpha
         like = self.model.state_dict()
-        load_weights(run.model / "model.safetensors", self.model, lambda tensors: match_updates(tensors, like, alpha))
+        load_weights(run.model / "model.safetensors", self.model, lambda tensors: match_updates(tensors, like, alpha, own_alpha))
 
     @property
     def learns_to_perceive(self) -> bool:
@@ -235,6 +227,7 @@ class Sft:
         train, data, thinker = self.config.train, self.config.data, self.model.thinker.config
         mixture = Mixture(task_weights(self.data.training_set, data), data.replay)
         if self.preferences is not None:
+            self.preferences.open_reference()  # before there are threads, and before weights are in slices
             return PairBatches(
                 self.data.training_set,
                 self.template,
@@ -431,21 +424,6 @@ class Sft:
             encoder.to(self.device).eval()
         features = self.features if self.learns_to_perceive else None
         return Respondent(self.model, self.template, self.placed, features)
-
-
-def _trained(context: StageContext) -> Run:
-    """The run that pairs of replies are learned on top of.
-
-    Raises:
-        CheckpointError: none was named.
-    """
-    if context.init is None:
-        raise CheckpointError(
-            "pairs of replies teach a model that answers already, and none was named",
-            where="--init",
-            fix="name a run of `omnictl sft`: --objective dpo --init latest",
-        )
-    return context.init
 
 
 STAGE: type[TrainableStage] = Sft

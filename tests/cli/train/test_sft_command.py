@@ -144,10 +144,13 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(omnictl: Command, parts: Path,
     assert (own.path / steps).read_bytes() == (whole.path / steps).read_bytes()
 
 
-def test_another_run_can_be_started_from(omnictl: Command, joined: Run) -> None:
+def test_another_run_can_be_started_from_with_its_parts(omnictl: Command, joined: Run, runs: Path) -> None:
+    for stage in ("asr", "vision"):
+        shutil.rmtree(runs / stage)
     ended = sft(omnictl, "--init", joined.path)
     assert ended.code == 0
-    assert ended.json["parents"]["init"] == str(joined.path.absolute())
+    assert ended.json["parents"] == {"init": str(joined.path.absolute())}
+    assert f"asr: that of {joined.path}" in ended.err
 
 
 @pytest.mark.slow
