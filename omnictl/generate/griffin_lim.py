@@ -29,8 +29,10 @@ CONTEXT = 3
 """Frames before a chunk that take part, their samples fixed."""
 
 UNMIXING_ROUNDS = 20
+"""Of finding the power in each bin that gives a frame's mel powers."""
 
-_SMALL = 1e-8
+SMALL = 1e-8
+"""Magnitudes below are not divided by."""
 
 Samples = NDArray[np.float32]
 
@@ -148,7 +150,7 @@ class GriffinLimStream:
             projected = self._spectrum(self._signal(spectrum, weights))
             ahead = projected - (MOMENTUM / (1 + MOMENTUM)) * before
             before = projected
-            spectrum = wanted * ahead / ahead.abs().clamp(min=_SMALL)
+            spectrum = wanted * ahead / ahead.abs().clamp(min=SMALL)
         return self._signal(spectrum, weights), spectrum.angle()
 
     def _signal(self, spectrum: Tensor, weights: Tensor) -> Tensor:
@@ -241,9 +243,9 @@ def magnitudes(mel: Tensor, config: MelConfig) -> Tensor:
     bank = filterbank(config)  # (bins, F)
     power = mel.exp() * (mel > -RANGE)
     wanted = power @ bank.T
-    estimate = wanted.clamp(min=_SMALL**2)
+    estimate = wanted.clamp(min=SMALL**2)
     for _ in range(UNMIXING_ROUNDS):
-        estimate = estimate * wanted / (estimate @ bank @ bank.T).clamp(min=_SMALL**2)
+        estimate = estimate * wanted / (estimate @ bank @ bank.T).clamp(min=SMALL**2)
     return estimate.sqrt()
 
 

@@ -15,19 +15,15 @@ from torch import Tensor, nn
 
 from omnictl.data.text.tokenizer import AUDIO, IMAGE
 from omnictl.features.media_encoders import AudioFrontend, VisionFrontend
+from omnictl.generate.griffin_lim import SMALL, UNMIXING_ROUNDS
 from omnictl.models.audio_encoder import Scope
 from omnictl.models.codec import Codec
 from omnictl.models.omni import Projector
 from omnictl.models.talker import Talker
 from omnictl.models.thinker import Block, Thinker
 from omnictl.models.vocoder import LEAST_WEIGHT, NeuralVocoder
-from omnictl.nn.audio.mel import AUDIO_GAIN, RANGE, MelConfig, filterbank
+from omnictl.nn.audio.mel import AUDIO_GAIN, RANGE, SMALLEST_POWER, MelConfig, filterbank
 from omnictl.nn.transformer import Attention, DecoderBlock, RMSNorm, Rotary, Visibility, rotary_table, rotate
-
-SMALLEST_POWER = 1e-10
-SMALL = 1e-8
-UNMIXING_ROUNDS = 20
-"""As in `generate.griffin_lim`."""
 
 ROUNDS = 32
 MOMENTUM = 0.99

@@ -26,7 +26,8 @@ RANGE = 8 * math.log(10)
 AUDIO_GAIN = 30.0
 """Of audio made from features: their loudest frame has power 1 in its loudest bin, which is quiet as audio."""
 
-_SMALLEST = 1e-10
+SMALLEST_POWER = 1e-10
+"""Powers below are taken for this."""
 
 
 class MelConfig(Config):
@@ -75,9 +76,9 @@ def log_mel(samples: NDArray[np.float32], config: MelConfig) -> Tensor:
         `(1 + n // hop, F)` fp32, from -18.4 (silence) to 0 (the loudest).
     """
     power = _power(samples, config)
-    if power.max() <= _SMALLEST:  # digital silence has no loudest value to measure the others by
+    if power.max() <= SMALLEST_POWER:  # digital silence has no loudest value to measure the others by
         return torch.full_like(power, -RANGE)
-    log = power.clamp_(min=_SMALLEST).log_()
+    log = power.clamp_(min=SMALLEST_POWER).log_()
     return log.sub_(log.max()).clamp_(min=-RANGE)
 
 
@@ -104,7 +105,7 @@ def level_by_chunks(features: Tensor, lengths: Tensor, size: int, least: float =
 def at_feature_level(samples: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
     """`(n,)` samples as loud as audio that is made from features, which do not hold the level of a recording."""
     loudest = float(_power(samples, config).max())
-    return samples * np.float32(AUDIO_GAIN / math.sqrt(max(loudest, _SMALLEST)))
+    return samples * np.float32(AUDIO_GAIN / math.sqrt(max(loudest, SMALLEST_POWER)))
 
 
 QUIETEST_LOUDEST = -3.0
@@ -132,7 +133,7 @@ class MelStream:
         if count > 0:
             reach = (count - 1) * self._config.hop + self._config.fft
             power = _transform(self._config, centred=False)(torch.from_numpy(self._samples[:reach])).T
-            self._frames = torch.cat([self._frames, power.clamp_(min=_SMALLEST).log_()])
+            self._frames = torch.cat([self._frames, power.clamp_(min=SMALLEST_POWER).log_()])
             self._samples = self._samples[count * self._config.hop :]
         starts = range(0, len(self._frames) - self._size + 1, self._size)
         chunks = [self._frames[start : start + self._size] for start in starts]
