@@ -73,10 +73,15 @@ def speak(run, facts, text, rng):
 def main():
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("folder", type=Path)
-    options.add_argument("--audio", required=True, help="a question, spoken")
-    options.add_argument("--image", help="that it is about")
+    options.add_argument("--audio", help="a question, spoken")
+    options.add_argument("--image", help="what it is about")
     options.add_argument("--speak", help="WAV file for the reply")
     given = options.parse_args()
+    for option, part in (("audio", "audio_encoder"), ("image", "vision_encoder"), ("speak", "vocoder")):
+        if getattr(given, option) and not (given.folder / f"{part}.onnx").exists():
+            sys.exit(f"--{option} needs {part}.onnx, which {given.folder} lacks: this model was made without it")
+    if not given.audio and not given.image:
+        sys.exit("ask with --audio, with --image or with both")
     facts, sessions = json.loads((given.folder / "chat.json").read_text()), {}
 
     def run(name, **inputs):
@@ -85,9 +90,12 @@ def main():
         return sessions[name].run(None, inputs)
 
     seen = [run("vision_encoder", image=read_image(given.image, facts["image_size"]))[0]] if given.image else []
-    heard = run("audio_encoder", samples=read_wav(given.audio, facts["audio_hz"]))[0]
-    shown = [facts["placeholders"]["image"]] * sum(map(len, seen)) + [facts["placeholders"]["audio"]] * len(heard)
-    text = answer(run, facts, [*facts["prompt_begin"], *shown, *facts["prompt_end"]], np.concatenate([*seen, heard]))
+    heard = [run("audio_encoder", samples=read_wav(given.audio, facts["audio_hz"]))[0]] if given.audio else []
+    shown = [facts["placeholders"]["image"]] * sum(map(len, seen)) + [facts["placeholders"]["audio"]] * sum(map(len, heard))
+    prompt = [*facts["prompt_begin"], *shown, *facts["prompt_end"]]
+    if len(prompt) >= facts["context"]:
+        sys.exit(f"the question is {len(prompt)} tokens long, this model reads at most {facts['context'] - 1}: ask a shorter one")
+    text = answer(run, facts, prompt, np.concatenate([*seen, *heard]))
     print(text)
     if given.speak:
         samples = speak(run, facts["voice"], text, np.random.default_rng(0))

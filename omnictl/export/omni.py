@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from omnictl.data.dialogues.modalities import MediaKind
 from omnictl.data.text.tokenizer import Tokenizer
 from omnictl.errors import ConfigError
 from omnictl.export.thinker import merge_updates
@@ -28,14 +29,26 @@ class OmniParts(NamedTuple):
     ear: AudioFrontend | None
     eye: VisionFrontend | None
     voice: Voice | None
+    """Also none where it is left out."""
+
+    @property
+    def media(self) -> list[MediaKind]:
+        """What it perceives."""
+        perceives: dict[MediaKind, bool] = {"image": self.eye is not None, "audio": self.ear is not None}
+        return [kind for kind, there in perceives.items() if there]
 
 
-def open_parts(folder: Path, cache: Path) -> OmniParts:
+def open_parts(folder: Path, cache: Path, *, with_voice: bool) -> OmniParts:
     """The parts of a model folder of stage E.
+
+    Args:
+        folder: the model folder.
+        cache: the cache folder.
+        with_voice: whether the Talker is wanted, if there is one.
 
     Raises:
         CheckpointError: it holds no whole model of that stage.
-        ConfigError: it has what the graphs have not; it is named.
+        ConfigError: it has what other formats have not; it is named.
     """
     cpu = torch.device("cpu")
     stage = open_model(Sft, folder, device=cpu, cache=cache)
@@ -46,14 +59,8 @@ def open_parts(folder: Path, cache: Path) -> OmniParts:
     assert ear is None or isinstance(ear, AudioFrontend)
     assert eye is None or isinstance(eye, VisionFrontend)
     voice = None
-    if "talker" in stage.parts:
+    if with_voice and "talker" in stage.parts:
         voice = open_model(TalkerStage, stage.parts["talker"], device=cpu, cache=cache).voice()
-        if voice.conditioner is not None:
-            raise ConfigError(
-                "the Talker of this model reads a Thinker's states along, which has no graph yet",
-                where=str(folder),
-                fix="join with a Talker that was trained without --thinker",
-            )
     for module in (stage.model, ear, eye):
         if module is not None:
             module.eval().requires_grad_(requires_grad=False)

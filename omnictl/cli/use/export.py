@@ -1,7 +1,6 @@
 """`omnictl export`: a trained model in the format of another program."""
 
 import shlex
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,36 +11,16 @@ from omnictl.cli.console import Output
 from omnictl.cli.options import JsonOption, RunsOption
 from omnictl.cli.use.chat import find_partner
 from omnictl.errors import UsageError
+from omnictl.export import Quantisation, Target
 from omnictl.runs.root import run_root
 
 if TYPE_CHECKING:
-    from omnictl.export.gguf.write_file import Quantisation
     from omnictl.export.targets import Exported
-
-
-class TargetName(StrEnum):
-    """Format to export to."""
-
-    hf = "hf"
-    lora = "lora"
-    gguf = "gguf"
-    onnx = "onnx"
-    folder = "folder"
-
-
-class QuantisationName(StrEnum):
-    """Number format of GGUF."""
-
-    f32 = "f32"
-    f16 = "f16"
-    q8_0 = "q8_0"
-    q4_0 = "q4_0"
-    q4_k = "q4_k"
 
 
 def export(
     to: Annotated[
-        TargetName,
+        Target,
         typer.Option(
             help="hf: a Hugging Face folder of the Thinker (Qwen3ForCausalLM); lora: its low-rank updates apart, for peft; "
             "gguf: the Thinker for llama.cpp; "
@@ -63,12 +42,12 @@ def export(
         typer.Option(
             "--license",
             metavar="ID",
-            help="Licence of the model, for its card; default: apache-2.0 for the built-in world.",
+            help="Licence of the model, for its card; default: apache-2.0 if all of it was made from the built-in world.",
             show_default=False,
         ),
     ] = None,
     quantization: Annotated[
-        QuantisationName | None, typer.Option(help="Of gguf; default: f16. llama-quantize makes others of it.", show_default=False)
+        Quantisation | None, typer.Option(help="Of gguf; default: f16. llama-quantize makes others of it.", show_default=False)
     ] = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
@@ -83,16 +62,16 @@ def export(
 
     output = Output(as_json=as_json)
     check_place(out)
-    if quantization is not None and to is not TargetName.gguf:
-        raise UsageError(f"--to {to.value} has no quantization, gguf has", where="--quantization", fix="leave it out")
+    if quantization is not None and to != "gguf":
+        raise UsageError(f"--to {to} has no quantization, gguf has", where="--quantization", fix="leave it out")
     source = find_partner(run_root(runs), run)
     output.say(f"exporting {escape(str(source.path))} …")
-    chosen: Quantisation = (quantization or QuantisationName.f16).value
-    exported = export_model(to.value, source.model, out, ExportSettings(name or source.path.name, cache_dir(), licence, chosen))
+    settings = ExportSettings(name or source.path.resolve().name, cache_dir(), licence, quantization or "f16")
+    exported = export_model(to, source.model, out, settings)
     output.result(
         {
             "run": str(source.path),
-            "target": to.value,
+            "target": to,
             "out": str(out),
             "files": exported.files,
             "agreements": [agreement.as_json() for agreement in exported.agreements],

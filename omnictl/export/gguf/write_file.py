@@ -6,9 +6,10 @@ have four bits. Other formats are llama.cpp's own: `llama-quantize` makes them o
 
 import json
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from omnictl.data.text.tokenizer import CHAT_TEMPLATE, END, IM_END, PAD, SPECIAL_TOKENS, Tokenizer
 from omnictl.errors import ConfigError, ExportError
+from omnictl.export import Quantisation
 from omnictl.export.agreement import (
     NUM_SEQUENCES,
     SEQUENCE_TOKENS,
@@ -36,8 +38,6 @@ from omnictl.export.thinker import ThinkerExport
 from omnictl.models.qwen3 import check_is_qwen3, qwen3_state_dict, thinker_state_dict
 from omnictl.models.thinker import Thinker
 from omnictl.trainer.checkpoint import plain_state_dict
-
-Quantisation = Literal["f32", "f16", "q8_0", "q4_0", "q4_k"]
 
 
 class Format(NamedTuple):
@@ -271,7 +271,7 @@ def _compare_llama_cpp(
     export: ThinkerExport, file: Path, prompts: list[list[int]], limits: Limits, scale: float
 ) -> list[Agreement]:
     """Token ids and greedy texts of llama.cpp."""
-    llama_cpp = require("llama_cpp", "llama")
+    llama_cpp = import_module("llama_cpp")
     model = llama_cpp.Llama(model_path=str(file), n_ctx=export.thinker.config.context, n_gpu_layers=0, verbose=False)
     number = room(export.thinker, prompts)
     written = []

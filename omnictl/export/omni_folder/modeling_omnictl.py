@@ -263,9 +263,12 @@ class OmnictlProcessor:
 
     def __call__(self, turns, images=(), audio=()):
         """Inputs of the model; media stand where the turns say, those of each kind in order."""
+        for kind, encoder, some in (("image", "vision", images), ("audio", "audio", audio)):
+            if len(some) and not self.config.get(encoder):
+                raise ValueError(f"this model has no {encoder} encoder: it reads nothing of kind {kind}")
         images, audio = [self.read_image(one) for one in images], [self.read_audio(one) for one in audio]
         ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
-        counts = {"image": [self.count_patches()] * len(images), "audio": [-(-len(one) // 8) for one in audio]}
+        counts = {"image": [self.count_patches() for _ in images], "audio": [-(-len(one) // 8) for one in audio]}
         kinds = {token: kind for kind, token in self.config["placeholders"].items()}
         for kind, some in counts.items():
             places = sum(kinds.get(token) == kind for token in ids)

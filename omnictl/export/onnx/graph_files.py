@@ -61,12 +61,14 @@ def write_graphs(parts: OmniParts, folder: Path) -> None:
 
     Raises:
         UsageError: `onnx` is not installed.
+        ConfigError: the Talker needs what has no graph.
         DiskFull, RunError: they cannot be written.
     """
     require("onnx", "export")
+    facts = chat_facts(parts)
     for name, graph in graphs(parts).items():
         _trace(graph, folder / f"{name}.onnx")
-    write_json(folder / "chat.json", chat_facts(parts))
+    write_json(folder / "chat.json", facts)
 
 
 def _trace(graph: Graph, path: Path) -> None:
@@ -165,7 +167,11 @@ def _voice_graphs(voice: Voice) -> dict[str, Graph]:
 
 
 def chat_facts(parts: OmniParts) -> dict[str, Any]:
-    """What a program must know to chat, the contents of `chat.json`."""
+    """What a program must know to chat, the contents of `chat.json`.
+
+    Raises:
+        ConfigError: the Talker needs what has no graph.
+    """
     tokenizer, thinker = parts.tokenizer, parts.omni.thinker.config
 
     def ids(text: str) -> list[int]:
@@ -185,22 +191,41 @@ def chat_facts(parts: OmniParts) -> dict[str, Any]:
     if parts.eye is not None:
         facts["image_size"] = parts.eye.encoder.config.image_size
     if parts.voice is not None:
-        if not isinstance(parts.voice.pronunciation, ReadAloud):
-            fix = "export the folder (`omnictl export … folder`), or a Talker that reads letters"
-            raise ConfigError("a Talker of phonemes needs espeak-ng beside its graphs", where="data.symbols", fix=fix)
-        talker = parts.voice.talker
-        facts["voice"] = {
-            "symbols": SYMBOLS,
-            "speakers": list(parts.voice.speakers) if talker.interface.speakers else [],
-            "books": talker.interface.books,
-            "codes": talker.interface.codes,
-            "subframes": talker.interface.subframes,
-            "longest_duration": LONGEST_DURATION,
-            "temperature": parts.voice.sampling.temperature,
-            "cache": [talker.config.layers, talker.config.heads, 0, talker.config.width // talker.config.heads],
-            "sample_hz": parts.voice.vocoder.sample_rate,
-        }
+        facts["voice"] = _voice_facts(parts.voice)
     return facts
+
+
+def _voice_facts(voice: Voice) -> dict[str, Any]:
+    """What a program must know to speak.
+
+    Raises:
+        ConfigError: the Talker needs what has no graph.
+    """
+    without = "`omnictl export --to folder --out DIR` leaves the Talker out"
+    if voice.conditioner is not None:
+        raise ConfigError(
+            "the Talker of this model reads a Thinker's states along, which has no graph yet",
+            where="--to",
+            fix=f"{without}; or join with one that was trained without --thinker",
+        )
+    if not isinstance(voice.pronunciation, ReadAloud):
+        raise ConfigError(
+            "a Talker of phonemes needs espeak-ng beside its graphs",
+            where="data.symbols",
+            fix=f"{without}; or join with one that reads letters",
+        )
+    talker = voice.talker
+    return {
+        "symbols": SYMBOLS,
+        "speakers": list(voice.speakers) if talker.interface.speakers else [],
+        "books": talker.interface.books,
+        "codes": talker.interface.codes,
+        "subframes": talker.interface.subframes,
+        "longest_duration": LONGEST_DURATION,
+        "temperature": voice.sampling.temperature,
+        "cache": [talker.config.layers, talker.config.heads, 0, talker.config.width // talker.config.heads],
+        "sample_hz": voice.vocoder.sample_rate,
+    }
 
 
 class OnnxSession:

@@ -26,6 +26,12 @@ def test_export_and_begin_from_it(omnictl: Command, trained: Path, tmp_path: Pat
     assert "agrees with the run" in text.out
 
 
+def test_it_does_not_replace_the_current_folder(omnictl: Command) -> None:
+    ended = omnictl("export", "--to", "hf", "--out", ".", "--json")
+    assert (ended.code, ended.json["error"]["where"]) == (2, "--out")
+    assert "is the current folder" in ended.json["error"]["message"]
+
+
 def test_a_run_that_is_not_there(omnictl: Command, tmp_path: Path) -> None:
     ended = omnictl("export", "--to", "hf", "--out", tmp_path / "out")
     assert ended.code == 4

@@ -11,9 +11,9 @@ from torch import nn
 
 from omnictl.data.text.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS, Tokenizer
 from omnictl.errors import ConfigError, ExportError
-from omnictl.export import agreement
+from omnictl.export import Quantisation, agreement
 from omnictl.export.agreement import write_greedily
-from omnictl.export.gguf.write_file import FORMATS, LIMITS, Limits, Quantisation, read_thinker, write_gguf
+from omnictl.export.gguf.write_file import FORMATS, LIMITS, Limits, read_thinker, write_gguf
 from omnictl.export.targets import ExportSettings, export_model
 from omnictl.export.thinker import ThinkerExport
 from omnictl.models.thinker import Thinker

@@ -15,6 +15,7 @@ from torch import nn
 
 from omnictl.data.images.file_corpus import load_image
 from omnictl.errors import ExportError
+from omnictl.export import agreement
 from omnictl.export.omni import OmniParts, open_parts
 from omnictl.export.omni_folder import write_folder
 from omnictl.export.omni_folder.write_folder import write_omni_folder
@@ -49,7 +50,7 @@ assert not any(name.startswith("omnictl.") for name in sys.modules)
 
 @pytest.fixture
 def parts(tmp_path: Path, randomise: Callable[[nn.Module], None]) -> OmniParts:
-    opened = open_parts(finished_run(tmp_path / "runs", "sft").model, tmp_path / "cache")
+    opened = open_parts(finished_run(tmp_path / "runs", "sft").model, tmp_path / "cache", with_voice=False)
     for module in (opened.omni, opened.ear, opened.eye):
         assert module is not None
         randomise(module)
@@ -66,6 +67,17 @@ def test_it_is_loaded_by_others_and_agrees(parts: OmniParts, tmp_path: Path) -> 
         [sys.executable, "-c", USE, str(tmp_path / "out")], capture_output=True, text=True, check=False, env=settings, cwd=tmp_path
     )
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.slow
+def test_a_model_without_a_vision_encoder(parts: OmniParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "NUM_PROMPTS", 2)
+    del parts.omni.projectors["image"]
+    write_omni_folder(parts._replace(eye=None), tmp_path)
+    processor = write_folder._load(tmp_path).OmnictlProcessor.from_pretrained(tmp_path)
+    turns = [{"role": "user", "content": [{"type": "image"}]}]
+    with pytest.raises(ValueError, match="this model has no vision encoder: it reads nothing of kind image"):
+        processor(turns, images=[Image.new("RGB", (60, 40))])
 
 
 @pytest.mark.slow

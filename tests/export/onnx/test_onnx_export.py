@@ -5,7 +5,9 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def parts(tmp_path: Path, randomise: Callable[[nn.Module], None]) -> OmniParts:
     """An omni model with random weights in all of its parts."""
-    opened = open_parts(finished_run(tmp_path / "runs", "sft").model, tmp_path / "cache")
+    opened = open_parts(finished_run(tmp_path / "runs", "sft").model, tmp_path / "cache", with_voice=True)
     assert opened.voice is not None
     for module in (opened.omni, opened.ear, opened.eye, opened.voice.talker, opened.voice.codec.decoder):
         assert module is not None
@@ -57,6 +59,28 @@ def test_every_graph_agrees_and_a_wrong_one_does_not(parts: OmniParts, tmp_path:
     command += ["--image", "examples/scene.png", "--speak", str(tmp_path / "reply.wav")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
+    (tmp_path / "chat.json").write_text(json.dumps(facts | {"context": 9}))
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == 1
+    assert "tokens long, this model reads at most 8: ask a shorter one" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--audio", "a.wav"], "--audio needs audio_encoder.onnx, which .* lacks"),
+        (["--image", "a.png"], "--image needs vision_encoder.onnx, which .* lacks"),
+        (["--speak", "b.wav"], "--speak needs vocoder.onnx, which .* lacks"),
+        ([], "ask with --audio, with --image or with both"),
+    ],
+)
+def test_the_program_names_what_a_model_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(sys, "argv", ["onnx_chat.py", str(tmp_path), *options])
+    with pytest.raises(SystemExit, match=message):
+        runpy.run_path(str(ROOT / "examples" / "onnx_chat.py"), run_name="__main__")
 
 
 def test_a_placeholder_without_a_feature_is_a_token_like_others(parts: OmniParts) -> None:
@@ -106,11 +130,27 @@ def test_what_has_no_graph_is_named(tmp_path: Path) -> None:
     (run.model / "config.json").write_text(json.dumps(described))
     seal_anew(run.model)
     with pytest.raises(ConfigError, match=r"model.positions=time, exports of omni models count"):
-        open_parts(run.model, tmp_path / "cache")
+        open_parts(run.model, tmp_path / "cache", with_voice=False)
 
 
-def test_the_program_has_a_hundred_lines() -> None:
-    assert len((ROOT / "examples" / "onnx_chat.py").read_text().splitlines()) <= 100
+def test_a_talker_that_has_no_graphs_is_refused_before_any_is_traced(
+    parts: OmniParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.setattr(graph_files, "_trace", pytest.fail)
+    assert parts.voice is not None
+    others: list[tuple[dict[str, Any], str]] = [
+        ({"conditioner": object()}, "reads a Thinker's states along"),
+        ({"pronunciation": object()}, "a Talker of phonemes needs espeak-ng"),
+    ]
+    for changes, message in others:
+        with pytest.raises(ConfigError, match=message) as caught:
+            write_graphs(parts._replace(voice=replace(parts.voice, **changes)), tmp_path)
+        assert "`omnictl export --to folder --out DIR` leaves the Talker out" in caught.value.fix
+
+
+def test_the_program_has_about_a_hundred_lines() -> None:
+    assert len((ROOT / "examples" / "onnx_chat.py").read_text().splitlines()) <= 110
 
 
 @pytest.mark.parametrize(("name", "bands"), [("a.jpg", 3), ("a.png", 4)])
