@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from omnictl.data.dialogues.batches import DialogueBatch
 from omnictl.models.omni import Omni
@@ -49,13 +48,11 @@ class Preferences:
         self._frozen = None if folder else _freeze(model)
 
     def open_reference(self) -> Omni:
-        """The frozen model, where the other one is; while memory is traced, one that shares the fake tensors of the other.
+        """The frozen model, where the other one is; its weights are read when it is first asked for.
 
         Raises:
             CheckpointError: the model folder does not hold its weights, or not as they were written.
         """
-        if isinstance(self._model.thinker.embedding.weight, FakeTensor):
-            return _mirror(self._model)
         if self._frozen is None:
             assert self._folder is not None
             frozen = _freeze(self._model)
@@ -96,9 +93,3 @@ class Preferences:
 
 def _freeze(model: Omni) -> Omni:
     return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
-
-
-def _mirror(model: Omni) -> Omni:
-    """The same tensors in other modules."""
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, shared).eval()

@@ -227,7 +227,7 @@ class Sft:
         train, data, thinker = self.config.train, self.config.data, self.model.thinker.config
         mixture = Mixture(task_weights(self.data.training_set, data), data.replay)
         if self.preferences is not None:
-            self.preferences.open_reference()  # before there are threads, and before weights are in slices
+            self.preferences.open_reference()  # before there are threads, traces of memory and weights in slices
             return PairBatches(
                 self.data.training_set,
                 self.template,
