@@ -9,6 +9,7 @@ Headline metric of an evaluation: `cer_free_running`, how a recogniser of stage 
     omnictl talker --preset tiny [--data my/recordings]
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -70,6 +71,11 @@ SAMPLE = "sample.wav"
 
 UNTRAINED_SENTENCES = 20
 """Number of sentences that the untrained control says."""
+
+THINKER_WEIGHTS = "thoughts.weight"
+"""What a Talker makes of the states of a Thinker that reads along."""
+
+logger = logging.getLogger(__name__)
 
 
 class TalkerRecipe(Config):
@@ -179,9 +185,20 @@ class TalkerStage:
         self._voice_parts.copy_into(folder)
 
     def take_weights(self, run: Run) -> None:
-        """Take over the weights of another run of the same shape, whether or not it was conditioned on a Thinker."""
-        own = {name: tensor for name, tensor in self.model.state_dict().items() if name == "thoughts.weight"}
-        load_weights(run.model / "model.safetensors", self.model, lambda weights: own | weights)
+        """Take over the weights of another run of the same shape, whether or not a Thinker of the same width read along there.
+
+        Raises:
+            CheckpointError: it has no complete model, or one of another shape.
+        """
+        own = {name: tensor for name, tensor in self.model.state_dict().items() if name == THINKER_WEIGHTS}
+
+        def adapt(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+            if THINKER_WEIGHTS in weights and (not own or weights[THINKER_WEIGHTS].shape != own[THINKER_WEIGHTS].shape):
+                logger.info("left out what %s learned of a Thinker's states: none of that width reads along here", run.path)
+                del weights[THINKER_WEIGHTS]
+            return own | weights
+
+        load_weights(run.model / "model.safetensors", self.model, adapt)
 
     def code_split(self, split: Split) -> CodedSpeech:
         """A split in codes, with durations; made in fp32, whatever the caller computes in."""
