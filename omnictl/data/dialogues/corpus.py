@@ -5,7 +5,7 @@ Images and recordings of a split are numbered; encoders see and hear all of them
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from omnictl.data.speech.corpus import SpeechCorpus
 
 Pixels = NDArray[np.uint8]
 
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Weight = Annotated[float, Field(ge=0)]
+
 
 class DialogueDataConfig(Config):
     """Which dialogues, how they are mixed, and how they are split."""
@@ -27,14 +30,14 @@ class DialogueDataConfig(Config):
     source: str = Field(
         "tinyworld", description="a .jsonl file or a folder with one; tinyworld, or tinyworld:SEED for another draw"
     )
-    counts: dict[str, int] = Field(
+    counts: dict[str, Count] = Field(
         {"spoken": 4_000, "spoken_image": 6_000, "transcribe": 6_000},
         description="of TinyWorld, the different training dialogues of a task; a million of those that are not named",
     )
-    weights: dict[str, float] = Field(
+    weights: dict[str, Weight] = Field(
         {}, description="how often each task is drawn, in proportion; none: as many dialogues as it has, TinyWorld's all alike"
     )
-    world_weights: dict[str, float] = Field(
+    world_weights: dict[str, Weight] = Field(
         {}, description="the same of TinyWorld's tasks; says nothing of other data, whatever their tasks are called"
     )
     num_pictures: int = Field(

@@ -155,7 +155,7 @@ def task_weights(dialogues: DialogueSet, config: DialogueDataConfig) -> Mapping[
     """How often each task is drawn, by what a config gives.
 
     Raises:
-        DataError: a task that is named is none, or one that there is is not named.
+        DataError: a task that is named is none, one that there is is not named, or none is ever drawn.
     """
     counts = {task: len(numbers) for task, numbers in dialogues.numbers.items()}
     given = config.weights_on_tinyworld if dialogues.corpus.generated else config.weights
@@ -165,6 +165,12 @@ def task_weights(dialogues: DialogueSet, config: DialogueDataConfig) -> Mapping[
             f"data.weights names {unknown[0]!r}, the tasks are {', '.join(counts)}",
             where="data.weights",
             fix="name tasks that the training split has",
+        )
+    if given and not any(given.values()):
+        raise DataError(
+            f"the weight of {', '.join(given)} is 0: nothing is ever drawn",
+            where="data.weights",
+            fix=f"--set data.weights.{next(iter(given))}=1, or as often as it should be",
         )
     if not given:
         return dict.fromkeys(counts, 1.0) if dialogues.corpus.generated else counts

@@ -5,12 +5,14 @@ import pytest
 import soundfile
 from PIL import Image
 
+from omnictl.config import resolve
 from omnictl.data.dialogues.chat_template import Media, Message
 from omnictl.data.dialogues.corpus import DialogueDataConfig
+from omnictl.data.dialogues.examples import DialogueSet, task_weights
 from omnictl.data.dialogues.source import open_dialogues
 from omnictl.data.dialogues.tinyworld import TinyWorldDialogues, say
 from omnictl.data.images.file_corpus import load_image
-from omnictl.errors import DataError
+from omnictl.errors import ConfigError, DataError
 from omnictl.tinyworld.dialogues import SPOKEN_TASKS, TASKS, TRANSCRIBE
 
 SPLITS = ("train", "val", "test")
@@ -81,6 +83,32 @@ def test_a_task_that_the_world_has_not():
         open_dialogues(DialogueDataConfig(counts={"sing": 3}), None)
     assert (error.value.message, error.value.where) == ("TinyWorld has no task 'sing'", "data.counts")
     assert "transcribe" in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("counts.spoken=0", "found 0, expected at least 1"),
+        ("counts.spoken=1000000000", "found 1000000000, expected at most 100000000"),
+        ("weights.spoken=-1", "found -1, expected at least 0"),
+        ("weights.spoken=1e999", "found Infinity, expected a finite number"),
+        ("world_weights.spoken=-0.5", "found -0.5, expected at least 0"),
+    ],
+)
+def test_numbers_that_no_task_can_have(setting, problem):
+    with pytest.raises(ConfigError) as error:
+        resolve(DialogueDataConfig, preset=None, overrides=[setting])
+    assert error.value.message == f"--set {setting}: {setting.partition('=')[0]}: {problem}"
+
+
+def test_some_task_must_be_drawn(world):
+    training = DialogueSet(world, "train", {task: range(number) for task, number in world.tasks("train").items()}, ())
+    some = DialogueDataConfig(world_weights={"spoken": 1}, weights={"text": 0})
+    assert task_weights(training, some) == {"text": 0, "spoken": 1}
+    with pytest.raises(DataError) as error:
+        task_weights(training, DialogueDataConfig(world_weights={"spoken": 1}, weights={"spoken": 0, "text": 0}))
+    assert (error.value.message, error.value.where) == ("the weight of spoken, text is 0: nothing is ever drawn", "data.weights")
+    assert error.value.fix == "--set data.weights.spoken=1, or as often as it should be"
 
 
 def test_messages_of_the_world(world):
