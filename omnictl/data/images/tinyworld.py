@@ -97,7 +97,8 @@ class Scenes:
 def label_patches(drawn_scene: Scene, owners: Pixels, grid: int) -> Int64:
     """`(grid², 5)`: the values of `FACTS` of what each patch shows, 0 for the ground.
 
-    That is the shape that covers most of it, if it covers a quarter or has no patch that it covers more of.
+    That is the shape that covers most of it, if it covers a quarter. A shape that has no such patch is what the one shows that
+    it covers most of among those left, the largest shape first.
     """
     side, num_shapes = len(owners) // grid, len(drawn_scene.figures)
     pixels = np.bincount((_patch_numbers(grid, side) * (num_shapes + 1) + owners).ravel(), minlength=grid * grid * (num_shapes + 1))
@@ -105,9 +106,10 @@ def label_patches(drawn_scene: Scene, owners: Pixels, grid: int) -> Int64:
     best = covers.argmax(0)
     shows = covers.max(0) >= PATCH_COVER * side * side
     for index, cover in enumerate(covers):
-        row, column = np.unravel_index(cover.argmax(), cover.shape)
-        if cover[row, column] and not shows[row, column]:
-            shows[row, column], best[row, column] = True, index
+        left = cover * ~shows
+        patch = np.unravel_index(left.argmax(), left.shape)
+        if left[patch] and not (shows & (best == index)).any():
+            shows[patch], best[patch] = True, index
     facts = np.array(
         [[_patch_values()[name][value] for name, value in drawn_scene.facts(item).items()] for item, *_ in drawn_scene.figures]
     )  # (figures, 5)

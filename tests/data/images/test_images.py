@@ -144,9 +144,9 @@ def labels_by_loops(found: Scene, owners: Pixels, grid: int) -> list[list[int]]:
         best = max(range(len(cover)), key=cover.__getitem__)
         shown.append(best if 4 * cover[best] >= side * side else None)
     for number in range(len(found.figures)):
-        main = max(range(grid * grid), key=lambda patch, number=number: covers[patch][number])
-        if shown[main] is None and covers[main][number]:
-            shown[main] = number
+        left = [patch for patch in range(grid * grid) if shown[patch] is None and covers[patch][number]]
+        if left and number not in shown:
+            shown[max(left, key=lambda patch, number=number: covers[patch][number])] = number
     items = [figure.item for figure in found.figures]
     counts = Counter(item.shape for item in items)
     return [[0] * 5 if number is None else facts_of(items[number], counts[items[number].shape]) for number in shown]
@@ -195,7 +195,9 @@ GROUND = [0] * 5
         ([{1: 8, 2: 5}, {}, {2: 6}, {}], [CIRCLE, GROUND, STAR, GROUND]),  # what covers more
         ([{1: 5, 2: 6}, {}, {1: 7}, {}], [STAR, GROUND, CIRCLE, GROUND]),
         ([{1: 3}, {1: 2}, {}, {2: 1}], [CIRCLE, GROUND, GROUND, STAR]),  # what is small is seen where most of it is
-        ([{1: 9, 2: 3}, {}, {}, {2: 2}], [CIRCLE, GROUND, GROUND, GROUND]),  # unless something else is seen there
+        ([{1: 9, 2: 3}, {2: 1}, {}, {2: 2}], [CIRCLE, GROUND, GROUND, STAR]),  # or, if another is seen there, of the rest
+        ([{1: 3, 2: 3}, {}, {2: 1}, {}], [CIRCLE, GROUND, STAR, GROUND]),
+        ([{1: 3, 2: 3}, {1: 2}, {}, {}], [CIRCLE, GROUND, GROUND, GROUND]),  # none is left
         ([{}, {1: 16}, {}, {}], [GROUND, CIRCLE, GROUND, GROUND]),  # the star is hidden
     ],
 )
