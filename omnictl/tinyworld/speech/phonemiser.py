@@ -4,11 +4,14 @@ import atexit
 import json
 import subprocess
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO
 
 from omnictl.errors import DataError
+
+MOST_KNOWN_TEXTS = 65_536
+"""Texts whose phonemes are remembered: a corpus is read more than once, a server reads on and on."""
 
 _CHILD = Path(__file__).with_name("phoneme_child.py")
 
@@ -29,7 +32,7 @@ class Phonemiser:
     def __init__(self, language: str) -> None:
         self.language = language
         self._process: subprocess.Popen[str] | None = None
-        self._known: dict[str, str] = {}
+        self._known_phonemes = lru_cache(MOST_KNOWN_TEXTS)(self._ask)
 
     def phonemes(self, text: str) -> str:
         """A text without marks in the International Phonetic Alphabet, words a space apart.
@@ -37,9 +40,7 @@ class Phonemiser:
         Raises:
             DataError: espeak-ng cannot run here, or does not know the language.
         """
-        if text not in self._known:
-            self._known[text] = self._ask(text)
-        return self._known[text]
+        return self._known_phonemes(text)
 
     def _ask(self, text: str) -> str:
         process = self._start()

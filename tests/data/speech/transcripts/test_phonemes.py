@@ -3,6 +3,7 @@ import pytest
 from omnictl.data.speech.transcripts.phonemes import SYMBOLS, pronounce
 from omnictl.data.speech.transcripts.targets import ReadAloud, ReadPhonemes
 from omnictl.errors import DataError
+from omnictl.tinyworld.speech import phonemiser
 from omnictl.tinyworld.speech.phonemiser import Phonemiser
 
 
@@ -100,3 +101,12 @@ def test_a_language_that_there_is_not():
     with pytest.raises(DataError, match="espeak-ng cannot read 'klingonese'") as error:
         pronounce("a", "klingonese")
     assert "--set data.language=de" in error.value.fix
+
+
+def test_only_so_many_texts_are_remembered(monkeypatch):
+    asked = []
+    monkeypatch.setattr(phonemiser, "MOST_KNOWN_TEXTS", 2)
+    monkeypatch.setattr(Phonemiser, "_ask", lambda self, text: asked.append(text) or text.upper())
+    german = Phonemiser("de")
+    assert [german.phonemes(text) for text in "abacab"] == list("ABACAB")
+    assert asked == ["a", "b", "c", "b"]  # what was said last but one is forgotten first
