@@ -17,7 +17,7 @@ from omnictl.tinyworld.language import grammar
 from omnictl.tinyworld.language.grammar import END, Sampler, render
 from omnictl.tinyworld.language.lexicon import COLOURS, NUMBERS, RELATIONS, SHAPES, plural, with_article
 from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
-from omnictl.tinyworld.speech.utterances import Utterance, draw_utterance, reply_utterance, utterance
+from omnictl.tinyworld.speech.utterances import Utterance, draw_utterance, reply_utterance, split_of_sentence, utterance
 from omnictl.tinyworld.text.documents import write_talk
 from omnictl.tinyworld.topics.animals import ANIMAL_QUESTIONS
 from omnictl.tinyworld.topics.chat import GREETINGS
@@ -147,14 +147,11 @@ class _Talk:
 
     def spoken(self) -> tuple[Exchange, ...]:
         """A question that needs nothing told before, aloud."""
-        opening = self._pick(tuple(_SPOKEN_QUESTIONS))
-        question, answer = _write(opening, _SPOKEN_QUESTIONS[opening], self._rng)
-        return (Exchange((), self._aloud(question), "", answer),)
+        return self._aloud(self._about_the_world)
 
     def spoken_image(self) -> tuple[Exchange, ...]:
         """A question about an image, aloud."""
-        image, asked = self._image_and_question({self._pick(IMAGE_TASKS)})
-        return (Exchange((image,), self._aloud(asked.question), "", asked.answer),)
+        return self._aloud(lambda: self.about_image(self._pick(IMAGE_TASKS)))
 
     def transcribe(self) -> tuple[Exchange, ...]:
         """A sentence to write down."""
@@ -208,8 +205,17 @@ class _Talk:
                 if asked.kind in kinds:
                     return image, asked
 
-    def _aloud(self, text: str) -> Utterance:
-        return draw_utterance(self._rng, text, unseen_voice=self._split == "test" and self._number % 2 == 1)
+    def _about_the_world(self) -> tuple[Exchange, ...]:
+        opening = self._pick(tuple(_SPOKEN_QUESTIONS))
+        return (Exchange((), None, *_write(opening, _SPOKEN_QUESTIONS[opening], self._rng)),)
+
+    def _aloud(self, draw: Callable[[], tuple[Exchange, ...]]) -> tuple[Exchange, ...]:
+        """A question as it is said; in training one that belongs there, lest sentences to be recognised in the test are heard."""
+        (asked,) = draw()
+        while self._split == "train" and split_of_sentence(asked.text) != "train":
+            (asked,) = draw()
+        spoken = draw_utterance(self._rng, asked.text, unseen_voice=self._split == "test" and self._number % 2 == 1)
+        return (asked._replace(spoken=spoken, text=""),)
 
     def _below(self, number: int) -> int:
         return int(self._rng.random() * number)

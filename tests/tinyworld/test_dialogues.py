@@ -3,6 +3,7 @@ from random import Random
 
 import pytest
 
+from omnictl.config.split import SPLITS
 from omnictl.tinyworld import dialogues, document
 from omnictl.tinyworld.dialogues import (
     IMAGE_TASKS,
@@ -31,7 +32,7 @@ from omnictl.tinyworld.language.lexicon import (
 )
 from omnictl.tinyworld.language.markup import ANSWER, CLOSE, NEXT_USER, USER
 from omnictl.tinyworld.speech import utterances
-from omnictl.tinyworld.speech.utterances import utterance
+from omnictl.tinyworld.speech.utterances import split_of_sentence, utterance
 from omnictl.tinyworld.speech.voices import KNOWN_VOICES, REPLY_VOICE, UNSEEN_VOICES
 from omnictl.tinyworld.text.documents import write_talk
 from omnictl.tinyworld.topics.groups import Groups
@@ -382,6 +383,18 @@ def test_unseen_voices_are_heard_in_every_second_test_dialogue_alone():
             unseen = [split == "test" and number % 2 == 1 for number in range(10)]
             assert [voice in UNSEEN_VOICES for voice in voices] == unseen
             assert [voice in KNOWN_VOICES for voice in voices] == [not each for each in unseen]
+
+
+@pytest.mark.parametrize("task", ["spoken", "spoken_image"])
+def test_training_asks_aloud_what_belongs_to_it_alone(task):
+    """Or sentences that are recognised in the test would have been heard."""
+    splits = {split: {split_of_sentence(question) for question, _, _ in exchanges(task, split, 300)} for split in SPLITS}
+    assert splits == {"train": {"train"}, "val": set(SPLITS), "test": set(SPLITS)}
+
+
+def test_every_word_of_spoken_questions_is_heard_in_training():
+    words = {split: {word for question, _, _ in exchanges("spoken", split, 2_000) for word in question.split()} for split in SPLITS}
+    assert words["train"] == words["val"] | words["test"]
 
 
 def test_answers_are_said_by_one_voice():

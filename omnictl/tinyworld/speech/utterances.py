@@ -62,7 +62,7 @@ class Utterance:
 def utterance(seed: int, split: Split, index: int) -> Utterance:
     """One utterance of the world, the same on every machine and Python version."""
     rng = Random(_hash(f"speech/{seed}/{split}/{index}"))
-    text = next(sentence for sentence in _sentences(rng) if _split_of(sentence) == split)
+    text = next(sentence for sentence in _sentences(rng) if split_of_sentence(sentence) == split)
     return draw_utterance(rng, text, unseen_voice=split == "test" and index % 2 == 1)
 
 
@@ -91,7 +91,7 @@ def reply(seed: int, split: Split, index: int, num_voices: int = 1) -> Utterance
     The voices take turns.
     """
     rng = Random(_hash(f"reply/{seed}/{split}/{index}"))
-    text = next(sentence for sentence in _sentences(rng) if _split_of(sentence) == split)
+    text = next(sentence for sentence in _sentences(rng) if split_of_sentence(sentence) == split)
     return reply_utterance(rng, text, REPLY_VOICES[index % num_voices])
 
 
@@ -122,7 +122,8 @@ def _sentences(rng: Random) -> Iterator[str]:
             yield speakable[int(rng.random() * len(speakable))]
 
 
-def _split_of(sentence: str) -> Split:
+def split_of_sentence(sentence: str) -> Split:
+    """The split that a sentence belongs to, whoever says it; short ones are all trained on."""
     if len(sentence.split()) < FEWEST_UNSEEN_WORDS:
         return "train"
     place = _hash(sentence) % 100
