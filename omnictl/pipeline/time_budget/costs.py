@@ -18,7 +18,7 @@ DATA_SLACK = 1.5
 LEAST_DATA = 0.15
 """Share of the time for making all data that even the smallest amount takes: validation data is made, too."""
 
-MOST_FIRST_STEPS = 0.75
+MOST_FIRST_STEPS = 0.5
 """Largest share of a training that its first, cheaper steps may be (`first_steps`)."""
 
 HALFWAY = 0.5
