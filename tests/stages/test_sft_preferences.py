@@ -97,8 +97,11 @@ def test_what_it_began_as_is_kept_in_the_model_folder(trained: Run, tmp_path: Pa
             again.loss(batch)
 
 
-def test_a_resumed_run_has_what_it_began_as_before_its_memory_is_planned(trained: Run, tmp_path: Path) -> None:
-    stage = begin(trained)
+@pytest.mark.parametrize("overrides", [(), ("model.lora_rank=2",)], ids=str)
+def test_a_resumed_run_has_what_it_began_as_before_its_memory_is_planned(
+    trained: Run, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    stage = begin(trained, *overrides)
     take_steps(stage, 2)
     stage.save_description(tmp_path)
     seal_anew(tmp_path)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from omnictl.data.dialogues.batches import DialogueBatch
 from omnictl.models.omni import Omni
@@ -46,13 +47,17 @@ class Preferences:
     def __init__(self, model: Omni, score: ScoreReplies, beta: float, folder: Path | None) -> None:
         self._model, self._score, self._beta, self._folder = model, score, beta, folder
         self._frozen = None if folder else _freeze(model)
+        self._mirror: Omni | None = None
 
     def open_reference(self) -> Omni:
-        """The frozen model, where the other one is; its weights are read when it is first asked for.
+        """The frozen model, where the other one is; while memory is traced, one that shares the fake tensors of the other.
 
         Raises:
             CheckpointError: the model folder does not hold its weights, or not as they were written.
         """
+        if isinstance(self._model.thinker.embedding.weight, FakeTensor):
+            self._mirror = _mirror(self._model)  # kept, as the tracer looks for its modules in the backward pass
+            return self._mirror
         if self._frozen is None:
             assert self._folder is not None
             frozen = _freeze(self._model)
@@ -93,3 +98,9 @@ class Preferences:
 
 def _freeze(model: Omni) -> Omni:
     return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+
+
+def _mirror(model: Omni) -> Omni:
+    """The same tensors in other modules."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, shared).eval()

@@ -201,6 +201,12 @@ class _PeakTracker(MemTracker):  # type: ignore[no-untyped-call]
             if self._peak_mem.get(device, 0) < memory["Total"]:
                 self._peak_mem[device], self._peak_mem_snap[device] = memory["Total"], memory.copy()
 
+    def _track_module_params_and_buffers(self, module: nn.Module, install_grad_hooks: bool = True) -> tuple[int, int]:
+        """Frozen weights get no gradients to be hooked: the tracker would fail at them."""
+        learns = all(parameter.requires_grad for parameter in module.parameters())
+        found: tuple[int, int] = super()._track_module_params_and_buffers(module, install_grad_hooks and learns)
+        return found
+
     def get_tracker_snapshot(self, type: str = "current") -> dict[torch.device, dict[Any, int]]:  # noqa: A002  torch's name
         """The bytes by kind on each device, now or at the peak."""
         snapshot = self._peak_mem_snap if type == "peak" else self._curr_mem_snap

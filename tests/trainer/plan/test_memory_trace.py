@@ -88,6 +88,15 @@ def test_tracing_leaves_no_trace() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_frozen_weights_are_counted_and_have_no_gradients() -> None:
+    stage = Wide()
+    whole = traced(stage, 8)
+    stage.model[0].weight.requires_grad_(requires_grad=False)
+    found = traced(stage, 8)
+    assert found.model_bytes == whole.model_bytes == num_bytes(stage)
+    assert found.parts["optimizer"] < whole.parts["optimizer"]
+
+
 def test_shared_weights_are_counted_once() -> None:
     stage = Regression()
     once = traced(stage, 8).parts["parameters"]
