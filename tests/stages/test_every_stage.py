@@ -234,7 +234,7 @@ def sft_logits(stage: Sft, changed: Sequence[int]) -> Tensor:
         tokens[first + target] = 10 + (tokens[first + target] + 1) % 200
     batch = pack_examples([example._replace(encoded=example.encoded._replace(tokens=tokens))], len(tokens), placed=stage.placed)
     features = {kind: stage.features(kind, values) for kind, values in batch.media.items()}
-    hidden = stage.model(batch.tokens, features, segments=batch.segments)
+    hidden = stage.model(batch.tokens, features, segments=batch.segments).hidden
     logits: Tensor = stage.model.thinker.logits(hidden)[0, first - 1 : -1]
     return logits
 

@@ -320,8 +320,8 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_first_steps_cost_their_share_of_a_step() -> None:
     cost = unit(fixed=NOTHING, first_steps=300, first_share=0.25)
-    assert cost.seconds(400) == pytest.approx(300 * 0.25 * 0.1 + 100 * 0.1)
-    assert cost.seconds(200) == pytest.approx(150 * 0.25 * 0.1 + 50 * 0.1)  # three quarters at most
+    assert cost.seconds(600) == pytest.approx(300 * 0.25 * 0.1 + 300 * 0.1)
+    assert cost.seconds(200) == pytest.approx(100 * 0.25 * 0.1 + 100 * 0.1)  # half at most
     assert cost.seconds(700) == pytest.approx(300 * 0.25 * 0.1 + 400 * 0.1)
     assert replace(cost, taken=100).seconds(700) == pytest.approx(200 * 0.25 * 0.1 + 400 * 0.1)
     assert replace(cost, taken=310).seconds(700) == pytest.approx(390 * 0.1)
