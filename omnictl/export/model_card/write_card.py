@@ -90,9 +90,14 @@ def _metrics_table(name: str, report: Mapping[str, Any]) -> str:
 
 
 def _metric_row(name: str, estimate: Mapping[str, Any]) -> str:
-    control = "" if estimate.get("control") is None else f"{estimate['control_value']:.4g} (`{estimate['control']}`)"
-    interval = f"{estimate['low']:.4g} to {estimate['high']:.4g}"
-    return f"| `{name}` | {estimate['value']:.4g} | {interval} | {estimate['n']:,} | {control} |"
+    control = "" if estimate.get("control") is None else f"{_number(estimate['control_value'])} (`{estimate['control']}`)"
+    interval = f"{_number(estimate['low'])} to {_number(estimate['high'])}"
+    return f"| `{name}` | {_number(estimate['value'])} | {interval} | {estimate['n']:,} | {control} |"
+
+
+def _number(value: float | None) -> str:
+    """Reports hold null for what is not finite, such as the interval of a single example."""
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _training(origins: Origins, config: Mapping[str, Any], run: Run | None) -> list[str]:

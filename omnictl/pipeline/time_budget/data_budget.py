@@ -47,7 +47,7 @@ def steps_of_all_data(config: Any) -> int | None:
         case TextDataConfig():
             return -(-int(data.num_documents) * TOKENS // (batch * int(data.seq_len)))
         case DialogueDataConfig():
-            if not (data.counts and data.weights_on_tinyworld):
+            if not (data.counts and _share_of_audio(data)):
                 return None
             return math.ceil(sum(data.counts.values()) / (batch * _share_of_audio(data))) + int(config.exercise_steps)
     return None
@@ -88,7 +88,7 @@ def _limit(data: Config, read: int) -> Config:
 
 
 def _limit_dialogues(data: DialogueDataConfig, examples: int) -> DialogueDataConfig:
-    if not (data.counts and data.weights_on_tinyworld):
+    if not (data.counts and _share_of_audio(data)):
         return data
     fraction = math.ceil(examples * _share_of_audio(data) * DATA_SLACK / sum(data.counts.values()) * 1000) / 1000
     counts = {task: min(count, max(LEAST, math.ceil(count * fraction))) for task, count in data.counts.items()}
@@ -98,10 +98,10 @@ def _limit_dialogues(data: DialogueDataConfig, examples: int) -> DialogueDataCon
 
 
 def _share_of_audio(data: DialogueDataConfig) -> float:
-    """Share of the examples with a recording."""
+    """Share of the examples with a recording; 0 also where no weights say so."""
     weights = data.weights_on_tinyworld
     spoken = sum(weight for task, weight in weights.items() if task in SPOKEN_TASKS)
-    return (1 - data.replay) * spoken / sum(weights.values())
+    return (1 - data.replay) * spoken / sum(weights.values()) if spoken else 0.0
 
 
 def _enough(configured: int, read: int, least: int) -> int:

@@ -37,3 +37,19 @@ def test_the_card_says_no_more_than_is_known(tmp_path: Path) -> None:
         "of the model that it, or a part of it, began as (`qwen`) and of `gone`."
     )
     assert "license: mit" in card(tmp_path, Origins(("/data/voices",), (), ()), "mit")
+
+
+def test_a_card_shows_what_an_evaluation_could_not_tell_as_a_dash(tmp_path: Path) -> None:
+    """The interval of a single example is not finite: null in a report."""
+    write_json(tmp_path / "run.json", {"stage": "pretrain", "status": "finished", "steps": 2, "command": "omnictl pretrain"})
+    measured = {"value": 2.5, "low": None, "high": None, "n": 1, "control": "loss_unigram", "control_value": 5.25}
+    report = {
+        "num_examples": 1,
+        "headline": {"name": "loss", "value": 2.5, "better": "lower"},
+        "verdict": {"word": "weak", "reason": "of one example"},
+        "estimates": {"loss": measured},
+    }
+    evaluation = tmp_path / "eval" / "test"
+    evaluation.mkdir(parents=True)
+    write_json(evaluation / "report.json", report)
+    assert "| `loss` | 2.5 | – to – | 1 | 5.25 (`loss_unigram`) |" in card(tmp_path, Origins(("tinyworld",), (), ()))

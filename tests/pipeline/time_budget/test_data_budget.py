@@ -38,6 +38,13 @@ def test_dialogues_keep_their_proportions() -> None:
     assert limit_data(SFT["tiny"], {"sft": full}, "sft").data.counts == data.counts
 
 
+@pytest.mark.parametrize("weights", [dict.fromkeys(TASKS, 0.0), {"text": 1.0}])
+def test_without_spoken_tasks_no_recordings_are_counted(weights: dict[str, float]) -> None:
+    config = SFT["tiny"].model_copy(update={"data": SFT["tiny"].data.model_copy(update={"world_weights": weights})})
+    assert steps_of_all_data(config) is None
+    assert limit_data(config, {"sft": 5}, "sft").data == config.data
+
+
 def test_parts_of_a_voice_share_what_the_greediest_reads() -> None:
     config = TALKER["tiny"]
     batches = {part: config.part(part).train.batch_size for part in config.parts}
