@@ -19,6 +19,7 @@ from omnictl.models.thinker import training_flops
 from omnictl.nn.batch_statistics import apply_batch_statistics
 from omnictl.nn.moe import MixtureOfExperts
 from omnictl.runs.run import create_run
+from omnictl.stages import pretrain
 from omnictl.stages.pretrain import PRESETS, Pretrain, PretrainConfig
 from omnictl.stages.protocol import StageContext
 from omnictl.trainer.checkpoint import load_weights, plain_state_dict, save_tensors
@@ -149,7 +150,8 @@ def test_the_batch_size_does_not_change_what_is_measured(randomise: Randomise) -
 
 
 @pytest.mark.slow
-def test_evaluation_measures_writes_and_knows_the_limit() -> None:
+def test_evaluation_measures_writes_and_knows_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "NUM_CONTINUATIONS", 20)  # tests of commands take fewer, as long as they last
     stage = stage_of("data.num_eval_documents=6")
     report = stage.evaluate("test", limit=None)
     assert list(report.metrics) == [

@@ -26,5 +26,6 @@ export function offerCamera(onImage, onProblem) {
   $("close-camera").addEventListener("click", () => $("viewfinder").close());
   $("viewfinder").addEventListener("close", () => {
     for (const track of $("video").srcObject?.getTracks() ?? []) track.stop();
+    $("video").srcObject = null;
   });
 }
