@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omnictl.report.curves import chart
-from omnictl.report.html import Html, element, number, page, table
+from omnictl.report.html import UNKNOWN, Html, element, number, page, table
 from omnictl.report.run_files import History, StoredEvaluation, evaluations, figures_of_training, history
 from omnictl.runs.files import read_json, write_text, writing
 from omnictl.runs.run import Run
 
-ABSENT = "–"
 """Stands for a setting or a metric that a run does not have."""
 
 NOT_COMPARABLE = "not evaluated on the same data by the same judge"
@@ -53,12 +52,12 @@ class Comparison(NamedTuple):
 
     def setting_rows(self) -> list[list[str]]:
         """A row for each setting."""
-        return [[key, *(ABSENT if value is None else _plain(value) for value in values)] for key, values in self.settings.items()]
+        return [[key, *(UNKNOWN if value is None else _plain(value) for value in values)] for key, values in self.settings.items()]
 
     def metric_rows(self) -> list[list[str]]:
         """A row for each metric, then one for each figure of the training."""
-        judged = [[name, *(ABSENT if one is None else one.as_text for one in values)] for name, values in self.metrics.items()]
-        trained = [[name, *(ABSENT if one is None else number(one) for one in values)] for name, values in self.training.items()]
+        judged = [[name, *(UNKNOWN if one is None else one.as_text for one in values)] for name, values in self.metrics.items()]
+        trained = [[name, *(UNKNOWN if one is None else number(one) for one in values)] for name, values in self.training.items()]
         return [*judged, *trained]
 
     def as_json(self) -> dict[str, Any]:

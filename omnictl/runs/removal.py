@@ -93,7 +93,7 @@ def check_removable(run: Run, removed: Sequence[Run], root: Path) -> None:
     if is_trained_now(run):
         raise RunError(f"{run.path} is being trained", where=str(run.path), fix="stop the training first, or wait for its end")
     leaving = {one.path.absolute() for one in removed}
-    others = [other for place in {run.root, root.absolute()} for other in read_catalogue(place).runs]
+    others = [other for place in dict.fromkeys((run.root, root.absolute())) for other in read_catalogue(place).runs]
     needed_by = children(others).get(run.path.absolute(), [])
     left = list(dict.fromkeys(f"{child.stage}/{child.path.name}" for child in needed_by if child.path not in leaving))
     if left:

@@ -48,6 +48,13 @@ def take_steps(stage: Sft, steps: int, lr: float = 3e-3) -> list[float]:
     return losses
 
 
+def save_and_open(stage: Sft, folder: Path) -> Sft:
+    stage.save_description(folder)
+    seal_anew(folder)
+    keep_weights(plain_state_dict(stage.model), folder)
+    return open_model(Sft, folder, device=torch.device("cpu"), cache=cache_dir())
+
+
 def test_it_begins_undecided_and_learns_which_is_better(trained: Run) -> None:
     stage = begin(trained)
     batch = stage.batches().collate(range(6))
@@ -82,10 +89,7 @@ def test_a_pair_is_scored_as_it_is_alone(trained: Run) -> None:
 def test_what_it_began_as_is_kept_in_the_model_folder(trained: Run, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     stage = begin(trained, *overrides)
     take_steps(stage, 3)
-    stage.save_description(tmp_path)
-    seal_anew(tmp_path)
-    keep_weights(plain_state_dict(stage.model), tmp_path)
-    opened = open_model(Sft, tmp_path, device=torch.device("cpu"), cache=cache_dir())
+    opened = save_and_open(stage, tmp_path)
     batch = stage.batches().collate([7, 8])
     with torch.no_grad():
         assert torch.equal(opened.loss(batch).sum, stage.loss(batch).sum)
@@ -103,10 +107,7 @@ def test_a_resumed_run_has_what_it_began_as_before_its_memory_is_planned(
 ) -> None:
     stage = begin(trained, *overrides)
     take_steps(stage, 2)
-    stage.save_description(tmp_path)
-    seal_anew(tmp_path)
-    keep_weights(plain_state_dict(stage.model), tmp_path)
-    again = open_model(Sft, tmp_path, device=torch.device("cpu"), cache=cache_dir())
+    again = save_and_open(stage, tmp_path)
     batches = again.batches()
     (tmp_path / "reference.safetensors").unlink()
     fp32 = Precision("fp32", "for the test")

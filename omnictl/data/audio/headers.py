@@ -102,8 +102,12 @@ def refuse(path: Path, flaw: str, cause: Exception | None = None) -> NoReturn:
 
 def _refuse_unless_played(path: Path, flaw: str) -> NoReturn:
     """Refuse a file that may be whole, though its container says otherwise."""
-    convert = f"if players play it whole, convert it (ffmpeg -i {path.name} {path.stem}.new.flac)"
-    raise DataError(f"{path} {flaw}", where=str(path), fix=f"copy or download it anew, or, {convert}")
+    fix = f"copy or download it anew, or, if players play it whole, {_conversion(path)}"
+    raise DataError(f"{path} {flaw}", where=str(path), fix=fix)
+
+
+def _conversion(path: Path) -> str:
+    return f"convert it (ffmpeg -i {path.name} {path.stem}.new.flac)"
 
 
 def _refuse_format(head: bytes, path: Path) -> NoReturn:
@@ -130,7 +134,7 @@ def _wav_claim(file: BinaryIO, path: Path, size: int) -> Claim:
                 return Claim()
             elif not num_bytes and start < size and not _is_chunk(file.read(8), size - start, order):
                 message = f"{path} does not say how long it is, as a WAV that was written to a pipe"
-                raise DataError(message, where=str(path), fix=f"convert it (ffmpeg -i {path.name} {path.stem}.new.flac)")
+                raise DataError(message, where=str(path), fix=_conversion(path))
             if num_bytes > size - start:
                 refuse(path, f"is cut off: its samples should take {num_bytes:,} bytes, {size - start:,} are there")
             return Claim(num_bytes // frame_bytes) if frame_bytes else Claim()  # without `fmt `, libsndfile refuses it
@@ -166,7 +170,7 @@ def _flac_claim(file: BinaryIO, path: Path) -> Claim:
     frames = int.from_bytes(head[21:26], "big") & (1 << 36) - 1
     if not frames:
         message = f"{path} does not say how long it is, as FLAC that was written to a pipe"
-        raise DataError(message, where=str(path), fix=f"convert it (ffmpeg -i {path.name} {path.stem}.new.flac)")
+        raise DataError(message, where=str(path), fix=_conversion(path))
     md5 = head[26:42]
     return Claim(frames, md5=md5 if any(md5) else b"")
 

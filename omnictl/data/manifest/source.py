@@ -13,6 +13,11 @@ def tinyworld_name(seed: int) -> str:
     return "tinyworld" if seed == TINYWORLD_SEED else f"tinyworld:{seed}"
 
 
+def names_tinyworld(source: str) -> bool:
+    """Whether a source is written as TinyWorld's, whatever its seed; paths are not looked at."""
+    return source.partition(":")[0] == "tinyworld"
+
+
 def tinyworld_seed(source: str) -> int | None:
     """The seed of `tinyworld` or `tinyworld:SEED`; None for a source that is a path.
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from omnictl.data.manifest.source import names_tinyworld
 from omnictl.runs.files import read_json
 from omnictl.runs.run import Run
 
@@ -26,12 +27,7 @@ class Origins(NamedTuple):
     @property
     def built_in(self) -> bool:
         """Whether all of it is known to be made from the built-in world alone."""
-        return self.from_scratch and all(is_built_in(source) for source in self.sources)
-
-
-def is_built_in(source: str) -> bool:
-    """Whether `data.source` is TinyWorld, whichever draw of it."""
-    return source.partition(":")[0] == "tinyworld"
+        return self.from_scratch and all(names_tinyworld(source) for source in self.sources)
 
 
 def find_origins(model: Path) -> Origins:

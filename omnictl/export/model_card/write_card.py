@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from omnictl import __version__
+from omnictl.data.manifest.source import names_tinyworld
 from omnictl.export.agreement import Agreement
-from omnictl.export.model_card.origins import Origins, is_built_in
+from omnictl.export.model_card.origins import Origins
 from omnictl.export.model_card.usage import Usage, join_words
 from omnictl.runs.files import read_json, write_text
 from omnictl.runs.model_folder import read_stage
@@ -117,14 +118,14 @@ def _training(origins: Origins, config: Mapping[str, Any], run: Run | None) -> l
 
 def _describe_data(origins: Origins) -> str:
     """All data that it was trained on."""
-    built_in = ["the built-in world of omnictl"] if any(is_built_in(source) for source in origins.sources) else []
-    own = [source for source in origins.sources if not is_built_in(source)]
+    built_in = ["the built-in world of omnictl"] if any(names_tinyworld(source) for source in origins.sources) else []
+    own = [source for source in origins.sources if not names_tinyworld(source)]
     return join_words([*built_in, *([_name_folders(own)] if own else [])]) if origins.sources else "not known"
 
 
 def _describe_owners(origins: Origins) -> str:
     """Who must be asked for a licence."""
-    own = [source for source in origins.sources if not is_built_in(source)]
+    own = [source for source in origins.sources if not names_tinyworld(source)]
     asked = [
         *([f"of the training data ({_name_folders(own)})"] if own else []),
         *([f"of the model that it, or a part of it, began as ({_name_folders(origins.imported)})"] if origins.imported else []),

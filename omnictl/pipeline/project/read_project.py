@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from omnictl.config.files import ConfigFile, Key, Lines, read_config
 from omnictl.config.resolve import resolve
 from omnictl.config.suggest import nearest
-from omnictl.data.manifest.source import tinyworld_seed
+from omnictl.data.manifest.source import names_tinyworld, tinyworld_seed
 from omnictl.errors import ConfigError, DataError, OmniError, UsageError
 from omnictl.pipeline.project.stage_data import find_data_flaw
 from omnictl.stages import command_recipe, command_stages
@@ -149,12 +149,12 @@ def check_sources(sources: Mapping[str, str], config: Any) -> None:
 
 def _is_tinyworld(table: Mapping[str, Any], folder: Path) -> bool:
     data = _source(table)
-    return data is None or (isinstance(data, str) and _names_tinyworld(data, folder))
+    return data is None or (isinstance(data, str) and _is_built_in(data, folder))
 
 
-def _names_tinyworld(data: str, folder: Path) -> bool:
+def _is_built_in(data: str, folder: Path) -> bool:
     """Whether a source is the built-in world, and not a path that begins like it."""
-    return data.partition(":")[0] == "tinyworld" and not (folder / data).exists()
+    return names_tinyworld(data) and not (folder / data).exists()
 
 
 def _source(table: Mapping[str, Any]) -> object:
@@ -183,7 +183,7 @@ def _data_flaw(stage: str, source: str, table: Mapping[str, Any]) -> str | None:
 
 def _place(data: str, folder: Path) -> str:
     """A source as the runs' configs keep it: a path is found from the project file, `$NAME` in it is an environment variable."""
-    if _names_tinyworld(data, folder) or not data.strip():
+    if _is_built_in(data, folder) or not data.strip():
         return data
     path = Path(os.path.expandvars(data)).expanduser()
     return str((path if path.is_absolute() else folder / path).absolute())

@@ -12,8 +12,8 @@ from omnictl.trainer.config import DEBUG_TRAINING, NumSteps, ScheduleConfig, Tra
 
 Objective = Literal["replies", "dpo"]
 
-EXERCISES = ("conclusion_steps", "lookup_steps", "imitation_steps", "projector_steps", "conclusion_share")
-"""Settings of what is learned without the encoders' features, or not by the whole model."""
+UNPAIRED = ("conclusion_steps", "lookup_steps", "imitation_steps", "projector_steps", "conclusion_share")
+"""Settings that pairs of replies have no use for: of exercises, and of steps in which not the whole model learns."""
 
 
 class SftConfig(Config):
@@ -36,7 +36,7 @@ class SftConfig(Config):
     @model_validator(mode="after")
     def _pairs_alone(self) -> "SftConfig":
         if self.objective == "dpo":
-            wrong = [f"{key}=0" for key in EXERCISES if getattr(self, key)]
+            wrong = [f"{key}=0" for key in UNPAIRED if getattr(self, key)]
             wrong += ["data.replay=0"] if self.data.replay else []
             if wrong:
                 raise ValueError(f"dpo learns from pairs of replies alone: set {', '.join(wrong)}, or take --objective dpo")
@@ -117,7 +117,7 @@ PRESETS: Mapping[str, SftConfig] = {
 def _prefer(preset: SftConfig, train: TrainConfig) -> SftConfig:
     """A preset for pairs of replies: no exercises, nothing but pairs."""
     data = preset.data.model_copy(update={"replay": 0.0})
-    return preset.model_copy(update={"objective": "dpo", "data": data, "train": train, **dict.fromkeys(EXERCISES, 0)})
+    return preset.model_copy(update={"objective": "dpo", "data": data, "train": train, **dict.fromkeys(UNPAIRED, 0)})
 
 
 def _train_gently(*, steps: int, batch_size: int, lr: float, every: int) -> TrainConfig:
